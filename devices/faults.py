@@ -1,0 +1,209 @@
+"""Fault models: how many cells break, which, and in which way."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim import tomlio
+from xbarsim.devices.cards import FAULTS_SUFFIX, FOLDER, find, preset_names
+from xbarsim.devices.faultmap import FaultMap, Kind
+from xbarsim.validation import (
+    FileFormatError,
+    InputError,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+)
+
+__all__ = ["FaultModel", "FaultPreset", "StuckFaults", "fault_preset", "preset_names"]
+
+_BLOCK = 1 << 20  # cells whose positions are drawn together: bounds the memory
+_MOST_CELLS_EXACT = 10**9 - 1  # numpy's hypergeometric law goes no further
+
+
+class FaultModel(metaclass=ABCMeta):
+    """A law of which cells are broken; subclasses are frozen dataclasses that draw a :class:`FaultMap`."""
+
+    @abstractmethod
+    def sample(self, shape: tuple[int, int, int], rng: np.random.Generator) -> FaultMap:
+        """Draw one die's faults.
+
+        Parameters
+        ----------
+        shape
+            (tiles, rows, columns) of the cells.
+        rng
+            The only source of randomness.
+        """
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike[str]) -> Self:
+        """The fault model of a cited preset.
+
+        Parameters
+        ----------
+        name_or_path
+            A name from :func:`preset_names`, or the path of a preset, ending in ``.toml``.
+
+        Raises
+        ------
+        InputError
+            If no preset has that name, it describes another kind of model, or a value is out of bounds.
+        FileFormatError
+            If the preset cannot be read, is not TOML, or has unknown keys or wrong types.
+        """
+        model = fault_preset(name_or_path).faults
+        if not isinstance(model, cls):
+            raise InputError(
+                f"faults must be of type {cls.__name__}, got {os.fspath(name_or_path)!r} "
+                f"of type {type(model).__name__}"
+            )
+        return model
+
+
+def _positions(cells: int, count: int | float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Flat positions, sorted and distinct, uniform among all sets of that size.
+
+    `count` is the number of positions (int), or the probability of each cell (float): then the number is
+    binomial. Block by block, so that the memory is bounded by a block.
+    """
+    found = [np.empty(0, dtype=np.int64)]
+    left = count
+    for start in range(0, cells, _BLOCK):
+        block = min(_BLOCK, cells - start)
+        if isinstance(left, int):
+            rest = cells - start - block
+            here = int(rng.hypergeometric(block, rest, left)) if rest else left
+            left -= here
+        else:
+            here = int(rng.binomial(block, left))
+        if here:
+            chosen = rng.choice(block, here, replace=False, shuffle=False)
+            found.append(np.sort(chosen.astype(np.int64)) + start)
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StuckFaults(FaultModel):
+    """Cells stuck on or off, spread evenly over all cells; no cell is both.
+
+    Attributes
+    ----------
+    on, off
+        Probability that a cell is stuck on (at g_max, low resistance) or off (at g_min, high resistance),
+        each in [0, 1], together at most 1.
+    count
+        ``"independent"``: every cell breaks on its own, so the number of faults is binomial. ``"exact"``:
+        the number is the expected one, rounded up or down at random so that its mean is exact in arrays
+        of any size.
+    """
+
+    on: float
+    off: float
+    count: Literal["independent", "exact"] = "independent"
+
+    def __post_init__(self) -> None:
+        for name in ("on", "off"):
+            rate = check_real(name, getattr(self, name), at_least=0.0, at_most=1.0)
+            object.__setattr__(self, name, rate)
+        check_choice("count", self.count, ("independent", "exact"))
+        if self.total > 1:
+            raise InputError(f"on + off must be <= 1, got {self.on!r} + {self.off!r} = {self.total!r}")
+
+    @property
+    def total(self) -> float:
+        """Probability that a cell is broken."""
+        return self.on + self.off
+
+    def with_total(self, rate: float) -> StuckFaults:
+        """The same ratio of stuck-on to stuck-off, with another total rate.
+
+        Raises
+        ------
+        InputError
+            If `rate` is outside [0, 1], or is positive where this model has no faults to take a ratio from.
+        """
+        rate = check_real("rate", rate, at_least=0.0, at_most=1.0)
+        if self.total == 0:
+            if rate > 0:
+                raise InputError(
+                    f"rate must be 0 where on and off are both 0 (no ratio to keep), got {rate!r}"
+                )
+            return self
+        if self.on == 0 or self.off == 0:  # without rounding on the side that must stay 0
+            return StuckFaults(on=rate if self.on else 0.0, off=rate if self.off else 0.0, count=self.count)
+        on = rate * (self.on / self.total)
+        return StuckFaults(on=on, off=rate - on, count=self.count)
+
+    def sample(self, shape: tuple[int, int, int], rng: np.random.Generator) -> FaultMap:
+        """Draw one die's faults; the work grows with the number of faults, not of cells.
+
+        Raises
+        ------
+        InputError
+            If `shape` is not (tiles, rows, columns), or an exact count is asked of 1e9 cells or more.
+        """
+        empty = FaultMap.empty(shape)
+        check_instance("rng", rng, np.random.Generator)
+        cells = empty.cells
+        if self.total == 0 or cells == 0:
+            return empty
+        if self.count == "independent":
+            index = _positions(cells, float(self.total), rng)
+            on = rng.random(index.size) < self.on / self.total
+        else:
+            check_integer("number of cells", cells, at_most=_MOST_CELLS_EXACT)
+            # One uniform number for both counts: each has its exact mean, and off never exceeds the total.
+            uniform = float(rng.random())
+            broken = min(math.floor(cells * self.total + uniform), cells)
+            off_count = min(math.floor(cells * self.off + uniform), broken)
+            index = _positions(cells, broken, rng)
+            on = np.arange(broken) >= off_count
+            rng.shuffle(on)
+        kind = np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
+        return FaultMap(shape=empty.shape, index=index, kind=kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultPreset:
+    """A published fault model.
+
+    Attributes
+    ----------
+    name
+        The preset's name; its file is ``<name>.faults.toml``.
+    description
+        What was counted on which chips, and how the words of the source were read.
+    source
+        Citation.
+    doi
+        Digital object identifier, or ``None`` where it could not be verified (the source says so).
+    origin
+        ``"measured"``, ``"cited"`` (a parameter of the source) or ``"assumed"``.
+    faults
+        The model.
+    """
+
+    name: str
+    description: str
+    source: str
+    doi: str | None = None
+    origin: Literal["measured", "cited", "assumed"]
+    faults: FaultModel
+
+
+def fault_preset(name_or_path: str | os.PathLike[str]) -> FaultPreset:
+    """Read a fault-rate preset with its citation; errors as :meth:`FaultModel.load`."""
+    path = find("faults", name_or_path, preset_names(), FAULTS_SUFFIX)
+    found = tomlio.load(FaultPreset, path)
+    if path.parent == FOLDER and found.name != path.name.removesuffix(FAULTS_SUFFIX):
+        raise FileFormatError(f"name must be as the file {path.name!r} is called, got {found.name!r}")
+    return found

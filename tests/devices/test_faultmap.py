@@ -1,0 +1,453 @@
+"""Fault maps: content, files, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import fault_maps
+from xbarsim.data import data_file
+from xbarsim.devices import GRID, Cell, FaultMap, Kind
+from xbarsim.validation import FileFormatError, FileWriteError, InputError
+
+CELL = Cell(g_min=1e-6, g_max=16e-6, levels=16)
+SHAPE = (2, 3, 4)
+MAP = FaultMap(
+    shape=SHAPE,
+    index=np.array([1, 5, 23]),
+    kind=np.array([Kind.STUCK_ON, Kind.STUCK_AT, Kind.STUCK_OFF]),
+    value=np.array([np.nan, 2.5e-6, np.nan]),
+    note="by hand",
+)
+
+
+def test_the_parts() -> None:
+    assert len(MAP) == 3
+    assert MAP.cells == 24
+    assert MAP.counts == {Kind.STUCK_OFF: 1, Kind.STUCK_ON: 1, Kind.STUCK_AT: 1}
+    assert MAP.on_rate == MAP.off_rate == 1 / 24
+    assert MAP.rate == 3 / 24
+    dense = MAP.dense()
+    assert dense.dtype == np.uint8
+    assert dense[0, 0, 1] == Kind.STUCK_ON
+    assert dense[0, 1, 1] == Kind.STUCK_AT
+    assert dense[1, 2, 3] == Kind.STUCK_OFF
+    assert np.count_nonzero(dense) == 3
+
+
+def test_arrays_are_copies_and_cannot_be_written() -> None:
+    index = np.array([1, 2])
+    found = FaultMap(shape=SHAPE, index=index, kind=np.array([1, 2]))
+    index[0] = 0
+    assert found.index[0] == 1
+    for array in (found.index, found.kind, found.value):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@given(fault_maps())
+def test_dense_and_back(found: FaultMap) -> None:
+    values = np.zeros(found.cells)
+    values[found.index] = found.value
+    again = FaultMap.from_dense(found.dense(), values.reshape(found.shape))
+    assert again == found
+    assert again.hash == found.hash
+
+
+@given(fault_maps())
+def test_tiles_make_the_whole(found: FaultMap) -> None:
+    tiles = [found.tile(tile) for tile in range(found.shape[0])]
+    assert sum(map(len, tiles)) == len(found)
+    for tile, part in enumerate(tiles):
+        assert part.shape == (1, *found.shape[1:])
+        np.testing.assert_array_equal(part.dense()[0], found.dense()[tile])
+    if tiles:
+        np.testing.assert_array_equal(np.concatenate([part.value for part in tiles]), found.value)
+    with pytest.raises(InputError, match="tile must be"):
+        found.tile(found.shape[0])
+
+
+@given(fault_maps())
+def test_apply_touches_exactly_the_broken_cells(found: FaultMap) -> None:
+    sound = np.full(found.shape, 5e-6)
+    before = sound.copy()
+    broken = found.apply(sound, CELL)
+    np.testing.assert_array_equal(sound, before)
+    dense = found.dense()
+    assert np.all(broken[dense == 0] == 5e-6)
+    assert np.all(broken[dense == Kind.STUCK_ON] == CELL.g_max)
+    assert np.all(broken[dense == Kind.STUCK_OFF] == CELL.g_min)
+    np.testing.assert_array_equal(broken[dense == Kind.STUCK_AT], found.value[found.kind == Kind.STUCK_AT])
+    np.testing.assert_array_equal(found.apply(broken, CELL), broken)
+
+
+def test_apply_keeps_the_type_and_takes_any_layout() -> None:
+    sound = np.asfortranarray(np.full(SHAPE, 5e-6, dtype=np.float32))
+    broken = MAP.apply(sound, CELL)
+    assert broken.dtype == np.float32
+    assert broken[0, 1, 1] == np.float32(2.5e-6)
+    assert np.count_nonzero(broken != sound) == 3
+
+
+@given(fault_maps(), st.integers(1, 4))
+def test_stuck_levels(found: FaultMap, bits: int) -> None:
+    levels = found.stuck_levels(CELL, bits)
+    assert levels.dtype == np.float64
+    assert np.all(levels[found.kind == Kind.STUCK_OFF] == 0)
+    assert np.all(levels[found.kind == Kind.STUCK_ON] == 2**bits - 1)
+    np.testing.assert_array_equal(np.rint(levels / GRID) * GRID, levels)
+    np.testing.assert_array_equal(levels.astype(np.float32), levels)
+    assert np.all(levels >= -CELL.offset_levels(bits))
+    at = found.kind == Kind.STUCK_AT
+    wanted = np.maximum((found.value[at] - CELL.g_min) / CELL.level_step(bits), -CELL.offset_levels(bits))
+    np.testing.assert_allclose(levels[at], wanted, rtol=1e-7, atol=GRID)
+
+
+def test_a_value_no_float_holds_is_refused() -> None:
+    huge = FaultMap(shape=SHAPE, index=[0], kind=[Kind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"value must be a conductance .*got 1e\+300 at position 0"):
+        huge.stuck_levels(CELL, 4)
+
+
+@given(fault_maps(kinds=(Kind.STUCK_OFF, Kind.STUCK_ON)))
+def test_complement(found: FaultMap) -> None:
+    other = found.complement()
+    assert (other.counts[Kind.STUCK_ON], other.counts[Kind.STUCK_OFF]) == (
+        found.counts[Kind.STUCK_OFF],
+        found.counts[Kind.STUCK_ON],
+    )
+    np.testing.assert_array_equal(other.index, found.index)
+    assert other.complement() == found
+    if len(found):
+        assert other != found
+
+
+def test_a_value_has_no_complement() -> None:
+    with pytest.raises(InputError, match="no STUCK_AT cells to have a complement, got 1"):
+        MAP.complement()
+
+
+@given(fault_maps(shape=(2, 3, 3)), fault_maps(shape=(2, 3, 3)))
+def test_difference(first: FaultMap, second: FaultMap) -> None:
+    change = first.difference(second)
+    assert bool(change) == (first != second)
+    assert (first.hash == second.hash) == (first == second)
+    assert set(change.added) == set(second.index) - set(first.index)
+    assert set(change.removed) == set(first.index) - set(second.index)
+    assert set(change.changed) <= set(first.index) & set(second.index)
+    back = second.difference(first)
+    np.testing.assert_array_equal(back.added, change.removed)
+    np.testing.assert_array_equal(back.changed, change.changed)
+    assert not first.difference(first)
+
+
+def test_difference_sees_kind_and_value() -> None:
+    other = FaultMap(
+        shape=SHAPE,
+        index=np.array([1, 5, 22]),
+        kind=np.array([Kind.STUCK_OFF, Kind.STUCK_AT, Kind.STUCK_OFF]),
+        value=np.array([np.nan, 2.6e-6, np.nan]),
+    )
+    change = MAP.difference(other)
+    assert (list(change.added), list(change.removed), list(change.changed)) == ([22], [23], [1, 5])
+
+
+def test_the_hash_is_the_documented_one_and_leaves_the_note_out() -> None:
+    content = (
+        np.array([2, 3, 4], dtype="<i8").tobytes()
+        + np.array([1, 5, 23], dtype="<i8").tobytes()
+        + bytes([2, 3, 1])
+        + np.array([2.5e-6], dtype="<f8").tobytes()
+    )
+    assert MAP.hash == hashlib.sha256(content).hexdigest()
+    assert MAP.hash == "cc51186098a3c01c6ae757337f1768b47b94d6dd4b1151487e215fb8ce2e6e18"
+    other = FaultMap(shape=SHAPE, index=MAP.index, kind=MAP.kind, value=MAP.value, note="other")
+    assert other == MAP
+    assert hash(other) == hash(MAP)
+    assert FaultMap.empty((1, 2, 3)).hash != FaultMap.empty((1, 3, 2)).hash
+    assert MAP != 3
+
+
+@pytest.mark.parametrize("ending", [".npz", ".csv"])
+@given(found=fault_maps())
+def test_files_give_the_map_back(ending: str, found: FaultMap) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"map{ending}"
+        found.save(path)
+        again = FaultMap.load(path)
+        first = path.read_bytes()
+        again.save(path)
+        assert path.read_bytes() == first
+    assert again == found
+    assert again.hash == found.hash
+    assert again.note == found.note
+
+
+def test_the_csv_can_be_read_by_eye(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    MAP.save(path)
+    assert path.read_text(encoding="utf-8") == (
+        '# xbarsim fault map 1; shape = 2, 3, 4; faults = 3; note = "by hand"\n'
+        "tile,row,column,kind,conductance_S\n"
+        "0,0,1,stuck_on,\n"
+        "0,1,1,stuck_at,2.5e-06\n"
+        "1,2,3,stuck_off,\n"
+    )
+
+
+def test_a_csv_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text(
+        "tile,row,column,kind,conductance_S\r\n1,2,3,stuck_off,\r\n0,1,1,stuck_at,2.5e-6\r\n0,0,1,stuck_on,\r\n",
+        newline="",
+    )
+    assert FaultMap.from_csv(path, SHAPE) == MAP
+    with pytest.raises(FileFormatError, match=r"line 1 must be .* where no shape is given"):
+        FaultMap.from_csv(path)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".csv"])
+def test_a_truncated_file_is_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"map{ending}"
+    MAP.save(path)
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), 7), len(whole) - 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileFormatError):
+            FaultMap.load(path)
+
+
+def test_a_flipped_byte_never_gives_another_map(tmp_path: Path) -> None:
+    path = tmp_path / "map.npz"
+    MAP.save(path)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+        try:
+            found = FaultMap.load(path)
+        except FileFormatError:
+            continue
+        assert found == MAP, position  # a byte of the archive that does not matter, such as a time stamp
+
+
+def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.npz"
+    np.savez(path, index=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(FileFormatError, match="not a fault map"):
+        FaultMap.load(path)
+    np.savez(path, format=np.array("something else"))
+    with pytest.raises(FileFormatError, match="not a fault map"):
+        FaultMap.load(path)
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(FileFormatError, match="not a fault map"):
+        FaultMap.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(FileFormatError, match="not a fault map"):
+        FaultMap.load(path)
+
+
+def test_arrays_of_wrong_type_or_content_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.npz"
+    MAP.save(path)
+    with np.load(path) as archive:
+        members = dict(archive)
+
+    def write(**changed: Any) -> None:
+        stream = io.BytesIO()
+        np.savez(stream, **{**members, **changed})
+        path.write_bytes(stream.getvalue())
+
+    write()
+    assert FaultMap.load(path) == MAP
+    for changed, message in (
+        ({"index": members["index"].astype(np.int32)}, "types"),
+        ({"index": np.array([1, 5, 24])}, "index must be >= 0 and < 24"),
+        ({"index": np.array([5, 1, 23])}, "strictly increasing"),
+        ({"index": np.array([1, 5, 22])}, "hash"),
+        ({"kind": np.array([1, 3, 4], dtype=np.uint8)}, "kind must be one of"),
+        ({"value": np.array([np.nan, np.inf, np.nan])}, "value must be finite"),
+        ({"shape": np.array([2, 3])}, "shape must be"),
+        ({"extra": np.array(1)}, "not a fault map"),
+    ):
+        write(**changed)  # type: ignore[arg-type]
+        with pytest.raises(FileFormatError, match=message):
+            FaultMap.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("shape = 2, 3, 4", "shape = 2, 3"), "line 1 must be"),
+        (lambda text: text.replace("shape = 2, 3, 4", "shape = 2, 0, 4"), r"line 1: shape\[1\] \(rows\)"),
+        (lambda text: text.replace("faults = 3", "faults = 4"), "must list 4 faults, got 3"),
+        (lambda text: text.replace("column,kind", "col,kind"), "line 2 must be"),
+        (lambda text: text.replace("1,2,3", "1,3,3"), "line 5: row must be .*<= 2, got 3"),
+        (lambda text: text.replace("1,2,3", "1,x,3"), "line 5: .*'x'"),
+        (lambda text: text.replace("1,2,3", "0,0,1"), "strictly increasing, got 1 before 1"),
+        (lambda text: text.replace("stuck_off", "sa0"), "line 5: kind must be one of .*got 'sa0'"),
+        (lambda text: text.replace("stuck_off,", "stuck_off,1e-6"), "line 5: conductance_S must stand"),
+        (lambda text: text.replace("2.5e-06", ""), "line 4: conductance_S must stand"),
+        (lambda text: text.replace("2.5e-06", "-2.5e-06"), "value must be finite and >= 0"),
+        (lambda text: text.replace("2.5e-06", "nan"), "value must be finite and >= 0"),
+        (lambda text: text.replace("stuck_off,", "stuck_off"), "line 5: a line must have 5 fields, got 4"),
+        (lambda text: text.replace('"by hand"', '"by "hand"'), "line 1"),
+    ],
+)
+def test_a_corrupt_csv_is_refused(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    path = tmp_path / "map.csv"
+    MAP.save(path)
+    text = path.read_text(encoding="utf-8")
+    assert change(text) != text
+    path.write_text(change(text), encoding="utf-8")
+    with pytest.raises(FileFormatError, match=message):
+        FaultMap.load(path)
+
+
+def test_a_csv_of_noise_or_for_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FileFormatError, match="not a fault list"):
+        FaultMap.load(path)
+    MAP.save(path)
+    with pytest.raises(FileFormatError, match=r"for cells of shape \(2, 4, 3\), got \(2, 3, 4\)"):
+        FaultMap.from_csv(path, (2, 4, 3))
+    with pytest.raises(InputError, match="layout must be one of 'cells', 'addresses', got 'rows'"):
+        FaultMap.from_csv(path, layout="rows")  # type: ignore[arg-type]
+
+
+def test_a_missing_file_or_folder_and_another_ending(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="cannot read a fault map"):
+        FaultMap.load(tmp_path / "absent.npz")
+    with pytest.raises(FileFormatError, match="cannot read a fault list"):
+        FaultMap.load(tmp_path / "absent.csv")
+    with pytest.raises(FileWriteError, match="cannot write"):
+        MAP.save(tmp_path / "absent" / "map.npz")
+    assert list(tmp_path.iterdir()) == []
+    for use in (MAP.save, FaultMap.load):
+        with pytest.raises(InputError, match=r"file ending must be one of '\.npz', '\.csv', got '\.json'"):
+            use(tmp_path / "map.json")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    path = tmp_path / "map.npz"
+    MAP.save(path)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileWriteError, match="No space left"):
+        FaultMap.empty(SHAPE).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_map_for_another_shape_is_refused() -> None:
+    with pytest.raises(InputError, match=r"for cells of shape \(2, 4, 3\), got one for \(2, 3, 4\)"):
+        MAP.apply(np.zeros((2, 4, 3)), CELL)
+    with pytest.raises(InputError, match=r"got one for \(1, 3, 4\)"):
+        MAP.difference(FaultMap.empty((1, 3, 4)))
+    with pytest.raises(InputError, match="conductance must be of a floating type, got int64"):
+        MAP.apply(np.zeros(SHAPE, dtype=np.int64), CELL)
+    with pytest.raises(InputError, match="cell_bits must be <= 4"):
+        MAP.stuck_levels(CELL, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"index": [0, 24]}, r"index must be >= 0 and < 24 .*got 24"),
+        ({"index": [-1, 2]}, r"index must be >= 0 and < 24 .*got -1"),
+        ({"index": [2, 2]}, r"strictly increasing, got 2 before 2"),
+        ({"index": [0.0, 1.0]}, r"index must be a 1-dimensional array of integers"),
+        ({"index": [[0, 1]]}, r"index must be a 1-dimensional array of integers"),
+        ({"index": [0]}, r"one length, got 1, 2 and 1"),
+        ({"kind": [0, 1]}, r"kind must be one of 1, 2, 3, got 0 at position 0"),
+        ({"kind": [1, 258]}, r"kind must be one of 1, 2, 3, got 258 at position 1"),
+        ({"kind": [1, 3]}, r"value must be finite and >= 0 where a cell is STUCK_AT, got nan at position 1"),
+        ({"value": [np.nan, 1e-6]}, r"value must be NaN where a cell is not STUCK_AT, got 1e-06"),
+        ({"value": ["a", "b"]}, r"value must be a 1-dimensional array of numbers"),
+        ({"shape": (2, 3, 0)}, r"shape\[2\] \(columns\) must be"),
+        ({"note": None}, r"note must be of type str"),
+    ],
+)
+def test_a_bad_map_is_refused(arguments: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {"shape": SHAPE, "index": [0, 1], "kind": [1, 2]}
+    FaultMap(**good)
+    with pytest.raises(InputError, match=message):
+        FaultMap(**{**good, **arguments})
+
+
+def test_bad_dense_arrays_are_refused() -> None:
+    with pytest.raises(InputError, match="kind must be a 3-dimensional array of integers"):
+        FaultMap.from_dense(np.zeros((3, 3), dtype=int))
+    with pytest.raises(InputError, match="kind must be a 3-dimensional array of integers"):
+        FaultMap.from_dense(np.zeros(SHAPE))
+    with pytest.raises(InputError, match="kind must be one of 1, 2, 3, got 4"):
+        FaultMap.from_dense(np.full(SHAPE, 4))
+    with pytest.raises(InputError, match=r"value must be numbers of shape \(2, 3, 4\)"):
+        FaultMap.from_dense(np.full(SHAPE, 3), np.zeros((2, 3)))
+    with pytest.raises(InputError, match="value must be finite"):
+        FaultMap.from_dense(np.full(SHAPE, 3))
+
+
+DEAD = "9,10000.0,11000.0,7456.806879600608,False\n65165,10000.0,11000.0,7300.033951356306,False\n"
+
+
+def test_a_dead_cell_list(tmp_path: Path) -> None:
+    path = tmp_path / "dead.csv"
+    path.write_text(DEAD)
+    found = FaultMap.from_csv(path, layout="addresses")
+    assert found.shape == (1, 256, 256)
+    # Word line in the upper byte, source line in the lower.
+    positions = np.argwhere(found.dense()).tolist()
+    assert positions == [[0, 0, 9], [0, 65165 >> 8, 65165 & 255]]
+    assert set(found.kind) == {Kind.STUCK_AT}
+    np.testing.assert_array_equal(found.value, [1 / 7456.806879600608, 1 / 7300.033951356306])
+    assert FaultMap.from_csv(path, (4, 128, 128), layout="addresses").shape == (4, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("65165", "65536", "line 2: address must be .*<= 65535, got 65536"),
+        ("65165", "9", "strictly increasing, got 9 before 9"),
+        ("False", "True", "line 1: a line must be"),
+        ("7300.033951356306", "0.0", "line 2: 0 < low < high"),
+        ("7300.033951356306", "nan", "line 2: 0 < low < high"),
+        ("7300.033951356306", "10500", "line 2: resistance must miss its window"),
+        (",11000.0", "", "line 1: a line must be"),
+        ("False\n65165", "False65165", "line 1: a line must be"),
+    ],
+)
+def test_a_bad_dead_cell_list_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "dead.csv"
+    path.write_text(DEAD.replace(old, new, 1))
+    with pytest.raises(FileFormatError, match=message):
+        FaultMap.from_csv(path, layout="addresses")
+
+
+@pytest.mark.data
+def test_the_measured_dead_cell_list() -> None:
+    try:
+        path = data_file("rram", "nirram_C13_deadcells.csv")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    found = FaultMap.from_csv(path, layout="addresses")
+    assert len(found) == found.counts[Kind.STUCK_AT] == 778
+    assert found.cells == 65536
+    assert found.value.min() > 1 / 10_000  # all of too low a resistance
+    assert "nirram_C13_deadcells.csv" in found.note

@@ -1,0 +1,22 @@
+"""Data sets as NumPy arrays: images in (images, channels, height, width), labels as int64.
+
+Nothing is downloaded. scikit-learn's digits come with scikit-learn; everything else is read from the data
+folder (:func:`data_folder`), and refused if it is not byte for byte what it should be.
+"""
+
+from __future__ import annotations
+
+from xbarsim.data.cifar10 import CIFAR10_CLASSES, load_cifar10
+from xbarsim.data.digits import DigitsSplit, load_digits_split
+from xbarsim.data.folder import data_file, data_folder
+from xbarsim.data.mnist import load_mnist
+
+__all__ = [
+    "CIFAR10_CLASSES",
+    "DigitsSplit",
+    "data_file",
+    "data_folder",
+    "load_cifar10",
+    "load_digits_split",
+    "load_mnist",
+]

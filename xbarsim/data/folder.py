@@ -1,0 +1,53 @@
+"""Where the data folder is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["data_file", "data_folder"]
+
+_VARIABLE = "XBARSIM_DATA"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def data_folder() -> Path:
+    """The folder that holds the data sets, measured chips and networks trained by others.
+
+    The environment variable ``XBARSIM_DATA`` names it; without one it is the first ``shared/data`` found in
+    the checkout or the working folder, or in a folder above one of them.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming every place looked at.
+    """
+    named = os.environ.get(_VARIABLE)
+    if named:
+        folder = Path(named)
+        if folder.is_dir():
+            return folder
+        raise FileNotFoundError(f"{_VARIABLE} must name the data folder, but {named!r} is not a folder")
+    here = Path.cwd()
+    starts = [*_PACKAGE.parents, here, *here.parents]
+    places = [start / "shared" / "data" for start in dict.fromkeys(starts)]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(
+        f"no data folder: set {_VARIABLE} to it, or put it at one of {', '.join(map(str, places))}"
+    )
+
+
+def data_file(*parts: str) -> Path:
+    """The path of a file in the data folder, such as ``data_file("rram", "relax_techB.npz")``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no data folder, or it has no such file.
+    """
+    path = data_folder().joinpath(*parts)
+    if not path.is_file():
+        raise FileNotFoundError(f"the data folder has no file {'/'.join(parts)}: looked for {path}")
+    return path

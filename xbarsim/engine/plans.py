@@ -1,0 +1,490 @@
+"""Plans: what has to be computed for one layer of one die, and the cheapest exact way to do it.
+
+Everything that is linear and frozen once a die is made folds into matrices; what is left decides the plan.
+
+=================  ==============================================================  =====================================
+plan               when                                                            work
+=================  ==============================================================  =====================================
+exact              whole levels, no converter error possible on this die           one exact product
+folded             no converter                                                    one product (and one for read noise)
+tiled              a converter for each read, one plane                            one product for each group of tiles
+bitplane           a converter for each read, whole levels, several planes         AND + popcount on packed bits
+bitplane-analog    the same with conductances off the levels, or read noise        one product for each plane and group
+=================  ==============================================================  =====================================
+
+Conductances sit on a grid of 2^-16 level steps, so every product below is exact in float64 whatever the order of its
+sums: no result depends on threads, on batch size, or on the BLAS library. Where all numbers are integers below 2^24,
+float32 is exact too and is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.design import Readout
+from xbarsim.engine import kernels
+from xbarsim.engine.reference import input_passes
+from xbarsim.mapping import MappedMatrix
+
+__all__ = ["Noise", "Plan", "choose_plan", "largest_conversion", "largest_reads", "make_plan"]
+
+FloatArray = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+
+_FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
+_NOISE_GRID = 2.0**-24  # read-noise variances are rounded to this, so that their sums are exact too
+_BLOCK = 2048  # vectors worked on at a time; bounds memory, changes no result
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Read noise of one layer of one die.
+
+    Parameters
+    ----------
+    spread
+        Standard deviation of each cell's conductance at one read, in level units, shape ``(tiles, rows, columns)``.
+    key
+        Key of the counter-based generator that the draws of image n come from; they depend on the key and n alone.
+    """
+
+    spread: Array
+    key: int
+
+    def normals(self, image: int, shape: tuple[int, ...]) -> FloatArray:
+        """Standard normal draws of one image."""
+        bits = np.random.Philox(key=self.key, counter=[0, 0, 0, image])
+        return np.random.Generator(bits).standard_normal(shape)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Tiles driven by the same rows, side by side: columns sorted by side and slice, outputs last."""
+
+    rows: Array  # (driven,) logical input of each driven row
+    tiles: Array  # (tiles here,)
+    outputs: Array  # (outputs here,) logical output
+    owners: Array  # (outputs here,) index into `tiles`
+    places: Array  # (outputs here,) position of the output in its tile
+    values: Array  # (driven, sides, slices, outputs here) level units
+    references: Array  # (driven, tiles here) level units of the reference columns, or no tiles
+
+    def inputs(self, driven: Array) -> Array:
+        """The driven rows' codes; a view where the rows are neighbours."""
+        first, last = int(self.rows[0]), int(self.rows[-1])
+        if last - first + 1 == len(self.rows):
+            return driven[:, first : last + 1]
+        return driven[:, self.rows]
+
+
+def _groups(mapped: MappedMatrix, cells: Array) -> list[_Group]:
+    mapping = mapped.mapping
+    groups = []
+    for row_group in mapped.row_groups:
+        tiles = np.asarray(row_group.tiles)
+        used = mapped.tile_rows[tiles[0]] >= 0
+        owners, places = np.nonzero(mapped.tile_outputs[tiles] >= 0)
+        weight_columns = mapping.outputs_per_tile * mapping.slices * mapping.sides
+        blocks = cells[tiles][:, used, :weight_columns].reshape(
+            len(tiles), int(used.sum()), mapping.outputs_per_tile, mapping.slices, mapping.sides
+        )
+        values = np.moveaxis(blocks, (1, 2, 4, 3), (0, 4, 2, 3))  # driven, tiles, sides, slices, places
+        values = np.moveaxis(values, 1, 3)[:, :, :, owners, places]
+        references = cells[tiles][:, used, mapping.columns - 1].T if mapping.has_reference else np.zeros(
+            (int(used.sum()), 0), cells.dtype
+        )
+        groups.append(
+            _Group(
+                rows=np.asarray(row_group.rows, dtype=np.int64),
+                tiles=tiles,
+                outputs=mapped.tile_outputs[tiles][owners, places].astype(np.int64),
+                owners=owners.astype(np.int64),
+                places=places.astype(np.int64),
+                values=np.ascontiguousarray(values),
+                references=np.ascontiguousarray(references),
+            )
+        )
+    return groups
+
+
+class Plan:
+    """One layer of one die, ready to multiply.
+
+    Attributes
+    ----------
+    name
+        One of the plans in the module's table.
+    reason
+        Why this plan was chosen, in words.
+    """
+
+    name: str = ""
+
+    def __init__(
+        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+    ) -> None:
+        self.mapped = mapped
+        self.readout = readout
+        self.noise = noise
+        self.reason = reason
+
+    def multiply(self, codes: Array, *, first_image: int = 0) -> FloatArray:
+        """Multiply input codes with the layer's matrix as this die does it.
+
+        Parameters
+        ----------
+        codes
+            Integer codes, shape ``(images, positions, inputs)``.
+        first_image
+            Number of the first image in its data set; read noise is drawn by image number.
+
+        Returns
+        -------
+        ndarray
+            Shape ``(images, positions, outputs)``, float64, in units of input code times weight code.
+        """
+        images, positions, inputs = codes.shape
+        outputs = self.mapped.shape[1]
+        result = np.empty((images, positions, outputs))
+        if self.noise is None:
+            vectors = codes.reshape(images * positions, inputs)
+            flat = result.reshape(images * positions, outputs)
+            for start in range(0, len(vectors), _BLOCK):
+                flat[start : start + _BLOCK] = self._vectors(vectors[start : start + _BLOCK], None)
+            return result
+        for image in range(images):
+            normals = self.noise.normals(first_image + image, (positions, *self._draws()))
+            result[image] = self._vectors(codes[image], normals)
+        return result
+
+    @classmethod
+    def plan_name(cls, readout: Readout) -> str:
+        """The plan's name for layers read like this."""
+        return cls.name
+
+    def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
+        raise NotImplementedError
+
+    def _draws(self) -> tuple[int, ...]:
+        """Shape of the normal draws of one vector."""
+        mapping, readout = self.mapped.mapping, self.readout
+        reads = mapping.columns // 2 if readout.subtraction == "analog" else mapping.columns
+        return readout.passes, readout.planes, self.mapped.tiles, reads
+
+
+class _LinearPlan(Plan):
+    """Plans without converters: one product with the effective matrix."""
+
+    def __init__(
+        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+    ) -> None:
+        super().__init__(mapped, cells, readout, noise, reason)
+        weights = mapped.decode(cells.astype(np.float64))
+        self._constant = _input_offset(readout, weights.sum(axis=0) - mapped.codes().sum(axis=0))
+        largest = np.abs(weights).sum(axis=0).max(initial=0.0) * readout.max_input
+        whole = bool((weights == np.rint(weights)).all())
+        dtype = np.float32 if whole and largest < _FLOAT32_INTEGERS else np.float64
+        self._weights = weights.astype(dtype)
+        self._variances: FloatArray | None = None
+        if noise is not None:
+            mapping = mapped.mapping
+            squares = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(float) ** 2
+            self._variances = np.zeros(mapped.shape)
+            for group in _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2):
+                variance = np.einsum("isko,k->io", group.values, squares)
+                self._variances[np.ix_(group.rows, group.outputs)] = np.rint(variance / _NOISE_GRID) * _NOISE_GRID
+
+    def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
+        result = (codes.astype(self._weights.dtype) @ self._weights).astype(np.float64)
+        if self._constant is not None:
+            result += self._constant
+        if normals is not None and self._variances is not None:
+            readout = self.readout
+            squares = np.zeros(codes.shape)
+            for _, driven in input_passes(codes, readout):
+                for plane in range(readout.planes):
+                    shift = plane * readout.dac_bits
+                    squares += 4.0**shift * ((driven >> shift) & readout.max_plane).astype(np.float64) ** 2
+            result += np.sqrt(squares @ self._variances) * normals
+        return result
+
+    def _draws(self) -> tuple[int, ...]:
+        return (self.mapped.shape[1],)
+
+
+class ExactPlan(_LinearPlan):
+    """Whole levels and no possible converter error: an integer product."""
+
+    name = "exact"
+
+
+class FoldedPlan(_LinearPlan):
+    """No converter: an effective matrix, and read noise by its exact distribution for each output."""
+
+    name = "folded"
+
+
+class TiledPlan(Plan):
+    """A converter for each read: a product for each plane and group of tiles, converted and added."""
+
+    @classmethod
+    def plan_name(cls, readout: Readout) -> str:
+        """``"tiled"``, or ``"bitplane-analog"`` for several planes."""
+        return "tiled" if readout.planes == 1 else "bitplane-analog"
+
+    def __init__(
+        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+    ) -> None:
+        super().__init__(mapped, cells, readout, noise, reason)
+        self.name = self.plan_name(readout)
+        self._groups = _groups(mapped, cells.astype(np.float64))
+        self._spreads = [] if noise is None else _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2)
+        self._constant = _converter_constant(mapped, readout)
+        self._matrices = []
+        for group in self._groups:
+            values = group.values
+            if readout.subtraction == "analog":
+                values = values[:, 0] - values[:, 1]
+            largest = np.abs(values).sum(axis=0).max(initial=0.0) * readout.max_plane
+            whole = bool((values == np.rint(values)).all() and (group.references == np.rint(group.references)).all())
+            dtype = np.float32 if whole and largest < _FLOAT32_INTEGERS else np.float64
+            self._matrices.append(np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype))
+
+    def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
+        mapped, readout = self.mapped, self.readout
+        mapping = mapped.mapping
+        slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
+        step = 1.0 if readout.step is None else readout.step
+        converter = (readout.step is not None, 1.0 / step, float(readout.low), float(readout.high))
+        added = np.zeros((len(codes), mapped.shape[1]))
+        taken_off = np.zeros_like(added)
+        for pass_index, (sign, driven) in enumerate(input_passes(codes, readout)):
+            for index, group in enumerate(self._groups):
+                inputs = group.inputs(driven)
+                _take_off_shift(taken_off, mapped, group, inputs, sign)
+                for plane in range(readout.planes):
+                    shift = plane * readout.dac_bits
+                    x = (inputs >> shift) & readout.max_plane
+                    weights = sign * 2.0**shift * slice_weights
+                    matrix = self._matrices[index]
+                    sums = x.astype(matrix.dtype) @ matrix
+                    noise, reference_noise = self._noise(index, x, normals, pass_index, plane)
+                    if readout.subtraction == "analog":
+                        sums = sums.reshape(len(codes), mapping.slices, -1)
+                        kernels.convert_pairs(sums, noise, weights, group.outputs, *converter, added)
+                    else:
+                        sums = sums.reshape(len(codes), mapping.sides, mapping.slices, -1)
+                        references = x.astype(np.float64) @ group.references
+                        baseline = readout.offset_levels * x.sum(axis=1).astype(np.float64)
+                        kernels.convert_columns(
+                            sums, noise, references, reference_noise, baseline, weights, group.outputs, group.owners,
+                            *converter, added,
+                        )
+        result = step * added - taken_off
+        return result if self._constant is None else result + self._constant
+
+    def _noise(
+        self, index: int, x: Array, normals: FloatArray | None, pass_index: int, plane: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Noise at each converter's input, shaped as the sums; and at the reference columns'."""
+        analog = self.readout.subtraction == "analog"
+        mapping, group = self.mapped.mapping, self._groups[index]
+        if normals is None:
+            return np.empty((0, 0, 0) if analog else (0, 0, 0, 0)), np.empty((0, 0))
+        variances = self._spreads[index]
+        squares = x.astype(np.float64) ** 2
+        values = variances.values.sum(axis=1, keepdims=True) if analog else variances.values
+        spread = np.sqrt(squares @ _on_noise_grid(values.reshape(len(values), -1)))
+        draws = normals[:, pass_index, plane]  # (vectors, tiles, reads)
+        first = group.places[None, :] * mapping.slices + np.arange(mapping.slices)[:, None]  # (slices, outputs here)
+        tiles = group.tiles[group.owners]
+        if analog:
+            noise = draws[:, tiles[None, :], first] * spread.reshape(len(x), mapping.slices, -1)
+            return np.ascontiguousarray(noise), np.empty((0, 0))
+        column = first[None] * mapping.sides + np.arange(mapping.sides)[:, None, None]
+        noise = draws[:, tiles[None, None, :], column] * spread.reshape(len(x), mapping.sides, mapping.slices, -1)
+        reference_noise = np.empty((len(x), 0))
+        if mapping.has_reference:
+            reference_noise = draws[:, group.tiles, mapping.columns - 1] * np.sqrt(
+                squares @ _on_noise_grid(variances.references)
+            )
+        return np.ascontiguousarray(noise), np.ascontiguousarray(reference_noise)
+
+
+class BitplanePlan(Plan):
+    """Whole levels, a converter for each read: packed bit planes, AND and popcount, converted as they are made."""
+
+    name = "bitplane"
+
+    def __init__(
+        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+    ) -> None:
+        super().__init__(mapped, cells, readout, noise, reason)
+        bits = mapped.mapping.cell_bits
+        self._constant = _converter_constant(mapped, readout)
+        self._packed = []
+        for group in _groups(mapped, cells.astype(np.uint8)):
+            driven, sides, slices, outputs = group.values.shape
+            words = -(-driven // 64)
+            values = np.empty((sides * slices * outputs, bits, words), np.uint64)
+            kernels.pack_planes(group.values.reshape(driven, -1).T.astype(np.int64), bits, values)
+            values = values.reshape(sides, slices, outputs, bits, words).transpose(0, 1, 3, 4, 2)
+            references = np.empty((group.references.shape[1], bits, words), np.uint64)
+            kernels.pack_planes(group.references.T.astype(np.int64), bits, references)
+            self._packed.append(
+                (group, np.ascontiguousarray(values), np.ascontiguousarray(references.transpose(1, 2, 0)))
+            )
+
+    def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
+        mapped, readout = self.mapped, self.readout
+        mapping = mapped.mapping
+        slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
+        assert readout.step is not None
+        added = np.zeros((len(codes), mapped.shape[1]))
+        taken_off = np.zeros_like(added)
+        input_bits = readout.planes * readout.dac_bits
+        for sign, driven in input_passes(codes, readout):
+            for group, values, references in self._packed:
+                inputs = np.ascontiguousarray(group.inputs(driven))
+                _take_off_shift(taken_off, mapped, group, inputs, sign)
+                packed = np.empty((len(codes), input_bits, values.shape[3]), np.uint64)
+                kernels.pack_planes(inputs, input_bits, packed)
+                kernels.bitplane_reads(
+                    packed, values, references, readout.dac_bits, readout.planes, float(sign),
+                    readout.subtraction == "analog", readout.offset_levels, slice_weights, group.outputs, group.owners,
+                    1.0 / readout.step, float(readout.low), float(readout.high), added,
+                )
+        result = readout.step * added - taken_off
+        return result if self._constant is None else result + self._constant
+
+
+def _on_noise_grid(variance: FloatArray) -> FloatArray:
+    return np.asarray(np.rint(variance / _NOISE_GRID) * _NOISE_GRID)
+
+
+def _input_offset(readout: Readout, column_sums: Array) -> FloatArray | None:
+    """What the offset of signed inputs adds to each output, given the sum of its column; ``None`` where there is none."""
+    if not readout.signed or readout.signed_inputs != "offset":
+        return None
+    return 2.0 ** (readout.input_bits - 1) * column_sums.astype(np.float64)
+
+
+def _converter_constant(mapped: MappedMatrix, readout: Readout) -> FloatArray | None:
+    """What is taken off digitally where the driven codes hold the offset of signed inputs."""
+    return _input_offset(readout, -mapped.codes().astype(np.int64).sum(axis=0))
+
+
+def _take_off_shift(taken_off: FloatArray, mapped: MappedMatrix, group: _Group, inputs: Array, sign: int) -> None:
+    """Add the weight shift of an encoding without pairs and without a reference column to `taken_off`."""
+    mapping = mapped.mapping
+    if mapping.sides == 1 and not mapping.has_reference:
+        shift = sign * 2.0 ** (mapping.weight_bits - 1) * inputs.sum(axis=1, dtype=np.float64)
+        taken_off[:, group.outputs] += shift[:, None]
+
+
+def largest_reads(mapped: MappedMatrix, cells: Array, readout: Readout) -> float:
+    """Largest magnitude that any read of these cells could give a converter, whatever the inputs.
+
+    In level steps times plane code; the range argument that decides whether a converter can err.
+    """
+    largest = 0.0
+    for group in _groups(mapped, np.asarray(cells, dtype=np.float64)):
+        if readout.subtraction == "analog":
+            values = group.values[:, 0] - group.values[:, 1]
+            positive, negative = np.maximum(values, 0).sum(axis=0), np.maximum(-values, 0).sum(axis=0)
+            column = max(positive.max(initial=0.0), negative.max(initial=0.0))
+        else:
+            column = max(group.values.sum(axis=0).max(initial=0.0), group.references.sum(axis=0).max(initial=0.0))
+            column += readout.offset_levels * len(group.rows)
+        largest = max(largest, float(column) * readout.max_plane)
+    return largest
+
+
+def largest_conversion(mapped: MappedMatrix, readout: Readout, codes: Array) -> float:
+    """Largest magnitude that these inputs give to any converter of a die without faults or errors.
+
+    Parameters
+    ----------
+    mapped
+        The matrix on its tiles.
+    readout
+        Planes, signs and subtraction; its converter is not used.
+    codes
+        Input codes, shape ``(vectors, inputs)``.
+
+    Returns
+    -------
+    float
+        In level steps times plane code.
+    """
+    largest = 0.0
+    for group in _groups(mapped, mapped.levels.astype(np.float64)):
+        values = group.values[:, 0] - group.values[:, 1] if readout.subtraction == "analog" else group.values
+        matrix = np.concatenate([values.reshape(len(group.rows), -1), group.references], axis=1)
+        for _, driven in input_passes(codes, readout):
+            inputs = group.inputs(driven)
+            for plane in range(readout.planes):
+                x = ((inputs >> (plane * readout.dac_bits)) & readout.max_plane).astype(np.float64)
+                sums = np.abs(x @ matrix)
+                if readout.subtraction == "digital":
+                    sums += readout.offset_levels * x.sum(axis=1, keepdims=True)
+                largest = max(largest, float(sums.max(initial=0.0)))
+    return largest
+
+
+def choose_plan(
+    mapped: MappedMatrix, cells: Array, readout: Readout, *, whole: bool, noisy: bool
+) -> tuple[type[Plan], str]:
+    """The cheapest exact plan for a layer, and why.
+
+    Parameters
+    ----------
+    mapped
+        Where every slice of every weight sits.
+    cells
+        What its cells hold, in level units, shape ``(tiles, rows, columns)``; read only where `whole`.
+    readout
+        Converters, planes and signs.
+    whole
+        Whether all cells sit on whole levels.
+    noisy
+        Whether reads are noisy.
+    """
+    held = ("cells on whole levels" if whole else "conductances off the levels") + (", read noise" if noisy else "")
+    if readout.step is None:
+        if noisy and mapped.mapping.has_reference:
+            return TiledPlan, f"{held}; no converter; a tile's outputs share the noise of its reference column"
+        return ExactPlan if whole and not noisy else FoldedPlan, f"{held}; no converter"
+    converter = f"{readout.converter_bits}-bit converter"
+    if whole and not noisy:
+        bound = readout.high if readout.low == 0 else min(readout.high, -readout.low)
+        if readout.step == 1.0 and largest_reads(mapped, cells, readout) <= bound:
+            return ExactPlan, f"{held}; {converter} in unit steps that no read can leave"
+        if readout.planes > 1:
+            return BitplanePlan, f"{held}; lossy {converter} on each of {readout.planes} planes"
+    planes = "one plane" if readout.planes == 1 else f"each of {readout.planes} planes"
+    return TiledPlan, f"{held}; {converter} on {planes}"
+
+
+def make_plan(mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None = None) -> Plan:
+    """Choose the cheapest exact way to compute a layer of a die, and prepare it.
+
+    Parameters
+    ----------
+    mapped
+        Where every slice of every weight sits.
+    cells
+        What the die's cells hold, in level units, shape ``(tiles, rows, columns)``.
+    readout
+        Converters, planes and signs.
+    noise
+        Read noise, or ``None``.
+    """
+    cells = np.where(mapped.used, cells, 0)
+    whole = bool((cells == np.rint(cells)).all())
+    kind, reason = choose_plan(mapped, cells, readout, whole=whole, noisy=noise is not None)
+    return kind(mapped, cells, readout, noise, reason)

@@ -1,0 +1,147 @@
+"""The definition of an analog matrix-vector product, slow and readable: the truth every kernel is tested against.
+
+One *read* applies one plane of the input codes to one tile. Each physical column sums plane times conductance over
+the tile's driven rows, a converter turns each column (or each subtracted pair) into a code, and the codes of planes,
+slices and tiles are shifted and added as integers. Conductances are in *level units*: (g - g_min) / level step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.design import Readout
+from xbarsim.mapping import MappedMatrix
+
+__all__ = ["convert", "input_passes", "multiply", "read_tile"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+def input_passes(codes: npt.NDArray[Any], readout: Readout) -> list[tuple[int, IntArray]]:
+    """The non-negative codes that are driven, pass by pass, each with the sign its result is added with."""
+    codes = np.asarray(codes, dtype=np.int64)
+    if not readout.signed:
+        return [(1, codes)]
+    if readout.signed_inputs == "two_pass":
+        return [(1, np.maximum(codes, 0)), (-1, np.maximum(-codes, 0))]
+    return [(1, codes + 2 ** (readout.input_bits - 1))]
+
+
+def convert(value: FloatArray, readout: Readout) -> FloatArray:
+    """The converter: nearest step, halves up, clipped to its codes; the value itself where there is none."""
+    if readout.step is None:
+        return value
+    inverse_step = 1.0 / readout.step
+    return np.clip(np.floor(value * inverse_step + 0.5), readout.low, readout.high)
+
+
+def read_tile(
+    x: FloatArray, cells: FloatArray, readout: Readout, noise: FloatArray | float = 0.0
+) -> FloatArray:
+    """One plane applied to one tile: a code for every converter.
+
+    Parameters
+    ----------
+    x
+        Plane codes of the driven rows, shape ``(vectors, driven)``.
+    cells
+        Their cells in level units, shape ``(driven, columns)``.
+    readout
+        Converters and subtraction.
+    noise
+        Added to every converter's input, in level steps times plane code, shape ``(vectors, reads)``.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(vectors, reads)``: a code for each pair of neighbouring columns (analog subtraction), or for each column,
+        the known sum of the g_min currents taken off (digital).
+    """
+    sums = x @ cells
+    if readout.subtraction == "analog":
+        pairs = sums.shape[1] // 2
+        return convert(sums[:, 0 : 2 * pairs : 2] - sums[:, 1 : 2 * pairs : 2] + noise, readout)
+    if readout.step is None:
+        return np.asarray(sums + noise)  # an ideal read-out takes the g_min currents off exactly
+    baseline = readout.offset_levels * x.sum(axis=1, keepdims=True)
+    known = np.floor(baseline * (1.0 / readout.step) + 0.5)
+    return convert(sums + noise + baseline, readout) - known
+
+
+def multiply(
+    codes: npt.NDArray[Any],
+    mapped: MappedMatrix,
+    cells: npt.NDArray[Any],
+    readout: Readout,
+    *,
+    noise_spread: npt.NDArray[Any] | None = None,
+    normals: npt.NDArray[Any] | None = None,
+) -> FloatArray:
+    """Multiply input codes with a mapped matrix, read by read.
+
+    Parameters
+    ----------
+    codes
+        Integer input codes, shape ``(vectors, inputs)``.
+    mapped
+        Where every slice of every weight sits.
+    cells
+        What the cells really hold, in level units, shape ``(tiles, rows, columns)``.
+    readout
+        Converters, planes and signs.
+    noise_spread
+        Standard deviation of each cell's conductance at one read, in level units, shape of `cells`.
+    normals
+        Standard normal draws, one for each converter input, shape ``(vectors, passes, planes, tiles, reads)``, reads
+        as in :func:`read_tile`.
+
+    Returns
+    -------
+    ndarray
+        ``codes @ weight codes`` as the hardware gives it, shape ``(vectors, outputs)``, in units of input code times
+        weight code.
+    """
+    mapping = mapped.mapping
+    slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits)
+    added = np.zeros((len(codes), mapped.shape[1]))  # shifted and added codes, in converter steps
+    taken_off = np.zeros_like(added)  # known digitally, in units of input code times weight code
+
+    for pass_index, (sign, driven) in enumerate(input_passes(codes, readout)):
+        for plane in range(readout.planes):
+            plane_codes = (driven >> (plane * readout.dac_bits)) & readout.max_plane
+            plane_weight = sign * 2 ** (plane * readout.dac_bits)
+            for tile in range(mapped.tiles):
+                used = mapped.tile_rows[tile] >= 0
+                x = plane_codes[:, mapped.tile_rows[tile][used]].astype(np.float64)
+                noise: FloatArray | float = 0.0
+                if noise_spread is not None and normals is not None:
+                    variance = x**2 @ noise_spread[tile, used].astype(np.float64) ** 2
+                    if readout.subtraction == "analog":
+                        pairs = variance.shape[1] // 2
+                        variance = variance[:, 0 : 2 * pairs : 2] + variance[:, 1 : 2 * pairs : 2]
+                    noise = np.sqrt(variance) * normals[:, pass_index, plane, tile]
+                reads = read_tile(x, cells[tile, used].astype(np.float64), readout, noise)
+
+                for position, output in enumerate(mapped.tile_outputs[tile]):
+                    if output < 0:
+                        continue
+                    for s, slice_weight in enumerate(slice_weights):
+                        place = position * mapping.slices + s
+                        if mapping.sides == 1 or readout.subtraction == "analog":
+                            code = reads[:, place]
+                        else:
+                            code = reads[:, 2 * place] - reads[:, 2 * place + 1]
+                        added[:, output] += plane_weight * slice_weight * code
+                    if mapping.has_reference:
+                        added[:, output] -= plane_weight * slice_weights[-1] * reads[:, mapping.columns - 1]
+                    elif mapping.sides == 1:
+                        taken_off[:, output] += plane_weight * 2 ** (mapping.weight_bits - 1) * x.sum(axis=1)
+
+    result = (1.0 if readout.step is None else readout.step) * added - taken_off
+    if readout.signed and readout.signed_inputs == "offset":
+        result -= 2 ** (readout.input_bits - 1) * mapped.codes().astype(np.int64).sum(axis=0)
+    return result

@@ -1,0 +1,162 @@
+"""What networks there are, where they come from and what they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from xbarsim.data import load_cifar10, load_digits_split
+from xbarsim.models.digits import load_digits_net
+from xbarsim.models.resnet import load_resnet20, normalise
+from xbarsim.validation import check_choice, check_integer
+
+__all__ = ["MODELS", "ModelCard", "load_model", "load_test_set"]
+
+_TestSet = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known about a network before it is loaded.
+
+    Attributes
+    ----------
+    name
+        What :func:`load_model` and the command line call it.
+    description
+        One line.
+    parameters
+        Number of trainable parameters, batch norm included.
+    input_shape
+        (channels, height, width) of one image.
+    classes
+        Number of outputs.
+    data_set
+        What it was trained and measured on.
+    test_images
+        Size of that test set.
+    source
+        Who trained it, and where that can be read.
+    licence
+        SPDX identifier.
+    accuracy
+        Fraction of the test images classified right in float32, measured here.
+    needs_data_folder
+        Whether the weights or images are in the data folder (see `xbarsim.data.data_folder`).
+    """
+
+    name: str
+    description: str
+    parameters: int
+    input_shape: tuple[int, int, int]
+    classes: int
+    data_set: str
+    test_images: int
+    source: str
+    licence: str
+    accuracy: float
+    needs_data_folder: bool
+    _load: Callable[[], nn.Module] = field(repr=False, compare=False)
+    _test_set: Callable[[int | None], _TestSet] = field(repr=False, compare=False)
+
+
+def _digits_test_set(count: int | None) -> _TestSet:
+    split = load_digits_split()
+    return split.test_images[:count], split.test_labels[:count]
+
+
+def _cifar10_test_set(count: int | None) -> _TestSet:
+    images, labels = load_cifar10("test", count=count)
+    return normalise(images), labels
+
+
+_CARDS = (
+    ModelCard(
+        name="digits",
+        description="three convolutions and a linear layer for 8 x 8 digits",
+        parameters=13_156,
+        input_shape=(1, 8, 8),
+        classes=10,
+        data_set="scikit-learn digits",
+        test_images=596,
+        source="this project, python -m xbarsim.experiments.train_digits",
+        licence="Apache-2.0",
+        accuracy=0.9966,
+        needs_data_folder=False,
+        _load=load_digits_net,
+        _test_set=_digits_test_set,
+    ),
+    ModelCard(
+        name="resnet20",
+        description="ResNet-20 with option-A shortcuts for CIFAR-10",
+        parameters=269_722,
+        input_shape=(3, 32, 32),
+        classes=10,
+        data_set="CIFAR-10",
+        test_images=10_000,
+        source="https://github.com/akamaster/pytorch_resnet_cifar10 at d5489e89, resnet20-12fca82f.th",
+        licence="BSD-2-Clause",
+        accuracy=0.9173,
+        needs_data_folder=True,
+        _load=load_resnet20,
+        _test_set=_cifar10_test_set,
+    ),
+)
+
+MODELS = MappingProxyType({card.name: card for card in _CARDS})
+"""The :class:`ModelCard` of every network, by name."""
+
+
+def load_model(name: str) -> tuple[nn.Module, ModelCard]:
+    """Load a network with its trained weights, ready to evaluate, and its card.
+
+    Raises
+    ------
+    InputError
+        If `name` is not in `MODELS`.
+    FileNotFoundError
+        If the weights should be in the data folder and are not.
+    FileFormatError
+        If the weights are truncated or corrupt.
+    """
+    card = MODELS[check_choice("model", name, MODELS)]
+    return card._load(), card
+
+
+def load_test_set(name: str, *, count: int | None = None) -> _TestSet:
+    """The test images of a network, as it wants them, and their labels.
+
+    Parameters
+    ----------
+    name
+        The network, as in `MODELS`.
+    count
+        How many, from the first; None for all.
+
+    Returns
+    -------
+    images
+        float32, shape (images, channels, height, width).
+    labels
+        int64, shape (images,).
+
+    Raises
+    ------
+    InputError
+        If `name` is not in `MODELS`, or `count` is out of bounds.
+    ImportError
+        If the images come with scikit-learn and it is absent.
+    FileNotFoundError
+        If the images should be in the data folder and are not.
+    FileFormatError
+        If the data folder's files are truncated or corrupt.
+    """
+    card = MODELS[check_choice("model", name, MODELS)]
+    if count is not None:
+        count = check_integer("count", count, at_least=1, at_most=card.test_images)
+    return card._test_set(count)

@@ -1,0 +1,72 @@
+"""Folding batch normalisation into the layer before it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+__all__ = ["fold_batch_norm"]
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def _pairs(model: nn.Module) -> list[tuple[str, str]]:
+    """Names of (layer, batch norm) where the norm is the only user of the layer's output and both run once."""
+    graph = fx.Tracer().trace(model)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    calls: dict[int, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            key = id(modules[node.target])
+            calls[key] = calls.get(key, 0) + 1
+    found = []
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], _NORMS):
+            continue
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+            continue
+        layer, norm = modules[before.target], modules[node.target]
+        foldable = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d) and norm.running_var is not None
+        if foldable and calls[id(layer)] == 1 and calls[id(norm)] == 1:
+            found.append((str(before.target), str(node.target)))
+    return found
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def fold_batch_norm(model: nn.Module) -> tuple[nn.Module, tuple[str, ...], str]:
+    """A copy of `model` in evaluation mode with every batch norm folded that directly follows a layer.
+
+    Returns
+    -------
+    model
+        The copy; folded norms became ``nn.Identity``.
+    folded
+        Names of the folded norms.
+    note
+        Empty, or why the model's graph could not be read (nothing is folded then).
+    """
+    model = copy.deepcopy(model).eval()
+    if not any(isinstance(module, _NORMS) for module in model.modules()):
+        return model, (), ""
+    try:
+        pairs = _pairs(model)
+    except Exception as error:  # any model code may fail under tracing, in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return model, (), f"batch norms stay digital: the model cannot be traced ({reason})"
+    for layer_name, norm_name in pairs:
+        layer: Any = model.get_submodule(layer_name)
+        norm: Any = model.get_submodule(norm_name)
+        with torch.no_grad():
+            fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
+            _replace(model, layer_name, fuse(layer, norm))
+        _replace(model, norm_name, nn.Identity())
+    return model, tuple(norm for _, norm in pairs), ""
