@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,18 @@ import numpy.typing as npt
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from xbarsim.devices import Cell, FaultMap, Kind, Polynomial, ProgrammingError
-from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, Offset, TwoColumn
+from xbarsim.design import Design, Periphery, Readout
+from xbarsim.devices import Cell, FaultMap, Kind, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.mapping import (
+    Balanced,
+    Differential,
+    Encoding,
+    MappedMatrix,
+    Mapping,
+    Offset,
+    TwoColumn,
+    map_matrix,
+)
 
 # ---------------------------------------------------------------------------------------------- mapping
 
@@ -64,11 +75,14 @@ def code_matrices(draw: st.DrawFn, /, mapping: Mapping) -> npt.NDArray[np.int64]
     codes = rng.integers(-largest, largest, size=(inputs, outputs), endpoint=True)
     codes[rng.random(codes.shape) < draw(st.sampled_from([0.0, 0.2]))] = largest
     codes[rng.random(codes.shape) >= density] = 0
-    codes[list(draw(st.sets(st.integers(0, inputs - 1), max_size=inputs)))] = 0
-    codes[:, list(draw(st.sets(st.integers(0, outputs - 1), max_size=outputs)))] = 0
-    if draw(st.booleans()):  # empty a block of one tile's size
-        row, output = draw(st.integers(0, inputs - 1)), draw(st.integers(0, outputs - 1))
-        codes[row : row + mapping.rows, output : output + mapping.outputs_per_tile] = 0
+    # Empty whole tiles first (before rows and outputs go, which shifts what packing puts on a tile).
+    for row in range(0, inputs, mapping.rows):
+        for output in range(0, outputs, mapping.outputs_per_tile):
+            if draw(st.booleans()):
+                codes[row : row + mapping.rows, output : output + mapping.outputs_per_tile] = 0
+    if draw(st.booleans()):
+        codes[list(draw(st.sets(st.integers(0, inputs - 1), max_size=inputs)))] = 0
+        codes[:, list(draw(st.sets(st.integers(0, outputs - 1), max_size=outputs)))] = 0
     return codes
 
 
@@ -137,3 +151,199 @@ def fault_maps(
         value=np.array([faults[i][1] if faults[i][0] == Kind.STUCK_AT else np.nan for i in index]),
         note=draw(st.text(max_size=20)),
     )
+
+
+# ----------------------------------------------------------------------------------------------- engine
+
+#: A cell whose g_min is no whole number of level steps, so that its currents matter.
+ENGINE_CELL = Cell(g_min=1e-6, g_max=1.2e-5, levels=256)
+
+
+@dataclass(frozen=True, eq=False)
+class EngineCase:
+    """One layer of one die with inputs: all that the engine is given."""
+
+    design: Design
+    mapped: MappedMatrix
+    readout: Readout
+    cells: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.int32]  # (images, positions, inputs)
+
+    @property
+    def vectors(self) -> npt.NDArray[np.int32]:
+        """Input codes, shape (vectors, inputs)."""
+        return self.codes.reshape(-1, self.codes.shape[2])
+
+    def __repr__(self) -> str:
+        return (
+            f"EngineCase({self.design.mapping}, {self.readout}, {self.mapped.shape}, {self.codes.shape}, "
+            f"whole={bool((self.cells == np.rint(self.cells)).all())})"
+        )
+
+
+#: Converters by what they can do to a read: arguments of `Periphery`, given the bits.
+CONVERTERS: tuple[str, ...] = ("none", "lossless", "full", "coarse", "clipping")
+
+
+def _converter(draw: st.DrawFn, kind: str) -> dict[str, Any]:
+    if kind == "none":
+        return {}
+    if kind == "lossless":
+        return {"adc_range": "lossless"}
+    bits = draw(st.integers(2, 9))
+    if kind == "full":
+        return {"adc_bits": bits, "adc_range": "full"}
+    if kind == "coarse":  # steps above one unit: always lossy
+        return {"adc_bits": bits, "adc_range": float(2**bits) * draw(st.floats(1.0625, 8.0))}
+    return {"adc_bits": bits, "adc_range": draw(st.floats(0.5, 3.0))}
+
+
+@st.composite
+def engine_cases(
+    draw: st.DrawFn,
+    /,
+    encoding: Encoding | None = None,
+    converters: tuple[str, ...] = CONVERTERS,
+    planes: str = "any",
+    on_levels: bool | None = None,
+    **fixed: Any,
+) -> EngineCase:
+    """A layer on a die.
+
+    Parameters
+    ----------
+    draw
+        Given by hypothesis.
+    encoding
+        The encoding, or any.
+    converters
+        Which of `CONVERTERS` to draw from.
+    planes
+        ``"one"``, ``"several"`` or ``"any"``.
+    on_levels
+        Whether all cells sit on levels (perhaps stuck ones), or off them; ``None`` for either.
+    fixed
+        Fields of `Mapping`.
+    """
+    encoding = draw(encodings()) if encoding is None else encoding
+    weight_bits, cell_bits = draw(st.integers(2, 9)), draw(st.integers(1, 5))
+    output = encoding.slice_count(weight_bits, cell_bits) * encoding.sides
+    rows = draw(st.sampled_from([1, 2, 7, 63, 64, 65, 130]))
+    values = {
+        "encoding": encoding,
+        "rows": rows,
+        "columns": draw(st.integers(1, 6)) * output
+        + draw(st.integers(0, output - 1))
+        + encoding.has_reference,
+        "weight_bits": weight_bits,
+        "cell_bits": cell_bits,
+        "pack": draw(st.sampled_from(["none", "matrix", "block"])),
+    }
+    mapping = Mapping(**{**values, **fixed})
+    signed, signed_inputs = draw(st.booleans()), draw(st.sampled_from(["two_pass", "offset"]))
+    input_bits = draw(st.integers(4, 9) if planes == "several" else st.integers(2, 9))
+    dac_bits = {
+        "one": st.just(input_bits),
+        "several": st.integers(1, input_bits // 2),
+        "any": st.integers(1, input_bits),
+    }[planes]
+    pairs = mapping.sides == 2
+    design = Design(
+        cell=ENGINE_CELL,
+        mapping=mapping,
+        periphery=Periphery(
+            input_bits=input_bits,
+            dac_bits=draw(dac_bits),
+            subtraction=draw(st.sampled_from(["analog", "digital"])) if pairs else None,
+            signed_inputs=signed_inputs,
+            **_converter(draw, draw(st.sampled_from(converters))),
+        ),
+    )
+    readout = design.readout(signed=signed, rows=rows, calibrated_range=None)
+
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    inputs = draw(st.integers(1, min(3 * rows, 150)))
+    outputs = draw(st.integers(1, min(3 * mapping.outputs_per_tile, 12)))
+    largest = mapping.max_weight
+    codes = rng.integers(-largest, largest, size=(inputs, outputs), endpoint=True)
+    codes[rng.random(codes.shape) < draw(st.sampled_from([0.0, 0.3, 0.9]))] = 0
+    if draw(st.booleans()):  # pruned rows and outputs: packing leaves other rows to each group of tiles
+        codes[rng.random(inputs) < 0.3] = 0
+        codes[:, rng.random(outputs) < 0.2] = 0
+        codes[: inputs // 2, : outputs // 2] = 0
+    mapped = map_matrix(codes, mapping)
+
+    die = mapped.levels.astype(np.float32)
+    if not (draw(st.booleans()) if on_levels is None else on_levels):
+        error = ProgrammingError(
+            spread=Polynomial(coefficients=(4e-7,), scale=1.0), valid_from=1e-7, valid_to=2e-5
+        )
+        noisy = Cell(g_min=ENGINE_CELL.g_min, g_max=ENGINE_CELL.g_max, levels=256, programming_error=error)
+        die = noisy.program(mapped.levels, cell_bits, rng)
+    rate = draw(st.sampled_from([0.0, 0.02, 0.3]))
+    if rate and mapped.tiles:
+        broken = StuckFaults(on=rate, off=rate).sample(mapped.levels.shape, rng)
+        die.reshape(-1)[broken.index] = broken.stuck_levels(ENGINE_CELL, cell_bits)
+    images, positions = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    low, high = (-readout.max_input if signed else 0), readout.max_input
+    given = rng.integers(low, high, size=(images, positions, inputs), endpoint=True).astype(np.int32)
+    given[rng.random(given.shape) < draw(st.sampled_from([0.0, 0.6]))] = 0
+    given[0, 0] = draw(st.sampled_from([low, high]))  # the extremes, at which converters saturate
+    return EngineCase(design, mapped, readout, die, given)
+
+
+@st.composite
+def peripheries(draw: st.DrawFn, /, pairs: bool = True) -> Periphery:
+    """Any periphery, bar a lossless converter of given bits; without analog subtraction unless `pairs`."""
+    input_bits = draw(st.integers(1, 16))
+    adc_bits = draw(st.none() | st.integers(1, 24))
+    ranges: st.SearchStrategy[Any] = st.sampled_from([None, "lossless"])
+    if (
+        adc_bits is not None
+    ):  # never "lossless": whether the bits are enough depends on the rest of the design
+        names = [None, "calibrated", "full"]
+        ranges = st.sampled_from(names) | st.floats(1e-3, 1e9)
+    return Periphery(
+        input_bits=input_bits,
+        dac_bits=draw(st.integers(1, min(input_bits, 4))),
+        adc_bits=adc_bits,
+        adc_range=draw(ranges),
+        subtraction=draw(st.sampled_from([None, "digital", *(["analog"] if pairs else [])])),
+        signed_inputs=draw(st.sampled_from(["two_pass", "offset"])),
+    )
+
+
+@st.composite
+def designs(draw: st.DrawFn) -> Design:
+    """Any design, every field drawn."""
+    cell = draw(cells())
+    if draw(st.booleans()):
+        noise = ReadNoise(
+            spread=Polynomial(coefficients=(draw(st.floats(0.0, 1e-7)),), scale=draw(st.floats(1e-9, 1.0))),
+            valid_from=cell.g_min / 3,
+            valid_to=cell.g_max * 3,
+        )
+        cell = Cell(
+            name=cell.name,
+            g_min=cell.g_min,
+            g_max=cell.g_max,
+            levels=cell.levels,
+            programming_error=cell.programming_error,
+            read_noise=noise,
+            read_voltage=cell.read_voltage,
+            source=draw(st.text(max_size=20)),
+        )
+    most_bits = min(int(math.log2(cell.levels)), 8)
+    mapping = draw(mappings(cell_bits=draw(st.integers(1, most_bits))))
+    periphery = draw(peripheries(pairs=mapping.sides == 2))
+    on = draw(st.floats(0.0, 1.0))
+    faults = draw(
+        st.none()
+        | st.builds(
+            StuckFaults,
+            on=st.just(on),
+            off=st.floats(0.0, 1.0).map(lambda share: share * (1.0 - on)),
+            count=st.sampled_from(["independent", "exact"]),
+        )
+    )
+    return Design(cell=cell, mapping=mapping, periphery=periphery, faults=faults)

@@ -61,7 +61,9 @@ def test_published_values_by_hand() -> None:
     assert 1 / isaac.g_max == pytest.approx(1333)
     assert 1 / isaac.g_min == pytest.approx(20e3)
     islped = Cell.load("islped2019")
-    assert (1 / islped.g_max, 1 / islped.g_min, islped.levels) == (pytest.approx(1e6), pytest.approx(1e7), 16)
+    assert 1 / islped.g_max == pytest.approx(1e6)
+    assert 1 / islped.g_min == pytest.approx(1e7)
+    assert islped.levels == 16
     milo = Cell.load("milo2021").programming_error
     assert milo is not None
     np.testing.assert_allclose(milo.spread([100e-6]), [(4.782321 - 0.009107 * 100) * 1e-6])

@@ -279,7 +279,7 @@ def test_arrays_of_wrong_type_or_content_are_refused(tmp_path: Path) -> None:
         ({"shape": np.array([2, 3])}, "shape must be"),
         ({"extra": np.array(1)}, "not a fault map"),
     ):
-        write(**changed)  # type: ignore[arg-type]
+        write(**changed)
         with pytest.raises(FileFormatError, match=message):
             FaultMap.load(path)
 

@@ -290,6 +290,17 @@ def test_block_packing_keeps_each_blocks_own_rows() -> None:
     assert map_matrix(codes, replace(mapping, pack="matrix")).tiles == 4
 
 
+def test_empty_tiles_do_not_exist() -> None:
+    codes = np.kron(np.eye(3, dtype=int), np.ones((4, 2), dtype=int))  # three full tiles on the diagonal
+    mapping = Mapping(rows=4, columns=4, weight_bits=3, cell_bits=2, pack="matrix")
+    mapped = map_matrix(codes, mapping)
+    assert mapped.tiles == 3
+    assert mapped.utilisation == 1.0
+    np.testing.assert_array_equal(mapped.codes(), codes)
+    assert map_matrix(codes, replace(mapping, pack="block")).tiles == 3
+    assert map_matrix(codes, replace(mapping, pack="none")).tiles == 9
+
+
 @pytest.mark.parametrize("pack", ["matrix", "block"])
 def test_a_matrix_of_zeros_takes_no_tile(pack: Any) -> None:
     mapped = map_matrix(np.zeros((300, 200), dtype=int), Mapping(encoding=Offset(), pack=pack))

@@ -1,7 +1,11 @@
 """Compiled loops of the engine: arrays and scalars in, preallocated arrays out, nothing checked here.
 
-Each kernel's plain Python function is reachable as ``kernel.py_func``. Loops over vectors run in parallel; every sum is
-one of integers (or of numbers on a grid of 2^-16 level steps) held in float64, so no order of summation changes it.
+Layout. Sixteen images (or vectors) go side by side, so that one vector instruction serves all of them: a *blocked* input
+holds the same activation of 16 images in 16 neighbouring numbers. Every output is then a sum over a list of offsets,
+whatever the stride, padding or dilation, and the driven rows of a tile are just a part of that list. Each sum runs in the
+order of the rows, whatever the batch or the number of threads, so no result depends on either.
+
+A kernel's plain Python function is reachable as ``kernel.py_func`` where it calls no intrinsic.
 """
 
 from __future__ import annotations
@@ -11,9 +15,379 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["bitplane_reads", "convert_columns", "convert_pairs", "im2col", "pack_planes", "quantise"]
+__all__ = [
+    "LANES",
+    "bitplane_reads",
+    "block_inputs",
+    "convert_columns",
+    "convert_pairs",
+    "im2col",
+    "pack_planes",
+    "panel_width",
+    "products",
+    "quantise",
+]
+
+LANES = 16  # images side by side
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+
+
+def panel_width(dtype: Any) -> int:
+    """Columns summed at a time: as many 16-lane accumulators as the registers of a 256-bit machine hold."""
+    return 6 if np.dtype(dtype) == np.float32 else 3
+
+
+def _data(context: Any, builder: Any, array_type: Any, value: Any) -> Any:
+    """Pointer to the first number of a contiguous array."""
+    return context.make_array(array_type)(context, builder, value).data
+
+
+def _product(columns: int) -> Any:
+    """A register-blocked dot product of `columns` columns with 16 images.
+
+    ``product(x, base, offsets, first, panel, start, count, sums)`` writes, for each column c and lane i,
+    ``sums[16 c + i] = sum_k x[base + offsets[first + k] + i] * panel[start + columns k + c]``, k from 0 to count - 1 in this
+    order, each step one fused multiply-add. Written in LLVM's intermediate language because the accumulators must stay in
+    registers, which no Python-level loop can promise.
+    """
+
+    @intrinsic
+    def product(
+        typing_context: Any, x: Any, base: Any, offsets: Any, first: Any, panel: Any, start: Any, count: Any, sums: Any
+    ) -> Any:
+        signature = types.void(
+            x, types.int64, offsets, types.int64, panel, types.int64, types.int64, sums
+        )
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            real = context.get_value_type(signature.args[0].dtype)
+            size = 4 if isinstance(real, ir.FloatType) else 8
+            vector = ir.VectorType(real, LANES)
+            fma = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(vector, [vector] * 3),
+                f"llvm.fma.v{LANES}f{8 * size}",
+            )
+            pointers = [_data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 7)]
+            inputs = builder.gep(pointers[0], [arguments[1]])
+            offsets_here = builder.gep(pointers[1], [arguments[3]])
+            weights = builder.gep(pointers[2], [arguments[5]])
+            count_here = arguments[6]
+
+            entry = builder.block
+            loop = builder.append_basic_block("product.loop")
+            done = builder.append_basic_block("product.done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(_INT64)
+            k.add_incoming(ir.Constant(_INT64, 0), entry)
+            before = [builder.phi(vector) for _ in range(columns)]
+            for accumulator in before:
+                accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
+            offset = builder.load(builder.gep(offsets_here, [k]))
+            x_here = builder.load(
+                builder.bitcast(builder.gep(inputs, [offset]), vector.as_pointer()), align=size
+            )
+            panel_row = builder.gep(weights, [builder.mul(k, ir.Constant(_INT64, columns))])
+            undefined = ir.Constant(vector, ir.Undefined)
+            everywhere = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+            after = []
+            for column, accumulator in enumerate(before):
+                weight = builder.load(builder.gep(panel_row, [ir.Constant(_INT64, column)]))
+                weight = builder.insert_element(undefined, weight, ir.Constant(_INT32, 0))
+                weight = builder.shuffle_vector(weight, undefined, everywhere)
+                after.append(builder.call(fma, [x_here, weight, accumulator]))
+            next_k = builder.add(k, ir.Constant(_INT64, 1))
+            k.add_incoming(next_k, loop)
+            for accumulator, value in zip(before, after, strict=True):
+                accumulator.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", next_k, count_here), loop, done)
+            builder.position_at_end(done)
+            for column, value in enumerate(after):
+                place = builder.gep(pointers[3], [ir.Constant(_INT64, column * LANES)])
+                builder.store(value, builder.bitcast(place, vector.as_pointer()), align=size)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return product
+
+
+_product_1, _product_2, _product_3 = _product(1), _product(2), _product(3)
+_product_4, _product_5, _product_6 = _product(4), _product(5), _product(6)
+
+
+@intrinsic
+def _transpose_8(
+    typing_context: Any, source: Any, first: Any, stride: Any, target: Any, place: Any, target_stride: Any
+) -> Any:
+    """Transpose 8 x 8 float32: ``target[place + i target_stride + j] = source[first + j stride + i]``, in registers."""
+    signature = types.void(source, types.int64, types.int64, target, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), 8)
+        indices = ir.VectorType(_INT32, 8)
+        origin = builder.gep(_data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
+        goal = builder.gep(_data(context, builder, signature.args[3], arguments[3]), [arguments[4]])
+
+        def at(pointer: Any, row: int, stride: Any) -> Any:
+            here = builder.gep(pointer, [builder.mul(stride, ir.Constant(_INT64, row))])
+            return builder.bitcast(here, vector.as_pointer())
+
+        rows = [builder.load(at(origin, row, arguments[2]), align=4) for row in range(8)]
+        # Three rounds: swap the off-diagonal blocks of 4 x 4, then 2 x 2, then single numbers.
+        for width in (4, 2, 1):
+            for row in range(8):
+                if row & width:
+                    continue
+                upper, lower = rows[row], rows[row + width]
+                keep = [i if not i & width else 8 + (i ^ width) for i in range(8)]
+                swap = [(i ^ width) if not i & width else 8 + i for i in range(8)]
+                rows[row] = builder.shuffle_vector(upper, lower, ir.Constant(indices, keep))
+                rows[row + width] = builder.shuffle_vector(upper, lower, ir.Constant(indices, swap))
+        for row in range(8):
+            builder.store(rows[row], at(goal, row, arguments[5]), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@njit(cache=True, nogil=True)
+def _driven(code: int, how: int, shift: int, mask: int, offset: int) -> int:
+    """What is driven for an input code: 0 the code, 1 its positive part, 2 its negative part, 3 code plus offset; a plane of it."""
+    if how == 1:
+        code = max(code, 0)
+    elif how == 2:
+        code = max(-code, 0)
+    elif how == 3:
+        code = code + offset
+    if mask != 0:
+        code = (code >> shift) & mask
+    return code
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def block_inputs(
+    values: Any,
+    inverse_scale: float,
+    low: int,
+    high: int,
+    top: int,
+    left: int,
+    how: Any,
+    shift: Any,
+    mask: int,
+    offset: int,
+    blocked: Any,
+) -> bool:
+    """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
+
+    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`, `shift` one for
+    each pass and plane, as :func:`_driven`; `blocked` (passes x planes, blocks, channels, padded height, padded width, 16), filled.
+    Returns whether all values were finite.
+    """
+    images, channels, height, width = values.shape
+    padded_height, padded_width = blocked.shape[3], blocked.shape[4]
+    wide = -(-width // 8) * 8
+    bad = 0
+    for job in prange(blocked.shape[1] * channels):
+        block, c = job // channels, job % channels
+        first = block * LANES
+        count = min(LANES, images - first)
+        codes = np.zeros((LANES, wide), np.int32)
+        rows = np.zeros(LANES * wide, np.float32)
+        turned = np.zeros(wide * LANES, np.float32)
+        for y in range(height):
+            for lane in range(count):
+                for x in range(width):
+                    value = np.float64(values[first + lane, c, y, x]) * inverse_scale
+                    if not np.isfinite(value):
+                        bad += 1
+                        value = 0.0
+                    codes[lane, x] = np.int32(min(max(np.floor(value + 0.5), low), high))
+            for t in range(how.shape[0]):
+                for lane in range(count):
+                    for x in range(width):
+                        rows[lane * wide + x] = _driven(codes[lane, x], how[t], shift[t], mask, offset)
+                for x in range(0, wide, 8):
+                    _transpose_8(rows, x, wide, turned, x * LANES, LANES)
+                    _transpose_8(rows, x + 8 * wide, wide, turned, x * LANES + 8, LANES)
+                line = blocked[t, block, c, top + y]
+                for x in range(width):
+                    for lane in range(LANES):
+                        line[left + x, lane] = turned[x * LANES + lane]
+        for t in range(how.shape[0]):
+            idle = _driven(0, how[t], shift[t], mask, offset)
+            for y in range(padded_height):
+                inside = top <= y < top + height
+                for x in range(padded_width):
+                    if not (inside and left <= x < left + width):
+                        for lane in range(LANES):
+                            blocked[t, block, c, y, x, lane] = idle
+    return bad == 0
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def products(
+    inputs: Any,
+    plane_weights: Any,
+    bases: Any,
+    lanes: Any,
+    places: Any,
+    lane_stride: int,
+    output_stride: int,
+    group_rows: Any,
+    offsets: Any,
+    group_columns: Any,
+    panels: Any,
+    panel_starts: Any,
+    column_weights: Any,
+    column_targets: Any,
+    ones: Any,
+    sum_targets: Any,
+    digital: bool,
+    offset_levels: float,
+    quantised: bool,
+    inverse_step: float,
+    low: float,
+    high: float,
+    slots: int,
+    strip: int,
+    correction_starts: Any,
+    correction_slots: Any,
+    inside: bool,
+    correction: float,
+    step: float,
+    constant: Any,
+    scale: Any,
+    bias: Any,
+    result: Any,
+) -> None:
+    """Sum, convert, shift and add: every output of every position of every image.
+
+    Parameters
+    ----------
+    inputs
+        Blocked inputs, shape ``(passes x planes, numbers)``.
+    plane_weights
+        What each pass and plane counts, with its sign.
+    bases, lanes, places
+        For each position of each block: its first input, how many of the 16 lanes are images, and its place in `result`.
+    lane_stride, output_stride
+        Steps in `result` from image to image and from output to output.
+    group_rows, offsets
+        The driven rows of group g are ``offsets[group_rows[g]:group_rows[g + 1]]``, as offsets into `inputs`.
+    group_columns, panels, panel_starts
+        The columns of group g; their cells stand in `panels` from ``panel_starts[g]`` in panels of :func:`panel_width`.
+    column_weights, column_targets
+        What each column's code counts, and the slot it is added to. The first slots are the outputs.
+    ones, sum_targets
+        Ones, as many as the longest group has rows; and the slot (or -1) that each group's sum of inputs is added to.
+    digital, offset_levels, quantised, inverse_step, low, high
+        The converter; see :mod:`xbarsim.engine.reference`.
+    slots, strip
+        How many slots there are, and how many positions are worked on at a time.
+    correction_starts, correction_slots, inside, correction
+        Slots that each output takes off, `correction` times, before (`inside`) or after its codes are scaled.
+    step, constant, scale, bias
+        An output is ``(step * codes - corrections + constant) * scale + bias``.
+    result
+        Flat, filled; float32 or float64.
+    """
+    width = 6 if panels.itemsize == 4 else 3
+    outputs = scale.shape[0]
+    positions = bases.shape[0]
+    for job in prange(-(-positions // strip)):
+        first = job * strip
+        count = min(strip, positions - first)
+        added = np.zeros((slots, count, LANES))
+        sums = np.empty(width * LANES, panels.dtype)
+        baseline = np.zeros((count, LANES))
+        known = np.zeros((count, LANES))
+        for t in range(plane_weights.shape[0]):
+            x = inputs[t]
+            for g in range(panel_starts.shape[0]):
+                rows = group_rows[g]
+                driven = group_rows[g + 1] - rows
+                if digital:
+                    for p in range(count):
+                        _product_1(x, bases[first + p], offsets, rows, ones, 0, driven, sums)
+                        for i in range(LANES):
+                            baseline[p, i] = offset_levels * np.float64(sums[i])
+                            known[p, i] = np.floor(baseline[p, i] * inverse_step + 0.5)
+                        if sum_targets[g] >= 0:
+                            for i in range(LANES):
+                                added[sum_targets[g], p, i] += plane_weights[t] * np.float64(sums[i])
+                column = group_columns[g]
+                panel = panel_starts[g]
+                while column < group_columns[g + 1]:
+                    here = min(width, group_columns[g + 1] - column)
+                    for p in range(count):
+                        base = bases[first + p]
+                        if here == 6:
+                            _product_6(x, base, offsets, rows, panels, panel, driven, sums)
+                        elif here == 5:
+                            _product_5(x, base, offsets, rows, panels, panel, driven, sums)
+                        elif here == 4:
+                            _product_4(x, base, offsets, rows, panels, panel, driven, sums)
+                        elif here == 3:
+                            _product_3(x, base, offsets, rows, panels, panel, driven, sums)
+                        elif here == 2:
+                            _product_2(x, base, offsets, rows, panels, panel, driven, sums)
+                        else:
+                            _product_1(x, base, offsets, rows, panels, panel, driven, sums)
+                        for c in range(here):
+                            weight = column_weights[column + c] * plane_weights[t]
+                            target = column_targets[column + c]
+                            if not quantised:
+                                for i in range(LANES):
+                                    added[target, p, i] += weight * np.float64(sums[c * LANES + i])
+                            elif not digital:
+                                for i in range(LANES):
+                                    value = np.float64(sums[c * LANES + i])
+                                    code = min(max(np.floor(value * inverse_step + 0.5), low), high)
+                                    added[target, p, i] += weight * code
+                            else:
+                                for i in range(LANES):
+                                    value = np.float64(sums[c * LANES + i]) + baseline[p, i]
+                                    code = min(max(np.floor(value * inverse_step + 0.5), low), high)
+                                    added[target, p, i] += weight * (code - known[p, i])
+                    column += here
+                    panel += here * driven
+        rows_out = np.empty(16 * LANES, np.float32)
+        turned = np.empty(16 * LANES, np.float32)
+        neighbours = count == 16 and places[first + 15] - places[first] == 15 and result.itemsize == 4
+        for o in range(outputs):
+            for p in range(count):
+                for i in range(LANES):
+                    codes = added[o, p, i]
+                    taken_off = 0.0
+                    for s in range(correction_starts[o], correction_starts[o + 1]):
+                        taken_off += added[correction_slots[s], p, i]
+                    if inside:
+                        value = step * (codes - correction * taken_off) + constant[o]
+                    else:
+                        value = step * codes - correction * taken_off + constant[o]
+                    added[o, p, i] = value * scale[o] + bias[o]
+            if neighbours:
+                for p in range(16):
+                    for i in range(LANES):
+                        rows_out[p * LANES + i] = np.float32(added[o, p, i])
+                for p in range(0, 16, 8):
+                    _transpose_8(rows_out, p * LANES, LANES, turned, p, 16)
+                    _transpose_8(rows_out, p * LANES + 8, LANES, turned, 8 * 16 + p, 16)
+                for i in range(lanes[first]):
+                    place = places[first] + i * lane_stride + o * output_stride
+                    for p in range(16):
+                        result[place + p] = turned[i * 16 + p]
+            else:
+                for p in range(count):
+                    for i in range(lanes[first + p]):
+                        result[places[first + p] + i * lane_stride + o * output_stride] = added[o, p, i]
 
 
 @intrinsic

@@ -12,15 +12,17 @@ bitplane           a converter for each read, whole levels, several planes      
 bitplane-analog    the same with conductances off the levels, or read noise        one product for each plane and group
 =================  ==============================================================  =====================================
 
-Conductances sit on a grid of 2^-16 level steps, so every product below is exact in float64 whatever the order of its
-sums: no result depends on threads, on batch size, or on the BLAS library. Where all numbers are integers below 2^24,
-float32 is exact too and is used.
+Every sum runs in a fixed order (see :mod:`xbarsim.engine.kernels`), so no result depends on threads or on batch size.
+Whole levels are summed exactly: float32 where all sums stay below 2^24, else float64. Conductances off the levels are
+summed in float32 by default, which can move a value by some 1e-6 of its range and so, rarely, a code by one step; with
+``precision="double"`` they are summed in float64, which is exact on their grid of 2^-16 level steps and equal to the
+reference bit for bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,16 @@ from xbarsim.engine import kernels
 from xbarsim.engine.reference import input_passes
 from xbarsim.mapping import MappedMatrix
 
-__all__ = ["Noise", "Plan", "choose_plan", "largest_conversion", "largest_reads", "make_plan"]
+__all__ = [
+    "Noise",
+    "Plan",
+    "Scaling",
+    "Window",
+    "choose_plan",
+    "largest_conversion",
+    "largest_reads",
+    "make_plan",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -38,6 +49,9 @@ Array = npt.NDArray[Any]
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
 _NOISE_GRID = 2.0**-24  # read-noise variances are rounded to this, so that their sums are exact too
 _BLOCK = 2048  # vectors worked on at a time; bounds memory, changes no result
+_BLOCKED_BYTES = 64 * 2**20  # blocked or unfolded inputs held at a time; bounds memory, changes no result
+_STRIP_BYTES = 256 * 2**10  # sums that a thread works on at a time: they should stay in its cache
+_CHUNK_ROWS = 256  # rows summed in one go; a long float32 sum would lose digits
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,216 @@ def _groups(mapped: MappedMatrix, cells: Array) -> list[_Group]:
     return groups
 
 
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """How the inputs of each output are picked from feature maps.
+
+    Parameters
+    ----------
+    kernel, stride, dilation
+        As (height, width).
+    padding
+        Zeros around the maps: left, right, top, bottom.
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Output height and width for maps of this size, before padding."""
+        left, right, top, bottom = self.padding
+        return (
+            (height + top + bottom - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.stride[0] + 1,
+            (width + left + right - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.stride[1] + 1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How activations become input codes, and products become activations.
+
+    Parameters
+    ----------
+    inverse_scale
+        Input codes for one unit of activation.
+    low, high
+        Lowest and highest input code.
+    scale, bias
+        An output is product times `scale` plus `bias`; shape ``(outputs,)``.
+    """
+
+    inverse_scale: float
+    low: int
+    high: int
+    scale: FloatArray
+    bias: FloatArray
+
+
+class _Program:
+    """Matrices of a plan laid out for :func:`kernels.products`.
+
+    Parameters
+    ----------
+    readout
+        Planes, signs and converter.
+    groups
+        For each group of tiles: logical rows (driven,), columns (driven, columns), what each column counts and the output it
+        counts for, and the slot of the sum of its inputs, or -1.
+    outputs
+        How many outputs the layer has.
+    slots
+        How many sums are kept; the first are the outputs.
+    corrections
+        Slots to take off each output; `factor` times, before the codes are scaled if `inside`.
+    converted
+        Whether columns pass a converter; otherwise codes are driven whole, signs and all.
+    constant
+        Added to the outputs, or ``None``.
+    precision
+        ``"single"`` or ``"double"`` for numbers that are not whole.
+    """
+
+    def __init__(
+        self,
+        readout: Readout,
+        groups: list[tuple[Array, FloatArray, FloatArray, Array, int]],
+        outputs: int,
+        *,
+        slots: int,
+        corrections: list[tuple[Array, int]] | None = None,
+        factor: float = 0.0,
+        inside: bool = False,
+        converted: bool,
+        constant: FloatArray | None,
+        precision: str,
+    ) -> None:
+        self._readout = readout
+        self._outputs = outputs
+        self._slots = slots
+        self._converted = converted
+        largest = max(
+            (float(np.abs(columns).sum(axis=0).max(initial=0.0)) for _, columns, *_ in groups), default=0.0
+        ) * (readout.max_plane if converted else readout.max_input)
+        whole = all(bool((columns == np.rint(columns)).all()) for _, columns, *_ in groups)
+        single = largest < _FLOAT32_INTEGERS if whole else precision == "single"
+        self._dtype: type[np.floating[Any]] = np.float32 if single else np.float64
+        width = kernels.panel_width(self._dtype)
+        self._rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, *_ in groups)]).astype(np.int64)
+        self._group_rows = np.cumsum([0, *(len(rows) for rows, *_ in groups)]).astype(np.int64)
+        self._group_columns = np.cumsum([0, *(columns.shape[1] for _, columns, *_ in groups)]).astype(np.int64)
+        panels = [
+            np.ascontiguousarray(columns[:, first : first + width], dtype=self._dtype).reshape(-1)
+            for _, columns, *_ in groups
+            for first in range(0, columns.shape[1], width)
+        ]
+        sizes = [0, *(columns.size for _, columns, *_ in groups)]
+        self._panel_starts = np.cumsum(sizes)[:-1].astype(np.int64)
+        self._panels = np.concatenate([np.zeros(0, self._dtype), *panels])
+        self._column_weights = np.concatenate([np.zeros(0), *(weights for _, _, weights, *_ in groups)])
+        self._column_targets = np.concatenate(
+            [np.zeros(0, np.int64), *(targets for *_, targets, _ in groups)]
+        ).astype(np.int64)
+        self._sum_targets = np.array([slot for *_, slot in groups], dtype=np.int64)
+        self._ones = np.ones(max((len(rows) for rows, *_ in groups), default=1), self._dtype)
+        taken: list[list[int]] = [[] for _ in range(outputs)]
+        for affected, slot in corrections or []:
+            for output in affected:
+                taken[int(output)].append(slot)
+        self._correction_starts = np.cumsum([0, *map(len, taken)]).astype(np.int64)
+        self._correction_slots = np.array([slot for slots_ in taken for slot in slots_], dtype=np.int64)
+        self._correction = (inside, float(factor))
+        self._constant = np.zeros(outputs) if constant is None else constant.astype(np.float64)
+        self._inputs = self._input_parameters()
+
+    def _input_parameters(self) -> tuple[Array, Array, int, int, FloatArray]:
+        """How each pass and plane is driven, and what it counts."""
+        readout = self._readout
+        offset = 2 ** (readout.input_bits - 1)
+        if not self._converted:
+            return np.zeros(1, np.int64), np.zeros(1, np.int64), 0, offset, np.ones(1)
+        if not readout.signed:
+            passes = [(0, 1.0)]
+        elif readout.signed_inputs == "two_pass":
+            passes = [(1, 1.0), (2, -1.0)]
+        else:
+            passes = [(3, 1.0)]
+        shifts = [plane * readout.dac_bits for plane in range(readout.planes)]
+        how = np.array([kind for kind, _ in passes for _ in shifts], dtype=np.int64)
+        shift = np.array([shift for _ in passes for shift in shifts], dtype=np.int64)
+        weights = np.array([sign * 2.0**shift for _, sign in passes for shift in shifts])
+        return how, shift, readout.max_plane, offset, weights
+
+    def run(self, maps: Array, window: Window, scaling: Scaling, result: Array) -> bool:
+        """Run feature maps ``(images, channels, height, width)``, float32, into `result`.
+
+        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all inputs were
+        finite.
+        """
+        images, channels, height, width = maps.shape
+        left, right, top, bottom = window.padding
+        padded_height, padded_width = height + top + bottom, width + left + right
+        out_height, out_width = window.output_size(height, width)
+        how, shift, mask, offset, plane_weights = self._inputs
+        numbers = channels * padded_height * padded_width * kernels.LANES  # of one block of images
+        blocks_at_once = max(1, _BLOCKED_BYTES // (numbers * len(how) * np.dtype(self._dtype).itemsize))
+        row, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
+        y, x = np.divmod(rest, window.kernel[1])
+        offsets = ((row * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]) * kernels.LANES
+        i, j = np.divmod(np.arange(out_height * out_width), out_width)
+        starts = (i * window.stride[0] * padded_width + j * window.stride[1]) * kernels.LANES
+        positions = len(starts)
+        readout = self._readout
+        step = 1.0 if readout.step is None or not self._converted else readout.step
+        strip = int(np.clip(_STRIP_BYTES // (self._slots * kernels.LANES * 8), 1, 16))
+        finite = True
+        for first in range(0, images, blocks_at_once * kernels.LANES):
+            part = maps[first : first + blocks_at_once * kernels.LANES]
+            blocks = -(-len(part) // kernels.LANES)
+            shape = (len(how), blocks, channels, padded_height, padded_width, kernels.LANES)
+            blocked = np.empty(shape, self._dtype)
+            finite &= kernels.block_inputs(
+                part, scaling.inverse_scale, scaling.low, scaling.high, top, left, how, shift, mask, offset, blocked
+            )
+            block = np.repeat(np.arange(blocks), positions)
+            kernels.products(
+                blocked.reshape(len(how), -1),
+                plane_weights,
+                block * numbers + np.tile(starts, blocks),
+                np.minimum(len(part) - block * kernels.LANES, kernels.LANES),
+                (first + block * kernels.LANES) * self._outputs * positions + np.tile(np.arange(positions), blocks),
+                self._outputs * positions,
+                positions,
+                self._group_rows,
+                offsets,
+                self._group_columns,
+                self._panels,
+                self._panel_starts,
+                self._column_weights,
+                self._column_targets,
+                self._ones,
+                self._sum_targets,
+                self._converted and readout.subtraction == "digital",
+                readout.offset_levels,
+                self._converted and readout.step is not None,
+                1.0 / step,
+                float(readout.low),
+                float(readout.high),
+                self._slots,
+                strip,
+                self._correction_starts,
+                self._correction_slots,
+                *self._correction,
+                step,
+                self._constant,
+                scaling.scale,
+                scaling.bias,
+                result.reshape(-1),
+            )
+        return finite
+
+
 class Plan:
     """One layer of one die, ready to multiply.
 
@@ -125,12 +349,24 @@ class Plan:
     name: str = ""
 
     def __init__(
-        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+        self,
+        mapped: MappedMatrix,
+        cells: Array,
+        readout: Readout,
+        noise: Noise | None,
+        reason: str,
+        precision: str,
     ) -> None:
         self.mapped = mapped
         self.readout = readout
         self.noise = noise
         self.reason = reason
+        self._program: _Program | None = None
+
+    @classmethod
+    def plan_name(cls, readout: Readout) -> str:
+        """The plan's name for layers read like this."""
+        return cls.name
 
     def multiply(self, codes: Array, *, first_image: int = 0) -> FloatArray:
         """Multiply input codes with the layer's matrix as this die does it.
@@ -150,6 +386,14 @@ class Plan:
         images, positions, inputs = codes.shape
         outputs = self.mapped.shape[1]
         result = np.empty((images, positions, outputs))
+        if self._program is not None:
+            maps = codes.reshape(images * positions, 1, 1, inputs).astype(np.float32)
+            bound = 2**self.readout.input_bits
+            unscaled = Scaling(
+                inverse_scale=1.0, low=-bound, high=bound, scale=np.ones(outputs), bias=np.zeros(outputs)
+            )
+            self._program.run(maps, Window(kernel=(1, inputs)), unscaled, result.reshape(-1, outputs, 1))
+            return result
         if self.noise is None:
             vectors = codes.reshape(images * positions, inputs)
             flat = result.reshape(images * positions, outputs)
@@ -161,10 +405,51 @@ class Plan:
             result[image] = self._vectors(codes[image], normals)
         return result
 
-    @classmethod
-    def plan_name(cls, readout: Readout) -> str:
-        """The plan's name for layers read like this."""
-        return cls.name
+    def run(
+        self, maps: Array, window: Window, scaling: Scaling, *, first_image: int = 0
+    ) -> tuple[npt.NDArray[np.float32], bool]:
+        """Run a layer on activations: quantise, pad, multiply, scale.
+
+        Parameters
+        ----------
+        maps
+            Float32, shape ``(images, channels, height, width)``.
+        window
+            Kernel, stride, dilation and zero padding.
+        scaling
+            Codes of the activations, and scale and bias of the outputs.
+        first_image
+            As for :meth:`multiply`.
+
+        Returns
+        -------
+        ndarray
+            Float32, shape ``(images, outputs, out height, out width)``.
+        bool
+            Whether all activations were finite.
+        """
+        height, width = window.output_size(*maps.shape[2:])
+        outputs = self.mapped.shape[1]
+        result = np.empty((len(maps), outputs, height, width), np.float32)
+        if self._program is not None:
+            finite = self._program.run(maps, window, scaling, result.reshape(len(maps), outputs, -1))
+            return result, finite
+        codes = np.empty(maps.shape, np.int32)
+        finite = kernels.quantise(maps.reshape(-1), scaling.inverse_scale, scaling.low, scaling.high, codes.reshape(-1))
+        left, right, top, bottom = window.padding
+        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        inputs = maps.shape[1] * window.kernel[0] * window.kernel[1]
+        at_once = max(1, _BLOCKED_BYTES // (4 * inputs * height * width))
+        for start in range(0, len(maps), at_once):
+            part = padded[start : start + at_once]
+            columns = np.empty((len(part), height, width, maps.shape[1], *window.kernel), np.int32)
+            kernels.im2col(part, *window.kernel, window.stride, window.dilation, columns)
+            product = self.multiply(
+                columns.reshape(len(part), height * width, inputs), first_image=first_image + start
+            )
+            scaled = (product * scaling.scale + scaling.bias).astype(np.float32)
+            result[start : start + at_once] = scaled.transpose(0, 2, 1).reshape(len(part), outputs, height, width)
+        return result, finite
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
         raise NotImplementedError
@@ -180,37 +465,57 @@ class _LinearPlan(Plan):
     """Plans without converters: one product with the effective matrix."""
 
     def __init__(
-        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+        self,
+        mapped: MappedMatrix,
+        cells: Array,
+        readout: Readout,
+        noise: Noise | None,
+        reason: str,
+        precision: str,
     ) -> None:
-        super().__init__(mapped, cells, readout, noise, reason)
-        weights = mapped.decode(cells.astype(np.float64))
-        self._constant = _input_offset(readout, weights.sum(axis=0) - mapped.codes().sum(axis=0))
-        largest = np.abs(weights).sum(axis=0).max(initial=0.0) * readout.max_input
-        whole = bool((weights == np.rint(weights)).all())
-        dtype = np.float32 if whole and largest < _FLOAT32_INTEGERS else np.float64
-        self._weights = weights.astype(dtype)
-        self._variances: FloatArray | None = None
-        if noise is not None:
-            mapping = mapped.mapping
-            squares = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(float) ** 2
-            self._variances = np.zeros(mapped.shape)
-            for group in _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2):
-                variance = np.einsum("isko,k->io", group.values, squares)
-                self._variances[np.ix_(group.rows, group.outputs)] = np.rint(variance / _NOISE_GRID) * _NOISE_GRID
+        super().__init__(mapped, cells, readout, noise, reason, precision)
+        mapping = mapped.mapping
+        slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
+        shift = 0.0 if mapping.sides == 2 or mapping.has_reference else 2.0 ** (mapping.weight_bits - 1)
+        groups, sums = [], -mapped.codes().astype(np.int64).sum(axis=0).astype(np.float64)
+        for group in _groups(mapped, cells.astype(np.float64)):
+            values = group.values[:, 0] - group.values[:, 1] if mapping.sides == 2 else group.values[:, 0]
+            columns = np.einsum("ksn,s->kn", values, slice_weights) - shift
+            if mapping.has_reference:
+                columns -= slice_weights[-1] * group.references[:, group.owners]
+            sums[group.outputs] += columns.sum(axis=0)
+            for first in range(0, len(columns), _CHUNK_ROWS):
+                part = slice(first, first + _CHUNK_ROWS)
+                groups.append(
+                    (group.rows[part], columns[part], np.ones(columns.shape[1]), group.outputs, -1)
+                )
+        constant = _input_offset(readout, sums)
+        outputs = mapped.shape[1]
+        program = _Program(
+            readout, groups, outputs, slots=outputs, converted=False, constant=constant, precision=precision
+        )
+        if noise is None:
+            self._program = program
+            return
+        self._noiseless = program
+        self._variances = np.zeros(mapped.shape)
+        for group in _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2):
+            variance = np.einsum("kisn,s->kn", group.values, slice_weights**2)
+            self._variances[np.ix_(group.rows, group.outputs)] = _on_noise_grid(variance)
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
-        result = (codes.astype(self._weights.dtype) @ self._weights).astype(np.float64)
-        if self._constant is not None:
-            result += self._constant
-        if normals is not None and self._variances is not None:
-            readout = self.readout
-            squares = np.zeros(codes.shape)
-            for _, driven in input_passes(codes, readout):
-                for plane in range(readout.planes):
-                    shift = plane * readout.dac_bits
-                    squares += 4.0**shift * ((driven >> shift) & readout.max_plane).astype(np.float64) ** 2
-            result += np.sqrt(squares @ self._variances) * normals
-        return result
+        readout, outputs = self.readout, self.mapped.shape[1]
+        result = np.empty((len(codes), outputs))
+        bound = 2**readout.input_bits
+        unscaled = Scaling(inverse_scale=1.0, low=-bound, high=bound, scale=np.ones(outputs), bias=np.zeros(outputs))
+        maps = codes.reshape(len(codes), 1, 1, -1).astype(np.float32)
+        self._noiseless.run(maps, Window(kernel=(1, codes.shape[1])), unscaled, result.reshape(-1, outputs, 1))
+        squares = np.zeros(codes.shape)
+        for _, driven in input_passes(codes, readout):
+            for plane in range(readout.planes):
+                shift = plane * readout.dac_bits
+                squares += 4.0**shift * ((driven >> shift) & readout.max_plane).astype(np.float64) ** 2
+        return np.asarray(result + np.sqrt(squares @ self._variances) * normals)
 
     def _draws(self) -> tuple[int, ...]:
         return (self.mapped.shape[1],)
@@ -231,28 +536,73 @@ class FoldedPlan(_LinearPlan):
 class TiledPlan(Plan):
     """A converter for each read: a product for each plane and group of tiles, converted and added."""
 
+    def __init__(
+        self,
+        mapped: MappedMatrix,
+        cells: Array,
+        readout: Readout,
+        noise: Noise | None,
+        reason: str,
+        precision: str,
+    ) -> None:
+        super().__init__(mapped, cells, readout, noise, reason, precision)
+        self.name = self.plan_name(readout)
+        self._groups = _groups(mapped, cells.astype(np.float64))
+        if noise is not None:
+            self._prepare_noise(noise)
+            return
+        mapping = mapped.mapping
+        slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
+        outputs = slots = mapped.shape[1]
+        groups, corrections = [], []
+        for group in self._groups:
+            if readout.subtraction == "analog":
+                columns, signs = (group.values[:, 0] - group.values[:, 1])[:, None], [1.0]
+            else:
+                columns, signs = group.values, [1.0, -1.0][: mapping.sides]
+            weights = np.repeat([sign * weight for sign in signs for weight in slice_weights], len(group.outputs))
+            targets = np.tile(group.outputs, len(signs) * mapping.slices)
+            flat = columns.reshape(len(group.rows), -1)
+            sum_slot = -1
+            if mapping.has_reference:
+                tiles = len(group.tiles)
+                flat = np.concatenate([flat, group.references], axis=1)
+                weights = np.concatenate([weights, np.full(tiles, slice_weights[-1])])
+                targets = np.concatenate([targets, slots + np.arange(tiles)])
+                corrections += [(group.outputs[group.owners == t], slots + t) for t in range(tiles)]
+                slots += tiles
+            elif mapping.sides == 1:
+                sum_slot = slots
+                corrections.append((group.outputs, slots))
+                slots += 1
+            groups.append((group.rows, flat, weights, targets, sum_slot))
+        self._program = _Program(
+            readout,
+            groups,
+            outputs,
+            slots=slots,
+            corrections=corrections,
+            factor=1.0 if mapping.has_reference else 2.0 ** (mapping.weight_bits - 1),
+            inside=mapping.has_reference,
+            converted=True,
+            constant=_converter_constant(mapped, readout),
+            precision=precision,
+        )
+
     @classmethod
     def plan_name(cls, readout: Readout) -> str:
         """``"tiled"``, or ``"bitplane-analog"`` for several planes."""
         return "tiled" if readout.planes == 1 else "bitplane-analog"
 
-    def __init__(
-        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
-    ) -> None:
-        super().__init__(mapped, cells, readout, noise, reason)
-        self.name = self.plan_name(readout)
-        self._groups = _groups(mapped, cells.astype(np.float64))
-        self._spreads = [] if noise is None else _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2)
-        self._constant = _converter_constant(mapped, readout)
+    def _prepare_noise(self, noise: Noise) -> None:
+        self._spreads = _groups(self.mapped, np.asarray(noise.spread, dtype=np.float64) ** 2)
+        self._constant = _converter_constant(self.mapped, self.readout)
         self._matrices = []
         for group in self._groups:
             values = group.values
-            if readout.subtraction == "analog":
+            if self.readout.subtraction == "analog":
                 values = values[:, 0] - values[:, 1]
-            largest = np.abs(values).sum(axis=0).max(initial=0.0) * readout.max_plane
-            whole = bool((values == np.rint(values)).all() and (group.references == np.rint(group.references)).all())
-            dtype = np.float32 if whole and largest < _FLOAT32_INTEGERS else np.float64
-            self._matrices.append(np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype))
+            self._matrices.append(np.ascontiguousarray(values.reshape(len(values), -1)))
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
         mapped, readout = self.mapped, self.readout
@@ -321,9 +671,15 @@ class BitplanePlan(Plan):
     name = "bitplane"
 
     def __init__(
-        self, mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None, reason: str
+        self,
+        mapped: MappedMatrix,
+        cells: Array,
+        readout: Readout,
+        noise: Noise | None,
+        reason: str,
+        precision: str,
     ) -> None:
-        super().__init__(mapped, cells, readout, noise, reason)
+        super().__init__(mapped, cells, readout, noise, reason, precision)
         bits = mapped.mapping.cell_bits
         self._constant = _converter_constant(mapped, readout)
         self._packed = []
@@ -470,7 +826,14 @@ def choose_plan(
     return TiledPlan, f"{held}; {converter} on {planes}"
 
 
-def make_plan(mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise | None = None) -> Plan:
+def make_plan(
+    mapped: MappedMatrix,
+    cells: Array,
+    readout: Readout,
+    noise: Noise | None = None,
+    *,
+    precision: Literal["single", "double"] = "single",
+) -> Plan:
     """Choose the cheapest exact way to compute a layer of a die, and prepare it.
 
     Parameters
@@ -483,8 +846,10 @@ def make_plan(mapped: MappedMatrix, cells: Array, readout: Readout, noise: Noise
         Converters, planes and signs.
     noise
         Read noise, or ``None``.
+    precision
+        ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference bit for bit.
     """
     cells = np.where(mapped.used, cells, 0)
     whole = bool((cells == np.rint(cells)).all())
     kind, reason = choose_plan(mapped, cells, readout, whole=whole, noisy=noise is not None)
-    return kind(mapped, cells, readout, noise, reason)
+    return kind(mapped, cells, readout, noise, reason, precision)

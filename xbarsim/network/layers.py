@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from xbarsim.engine import kernels
-from xbarsim.engine.plans import Plan
+from xbarsim.engine.plans import Plan, Scaling, Window
 from xbarsim.validation import InputError
 
 __all__ = ["CrossbarLayer", "DigitalLayer", "ImageCounter", "QuantisedLayer", "describe"]
-
-_UNFOLDED_BYTES = 64 * 2**20  # unfolded feature maps held at a time; bounds memory, changes no result
 
 Mappable = nn.Linear | nn.Conv1d | nn.Conv2d
 
@@ -48,12 +47,12 @@ class QuantisedLayer:
         Activation of one input code.
     input_bits, signed
         Input codes lie in [-(2^(input_bits-1) - 1), 2^(input_bits-1) - 1] if signed, else in [0, 2^input_bits - 1].
-    kernel, stride, dilation
-        Of a convolution, as (height, width); (1, 1) for a linear layer.
-    padding
-        Left, right, top, bottom.
+    window
+        How inputs are picked from feature maps; the whole row for a linear layer.
     padding_mode
-        As torch's.
+        As torch's; the padding of other modes than ``"zeros"`` stands in `edges`, not in the window.
+    edges
+        Left, right, top, bottom padding that `padding_mode` fills.
     groups
         Groups of a convolution.
     """
@@ -66,75 +65,94 @@ class QuantisedLayer:
     input_scale: float
     input_bits: int
     signed: bool
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    window: Window
     padding_mode: str = "zeros"
+    edges: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
 
-    @property
-    def code_range(self) -> tuple[int, int]:
-        """Lowest and highest input code."""
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Codes of activations, and activations of products."""
         if self.signed:
-            return -(2 ** (self.input_bits - 1) - 1), 2 ** (self.input_bits - 1) - 1
-        return 0, 2**self.input_bits - 1
+            high = 2 ** (self.input_bits - 1) - 1
+            low = -high
+        else:
+            low, high = 0, 2**self.input_bits - 1
+        return Scaling(
+            inverse_scale=1.0 / self.input_scale,
+            low=low,
+            high=high,
+            scale=self.input_scale * self.weight_scale,
+            bias=self.bias.astype(np.float64),
+        )
 
-    def quantise_input(self, activations: Tensor) -> npt.NDArray[np.int32]:
-        """Activations as input codes, same shape: nearest, halves up, clipped.
+    @property
+    def channels(self) -> int:
+        """Channels of the feature maps (1 for a linear layer, whose features lie along the width)."""
+        return self.codes.shape[0] // (self.window.kernel[0] * self.window.kernel[1])
+
+    def as_maps(self, activations: Tensor) -> npt.NDArray[np.float32]:
+        """Activations as feature maps ``(images, channels, height, width)``, float32.
+
+        Raises
+        ------
+        InputError
+            If they do not have the layer's shape.
+        """
+        dimensions = {"linear": activations.ndim, "conv1d": 3, "conv2d": 4}[self.kind]
+        shape = tuple(activations.shape)
+        if self.kind == "linear":
+            wanted, fits = f"{self.codes.shape[0]} features", len(shape) >= 2 and shape[-1] == self.codes.shape[0]
+        else:
+            wanted = f"{dimensions} dimensions and {self.channels} channels"
+            fits = len(shape) == dimensions and shape[1] == self.channels
+        if not fits or 0 in shape:
+            raise InputError(f"inputs of layer {self.name!r} must be a batch with {wanted}, got shape {shape}")
+        values = activations.detach().to("cpu", torch.float32)
+        if self.kind == "linear":
+            values = values.reshape(shape[0], 1, -1, shape[-1])
+        elif self.kind == "conv1d":
+            values = values[:, :, None, :]
+        if any(self.edges):
+            values = torch.nn.functional.pad(values, self.edges, mode=self.padding_mode)
+        window = self.window
+        if min(window.output_size(*values.shape[2:])) < 1:
+            raise InputError(f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}")
+        return np.ascontiguousarray(values.numpy())
+
+    def quantise(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Feature maps as input codes, same shape: nearest, halves up, clipped.
 
         Raises
         ------
         InputError
             If an activation is NaN or infinite.
         """
-        values = np.ascontiguousarray(activations.detach().to("cpu", torch.float32).numpy())
-        codes = np.empty(values.shape, np.int32)
-        low, high = self.code_range
-        finite = kernels.quantise(values.reshape(-1), 1.0 / self.input_scale, low, high, codes.reshape(-1))
+        codes = np.empty(maps.shape, np.int32)
+        scaling = self.scaling
+        finite = kernels.quantise(
+            maps.reshape(-1), scaling.inverse_scale, scaling.low, scaling.high, codes.reshape(-1)
+        )
         if not finite:
             raise InputError(f"inputs of layer {self.name!r} must be finite, got NaN or infinity")
         return codes
 
-    def scale_output(self, product: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Integer products, outputs last, as activations."""
-        return (product * (self.input_scale * self.weight_scale) + self.bias).astype(np.float32)
-
-    def pad(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Input codes ``(images, channels, height, width)`` with the layer's padding around them."""
-        left, right, top, bottom = self.padding
-        if not any(self.padding):
-            return codes
-        if self.padding_mode == "zeros":
-            return np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
-        mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[self.padding_mode]
-        return np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)), mode=mode)  # type: ignore[call-overload,no-any-return]
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Output height and width for padded feature maps of `height` by `width`."""
-        return (
-            (height - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.stride[0] + 1,
-            (width - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.stride[1] + 1,
-        )
-
-    def unfold(self, padded: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Padded input codes as one row for each output position, shape ``(images, positions, inputs)``."""
-        images, channels, height, width = padded.shape
-        out_height, out_width = self.output_size(height, width)
-        columns = np.empty((images, out_height, out_width, channels, *self.kernel), np.int32)
-        kernels.im2col(padded, *self.kernel, self.stride, self.dilation, columns)
-        return columns.reshape(images, out_height * out_width, -1)
+    def unfold(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Input codes as one row for each output position, shape ``(images, positions, inputs)``."""
+        left, right, top, bottom = self.window.padding
+        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        height, width = self.window.output_size(*codes.shape[2:])
+        columns = np.empty((len(codes), height, width, codes.shape[1], *self.window.kernel), np.int32)
+        kernels.im2col(padded, *self.window.kernel, self.window.stride, self.window.dilation, columns)
+        return columns.reshape(len(codes), height * width, -1)
 
     def weight_codes(self) -> Tensor:
-        """Weight codes in torch's layout, float64."""
+        """Weight codes in the layout of torch's two-dimensional convolution, float64."""
         codes = torch.from_numpy(self.codes.astype(np.float64))
         inputs, outputs = codes.shape
-        if self.kind == "linear":
-            return codes.T
-        channels = inputs // (self.kernel[0] * self.kernel[1]) // self.groups
-        blocks = codes.reshape(self.groups, -1, self.groups, outputs // self.groups)
+        blocks = codes.reshape(self.groups, inputs // self.groups, self.groups, outputs // self.groups)
         diagonal = torch.stack([blocks[g, :, g] for g in range(self.groups)])  # (groups, inputs, outputs of a group)
-        return diagonal.transpose(1, 2).reshape(outputs, channels, *self.kernel)
+        return diagonal.transpose(1, 2).reshape(outputs, -1, *self.window.kernel)
 
 
 def describe(name: str, layer: Mappable) -> dict[str, Any]:
@@ -153,7 +171,7 @@ def describe(name: str, layer: Mappable) -> dict[str, Any]:
     if not np.isfinite(bias).all():
         raise InputError(f"bias of layer {name!r} must be finite, got NaN or infinity")
     if isinstance(layer, nn.Linear):
-        return {"kind": "linear", "matrix": weight.T, "bias": bias}
+        return {"kind": "linear", "matrix": weight.T, "bias": bias, "window": Window(kernel=(1, weight.shape[1]))}
     one_dimensional = isinstance(layer, nn.Conv1d)
 
     def pair(value: tuple[int, ...], fill: int) -> tuple[int, int]:
@@ -171,56 +189,44 @@ def describe(name: str, layer: Mappable) -> dict[str, Any]:
         "kind": "conv1d" if one_dimensional else "conv2d",
         "matrix": matrix.reshape(groups * block.shape[2], outputs),
         "bias": bias,
-        "kernel": kernel,
-        "stride": pair(layer.stride, 1),
-        "dilation": pair(layer.dilation, 1),
-        "padding": padding,
+        "window": Window(
+            kernel=kernel,
+            stride=pair(layer.stride, 1),
+            dilation=pair(layer.dilation, 1),
+            padding=padding if layer.padding_mode == "zeros" else (0, 0, 0, 0),
+        ),
         "padding_mode": layer.padding_mode,
+        "edges": (0, 0, 0, 0) if layer.padding_mode == "zeros" else padding,
         "groups": groups,
     }
 
 
 class _Layer(nn.Module):
-    """What both kinds of layer share: codes in, activations out."""
+    """What both kinds of layer share: activations as feature maps, and their shapes."""
 
     def __init__(self, layer: QuantisedLayer) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, activations: Tensor) -> Tensor:
-        """Run the layer on float activations of torch's shape for it."""
+        """Run the layer on float activations of torch's shape for it.
+
+        Raises
+        ------
+        InputError
+            If they have another shape, or are not finite.
+        """
         layer = self.layer
-        channels_or_features = activations.shape[-1] if layer.kind == "linear" else activations.shape[1:2]
-        codes = layer.quantise_input(activations)
+        result = self._run(layer.as_maps(activations))
         if layer.kind == "linear":
-            if channels_or_features != layer.codes.shape[0]:
-                raise InputError(
-                    f"inputs of layer {layer.name!r} must have {layer.codes.shape[0]} features, got shape "
-                    f"{tuple(activations.shape)}"
-                )
-            images = codes.reshape(codes.shape[0], -1, codes.shape[-1])
-            product = self._multiply_linear(images)
-            result = layer.scale_output(product).reshape(*activations.shape[:-1], -1)
-            return torch.from_numpy(result).to(activations.device)
-        dimensions = 3 if layer.kind == "conv1d" else 4
-        channels = layer.codes.shape[0] // (layer.kernel[0] * layer.kernel[1])
-        if activations.ndim != dimensions or activations.shape[1] != channels:
-            raise InputError(
-                f"inputs of layer {layer.name!r} must have {dimensions} dimensions with {channels} channels, got shape "
-                f"{tuple(activations.shape)}"
-            )
-        maps = codes[:, :, None, :] if layer.kind == "conv1d" else codes
-        padded = layer.pad(maps)
-        height, width = layer.output_size(*padded.shape[2:])
-        product = self._multiply_maps(padded, height, width)
-        result = np.ascontiguousarray(layer.scale_output(product).transpose(0, 2, 1))
-        shape = (len(codes), -1, width) if layer.kind == "conv1d" else (len(codes), -1, height, width)
-        return torch.from_numpy(result.reshape(shape)).to(activations.device)
+            shaped = result.transpose(0, 2, 3, 1).reshape(*activations.shape[:-1], -1)
+        elif layer.kind == "conv1d":
+            shaped = result[:, :, 0]
+        else:
+            shaped = result
+        return torch.from_numpy(np.ascontiguousarray(shaped)).to(activations.device)
 
-    def _multiply_linear(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        raise NotImplementedError
-
-    def _multiply_maps(self, padded: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[np.float64]:
+    def _run(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -237,31 +243,34 @@ class DigitalLayer(_Layer):
     layer
         The quantised layer.
     record
-        Called with the layer and its (padded) input codes at each forward pass, or ``None``.
+        Called with the layer and its input codes (images, channels, height, width) at each forward pass, or ``None``.
     """
 
     def __init__(
-        self, layer: QuantisedLayer, record: Callable[[QuantisedLayer, npt.NDArray[np.int32]], None] | None = None
+        self,
+        layer: QuantisedLayer,
+        record: Callable[[QuantisedLayer, npt.NDArray[np.int32]], None] | None = None,
     ) -> None:
         super().__init__(layer)
         self.record = record
         self._weight = layer.weight_codes()  # not a buffer: a copy to float32 or to another device would not be exact
 
-    def _multiply_linear(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        if self.record is not None:
-            self.record(self.layer, codes)
-        product = torch.nn.functional.linear(torch.from_numpy(codes).double(), self._weight)
-        return product.numpy()
-
-    def _multiply_maps(self, padded: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[np.float64]:
+    def _run(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         layer = self.layer
+        codes = layer.quantise(maps)
         if self.record is not None:
-            self.record(layer, padded)
+            self.record(layer, codes)
+        left, right, top, bottom = layer.window.padding
         product = torch.nn.functional.conv2d(
-            torch.from_numpy(padded).double(), self._weight, stride=layer.stride, dilation=layer.dilation,
+            torch.nn.functional.pad(torch.from_numpy(codes).double(), (left, right, top, bottom)),
+            self._weight,
+            stride=layer.window.stride,
+            dilation=layer.window.dilation,
             groups=layer.groups,
-        )
-        return product.flatten(2).transpose(1, 2).numpy()
+        ).numpy()
+        scaling = layer.scaling
+        scaled = product * scaling.scale[:, None, None] + scaling.bias[:, None, None]
+        return np.asarray(scaled, dtype=np.float32)
 
 
 @dataclass
@@ -289,16 +298,11 @@ class CrossbarLayer(_Layer):
         self.plan = plan
         self._counter = counter
 
-    def _multiply_linear(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        return self.plan.multiply(codes, first_image=self._counter.first_image)
-
-    def _multiply_maps(self, padded: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[np.float64]:
-        inputs, outputs = self.layer.codes.shape
-        product = np.empty((len(padded), height * width, outputs))
-        images = max(1, _UNFOLDED_BYTES // (4 * inputs * height * width))
-        for start in range(0, len(padded), images):
-            codes = self.layer.unfold(padded[start : start + images])
-            product[start : start + images] = self.plan.multiply(
-                codes, first_image=self._counter.first_image + start
-            )
-        return product
+    def _run(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        layer = self.layer
+        result, finite = self.plan.run(
+            maps, layer.window, layer.scaling, first_image=self._counter.first_image
+        )
+        if not finite:
+            raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
+        return result

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xbarsim.cost import CostReport, Hardware, LayerUse, estimate
 from xbarsim.design import Design, Readout
-from xbarsim.devices import FaultMap
+from xbarsim.devices import FaultMap, FaultModel
 from xbarsim.engine.plans import choose_plan, largest_conversion
 from xbarsim.engine.reference import input_passes
 from xbarsim.mapping import MappedMatrix, map_matrix, quantise
@@ -239,6 +239,18 @@ class MappedNetwork:
             rows.append((name, kind.plan_name(mapped.readout), reason))
         return PlanTable(tuple(rows))
 
+    def with_faults(self, faults: FaultModel | None) -> MappedNetwork:
+        """The same network, mapped the same way, for dies that break in another way; costs nothing.
+
+        Parameters
+        ----------
+        faults
+            Instead of ``design.faults``.
+        """
+        other = copy.copy(self)
+        other.design = self.design.replace(faults=faults)
+        return other
+
     def fabricate(self, seed: int, *, faults: Mapping[str, FaultMap] | None = None) -> Chip:
         """Make one die.
 
@@ -414,7 +426,7 @@ def _quantise_layer(name: str, module: Any, low: float, high: float, design: Des
 
 def _sample_vectors(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], int]:
     """Evenly spaced input vectors of a batch, shape (vectors, inputs), and how many there are for one image."""
-    vectors = codes if layer.kind == "linear" else layer.unfold(codes)
+    vectors = layer.unfold(codes)
     positions = vectors.shape[1]
     chosen = np.unique(np.linspace(0, positions - 1, min(positions, _SAMPLED_POSITIONS)).astype(np.int64))
     return vectors[:, chosen].reshape(-1, vectors.shape[2]), positions

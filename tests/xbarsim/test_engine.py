@@ -1,0 +1,697 @@
+"""Every plan against the reference engine, and the reference against the definitions in exact arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tests.strategies import ALL_ENCODINGS, ENGINE_CELL, EngineCase, encodings, engine_cases
+from xbarsim.design import Design, Periphery, Readout
+from xbarsim.devices import Cell, FaultMap, Kind, StuckFaults
+from xbarsim.engine import Noise, Plan, choose_plan, make_plan, reference_multiply
+from xbarsim.engine.plans import largest_conversion
+from xbarsim.mapping import Differential, Encoding, MappedMatrix, Mapping, Offset, TwoColumn, map_matrix
+
+Array = npt.NDArray[Any]
+
+PLANS = ("exact", "folded", "tiled", "bitplane", "bitplane-analog")
+
+# What must be drawn for a layer to get each plan: arguments of `engine_cases`.
+WANTED: dict[str, dict[str, Any]] = {
+    "exact": {"converters": ("none",), "on_levels": True},
+    "folded": {"converters": ("none",), "on_levels": False},
+    "tiled": {"converters": ("coarse",), "planes": "one"},
+    "bitplane": {"converters": ("coarse",), "planes": "several", "on_levels": True},
+    "bitplane-analog": {"converters": ("coarse",), "planes": "several", "on_levels": False},
+}
+
+few = settings(deadline=None, max_examples=10)
+
+
+def by_reference(case: EngineCase, noise: Noise | None = None, normals: Array | None = None) -> Array:
+    """The reference's answer, shaped as a plan's."""
+    flat = reference_multiply(
+        case.vectors,
+        case.mapped,
+        case.cells,
+        case.readout,
+        noise_spread=None if noise is None else noise.spread,
+        normals=normals,
+    )
+    return flat.reshape(*case.codes.shape[:2], -1)
+
+
+def off_levels(case: EngineCase) -> bool:
+    """Whether a used cell holds no whole level."""
+    held = case.cells[case.mapped.used]
+    return bool((held != np.rint(held)).any())
+
+
+# --- the definitions, in exact arithmetic, from conductances in siemens
+
+
+def pair_levels(encoding: Encoding, digit: int, top: int) -> tuple[int, int]:
+    """Levels (a, b) of a signed slice: the table of DESIGN section 3."""
+    if encoding.name == "TwoColumn":
+        return max(digit, 0), max(-digit, 0)
+    if encoding.name == "Differential":
+        return top - max(-digit, 0), top - max(digit, 0)
+    a = math.floor(Fraction(top + digit, 2))
+    return a, a - digit
+
+
+def code_of(value: Fraction, readout: Readout) -> int:
+    """The converter: nearest step, halves up, clipped."""
+    assert readout.step is not None
+    return min(max(math.floor(value / Fraction(readout.step) + Fraction(1, 2)), readout.low), readout.high)
+
+
+def by_hand(
+    weights: list[list[int]],
+    inputs: list[int],
+    mapping: Mapping,
+    readout: Readout,
+    cell: Cell,
+    stuck: dict[tuple[int, int, int], float],
+) -> list[Fraction]:
+    """One matrix-vector product read by read, cell by cell, in fractions; without packing.
+
+    `stuck` holds the conductance, in siemens, of broken cells by (tile, row, column).
+    """
+    bits, base, top = mapping.cell_bits, 2**mapping.cell_bits, 2**mapping.cell_bits - 1
+    g_min, g_max = Fraction(cell.g_min), Fraction(cell.g_max)
+    delta = (g_max - g_min) / top
+    encoding, pairs = mapping.encoding, mapping.sides == 2
+    slices = math.ceil(Fraction(mapping.weight_bits - 1 if pairs else mapping.weight_bits, bits))
+    shift = 2 ** (mapping.weight_bits - 1)
+    inputs_count, outputs_count = len(weights), len(weights[0])
+    answer = [Fraction(0)] * outputs_count
+    if not readout.signed:
+        passes = [(1, inputs)]
+    elif readout.signed_inputs == "two_pass":
+        passes = [(1, [max(x, 0) for x in inputs]), (-1, [max(-x, 0) for x in inputs])]
+    else:
+        passes = [(1, [x + 2 ** (readout.input_bits - 1) for x in inputs])]
+    row_blocks = [range(k, min(k + mapping.rows, inputs_count)) for k in range(0, inputs_count, mapping.rows)]
+    per_tile = mapping.outputs_per_tile
+    output_blocks = [range(j, min(j + per_tile, outputs_count)) for j in range(0, outputs_count, per_tile)]
+
+    for tile, (rows, outputs) in enumerate(product(row_blocks, output_blocks)):
+        cells: dict[tuple[int, int], Fraction] = {}  # conductance by (row, column)
+        for (row, k), (slot, n) in product(enumerate(rows), enumerate(outputs)):
+            w = weights[k][n]
+            for s in range(slices):
+                if pairs:
+                    digit = (abs(w) // base**s % base) * (1 if w > 0 else -1)
+                    levels: tuple[int, ...] = pair_levels(encoding, digit, top)
+                else:
+                    levels = ((w + shift) // base**s % base,)
+                for side, level in enumerate(levels):
+                    cells[row, (slot * slices + s) * len(levels) + side] = g_min + level * delta
+        if mapping.has_reference:
+            for row in range(len(rows)):
+                cells[row, mapping.columns - 1] = g_min + (shift // base ** (slices - 1)) * delta
+        for row, column in cells:
+            if (tile, row, column) in stuck:
+                cells[row, column] = Fraction(stuck[tile, row, column])
+
+        for sign, driven in passes:
+            for plane in range(readout.planes):
+                low_bit = plane * readout.dac_bits
+                x = [(driven[k] >> low_bit) & (2**readout.dac_bits - 1) for k in rows]
+                weight = sign * 2**low_bit
+                leak = sum(x) * g_min / delta  # what the column carries at level 0, in level steps
+
+                def column(index: int, x: list[int] = x, cells: Any = cells) -> Fraction:
+                    return sum((code * cells[row, index] for row, code in enumerate(x)), Fraction(0)) / delta
+
+                def single(value: Fraction, leak: Fraction = leak) -> Fraction:
+                    if readout.step is None:
+                        return value - leak
+                    known = math.floor(leak / Fraction(readout.step) + Fraction(1, 2))
+                    return (code_of(value, readout) - known) * Fraction(readout.step)
+
+                for slot, n in enumerate(outputs):
+                    for s in range(slices):
+                        place = slot * slices + s
+                        if not pairs:
+                            read = single(column(place))
+                        elif readout.subtraction == "digital":
+                            read = single(column(2 * place)) - single(column(2 * place + 1))
+                        else:
+                            read = column(2 * place) - column(2 * place + 1)
+                            if readout.step is not None:
+                                read = code_of(read, readout) * Fraction(readout.step)
+                        answer[n] += weight * base**s * read
+                    if mapping.has_reference:
+                        answer[n] -= weight * base ** (slices - 1) * single(column(mapping.columns - 1))
+                    elif not pairs:
+                        answer[n] -= weight * shift * sum(x)
+    if readout.signed and readout.signed_inputs == "offset":
+        for n in range(outputs_count):
+            answer[n] -= 2 ** (readout.input_bits - 1) * sum(row[n] for row in weights)
+    return answer
+
+
+@st.composite
+def small_cases(
+    draw: st.DrawFn,
+) -> tuple[Mapping, Readout, Cell, list[list[int]], list[int], dict[Any, float]]:
+    """A few cells whose conductances are exact in binary: steps of 2^-20 S, g_min and stuck values on its 16ths."""
+    encoding = draw(encodings())
+    weight_bits, cell_bits = draw(st.integers(2, 5)), draw(st.integers(1, 4))
+    output = encoding.slice_count(weight_bits, cell_bits) * encoding.sides
+    rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 2)) * output + encoding.has_reference
+    mapping = Mapping(
+        encoding=encoding,
+        rows=rows,
+        columns=columns,
+        weight_bits=weight_bits,
+        cell_bits=cell_bits,
+        pack="none",
+    )
+    g_min = draw(st.integers(1, 40)) * 2.0**-24
+    cell = Cell(g_min=g_min, g_max=g_min + (2**cell_bits - 1) * 2.0**-20, levels=2**cell_bits)
+    input_bits = draw(st.integers(2, 5))
+    kind = draw(st.sampled_from(["none", "lossless", "given"]))
+    converter: dict[str, Any] = {"none": {}, "lossless": {"adc_range": "lossless"}}.get(kind, {})
+    subtraction = draw(st.sampled_from(["analog", "digital"])) if mapping.sides == 2 else "digital"
+    if kind == "given":  # a step that is a power of two has an exact inverse
+        adc_bits = draw(st.integers(2, 6))
+        high = 2 ** (adc_bits - 1) - 1 if subtraction == "analog" else 2**adc_bits - 1
+        converter = {"adc_bits": adc_bits, "adc_range": float(high * draw(st.sampled_from([1, 2, 4])))}
+    design = Design(
+        cell=cell,
+        mapping=mapping,
+        periphery=Periphery(
+            input_bits=input_bits,
+            dac_bits=draw(st.integers(1, input_bits)),
+            subtraction=subtraction,
+            signed_inputs=draw(st.sampled_from(["two_pass", "offset"])),
+            **converter,
+        ),
+    )
+    signed = draw(st.booleans())
+    readout = design.readout(signed=signed, rows=rows, calibrated_range=None)
+    inputs_count, outputs_count = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    q = mapping.max_weight
+    weight = st.integers(-q, q) | st.sampled_from([-q, 0, q])
+    weights = draw(
+        st.lists(
+            st.lists(weight, min_size=outputs_count, max_size=outputs_count),
+            min_size=inputs_count,
+            max_size=inputs_count,
+        )
+    )
+    low = -readout.max_input if signed else 0
+    inputs = draw(st.lists(st.integers(low, readout.max_input), min_size=inputs_count, max_size=inputs_count))
+    places = st.tuples(st.integers(0, 3), st.integers(0, rows - 1), st.integers(0, columns - 1))
+    sixteenths = st.integers(0, 2 ** (cell_bits + 4) + 40).map(lambda n: n * 2.0**-24)
+    value = st.sampled_from([cell.g_min, cell.g_max]) | sixteenths
+    return mapping, readout, cell, weights, inputs, draw(st.dictionaries(places, value, max_size=4))
+
+
+@settings(deadline=None, max_examples=250)
+@given(case=small_cases())
+def test_the_reference_is_the_definition(
+    case: tuple[Mapping, Readout, Cell, list[list[int]], list[int], dict[Any, float]],
+) -> None:
+    mapping, readout, cell, weights, inputs, stuck = case
+    mapped = map_matrix(np.array(weights), mapping)
+    kinds, values = np.zeros(mapped.levels.shape, np.uint8), np.zeros(mapped.levels.shape)
+    for place, value in stuck.items():
+        if place[0] < mapped.tiles:
+            kinds[place], values[place] = Kind.STUCK_AT, value
+    broken = FaultMap.from_dense(kinds, values)
+    cells = mapped.levels.astype(np.float32)
+    cells.reshape(-1)[broken.index] = broken.stuck_levels(cell, mapping.cell_bits)
+    expected = [float(value) for value in by_hand(weights, inputs, mapping, readout, cell, stuck)]
+    codes = np.array([inputs], dtype=np.int32)
+    assert reference_multiply(codes, mapped, cells, readout)[0].tolist() == expected
+    plan = make_plan(mapped, cells, readout)
+    event(plan.name)
+    assert plan.multiply(codes[None])[0, 0].tolist() == expected
+
+
+def test_a_product_worked_out_on_paper() -> None:
+    """Two inputs, one output of weights (1, -1), g_min a quarter of a level step, 1-bit cells, 2-bit inputs (3, 1)."""
+    cell = Cell(g_min=1.0, g_max=5.0, levels=2)
+    for subtraction, expected in (("analog", 2), ("digital", 2)):
+        mapping = Mapping(rows=2, columns=2, weight_bits=2, cell_bits=1)
+        periphery = Periphery(input_bits=2, dac_bits=2, adc_bits=3, adc_range=3.0, subtraction=subtraction)  # type: ignore[arg-type]
+        readout = Design(cell=cell, mapping=mapping, periphery=periphery).readout(
+            signed=False, rows=2, calibrated_range=None
+        )
+        mapped = map_matrix(np.array([[1], [-1]]), mapping)
+        codes = np.array([[3, 1]])
+        # digital: columns carry 3 + 1 and 1 + 1 steps, codes 4 and 2, each less round(4 / 4) = 1
+        assert readout.offset_levels == 0.25
+        assert readout.step == 1.0
+        assert reference_multiply(codes, mapped, mapped.levels, readout).tolist() == [[expected]]
+        # a converter that ends at code 3 clips the first column's 4
+        clipped = replace(readout, low=-3 if subtraction == "analog" else 0, high=3)
+        lost = 0 if subtraction == "analog" else 1
+        assert reference_multiply(codes, mapped, mapped.levels, clipped).tolist() == [[expected - lost]]
+
+
+# --- plans against the reference
+
+
+@pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
+@pytest.mark.parametrize("wanted", PLANS)
+def test_plans_equal_the_reference_bit_for_bit(wanted: str, encoding: Encoding) -> None:
+    seen = []
+
+    @few
+    @given(case=engine_cases(encoding=encoding, **WANTED[wanted]))
+    def check(case: EngineCase) -> None:
+        plan = make_plan(case.mapped, case.cells, case.readout)
+        expected = wanted
+        if not off_levels(case):  # every used cell happened to be stuck, or there is none
+            expected = {"folded": "exact", "bitplane-analog": "bitplane"}.get(wanted, wanted)
+        assert plan.name == expected
+        seen.append(plan.name)
+        np.testing.assert_array_equal(plan.multiply(case.codes), by_reference(case))
+
+    check()
+    assert seen.count(wanted) >= 5
+
+
+@pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
+def test_any_converter_gives_what_the_reference_gives(encoding: Encoding) -> None:
+    @settings(deadline=None, max_examples=25)
+    @given(case=engine_cases(encoding=encoding, converters=("lossless", "full", "clipping")))
+    def check(case: EngineCase) -> None:
+        plan = make_plan(case.mapped, case.cells, case.readout)
+        event(plan.name)
+        assert plan.name in ("exact", "tiled", "bitplane", "bitplane-analog")
+        np.testing.assert_array_equal(plan.multiply(case.codes), by_reference(case))
+
+    check()
+
+
+def fixed_layer(
+    encoding: Encoding | None = None,
+    *,
+    shape: tuple[int, int] = (150, 12),
+    seed: int = 5,
+    signed: bool = True,
+    rows: int = 64,
+    columns: int = 33,
+    cell_bits: int = 2,
+    **periphery: Any,
+) -> tuple[MappedMatrix, Readout, Array]:
+    """A layer on several tiles in both directions, with empty rows; its readout; and a few vectors of codes."""
+    mapping = Mapping(
+        encoding=encoding or TwoColumn(),
+        rows=rows,
+        columns=columns,
+        weight_bits=5,
+        cell_bits=cell_bits,
+        pack="block",
+    )
+    design = Design(cell=ENGINE_CELL, mapping=mapping, periphery=Periphery(**periphery))
+    readout = design.readout(signed=signed, rows=rows, calibrated_range=None)
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(-mapping.max_weight, mapping.max_weight, size=shape, endpoint=True)
+    weights[rng.random(shape) < 0.4] = 0
+    low = -readout.max_input if signed else 0
+    codes = rng.integers(low, readout.max_input, size=(3, 5, shape[0]), endpoint=True).astype(np.int32)
+    return map_matrix(weights, mapping), readout, codes
+
+
+def stick(mapped: MappedMatrix, rate: float = 0.1, seed: int = 6) -> Array:
+    """The cells of a die with faults."""
+    cells = mapped.levels.astype(np.float32)
+    broken = StuckFaults(on=rate, off=rate).sample(cells.shape, np.random.default_rng(seed))
+    cells.reshape(-1)[broken.index] = broken.stuck_levels(ENGINE_CELL, mapped.mapping.cell_bits)
+    return cells
+
+
+def test_many_vectors_are_worked_on_in_blocks() -> None:
+    mapped, readout, _ = fixed_layer(shape=(9, 3), rows=5, adc_bits=3, adc_range=9.0, input_bits=4)
+    codes = np.random.default_rng(0).integers(-7, 8, size=(3, 1500, 9)).astype(np.int32)
+    for cells in (mapped.levels.astype(np.float32), stick(mapped) + np.float32(0.125)):
+        answer = make_plan(mapped, cells, readout).multiply(codes)
+        expected = reference_multiply(codes.reshape(-1, 9), mapped, cells, readout).reshape(answer.shape)
+        np.testing.assert_array_equal(answer, expected)
+
+
+@pytest.mark.parametrize("dac_bits", [1, 8])
+@pytest.mark.parametrize("value", [-1.0, 7.0, 300.0])
+def test_whole_conductances_beyond_the_levels(value: float, dac_bits: int) -> None:
+    """A cell stuck at a conductance of its own can be below level 0 or above M and still at a whole number."""
+    mapped, readout, codes = fixed_layer(adc_bits=6, adc_range="full", dac_bits=dac_bits)
+    cells = mapped.levels.astype(np.float32)
+    cells[:, ::7, ::3] = value
+    answer = make_plan(mapped, cells, readout).multiply(codes)
+    expected = reference_multiply(codes.reshape(15, -1), mapped, cells, readout).reshape(answer.shape)
+    np.testing.assert_array_equal(answer, expected)
+
+
+def test_what_unused_cells_hold_matters_to_nobody() -> None:
+    for encoding, converter in product(ALL_ENCODINGS, ({}, {"adc_bits": 4, "adc_range": "full"})):
+        mapped, readout, codes = fixed_layer(encoding, **converter)
+        assert not mapped.used.all()
+        cells = stick(mapped)
+        other = np.where(mapped.used, cells, np.float32(2.4))
+        first, second = make_plan(mapped, cells, readout), make_plan(mapped, other, readout)
+        assert first.name == second.name
+        np.testing.assert_array_equal(first.multiply(codes), second.multiply(codes))
+
+
+def test_a_matrix_of_zeros_needs_no_tile() -> None:
+    mapping = Mapping(rows=4, columns=8, weight_bits=4, cell_bits=4)
+    mapped = map_matrix(np.zeros((5, 3), dtype=int), mapping)
+    assert mapped.tiles == 0
+    for periphery in (
+        Periphery(),
+        Periphery(adc_bits=4, adc_range=3.0),
+        Periphery(adc_bits=4, adc_range=300.0),
+    ):
+        readout = Design(cell=ENGINE_CELL, mapping=mapping, periphery=periphery).readout(
+            signed=False, rows=4, calibrated_range=None
+        )
+        answer = make_plan(mapped, mapped.levels.astype(np.float32), readout).multiply(
+            np.ones((2, 1, 5), np.int32)
+        )
+        assert answer.tolist() == np.zeros((2, 1, 3)).tolist()
+
+
+# --- ideal and lossless is the integer product
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), encoding=encodings())
+def test_ideal_and_lossless_is_the_integer_product(data: st.DataObject, encoding: Encoding) -> None:
+    case = data.draw(engine_cases(encoding=encoding, converters=("none", "lossless"), on_levels=True))
+    levels = case.mapped.levels.astype(np.float32)
+    ideal = EngineCase(case.design, case.mapped, case.readout, levels, case.codes)
+    expected = case.codes.astype(np.int64) @ case.mapped.codes().astype(np.int64)
+    plan = make_plan(case.mapped, levels, case.readout)
+    assert plan.name == "exact"
+    np.testing.assert_array_equal(plan.multiply(case.codes), expected)
+    np.testing.assert_array_equal(by_reference(ideal), expected)
+
+
+@pytest.mark.parametrize("subtraction", ["analog", "digital"])
+@pytest.mark.parametrize("signed_inputs", ["two_pass", "offset"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_lossless_converters_hold_the_largest_sums(subtraction: Any, signed_inputs: Any, sign: int) -> None:
+    mapping = Mapping(encoding=Differential(), rows=64, columns=16, weight_bits=9, cell_bits=4)
+    periphery = Periphery(
+        input_bits=9, dac_bits=2, adc_range="lossless", subtraction=subtraction, signed_inputs=signed_inputs
+    )
+    design = Design(cell=ENGINE_CELL, mapping=mapping, periphery=periphery)
+    readout = design.readout(signed=True, rows=64, calibrated_range=None)
+    weights = np.full((64, 3), sign * mapping.max_weight)
+    mapped = map_matrix(weights, mapping)
+    codes = np.stack([np.full((1, 64), readout.max_input), np.full((1, 64), -readout.max_input)])
+    np.testing.assert_array_equal(
+        reference_multiply(codes.reshape(2, 64), mapped, mapped.levels, readout).reshape(2, 1, 3),
+        codes @ weights,
+    )
+    # one code fewer at the top, and the largest sum does not fit any more
+    short = replace(readout, high=readout.high - 1, low=min(readout.low + 1, 0))
+    largest = make_plan(mapped, mapped.levels, short)
+    assert (largest.name == "exact") == (subtraction == "digital" and short.high >= 64 * 3 * 15 + 82)
+
+
+# --- which plan, and why
+
+HELD = {False: "conductances off the levels", True: "cells on whole levels"}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize(
+    ("encoding", "periphery", "plans", "because"),
+    [
+        # plans by (whole, noisy): (T, F), (F, F), (T, T), (F, T)
+        (TwoColumn(), {}, ("exact", "folded", "folded", "folded"), "no converter"),
+        (Offset(), {}, ("exact", "folded", "bitplane-analog", "bitplane-analog"), "no converter"),
+        (
+            TwoColumn(),
+            {"adc_range": "lossless"},
+            ("exact", "bitplane-analog", "bitplane-analog", "bitplane-analog"),
+            "-bit converter",
+        ),
+        (TwoColumn(), {"adc_bits": 4, "adc_range": "full", "dac_bits": 8}, ("tiled",) * 4, "one plane"),
+        (
+            Offset(),
+            {"adc_bits": 4, "adc_range": "full"},
+            ("bitplane", "bitplane-analog", "bitplane-analog", "bitplane-analog"),
+            "8 planes",
+        ),
+    ],
+)
+def test_which_plan_and_why(
+    encoding: Encoding,
+    periphery: dict[str, Any],
+    plans: tuple[str, ...],
+    because: str,
+    noisy: bool,
+    whole: bool,
+) -> None:
+    mapped, readout, _ = fixed_layer(encoding, signed=False, **periphery)
+    wanted = plans[2 * noisy + (not whole)]
+    kind, reason = choose_plan(mapped, mapped.levels, readout, whole=whole, noisy=noisy)
+    assert kind.plan_name(readout) == wanted
+    assert HELD[whole] in reason
+    assert ("read noise" in reason) == noisy
+    assert because in reason
+    cells = mapped.levels.astype(np.float32) + np.float32(0 if whole else 0.25)
+    noise = Noise(spread=np.full(cells.shape, 0.1, np.float32), key=1) if noisy else None
+    plan = make_plan(mapped, cells, readout, noise)
+    assert isinstance(plan, Plan)
+    assert (plan.name, plan.reason) == (wanted, reason)
+
+
+def test_reasons_name_bits_and_planes() -> None:
+    mapped, readout, _ = fixed_layer(adc_bits=5, adc_range="full", dac_bits=3, input_bits=8, signed=False)
+    _, reason = choose_plan(mapped, mapped.levels, readout, whole=True, noisy=False)
+    assert "5-bit" in reason
+    assert "3 planes" in reason
+    mapped, readout, _ = fixed_layer(Offset(), signed=False)
+    _, reason = choose_plan(mapped, mapped.levels, readout, whole=True, noisy=True)
+    assert "reference column" in reason
+
+
+def test_a_stuck_cell_costs_the_proof_that_no_converter_errs() -> None:
+    """15 levels of one row fit a converter with codes to 15; a cell stuck on in an empty row does not."""
+    mapping = Mapping(encoding=TwoColumn(), rows=4, columns=2, weight_bits=5, cell_bits=4, pack="none")
+    readout = Readout(signed=False, input_bits=8, dac_bits=1, step=1.0, low=-15, high=15)
+    mapped = map_matrix(np.array([[15], [0], [0], [0]]), mapping)
+    cells = mapped.levels.astype(np.float32)
+    assert make_plan(mapped, cells, readout).name == "exact"
+    cells[0, 1, 0] = 15
+    plan = make_plan(mapped, cells, readout)
+    assert plan.name == "bitplane"
+    codes = np.full((1, 1, 4), 255, np.int32)
+    assert plan.multiply(codes).item() == 255 * 15  # clipped from 30 in every plane
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=engine_cases(converters=("none",), on_levels=True))
+def test_the_largest_conversion_is_what_a_calibrated_range_needs(case: EngineCase) -> None:
+    """A converter that ends at the largest conversion never clips, and one that ends a unit below does."""
+    mapped = case.mapped
+    cells = mapped.levels.astype(np.float64)
+    span = largest_conversion(mapped, case.readout, case.vectors)
+    largest = 0.0
+    for x in case.vectors.astype(np.int64):
+        passes = [x]
+        if case.readout.signed:
+            two_pass = case.readout.signed_inputs == "two_pass"
+            passes = (
+                [np.maximum(x, 0), np.maximum(-x, 0)]
+                if two_pass
+                else [x + 2 ** (case.readout.input_bits - 1)]
+            )
+        for driven, plane, tile in product(passes, range(case.readout.planes), range(mapped.tiles)):
+            code = (driven >> (plane * case.readout.dac_bits)) & case.readout.max_plane
+            held = np.where(mapped.tile_rows[tile] >= 0, code[mapped.tile_rows[tile]], 0)
+            sums = held @ cells[tile]
+            if case.readout.subtraction == "analog":
+                pairs = sums.size // 2
+                sums = np.abs(sums[: 2 * pairs : 2] - sums[1 : 2 * pairs : 2])
+            else:
+                sums = sums + case.readout.offset_levels * held.sum()
+            largest = max(largest, float(sums.max(initial=0.0)))
+    assert span == pytest.approx(largest, rel=1e-12)
+
+
+# --- read noise
+
+
+def spreads(shape: tuple[int, ...], seed: int) -> Array:
+    """Standard deviations whose squares are exact on any grid: no rounding decides a converter's code."""
+    return (np.random.default_rng(seed).integers(0, 60, size=shape) * 2.0**-8).astype(np.float32)
+
+
+def draws(
+    plan: Plan, case_codes: Array, readout: Readout, mapped: MappedMatrix, noise: Noise, first: int = 0
+) -> Array:
+    """The plan's own normals as the reference wants them."""
+    reads = mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
+    images, positions, _ = case_codes.shape
+    shape = (positions, readout.passes, readout.planes, mapped.tiles, reads)
+    return np.concatenate([noise.normals(first + image, shape) for image in range(images)])
+
+
+@pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
+@pytest.mark.parametrize("wanted", ["tiled", "bitplane-analog"])
+def test_noisy_reads_equal_the_reference_with_the_same_normals(wanted: str, encoding: Encoding) -> None:
+    planes = "one" if wanted == "tiled" else "several"
+    converters = ("coarse", "full", "clipping", "lossless")
+
+    @few
+    @given(
+        case=engine_cases(encoding=encoding, converters=converters, planes=planes), seed=st.integers(0, 99)
+    )
+    def check(case: EngineCase, seed: int) -> None:
+        noise = Noise(spread=spreads(case.cells.shape, seed), key=seed)
+        plan = make_plan(case.mapped, case.cells, case.readout, noise)
+        assert plan.name == ("tiled" if case.readout.planes == 1 else "bitplane-analog")
+        assert (planes == "one") == (plan.name == "tiled")
+        normals = draws(plan, case.codes, case.readout, case.mapped, noise)
+        expected = by_reference(case, noise, normals)
+        scale = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(plan.multiply(case.codes), expected, rtol=0, atol=1e-6 * scale)
+
+    check()
+
+
+@settings(deadline=None, max_examples=25)
+@given(case=engine_cases(encoding=Offset(), converters=("none",)), seed=st.integers(0, 99))
+def test_noisy_ideal_reads_with_a_reference_column(case: EngineCase, seed: int) -> None:
+    spread = np.random.default_rng(seed).uniform(0.0, 0.2, case.cells.shape).astype(np.float32)
+    noise = Noise(spread=spread, key=seed)
+    plan = make_plan(case.mapped, case.cells, case.readout, noise)
+    event(plan.name)
+    assert plan.name == ("tiled" if case.readout.planes == 1 else "bitplane-analog")
+    expected = by_reference(case, noise, draws(plan, case.codes, case.readout, case.mapped, noise))
+    scale = max(1.0, float(np.abs(expected).max()))
+    # variances are rounded to 2^-24, which moves small ones; converters would not see it
+    np.testing.assert_allclose(plan.multiply(case.codes), expected, rtol=0, atol=1e-5 * scale)
+
+
+def exact_variance(codes: Array, mapped: MappedMatrix, readout: Readout, spread: Array) -> Array:
+    """Variance of every output, from the definition: sum of (plane weight x slice weight x x sigma)^2 over reads."""
+    weights = mapped.mapping.encoding.slice_weights(mapped.mapping.weight_bits, mapped.mapping.cell_bits)
+    result = np.zeros((len(codes), mapped.shape[1]))
+    for v, x in enumerate(codes.astype(np.int64)):
+        driven = x + 2 ** (readout.input_bits - 1)
+        if not readout.signed:
+            passes = [x]
+        elif readout.signed_inputs == "two_pass":
+            passes = [np.maximum(x, 0), np.maximum(-x, 0)]
+        else:
+            passes = [driven]
+        squares = np.zeros(len(x))
+        for one, plane in product(passes, range(readout.planes)):
+            shift = plane * readout.dac_bits
+            squares += 4.0**shift * ((one >> shift) & readout.max_plane) ** 2.0
+        for row, output in product(range(mapped.shape[0]), range(mapped.shape[1])):
+            held = mapped.cells_of(row, output)
+            sigma = spread[held.tile, held.row, held.column].astype(np.float64)
+            result[v, output] += squares[row] * (weights[held.slice].astype(float) ** 2 * sigma**2).sum()
+    return result
+
+
+ALARM = (
+    1e-6  # two-sided false-alarm rate of each chi-square test below; seeds are fixed, so they pass for ever
+)
+
+
+def check_normals(z: Array) -> None:
+    """Accept independent standard normals, at a false-alarm rate of `ALARM` for spread, mean and correlation each."""
+    low, high = stats.chi2.ppf([ALARM / 2, 1 - ALARM / 2], z.size)
+    assert low < float((z**2).sum()) < high
+    bound = stats.norm.isf(ALARM / 2)
+    assert abs(float(z.sum())) < bound * math.sqrt(z.size)
+    products = (z[:, 1:] * z[:, :-1]).ravel()  # outputs side by side are independent
+    assert abs(float(products.sum())) < bound * math.sqrt(products.size)
+
+
+@pytest.mark.parametrize("signed", [None, "two_pass", "offset"])
+@pytest.mark.parametrize("encoding", [TwoColumn(), Differential(), Offset(reference="digital")], ids=repr)
+def test_folded_noise_has_the_exact_distribution(encoding: Encoding, signed: str | None) -> None:
+    extra = {} if signed is None else {"signed_inputs": signed}
+    mapped, readout, codes = fixed_layer(
+        encoding, shape=(40, 6), rows=16, signed=signed is not None, input_bits=6, dac_bits=2, **extra
+    )
+    spread = np.random.default_rng(1).uniform(0.01, 0.3, mapped.levels.shape).astype(np.float32)
+    cells, noise = stick(mapped), Noise(spread=spread, key=12345)
+    vector = codes[0, :1]
+    variance = exact_variance(vector, mapped, readout, spread)
+    quiet = make_plan(mapped, cells, readout).multiply(vector[None])[0]
+    plan = make_plan(mapped, cells, readout, noise)
+    assert plan.name == "folded"
+    many = plan.multiply(np.broadcast_to(vector, (1000, *vector.shape)).copy())[:, 0]
+    check_normals((many - quiet) / np.sqrt(variance))
+    # the reference engine, drawing every read, has the same variance
+    shape = (1000, readout.passes, readout.planes, mapped.tiles)
+    reads = mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
+    normals = np.random.default_rng(7).standard_normal((*shape, reads))
+    drawn = reference_multiply(
+        np.broadcast_to(vector, (1000, vector.shape[1])),
+        mapped,
+        cells,
+        readout,
+        noise_spread=spread,
+        normals=normals,
+    )
+    check_normals((drawn - quiet) / np.sqrt(variance))
+
+
+def noisy_plans() -> list[tuple[Plan, Array]]:
+    """One plan of each kind that reads noise, with inputs."""
+    found = []
+    for wanted, encoding, periphery in (
+        ("folded", TwoColumn(), {}),
+        ("tiled", TwoColumn(), {"adc_bits": 6, "adc_range": "full", "dac_bits": 8}),
+        ("bitplane-analog", Offset(), {"adc_bits": 6, "adc_range": "full", "dac_bits": 2}),
+    ):
+        mapped, readout, codes = fixed_layer(encoding, **periphery)
+        cells = stick(mapped)
+        plan = make_plan(mapped, cells, readout, Noise(spread=spreads(cells.shape, 3), key=99))
+        assert plan.name == wanted
+        found.append((plan, codes))
+    return found
+
+
+def test_noise_is_drawn_by_image_number() -> None:
+    for plan, codes in noisy_plans():
+        whole = plan.multiply(codes)
+        np.testing.assert_array_equal(plan.multiply(codes), whole)
+        np.testing.assert_array_equal(plan.multiply(codes[1:], first_image=1), whole[1:])
+        same = plan.multiply(np.stack([codes[0], codes[0]]))
+        assert (same[0] != same[1]).any()
+        assert (plan.multiply(codes, first_image=3) != whole).any()
+
+
+def test_noise_streams_of_two_keys_are_different() -> None:
+    first, second = (Noise(spread=np.zeros(1), key=key).normals(0, (50,)) for key in (1, 2))
+    assert not np.isin(first, second).any()
+
+
+def test_spread_of_zero_is_no_noise() -> None:
+    for encoding in ALL_ENCODINGS:
+        mapped, readout, codes = fixed_layer(encoding, adc_bits=5, adc_range="full")
+        cells = stick(mapped)
+        noise = Noise(spread=np.zeros(cells.shape, np.float32), key=0)
+        np.testing.assert_array_equal(
+            make_plan(mapped, cells, readout, noise).multiply(codes),
+            make_plan(mapped, cells, readout).multiply(codes),
+        )
