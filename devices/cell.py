@@ -248,9 +248,7 @@ class Cell:
         """`conductance` (S, any shape) in level units; not rounded."""
         return (np.asarray(conductance, dtype=np.float64) - self.g_min) / self.level_step(cell_bits)
 
-    def program(
-        self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator
-    ) -> npt.NDArray[np.float32]:
+    def program(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Program cells: target plus the bias and a normal error, each cell drawn on its own.
 
         Parameters

@@ -126,13 +126,11 @@ class FaultMap:
         for name, array, wanted in (("index", index, np.integer), ("kind", kind, np.integer)):
             if array.ndim != 1 or not (np.issubdtype(array.dtype, wanted) or array.size == 0):
                 raise InputError(
-                    f"{name} must be a 1-dimensional array of integers, "
-                    f"got shape {array.shape} and type {array.dtype}"
+                    f"{name} must be a 1-dimensional array of integers, got shape {array.shape} and type {array.dtype}"
                 )
         if value.ndim != 1 or not np.issubdtype(value.dtype, np.number) or np.iscomplexobj(value):
             raise InputError(
-                f"value must be a 1-dimensional array of numbers, "
-                f"got shape {value.shape} and type {value.dtype}"
+                f"value must be a 1-dimensional array of numbers, got shape {value.shape} and type {value.dtype}"
             )
         if not index.size == kind.size == value.size:
             raise InputError(
@@ -156,14 +154,12 @@ class FaultMap:
         wrong = np.flatnonzero(stuck_at & ~(np.isfinite(value) & (value >= 0)))
         if wrong.size:
             raise InputError(
-                f"value must be finite and >= 0 where a cell is STUCK_AT, "
-                f"got {value[wrong[0]]} at position {wrong[0]}"
+                f"value must be finite and >= 0 where a cell is STUCK_AT, got {value[wrong[0]]} at position {wrong[0]}"
             )
         wrong = np.flatnonzero(~stuck_at & ~np.isnan(value))
         if wrong.size:
             raise InputError(
-                f"value must be NaN where a cell is not STUCK_AT, "
-                f"got {value[wrong[0]]} at position {wrong[0]}"
+                f"value must be NaN where a cell is not STUCK_AT, got {value[wrong[0]]} at position {wrong[0]}"
             )
         value[~stuck_at] = np.nan
         check_instance("note", self.note, str)
@@ -178,9 +174,7 @@ class FaultMap:
         return cls(shape=shape, index=np.empty(0, np.int64), kind=np.empty(0, np.uint8), note=note)
 
     @classmethod
-    def from_dense(
-        cls, kind: npt.ArrayLike, value: npt.ArrayLike | None = None, *, note: str = ""
-    ) -> FaultMap:
+    def from_dense(cls, kind: npt.ArrayLike, value: npt.ArrayLike | None = None, *, note: str = "") -> FaultMap:
         """A map from arrays that hold every cell.
 
         Parameters
@@ -200,8 +194,7 @@ class FaultMap:
         kinds = np.asarray(kind)
         if kinds.ndim != 3 or not np.issubdtype(kinds.dtype, np.integer):
             raise InputError(
-                f"kind must be a 3-dimensional array of integers, "
-                f"got shape {kinds.shape} and type {kinds.dtype}"
+                f"kind must be a 3-dimensional array of integers, got shape {kinds.shape} and type {kinds.dtype}"
             )
         shape = _check_shape(kinds.shape)
         index = np.flatnonzero(kinds)
@@ -279,9 +272,7 @@ class FaultMap:
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise `InputError` unless the map is for cells of `shape`."""
         if tuple(shape) != self.shape:
-            raise InputError(
-                f"the fault map must be for cells of shape {tuple(shape)}, got one for {self.shape}"
-            )
+            raise InputError(f"the fault map must be for cells of shape {tuple(shape)}, got one for {self.shape}")
 
     def difference(self, other: FaultMap) -> FaultDifference:
         """What must change to get from this map to `other`.
@@ -387,9 +378,7 @@ class FaultMap:
         levels = np.where(self.kind == Kind.STUCK_ON, float(highest), 0.0)
         at = self.kind == Kind.STUCK_AT
         with np.errstate(over="ignore"):
-            levels[at] = round_to_grid(
-                cell.level_units(self.value[at], cell_bits), cell.offset_levels(cell_bits)
-            )
+            levels[at] = round_to_grid(cell.level_units(self.value[at], cell_bits), cell.offset_levels(cell_bits))
         wrong = np.flatnonzero(~np.isfinite(levels))
         if wrong.size:
             raise InputError(
@@ -488,15 +477,12 @@ class FaultMap:
     def _csv(self) -> str:
         tiles, rows, columns = self.shape
         lines = [
-            f"# {_FORMAT}; shape = {tiles}, {rows}, {columns}; faults = {len(self)}; "
-            f"note = {json.dumps(self.note)}",
+            f"# {_FORMAT}; shape = {tiles}, {rows}, {columns}; faults = {len(self)}; note = {json.dumps(self.note)}",
             _COLUMNS,
         ]
         positions = np.stack(np.unravel_index(self.index, self.shape), axis=1).tolist() if len(self) else []
         words = {int(kind): word for word, kind in _WORDS.items()}
-        for (tile, row, column), kind, value in zip(
-            positions, self.kind.tolist(), self.value.tolist(), strict=True
-        ):
+        for (tile, row, column), kind, value in zip(positions, self.kind.tolist(), self.value.tolist(), strict=True):
             conductance = repr(value) if kind == Kind.STUCK_AT else ""
             lines.append(f"{tile},{row},{column},{words[kind]},{conductance}")
         return "\n".join(lines) + "\n"
@@ -549,9 +535,7 @@ class FaultMap:
             raise FileFormatError(f"{path} is truncated: its last line does not end")
         try:
             if layout == "addresses":
-                return cls._from_addresses(
-                    text, shape or (1, 256, 256), f"cells out of window, {Path(path).name}"
-                )
+                return cls._from_addresses(text, shape or (1, 256, 256), f"cells out of window, {Path(path).name}")
             return cls._from_cells(text, shape)
         except _LineError as error:
             raise FileFormatError(f"{path} is not a fault list, or is corrupt: {error}") from error
@@ -592,9 +576,7 @@ class FaultMap:
                     index = index * size + check_integer(name, int(field), at_least=0, at_most=size - 1)
                 kind = _WORDS[check_choice("kind", fields[3], _WORDS)]
                 if (kind == Kind.STUCK_AT) != bool(fields[4]):
-                    raise InputError(
-                        f"conductance_S must stand exactly where kind is 'stuck_at', got {fields[4]!r}"
-                    )
+                    raise InputError(f"conductance_S must stand exactly where kind is 'stuck_at', got {fields[4]!r}")
                 rows.append((index, int(kind), float(fields[4]) if fields[4] else np.nan))
             except ValueError as error:
                 raise _LineError(f"line {number}: {error}") from error

@@ -63,8 +63,7 @@ class FaultModel(metaclass=ABCMeta):
         model = fault_preset(name_or_path).faults
         if not isinstance(model, cls):
             raise InputError(
-                f"faults must be of type {cls.__name__}, got {os.fspath(name_or_path)!r} "
-                f"of type {type(model).__name__}"
+                f"faults must be of type {cls.__name__}, got {os.fspath(name_or_path)!r} of type {type(model).__name__}"
             )
         return model
 
@@ -134,9 +133,7 @@ class StuckFaults(FaultModel):
         rate = check_real("rate", rate, at_least=0.0, at_most=1.0)
         if self.total == 0:
             if rate > 0:
-                raise InputError(
-                    f"rate must be 0 where on and off are both 0 (no ratio to keep), got {rate!r}"
-                )
+                raise InputError(f"rate must be 0 where on and off are both 0 (no ratio to keep), got {rate!r}")
             return self
         if self.on == 0 or self.off == 0:  # without rounding on the side that must stay 0
             return StuckFaults(on=rate if self.on else 0.0, off=rate if self.off else 0.0, count=self.count)

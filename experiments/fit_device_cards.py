@@ -119,9 +119,7 @@ def measure(folder: Path, technology: str) -> Measurement:
     )
 
 
-def _polynomial(
-    measurement: Measurement, values: npt.NDArray[np.float64], minimum: float
-) -> tuple[Polynomial, float]:
+def _polynomial(measurement: Measurement, values: npt.NDArray[np.float64], minimum: float) -> tuple[Polynomial, float]:
     """The polynomial through `values` that has the lowest Bayesian information criterion, and its residual.
 
     Each range weighs by its number of cells over its variance: what the standard error of mean and
@@ -159,12 +157,8 @@ def fit(measurement: Measurement) -> Card:
         name=f"levy2021_{technology.lower()}",
         description=f"RRAM, anonymous technology {technology}, {_TIME:g} s after programming; fitted by us",
         source=_SOURCE,
-        g_min=Quantity(
-            value=lowest, unit="S", origin="measured", note="Centre of the lowest range programmed."
-        ),
-        g_max=Quantity(
-            value=highest, unit="S", origin="measured", note="Centre of the highest range programmed."
-        ),
+        g_min=Quantity(value=lowest, unit="S", origin="measured", note="Centre of the lowest range programmed."),
+        g_max=Quantity(value=highest, unit="S", origin="measured", note="Centre of the highest range programmed."),
         levels=Quantity(
             value=_RANGES,
             unit="1",
@@ -236,9 +230,7 @@ def picture(measurements: list[Measurement], cards: list[Card]) -> Figure:
 
 
 def main(
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder; by default XBARSIM_DATA, or shared/data.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder; by default XBARSIM_DATA, or shared/data.")] = None,
 ) -> None:
     """Fit again; rewrite the two cards and the picture."""
     folder = data_folder() if data is None else data

@@ -57,9 +57,7 @@ def _augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return functional.grid_sample(images, grid, align_corners=False)
 
 
-def train(
-    images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], *, seed: int, epochs: int
-) -> DigitsNet:
+def train(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], *, seed: int, epochs: int) -> DigitsNet:
     """Fit a new `DigitsNet`: AdamW, one learning-rate cycle, small random distortions of every image.
 
     Parameters
@@ -84,9 +82,7 @@ def train(
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     batches = len(x) // _BATCH
     optimiser = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=_LEARNING_RATE, total_steps=epochs * batches
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_LEARNING_RATE, total_steps=epochs * batches)
     network.train()
     for _ in range(epochs):
         order = torch.randperm(len(x), generator=generator)
@@ -102,9 +98,7 @@ def train(
     return network
 
 
-def accuracy(
-    network: torch.nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-) -> float:
+def accuracy(network: torch.nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
     """The fraction of the images that the network puts in the right class."""
     with torch.inference_mode():
         chosen = network(torch.from_numpy(images)).argmax(dim=1)

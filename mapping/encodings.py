@@ -293,6 +293,4 @@ class Offset(Encoding):
 
 
 #: The encodings by name.
-ENCODINGS: dict[str, type[Encoding]] = {
-    kind.name: kind for kind in (TwoColumn, Differential, Balanced, Offset)
-}
+ENCODINGS: dict[str, type[Encoding]] = {kind.name: kind for kind in (TwoColumn, Differential, Balanced, Offset)}

@@ -156,9 +156,7 @@ class MappedMatrix:
             block = np.ix_(rows, outputs)
             twice = len(np.unique(rows)) < len(rows) or len(np.unique(outputs)) < len(outputs)
             if twice or placed[block].any():
-                raise InputError(
-                    f"tile_rows and tile_outputs must place each weight once, tile {tile} repeats one"
-                )
+                raise InputError(f"tile_rows and tile_outputs must place each weight once, tile {tile} repeats one")
             placed[block] = True
 
     @property
@@ -443,9 +441,7 @@ def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
     low, high = int(array.min()), int(array.max())
     if low < -largest or high > largest:
         worst = low if low < -largest else high
-        raise InputError(
-            f"codes must be in [{-largest}, {largest}] for {mapping.weight_bits}-bit weights, got {worst}"
-        )
+        raise InputError(f"codes must be in [{-largest}, {largest}] for {mapping.weight_bits}-bit weights, got {worst}")
     array = array.astype(np.int32)
     blocks = _blocks(array != 0, mapping)
     table = _level_table(mapping.encoding, mapping.weight_bits, mapping.cell_bits)

@@ -36,9 +36,7 @@ class QuantisedMatrix:
         return self.codes * self.scale
 
 
-def quantise(
-    weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "output"] = "output"
-) -> QuantisedMatrix:
+def quantise(weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "output"] = "output") -> QuantisedMatrix:
     """Quantise a weight matrix symmetrically around zero.
 
     The scale is max |w| / Q, Q = 2**(bits - 1) - 1, over the tensor or over each output, and the codes

@@ -110,9 +110,7 @@ def cells(draw: st.DrawFn, *, programming_error: bool | None = None) -> Cell:
         bias = draw(st.none() | st.floats(-0.1, 0.1))
         error = ProgrammingError(
             spread=Polynomial(coefficients=(draw(share) * g_max, draw(share) * g_max), scale=g_max),
-            bias=None
-            if bias is None
-            else Polynomial(coefficients=(bias * g_max,), scale=g_max, minimum=-math.inf),
+            bias=None if bias is None else Polynomial(coefficients=(bias * g_max,), scale=g_max, minimum=-math.inf),
             valid_from=g_min / 2,
             valid_to=g_max,
         )
@@ -232,9 +230,7 @@ def engine_cases(
     values = {
         "encoding": encoding,
         "rows": rows,
-        "columns": draw(st.integers(1, 6)) * output
-        + draw(st.integers(0, output - 1))
-        + encoding.has_reference,
+        "columns": draw(st.integers(1, 6)) * output + draw(st.integers(0, output - 1)) + encoding.has_reference,
         "weight_bits": weight_bits,
         "cell_bits": cell_bits,
         "pack": draw(st.sampled_from(["none", "matrix", "block"])),
@@ -275,9 +271,7 @@ def engine_cases(
 
     die = mapped.levels.astype(np.float32)
     if not (draw(st.booleans()) if on_levels is None else on_levels):
-        error = ProgrammingError(
-            spread=Polynomial(coefficients=(4e-7,), scale=1.0), valid_from=1e-7, valid_to=2e-5
-        )
+        error = ProgrammingError(spread=Polynomial(coefficients=(4e-7,), scale=1.0), valid_from=1e-7, valid_to=2e-5)
         noisy = Cell(g_min=ENGINE_CELL.g_min, g_max=ENGINE_CELL.g_max, levels=256, programming_error=error)
         die = noisy.program(mapped.levels, cell_bits, rng)
     rate = draw(st.sampled_from([0.0, 0.02, 0.3]))
@@ -298,9 +292,7 @@ def peripheries(draw: st.DrawFn, /, pairs: bool = True) -> Periphery:
     input_bits = draw(st.integers(1, 16))
     adc_bits = draw(st.none() | st.integers(1, 24))
     ranges: st.SearchStrategy[Any] = st.sampled_from([None, "lossless"])
-    if (
-        adc_bits is not None
-    ):  # never "lossless": whether the bits are enough depends on the rest of the design
+    if adc_bits is not None:  # never "lossless": whether the bits are enough depends on the rest of the design
         names = [None, "calibrated", "full"]
         ranges = st.sampled_from(names) | st.floats(1e-3, 1e9)
     return Periphery(

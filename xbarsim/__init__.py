@@ -1,6 +1,7 @@
 """Accuracy, power and area of neural networks on faulty resistive-memory crossbars.
 
-A torch model is placed on crossbars (:func:`map_model`), dies are made of it (``network.fabricate(seed)``), and each die is
+A torch model is placed on crossbars (:func:`map_model`), dies are made of it (``network.fabricate(seed)``), and each
+die is
 run like the model it came from (:func:`evaluate`) and costed (``chip.cost()``). See ARCHITECTURE.md for the rooms.
 """
 

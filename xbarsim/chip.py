@@ -133,8 +133,8 @@ class LayerError:
     layer
         Its name.
     own
-        Root mean square error that the layer adds, given the chip's own inputs, over the root mean square of its digital
-        output.
+        Root mean square error that the layer adds, given the chip's own inputs, over the root mean square of its
+        digital output.
     total
         The same for everything up to and including this layer: the chip's output against the digital network's.
     """
@@ -208,7 +208,8 @@ class Chip(nn.Module):
                 raise InputError(f"faults must name mapped layers ({', '.join(network.layers)}), got {name!r}")
             if fault_map.shape != network.layers[name].matrix.levels.shape:
                 raise InputError(
-                    f"faults[{name!r}] must have shape {network.layers[name].matrix.levels.shape}, got {fault_map.shape}"
+                    f"faults[{name!r}] must have shape {network.layers[name].matrix.levels.shape}, "
+                    f"got {fault_map.shape}"
                 )
         model = network.design.faults
         self.layers: dict[str, DieLayer] = {}
@@ -243,8 +244,8 @@ class Chip(nn.Module):
         images
             As the model takes them, shape ``(images, ...)``.
         first_image
-            Number of the first image in its data set. Read noise is drawn by image number, so that an answer does not depend
-            on the batch an image came in.
+            Number of the first image in its data set. Read noise is drawn by image number, so that an answer does not
+            depend on the batch an image came in.
 
         Raises
         ------
@@ -259,8 +260,11 @@ class Chip(nn.Module):
 
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""
-        crossbars = {m.layer.name: m.plan for m in self.model.modules() if isinstance(m, CrossbarLayer)}
-        return PlanTable(tuple((name, crossbars[name].name, crossbars[name].reason) for name in self.layers))
+        crossbars: dict[str, Plan] = {
+            module.layer.name: module.plan for module in self.model.modules() if isinstance(module, CrossbarLayer)
+        }
+        plans: list[tuple[str, Plan]] = [(name, crossbars[name]) for name in self.layers]
+        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans))
 
     def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
@@ -317,7 +321,9 @@ class Chip(nn.Module):
         return ErrorReport(
             tuple(
                 LayerError(
-                    layer=name, own=relative(entry.own, entry.own_signal), total=relative(entry.total, entry.signal)
+                    layer=name,
+                    own=relative(entry.own, entry.own_signal),
+                    total=relative(entry.total, entry.signal),
                 )
                 for name, entry in sums.items()
             ),

@@ -40,8 +40,8 @@ class Periphery:
         ``"lossless"`` (the same, in unit steps, refused if `adc_bits` are too few), or a number.
         Steps are never finer than one unit: sums of whole levels need no finer ones.
     subtraction
-        Where the two columns of a pair are subtracted: ``"analog"`` (before a signed converter; the default for pairs) or
-        ``"digital"`` (after two unsigned conversions; the only choice for single-column encodings).
+        Where the two columns of a pair are subtracted: ``"analog"`` (before a signed converter; the default for
+        pairs) or ``"digital"`` (after two unsigned conversions; the only choice for single-column encodings).
     signed_inputs
         How inputs that can be negative are applied: ``"two_pass"`` (positive then negative magnitudes) or
         ``"offset"`` (2^(input_bits-1) is added and its known product taken off digitally).
@@ -84,7 +84,8 @@ class Readout:
     Parameters
     ----------
     signed
-        Whether input codes may be negative: in [-(2^(b-1) - 1), 2^(b-1) - 1] with b = `input_bits`, else in [0, 2^b - 1].
+        Whether input codes may be negative: in [-(2^(b-1) - 1), 2^(b-1) - 1] with b = `input_bits`, else in [0, 2^b -
+        1].
     input_bits, dac_bits, signed_inputs
         As in :class:`Periphery`.
     subtraction
@@ -165,7 +166,7 @@ class Design:
     """
 
     cell: Cell
-    mapping: Mapping = Mapping()
+    mapping: Mapping = Mapping()  # noqa: RUF009  a frozen value
     periphery: Periphery = Periphery()
     faults: FaultModel | None = None
 
@@ -206,7 +207,7 @@ class Design:
         maximum = float(self.mapping.max_level)
         if self.subtraction == "digital":
             maximum += self.offset_levels
-        return maximum * rows * (2**self.periphery.dac_bits - 1)
+        return float(maximum * rows * (2**self.periphery.dac_bits - 1))
 
     def readout(self, *, signed: bool, rows: int, calibrated_range: float | None) -> Readout:
         """Settle every choice of how one layer is read.
@@ -265,7 +266,7 @@ class Design:
         return replace(self, **changes)
 
     def to_toml(self) -> str:
-        """This design as TOML text, every number exact."""
+        """TOML text of the design, every number exact."""
         return tomlio.dumps(self)
 
     @classmethod

@@ -51,8 +51,8 @@ class Evaluation:
     def __str__(self) -> str:
         low, high = self.interval()
         return (
-            f"accuracy {self.accuracy:.2%} ({self.correct} of {self.images} images; 95 % interval {low:.2%} to {high:.2%}; "
-            f"{self.seconds:.1f} s)"
+            f"accuracy {self.accuracy:.2%} ({self.correct} of {self.images} images; "
+            f"95 % interval {low:.2%} to {high:.2%}; {self.seconds:.1f} s)"
         )
 
 

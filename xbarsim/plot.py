@@ -1,8 +1,10 @@
 """Pictures: accuracy against fault rate, tiles of a die, errors of its layers.
 
-matplotlib is loaded when a picture is drawn. Every function takes the axes to draw on (``None`` for a new figure of its own,
+matplotlib is loaded when a picture is drawn. Every function takes the axes to draw on (``None`` for a new figure of
+its own,
 outside of pyplot) and returns them; ``axes.figure.savefig("picture.png")`` saves the picture. No global setting is
-changed. Colours are those of Okabe and Ito, told apart by readers with any colour vision, and curves also differ in marker.
+changed. Colours are those of Okabe and Ito, told apart by readers with any colour vision, and curves also differ in
+marker.
 """
 
 from __future__ import annotations
@@ -109,7 +111,12 @@ def accuracy(
     if chance is not None:
         axes.axhline(100 * chance, color="0.45", linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(
-            "chance", (0, 100 * chance), xytext=(2, 3), textcoords="offset points", color="0.35", fontsize=_SMALL_TEXT
+            "chance",
+            (0, 100 * chance),
+            xytext=(2, 3),
+            textcoords="offset points",
+            color="0.35",
+            fontsize=_SMALL_TEXT,
         )
     axes.set_xscale("symlog", linthresh=smallest, linscale=0.6)
     ticks = sorted({float(row["rate"]) for row in rows})
@@ -120,7 +127,7 @@ def accuracy(
     axes.set_xlabel("stuck cells (%)", fontsize=_TEXT)
     axes.set_ylabel("accuracy (%)", fontsize=_TEXT)
     _plain(axes)
-    axes.legend(fontsize=_SMALL_TEXT, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.1))
+    axes.legend(fontsize=_SMALL_TEXT, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.15))
     return axes
 
 
@@ -210,7 +217,7 @@ def tile(
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(rows - 0.5, -0.5)
     panels[0].set_ylabel("row (input line)", fontsize=_TEXT)
-    size = float(np.clip(3000 / max(rows, columns), 12, 60))
+    size = float(np.clip(1200 / max(rows, columns), 12, 36))
     last = panels[2]
     for kind, (colour, marker, name) in _STUCK.items():
         here = (kinds == kind) & matters
@@ -222,7 +229,13 @@ def tile(
     idle = ~matters
     if idle.any():
         last.scatter(
-            column[idle], row[idle], s=size / 2, c="0.6", marker="x", linewidths=0.7, label=f"{idle.sum()} unused"
+            column[idle],
+            row[idle],
+            s=size / 2,
+            c="0.6",
+            marker="x",
+            linewidths=0.7,
+            label=f"{idle.sum()} unused",
         )
     if len(kinds):
         last.legend(
@@ -255,7 +268,10 @@ def layer_errors(report: ErrorReport, *, ax: Axes | None = None) -> Axes:
     axes = _new_axes(5.2, 1.2 + 0.42 * len(layers)) if ax is None else ax
     places = np.arange(len(layers))
     for index, (values, name) in enumerate(
-        (([error.own for error in layers], "added by the layer"), ([error.total for error in layers], "so far"))
+        (
+            ([error.own for error in layers], "added by the layer"),
+            ([error.total for error in layers], "so far"),
+        )
     ):
         axes.barh(places + (index - 0.5) * 0.38, values, height=0.36, color=_COLOURS[index], label=name)
     axes.set_yticks(places, [error.layer for error in layers])
@@ -265,6 +281,11 @@ def layer_errors(report: ErrorReport, *, ax: Axes | None = None) -> Axes:
     _plain(axes)
     axes.grid(visible=False, axis="y")
     axes.legend(
-        fontsize=_SMALL_TEXT, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=0.2
+        fontsize=_SMALL_TEXT,
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=2,
+        borderaxespad=0.2,
     )
     return axes

@@ -25,7 +25,8 @@ def set_threads(threads: int) -> None:
     InputError
         If `threads` is not in that range.
     """
-    check_integer("threads", threads, at_least=1, at_most=numba.config.NUMBA_NUM_THREADS)
+    most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    check_integer("threads", threads, at_least=1, at_most=most)
     numba.set_num_threads(threads)
     threadpool_limits(limits=threads)
     if "torch" in sys.modules:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 def _concrete(kind: type) -> dict[str, type]:
     """The dataclass subclasses of `kind` by name: what a ``type`` key may say."""
     found: dict[str, type] = {}
+    subclass: type
     for subclass in kind.__subclasses__():
         found.update(_concrete(subclass))
         if dataclasses.is_dataclass(subclass):
@@ -98,8 +99,12 @@ def _convert(annotation: Any, value: Any, path: str) -> Any:
     if annotation is int:
         return value if isinstance(value, int) and not isinstance(value, bool) else _MISMATCH
     if annotation is float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if is_number else _MISMATCH
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return _MISMATCH
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond what a float holds
+            return _MISMATCH
     if annotation is str:
         return value if isinstance(value, str) else _MISMATCH
     if isinstance(annotation, type):
@@ -136,7 +141,7 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
         name = table.pop("type", None)
         if name is None and dataclasses.is_dataclass(cls):
             name, subclasses = cls.__name__, {**subclasses, cls.__name__: cls}
-        if name not in subclasses:
+        if not isinstance(name, str) or name not in subclasses:
             raise FileFormatError(
                 f"{here}.type must be one of {', '.join(map(repr, sorted(subclasses)))}, got {name!r}"
             )

@@ -71,7 +71,10 @@ def check_real(
     wanted = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise InputError(f"{name} must be {wanted}, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond what a float holds
+        raise InputError(f"{name} must be {wanted}, got {value!r}") from None
     if (
         not np.isfinite(number)
         or (above is not None and not number > above)
@@ -83,9 +86,7 @@ def check_real(
     return number
 
 
-def check_integer(
-    name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None
-) -> int:
+def check_integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
     """Return `value` as an int if it is an integer within the bounds.
 
     Raises
@@ -131,9 +132,7 @@ def check_instance(name: str, value: Any, kinds: type | tuple[type, ...]) -> Non
         )
 
 
-def check_array(
-    name: str, value: Any, *, dimensions: int, kind: str
-) -> npt.NDArray[Any]:
+def check_array(name: str, value: Any, *, dimensions: int, kind: str) -> npt.NDArray[Any]:
     """Return `value` as an array that is non-empty, finite, and of the wanted kind.
 
     Parameters

@@ -74,9 +74,7 @@ def test_published_values_by_hand() -> None:
     np.testing.assert_allclose(wan.spread([20e-6]), [expected * 1e-6])
     joshi = Cell.load("joshi2020").programming_error
     assert joshi is not None
-    np.testing.assert_allclose(
-        joshi.spread([10e-6]), [(0.28638599 + 0.07585724 * 10 - 0.00178767 * 100) * 1e-6]
-    )
+    np.testing.assert_allclose(joshi.spread([10e-6]), [(0.28638599 + 0.07585724 * 10 - 0.00178767 * 100) * 1e-6])
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -127,9 +125,7 @@ def test_an_unknown_name_is_refused_naming_the_others() -> None:
         ("[levels]", "[levels", FileFormatError, "not valid TOML"),
     ],
 )
-def test_a_bad_card_is_refused(
-    tmp_path: Path, old: str, new: str, error: type[Exception], message: str
-) -> None:
+def test_a_bad_card_is_refused(tmp_path: Path, old: str, new: str, error: type[Exception], message: str) -> None:
     import xbarsim.devices.cards as module
 
     text = (module.FOLDER / "milo2021.toml").read_text(encoding="utf-8")

@@ -115,9 +115,7 @@ def test_programming_has_the_stated_bias_and_spread() -> None:
 
 
 @given(cells(programming_error=True), st.integers(0, 2**32), st.data())
-def test_programmed_cells_lie_on_the_grid_above_zero_conductance(
-    cell: Cell, seed: int, data: st.DataObject
-) -> None:
+def test_programmed_cells_lie_on_the_grid_above_zero_conductance(cell: Cell, seed: int, data: st.DataObject) -> None:
     bits = data.draw(st.integers(1, min(8, cell.levels.bit_length() - 1)))
     levels = np.random.default_rng(seed).integers(0, 2**bits, (2, 3, 5))
     programmed = cell.program(levels, bits, np.random.default_rng(seed))

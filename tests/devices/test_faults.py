@@ -38,9 +38,7 @@ shapes = st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 12))
         (1e-5, 2e-5, (2, 1000, 1000)),
     ],
 )
-def test_realised_rates_are_the_requested_ones(
-    on: float, off: float, shape: tuple[int, int, int], count: Any
-) -> None:
+def test_realised_rates_are_the_requested_ones(on: float, off: float, shape: tuple[int, int, int], count: Any) -> None:
     found = StuckFaults(on=on, off=off, count=count).sample(shape, np.random.default_rng(11))
     for kind, rate in ((Kind.STUCK_ON, on), (Kind.STUCK_OFF, off)):
         # Exact; for "exact" counts, whose number varies less, it is conservative.

@@ -144,9 +144,7 @@ def test_toml_round_trip(encoding: Encoding) -> None:
         ([0], 8, 9, "cell_bits must be an integer >= 1 and <= 8, got 9"),
     ],
 )
-def test_bad_codes(
-    encoding: Encoding, codes: list[int], weight_bits: int, cell_bits: int, message: str
-) -> None:
+def test_bad_codes(encoding: Encoding, codes: list[int], weight_bits: int, cell_bits: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         encoding.encode(codes, weight_bits, cell_bits)
 

@@ -53,9 +53,7 @@ def test_a_fault_map_touches_exactly_its_cells(data: st.DataObject, mapping: Map
     mapped = map_matrix(codes, mapping)
     faults = data.draw(stuck_maps(mapped.levels.shape))
     expected = codes.astype(np.float64)
-    for place, kind in zip(
-        np.transpose(np.unravel_index(faults.index, faults.shape)), faults.kind, strict=True
-    ):
+    for place, kind in zip(np.transpose(np.unravel_index(faults.index, faults.shape)), faults.kind, strict=True):
         tile, row, column = (int(part) for part in place)
         cell = mapped.weight_at(tile, row, column)
         if cell is None:
@@ -74,9 +72,7 @@ def test_a_fault_map_touches_exactly_its_cells(data: st.DataObject, mapping: Map
 
 @relaxed
 @given(data=st.data(), mapping=mappings(encoding=Differential()))
-def test_differential_under_a_map_is_two_column_under_its_complement(
-    data: st.DataObject, mapping: Mapping
-) -> None:
+def test_differential_under_a_map_is_two_column_under_its_complement(data: st.DataObject, mapping: Mapping) -> None:
     """Exactly: Differential under f reads what TwoColumn does under f with kinds and sides exchanged."""
     codes = data.draw(code_matrices(mapping))
     differential = map_matrix(codes, mapping)
@@ -104,9 +100,7 @@ def test_the_duality_in_rates() -> None:
     np.testing.assert_array_equal(two_column.decode(with_faults(two_column, dual)) - codes, errors)
     assert (errors != 0).any()
     unmirrored = two_column.decode(with_faults(two_column, faults)) - codes
-    assert (
-        np.square(unmirrored).mean() > 2 * np.square(errors).mean()
-    )  # stuck-on cells are Differential's gain
+    assert np.square(unmirrored).mean() > 2 * np.square(errors).mean()  # stuck-on cells are Differential's gain
 
 
 def test_which_fault_each_encoding_forgives() -> None:

@@ -88,17 +88,13 @@ def test_packing_never_changes_the_product_and_only_saves(placed: tuple[Array, M
 
 @relaxed
 @given(placed=placements(), data=st.data())
-def test_permutations_commute_with_the_product(
-    placed: tuple[Array, MappedMatrix], data: st.DataObject
-) -> None:
+def test_permutations_commute_with_the_product(placed: tuple[Array, MappedMatrix], data: st.DataObject) -> None:
     codes, mapped = placed
     rows = data.draw(st.permutations(range(codes.shape[0])))
     outputs = data.draw(st.permutations(range(codes.shape[1])))
     inputs = an_input(codes)
     permuted = map_matrix(codes[rows][:, outputs], mapped.mapping)
-    np.testing.assert_array_equal(
-        product_on_tiles(inputs[rows], permuted), product_on_tiles(inputs, mapped)[outputs]
-    )
+    np.testing.assert_array_equal(product_on_tiles(inputs[rows], permuted), product_on_tiles(inputs, mapped)[outputs])
 
 
 @relaxed

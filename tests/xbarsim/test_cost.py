@@ -63,9 +63,7 @@ def edited(old: str, new: str) -> str:
         ("chip", 1, 65.8, 0.1, 85.4e-6, 0.1e-6),
     ],
 )
-def test_isaac_totals(
-    level: str, units: int, power: float, power_place: float, area: float, area_place: float
-) -> None:
+def test_isaac_totals(level: str, units: int, power: float, power_place: float, area: float, area_place: float) -> None:
     report = ISAAC.totals(level, units)
     assert abs(report.power - power) <= power_place / 2
     assert abs(report.area - area) <= area_place / 2
@@ -73,10 +71,7 @@ def test_isaac_totals(
 
 def test_isaac_chip_as_a_network_gives_the_same_totals() -> None:
     # 168 tiles of 12 IMAs of 8 arrays, spread over layers that share IMAs and tiles; 42 whole routers.
-    layers = [
-        use(str(i), arrays=arrays, macs_per_vector=2048 * arrays)
-        for i, arrays in enumerate([1, 7, 500, 15620])
-    ]
+    layers = [use(str(i), arrays=arrays, macs_per_vector=2048 * arrays) for i, arrays in enumerate([1, 7, 500, 15620])]
     report = estimate(layers, ISAAC, level="chip")
     assert report.units == {"array": 16128, "ima": 2016, "tile": 168, "chip": 1}
     published = ISAAC.totals("chip")
@@ -291,14 +286,10 @@ def test_every_view_adds_up_to_the_totals(layers: list[LayerUse], level: str, sh
 
 
 @given(layer_uses(least=1), st.data(), LEVELS, SHARING)
-def test_more_arrays_never_cost_less(
-    layers: list[LayerUse], data: st.DataObject, level: str, sharing: Any
-) -> None:
+def test_more_arrays_never_cost_less(layers: list[LayerUse], data: st.DataObject, level: str, sharing: Any) -> None:
     index = data.draw(st.integers(0, len(layers) - 1))
     more = list(layers)
-    more[index] = dataclasses.replace(
-        layers[index], arrays=layers[index].arrays + data.draw(st.integers(1, 99))
-    )
+    more[index] = dataclasses.replace(layers[index], arrays=layers[index].arrays + data.draw(st.integers(1, 99)))
     before = estimate(layers, ISAAC, level=level, sharing=sharing)
     after = estimate(more, ISAAC, level=level, sharing=sharing)
     assert after.power > before.power
@@ -404,8 +395,7 @@ def test_array_size() -> None:
 
 def test_array_size_is_noted() -> None:
     assert any(
-        "arrays of 32 x 64" in note and "assumed" in note
-        for note in estimate([use(rows=32, columns=64)], ISAAC).notes
+        "arrays of 32 x 64" in note and "assumed" in note for note in estimate([use(rows=32, columns=64)], ISAAC).notes
     )
     assert not any("arrays of" in note for note in estimate([use()], ISAAC).notes)
 
@@ -464,9 +454,7 @@ def test_a_network_larger_than_a_chip_needs_two() -> None:
 
 
 def test_dac_doubles_with_each_bit() -> None:
-    one, three = (
-        {c.name: c for c in estimate([use(dac_bits=bits)], ISAAC).components}["DAC"] for bits in (1, 3)
-    )
+    one, three = ({c.name: c for c in estimate([use(dac_bits=bits)], ISAAC).components}["DAC"] for bits in (1, 3))
     assert three.power == pytest.approx(4 * one.power, rel=1e-12)
     assert three.area == pytest.approx(4 * one.area, rel=1e-12)
 

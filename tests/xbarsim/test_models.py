@@ -231,9 +231,7 @@ def their_names() -> dict[str, str]:
             ours, theirs = f"stages.{stage}.{block}", f"module.layer{stage + 1}.{block}"
             for number in (1, 2):
                 names[f"{ours}.convolution{number}.weight"] = f"{theirs}.conv{number}.weight"
-                names |= {
-                    f"{ours}.normalisation{number}.{part}": f"{theirs}.bn{number}.{part}" for part in parts
-                }
+                names |= {f"{ours}.normalisation{number}.{part}": f"{theirs}.bn{number}.{part}" for part in parts}
     return names | {f"classifier.{part}": f"module.linear.{part}" for part in parts[:2]}
 
 

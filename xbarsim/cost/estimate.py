@@ -70,17 +70,13 @@ class LayerUse:
         if self.cells_power is not None:
             power = check_real(f"{self.name}: cells_power", self.cells_power, at_least=0.0)
             if self.arrays == 0 and power > 0:
-                raise InputError(
-                    f"{self.name}: cells_power must be 0 or None where arrays is 0, got {power!r}"
-                )
+                raise InputError(f"{self.name}: cells_power must be 0 or None where arrays is 0, got {power!r}")
             object.__setattr__(self, "cells_power", power)
 
 
 def _array_cost(component: Component, use: LayerUse, hardware: Hardware) -> ComponentCost:
     """Cost of one component of the array level over all arrays of a layer."""
-    each = {"parent": 1, "row": use.rows, "column": use.columns, "cell": use.rows * use.columns}[
-        component.per
-    ]
+    each = {"parent": 1, "row": use.rows, "column": use.columns, "cell": use.rows * use.columns}[component.per]
     count = use.arrays * each * component.count / component.shared_by
     if component.role == "adc":
         power = count * hardware.adc.power(use.adc_bits)
@@ -92,9 +88,7 @@ def _array_cost(component: Component, use: LayerUse, hardware: Hardware) -> Comp
         power, area = power * growth, area * growth
     if component.role == "cells" and use.cells_power is not None:
         power = use.cells_power
-    return ComponentCost(
-        level=hardware.levels[0].name, name=component.name, count=count, power=power, area=area
-    )
+    return ComponentCost(level=hardware.levels[0].name, name=component.name, count=count, power=power, area=area)
 
 
 def _shared_cost(level: str, component: Component, units: int, sharing: str) -> ComponentCost:
@@ -112,9 +106,7 @@ def _shared_cost(level: str, component: Component, units: int, sharing: str) -> 
     )
 
 
-def _notes(
-    uses: Sequence[LayerUse], hardware: Hardware, units: dict[str, int], sharing: str
-) -> tuple[str, ...]:
+def _notes(uses: Sequence[LayerUse], hardware: Hardware, units: dict[str, int], sharing: str) -> tuple[str, ...]:
     notes = []
     array = hardware.array
     table = hardware.adc.bits
@@ -125,8 +117,7 @@ def _notes(
     for bits in sorted({use.dac_bits for use in occupied} - {1}):
         factor = hardware.dac_growth.value ** (bits - 1)
         notes.append(
-            f"DAC of {bits} bits: {factor:g} times the power and area of one bit "
-            f"({hardware.dac_growth.source})"
+            f"DAC of {bits} bits: {factor:g} times the power and area of one bit ({hardware.dac_growth.source})"
         )
     for rows, columns in sorted({(use.rows, use.columns) for use in occupied}):
         if (rows, columns) != (array.rows, array.columns):

@@ -296,9 +296,7 @@ class Level:
         if self.children is not None:
             _check_dimension(f"{self.name}: children", self.children.unit, NUMBER, "1")
             if self.children.value < 1 or not self.children.value.is_integer():
-                raise InputError(
-                    f"{self.name}: children must be a whole number >= 1, got {self.children.value!r}"
-                )
+                raise InputError(f"{self.name}: children must be a whole number >= 1, got {self.children.value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,8 +340,7 @@ class AdcTable:
         for name, series in (("energy", self.energy), ("area", self.area)):
             if len(series.values) != len(self.bits):
                 raise InputError(
-                    f"adc.{name}.values must be as many as adc.bits ({len(self.bits)}), "
-                    f"got {len(series.values)}"
+                    f"adc.{name}.values must be as many as adc.bits ({len(self.bits)}), got {len(series.values)}"
                 )
         _check_dimension("adc.energy", self.energy.unit, ENERGY, "pJ")
         _check_dimension("adc.area", self.area.unit, AREA, "um2")
@@ -445,9 +442,7 @@ class Published:
         check_real("place", self.place, above=0.0)
         dimension = PUBLISHED_DIMENSIONS[self.quantity]
         if parse_unit(self.value.unit)[1] != dimension:
-            raise InputError(
-                f"{self.name}: value.unit must be a unit of {self.quantity}, got {self.value.unit!r}"
-            )
+            raise InputError(f"{self.name}: value.unit must be a unit of {self.quantity}, got {self.value.unit!r}")
         check_real(f"{self.name}: value", self.value.value, above=0.0)
 
 

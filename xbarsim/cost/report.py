@@ -264,9 +264,7 @@ class CostReport:
 
     def __str__(self) -> str:
         power, area = self.power, self.area
-        occupied = ", ".join(
-            f"{units:,} {name}{'' if units == 1 else 's'}" for name, units in self.units.items()
-        )
+        occupied = ", ".join(f"{units:,} {name}{'' if units == 1 else 's'}" for name, units in self.units.items())
         lines = [
             f"Cost on {self.hardware.name}, counted up to the {self.level}: {occupied}",
             "",

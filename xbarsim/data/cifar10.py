@@ -149,9 +149,7 @@ def _read_file(path: Path, file: _File, images: npt.NDArray[np.uint8]) -> npt.ND
     return labels
 
 
-def load_cifar10(
-    split: str, *, count: int | None = None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def load_cifar10(split: str, *, count: int | None = None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Load CIFAR-10 images and labels in their original order.
 
     Parameters
@@ -209,8 +207,7 @@ def load_cifar10(
     if hashlib.sha256(images.data).hexdigest() != expected:
         folder = data_file("cifar10", spec.files[0].name).parent
         raise FileFormatError(
-            f"the first {covered} {split} images in {folder} are not CIFAR-10's: "
-            f"their sha256 must begin {expected[:8]}"
+            f"the first {covered} {split} images in {folder} are not CIFAR-10's: their sha256 must begin {expected[:8]}"
         )
     if wanted < covered:
         images = images[:wanted].copy()  # let the rest go

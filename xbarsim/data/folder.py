@@ -34,9 +34,7 @@ def data_folder() -> Path:
     for place in places:
         if place.is_dir():
             return place
-    raise FileNotFoundError(
-        f"no data folder: set {_VARIABLE} to it, or put it at one of {', '.join(map(str, places))}"
-    )
+    raise FileNotFoundError(f"no data folder: set {_VARIABLE} to it, or put it at one of {', '.join(map(str, places))}")
 
 
 def data_file(*parts: str) -> Path:

@@ -1,9 +1,10 @@
 """Compiled loops of the engine: arrays and scalars in, preallocated arrays out, nothing checked here.
 
-Layout. Sixteen images (or vectors) go side by side, so that one vector instruction serves all of them: a *blocked* input
+Layout. Sixteen images (or vectors) go side by side, so that one vector instruction serves all of them: a *blocked*
+input
 holds the same activation of 16 images in 16 neighbouring numbers. Every output is then a sum over a list of offsets,
-whatever the stride, padding or dilation, and the driven rows of a tile are just a part of that list. Each sum runs in the
-order of the rows, whatever the batch or the number of threads, so no result depends on either.
+whatever the stride, padding or dilation, and the driven rows of a tile are just a part of that list. Each sum runs in
+the order of the rows, whatever the batch or the number of threads, so no result depends on either.
 
 A kernel's plain Python function is reachable as ``kernel.py_func`` where it calls no intrinsic.
 """
@@ -50,18 +51,25 @@ def _product(columns: int) -> Any:
     """A register-blocked dot product of `columns` columns with 16 images.
 
     ``product(x, base, offsets, first, panel, start, count, sums)`` writes, for each column c and lane i,
-    ``sums[16 c + i] = sum_k x[base + offsets[first + k] + i] * panel[start + columns k + c]``, k from 0 to count - 1 in this
-    order, each step one fused multiply-add. Written in LLVM's intermediate language because the accumulators must stay in
-    registers, which no Python-level loop can promise.
+    ``sums[16 c + i] = sum_k x[base + offsets[first + k] + i] * panel[start + columns k + c]``, k from 0 to count - 1
+    in this
+    order, each step one fused multiply-add. Written in LLVM's intermediate language because the accumulators must
+    stay in registers, which no Python-level loop can promise.
     """
 
     @intrinsic
     def product(
-        typing_context: Any, x: Any, base: Any, offsets: Any, first: Any, panel: Any, start: Any, count: Any, sums: Any
+        typing_context: Any,
+        x: Any,
+        base: Any,
+        offsets: Any,
+        first: Any,
+        panel: Any,
+        start: Any,
+        count: Any,
+        sums: Any,
     ) -> Any:
-        signature = types.void(
-            x, types.int64, offsets, types.int64, panel, types.int64, types.int64, sums
-        )
+        signature = types.void(x, types.int64, offsets, types.int64, panel, types.int64, types.int64, sums)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             real = context.get_value_type(signature.args[0].dtype)
@@ -89,9 +97,7 @@ def _product(columns: int) -> Any:
             for accumulator in before:
                 accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
             offset = builder.load(builder.gep(offsets_here, [k]))
-            x_here = builder.load(
-                builder.bitcast(builder.gep(inputs, [offset]), vector.as_pointer()), align=size
-            )
+            x_here = builder.load(builder.bitcast(builder.gep(inputs, [offset]), vector.as_pointer()), align=size)
             panel_row = builder.gep(weights, [builder.mul(k, ir.Constant(_INT64, columns))])
             undefined = ir.Constant(vector, ir.Undefined)
             everywhere = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
@@ -158,7 +164,7 @@ def _transpose_8(
 
 @njit(cache=True, nogil=True)
 def _driven(code: int, how: int, shift: int, mask: int, offset: int) -> int:
-    """What is driven for an input code: 0 the code, 1 its positive part, 2 its negative part, 3 code plus offset; a plane of it."""
+    """What is driven for a code: itself (0), its positive (1) or negative part (2), or it plus offset (3); a plane of it."""
     if how == 1:
         code = max(code, 0)
     elif how == 2:
@@ -186,8 +192,10 @@ def block_inputs(
 ) -> bool:
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
-    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`, `shift` one for
-    each pass and plane, as :func:`_driven`; `blocked` (passes x planes, blocks, channels, padded height, padded width, 16), filled.
+    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`,
+    `shift` one for
+    each pass and plane, as :func:`_driven`; `blocked` (passes x planes, blocks, channels, padded height, padded
+    width, 16), filled.
     Returns whether all values were finite.
     """
     images, channels, height, width = values.shape
@@ -276,7 +284,8 @@ def products(
     plane_weights
         What each pass and plane counts, with its sign.
     bases, lanes, places
-        For each position of each block: its first input, how many of the 16 lanes are images, and its place in `result`.
+        For each position of each block: its first input, how many of the 16 lanes are images, and its place in
+        `result`.
     lane_stride, output_stride
         Steps in `result` from image to image and from output to output.
     group_rows, offsets
@@ -415,8 +424,8 @@ def convert_pairs(
 ) -> None:
     """Convert subtracted pairs and add their codes.
 
-    `sums` (vectors, slices, outputs here), `noise` the same shape or empty, `weights` (slices,) plane weight times slice
-    weight, `outputs` (outputs here,) columns of `added` (vectors, outputs), which is added to.
+    `sums` (vectors, slices, outputs here), `noise` the same shape or empty, `weights` (slices,) plane weight times
+    slice weight, `outputs` (outputs here,) columns of `added` (vectors, outputs), which is added to.
     """
     noisy = noise.size > 0
     for v in prange(sums.shape[0]):
@@ -449,8 +458,8 @@ def convert_columns(
 ) -> None:
     """Convert single columns, take off the known sum, and add their codes.
 
-    `sums` (vectors, sides, slices, outputs here), side 1 counts negatively; `references` (vectors, tiles here), or no tiles;
-    `baseline` (vectors,) the g_min currents; `owners` (outputs here,) the tile of each output; the rest as
+    `sums` (vectors, sides, slices, outputs here), side 1 counts negatively; `references` (vectors, tiles here), or no
+    tiles; `baseline` (vectors,) the g_min currents; `owners` (outputs here,) the tile of each output; the rest as
     :func:`convert_pairs`.
     """
     noisy = noise.size > 0
@@ -515,8 +524,8 @@ def bitplane_reads(
     """Read packed bit planes: AND and count bits, convert every read, add the codes.
 
     `inputs` (vectors, input bits, words); `cells` (sides, slices, cell bits, words, outputs here); `references`
-    (cell bits, words, tiles here) or no tiles; `added` (vectors, outputs). With `analog` the pair is subtracted before the
-    conversion, else each column is converted and the known sum taken off.
+    (cell bits, words, tiles here) or no tiles; `added` (vectors, outputs). With `analog` the pair is subtracted
+    before the conversion, else each column is converted and the known sum taken off.
     """
     sides, slices, cell_bits, words, count = cells.shape
     tiles = references.shape[2]
@@ -579,9 +588,7 @@ def bitplane_reads(
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def im2col(
-    images: Any, kernel_height: int, kernel_width: int, stride: Any, dilation: Any, columns: Any
-) -> None:
+def im2col(images: Any, kernel_height: int, kernel_width: int, stride: Any, dilation: Any, columns: Any) -> None:
     """Unfold padded feature maps into one row per output position.
 
     `images` (images, channels, height, width), `columns` (images, out_height, out_width, channels, kernel_height,

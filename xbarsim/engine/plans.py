@@ -108,8 +108,10 @@ def _groups(mapped: MappedMatrix, cells: Array) -> list[_Group]:
         )
         values = np.moveaxis(blocks, (1, 2, 4, 3), (0, 4, 2, 3))  # driven, tiles, sides, slices, places
         values = np.moveaxis(values, 1, 3)[:, :, :, owners, places]
-        references = cells[tiles][:, used, mapping.columns - 1].T if mapping.has_reference else np.zeros(
-            (int(used.sum()), 0), cells.dtype
+        references = (
+            cells[tiles][:, used, mapping.columns - 1].T
+            if mapping.has_reference
+            else np.zeros((int(used.sum()), 0), cells.dtype)
         )
         groups.append(
             _Group(
@@ -180,8 +182,8 @@ class _Program:
     readout
         Planes, signs and converter.
     groups
-        For each group of tiles: logical rows (driven,), columns (driven, columns), what each column counts and the output it
-        counts for, and the slot of the sum of its inputs, or -1.
+        For each group of tiles: logical rows (driven,), columns (driven, columns), what each column counts and the
+        output it counts for, and the slot of the sum of its inputs, or -1.
     outputs
         How many outputs the layer has.
     slots
@@ -233,9 +235,9 @@ class _Program:
         self._panel_starts = np.cumsum(sizes)[:-1].astype(np.int64)
         self._panels = np.concatenate([np.zeros(0, self._dtype), *panels])
         self._column_weights = np.concatenate([np.zeros(0), *(weights for _, _, weights, *_ in groups)])
-        self._column_targets = np.concatenate(
-            [np.zeros(0, np.int64), *(targets for *_, targets, _ in groups)]
-        ).astype(np.int64)
+        self._column_targets = np.concatenate([np.zeros(0, np.int64), *(targets for *_, targets, _ in groups)]).astype(
+            np.int64
+        )
         self._sum_targets = np.array([slot for *_, slot in groups], dtype=np.int64)
         self._ones = np.ones(max((len(rows) for rows, *_ in groups), default=1), self._dtype)
         taken: list[list[int]] = [[] for _ in range(outputs)]
@@ -269,8 +271,8 @@ class _Program:
     def run(self, maps: Array, window: Window, scaling: Scaling, result: Array) -> bool:
         """Run feature maps ``(images, channels, height, width)``, float32, into `result`.
 
-        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all inputs were
-        finite.
+        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all
+        inputs were finite.
         """
         images, channels, height, width = maps.shape
         left, right, top, bottom = window.padding
@@ -281,7 +283,9 @@ class _Program:
         blocks_at_once = max(1, _BLOCKED_BYTES // (numbers * len(how) * np.dtype(self._dtype).itemsize))
         row, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
         y, x = np.divmod(rest, window.kernel[1])
-        offsets = ((row * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]) * kernels.LANES
+        offsets = (
+            (row * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]
+        ) * kernels.LANES
         i, j = np.divmod(np.arange(out_height * out_width), out_width)
         starts = (i * window.stride[0] * padded_width + j * window.stride[1]) * kernels.LANES
         positions = len(starts)
@@ -295,7 +299,17 @@ class _Program:
             shape = (len(how), blocks, channels, padded_height, padded_width, kernels.LANES)
             blocked = np.empty(shape, self._dtype)
             finite &= kernels.block_inputs(
-                part, scaling.inverse_scale, scaling.low, scaling.high, top, left, how, shift, mask, offset, blocked
+                part,
+                scaling.inverse_scale,
+                scaling.low,
+                scaling.high,
+                top,
+                left,
+                how,
+                shift,
+                mask,
+                offset,
+                blocked,
             )
             block = np.repeat(np.arange(blocks), positions)
             kernels.products(
@@ -444,9 +458,7 @@ class Plan:
             part = padded[start : start + at_once]
             columns = np.empty((len(part), height, width, maps.shape[1], *window.kernel), np.int32)
             kernels.im2col(part, *window.kernel, window.stride, window.dilation, columns)
-            product = self.multiply(
-                columns.reshape(len(part), height * width, inputs), first_image=first_image + start
-            )
+            product = self.multiply(columns.reshape(len(part), height * width, inputs), first_image=first_image + start)
             scaled = (product * scaling.scale + scaling.bias).astype(np.float32)
             result[start : start + at_once] = scaled.transpose(0, 2, 1).reshape(len(part), outputs, height, width)
         return result, finite
@@ -486,9 +498,7 @@ class _LinearPlan(Plan):
             sums[group.outputs] += columns.sum(axis=0)
             for first in range(0, len(columns), _CHUNK_ROWS):
                 part = slice(first, first + _CHUNK_ROWS)
-                groups.append(
-                    (group.rows[part], columns[part], np.ones(columns.shape[1]), group.outputs, -1)
-                )
+                groups.append((group.rows[part], columns[part], np.ones(columns.shape[1]), group.outputs, -1))
         constant = _input_offset(readout, sums)
         outputs = mapped.shape[1]
         program = _Program(
@@ -631,8 +641,16 @@ class TiledPlan(Plan):
                         references = x.astype(np.float64) @ group.references
                         baseline = readout.offset_levels * x.sum(axis=1).astype(np.float64)
                         kernels.convert_columns(
-                            sums, noise, references, reference_noise, baseline, weights, group.outputs, group.owners,
-                            *converter, added,
+                            sums,
+                            noise,
+                            references,
+                            reference_noise,
+                            baseline,
+                            weights,
+                            group.outputs,
+                            group.owners,
+                            *converter,
+                            added,
                         )
         result = step * added - taken_off
         return result if self._constant is None else result + self._constant
@@ -710,9 +728,21 @@ class BitplanePlan(Plan):
                 packed = np.empty((len(codes), input_bits, values.shape[3]), np.uint64)
                 kernels.pack_planes(inputs, input_bits, packed)
                 kernels.bitplane_reads(
-                    packed, values, references, readout.dac_bits, readout.planes, float(sign),
-                    readout.subtraction == "analog", readout.offset_levels, slice_weights, group.outputs, group.owners,
-                    1.0 / readout.step, float(readout.low), float(readout.high), added,
+                    packed,
+                    values,
+                    references,
+                    readout.dac_bits,
+                    readout.planes,
+                    float(sign),
+                    readout.subtraction == "analog",
+                    readout.offset_levels,
+                    slice_weights,
+                    group.outputs,
+                    group.owners,
+                    1.0 / readout.step,
+                    float(readout.low),
+                    float(readout.high),
+                    added,
                 )
         result = readout.step * added - taken_off
         return result if self._constant is None else result + self._constant
@@ -723,7 +753,7 @@ def _on_noise_grid(variance: FloatArray) -> FloatArray:
 
 
 def _input_offset(readout: Readout, column_sums: Array) -> FloatArray | None:
-    """What the offset of signed inputs adds to each output, given the sum of its column; ``None`` where there is none."""
+    """What the offset of signed inputs adds to each output, given its column's sum; ``None`` where there is none."""
     if not readout.signed or readout.signed_inputs != "offset":
         return None
     return 2.0 ** (readout.input_bits - 1) * column_sums.astype(np.float64)
@@ -778,16 +808,17 @@ def largest_conversion(mapped: MappedMatrix, readout: Readout, codes: Array) -> 
         In level steps times plane code.
     """
     largest = 0.0
-    for group in _groups(mapped, mapped.levels.astype(np.float64)):
+    exact = mapped.mapping.rows * mapped.mapping.max_level * readout.max_plane < _FLOAT32_INTEGERS
+    for group in _groups(mapped, mapped.levels.astype(np.float32 if exact else np.float64)):
         values = group.values[:, 0] - group.values[:, 1] if readout.subtraction == "analog" else group.values
         matrix = np.concatenate([values.reshape(len(group.rows), -1), group.references], axis=1)
         for _, driven in input_passes(codes, readout):
             inputs = group.inputs(driven)
             for plane in range(readout.planes):
-                x = ((inputs >> (plane * readout.dac_bits)) & readout.max_plane).astype(np.float64)
-                sums = np.abs(x @ matrix)
+                x = ((inputs >> (plane * readout.dac_bits)) & readout.max_plane).astype(matrix.dtype)
+                sums = np.abs(x @ matrix).max(axis=1, initial=0.0).astype(np.float64)
                 if readout.subtraction == "digital":
-                    sums += readout.offset_levels * x.sum(axis=1, keepdims=True)
+                    sums += readout.offset_levels * x.sum(axis=1, dtype=np.float64)
                 largest = max(largest, float(sums.max(initial=0.0)))
     return largest
 
@@ -813,7 +844,10 @@ def choose_plan(
     held = ("cells on whole levels" if whole else "conductances off the levels") + (", read noise" if noisy else "")
     if readout.step is None:
         if noisy and mapped.mapping.has_reference:
-            return TiledPlan, f"{held}; no converter; a tile's outputs share the noise of its reference column"
+            return (
+                TiledPlan,
+                f"{held}; no converter; a tile's outputs share the noise of its reference column",
+            )
         return ExactPlan if whole and not noisy else FoldedPlan, f"{held}; no converter"
     converter = f"{readout.converter_bits}-bit converter"
     if whole and not noisy:

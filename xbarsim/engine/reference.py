@@ -39,9 +39,7 @@ def convert(value: FloatArray, readout: Readout) -> FloatArray:
     return np.clip(np.floor(value * inverse_step + 0.5), readout.low, readout.high)
 
 
-def read_tile(
-    x: FloatArray, cells: FloatArray, readout: Readout, noise: FloatArray | float = 0.0
-) -> FloatArray:
+def read_tile(x: FloatArray, cells: FloatArray, readout: Readout, noise: FloatArray | float = 0.0) -> FloatArray:
     """One plane applied to one tile: a code for every converter.
 
     Parameters
@@ -58,8 +56,8 @@ def read_tile(
     Returns
     -------
     ndarray
-        Shape ``(vectors, reads)``: a code for each pair of neighbouring columns (analog subtraction), or for each column,
-        the known sum of the g_min currents taken off (digital).
+        Shape ``(vectors, reads)``: a code for each pair of neighbouring columns (analog subtraction), or for each
+        column, the known sum of the g_min currents taken off (digital).
     """
     sums = x @ cells
     if readout.subtraction == "analog":
@@ -67,9 +65,9 @@ def read_tile(
         return convert(sums[:, 0 : 2 * pairs : 2] - sums[:, 1 : 2 * pairs : 2] + noise, readout)
     if readout.step is None:
         return np.asarray(sums + noise)  # an ideal read-out takes the g_min currents off exactly
-    baseline = readout.offset_levels * x.sum(axis=1, keepdims=True)
+    baseline: FloatArray = readout.offset_levels * x.sum(axis=1, keepdims=True)
     known = np.floor(baseline * (1.0 / readout.step) + 0.5)
-    return convert(sums + noise + baseline, readout) - known
+    return np.asarray(convert(sums + noise + baseline, readout) - known)
 
 
 def multiply(

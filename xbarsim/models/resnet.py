@@ -118,8 +118,7 @@ def normalise(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     array = np.asarray(images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != 3:
         raise InputError(
-            "images must be uint8 of shape (images, 3, height, width), "
-            f"got {array.dtype} of shape {array.shape}"
+            f"images must be uint8 of shape (images, 3, height, width), got {array.dtype} of shape {array.shape}"
         )
     mean = np.array(_MEAN, dtype=np.float32)[:, None, None]
     deviation = np.array(_STANDARD_DEVIATION, dtype=np.float32)[:, None, None]

@@ -73,9 +73,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         raise FileFormatError(f"{path} is not a valid safetensors file: {error}") from error
     expected = metadata.get("sha256")
     if expected is not None and _digest(tensors) != expected:
-        raise FileFormatError(
-            f"{path} is corrupt: its tensors do not have the sha256 {expected[:8]}... it states"
-        )
+        raise FileFormatError(f"{path} is corrupt: its tensors do not have the sha256 {expected[:8]}... it states")
     return tensors
 
 
@@ -126,15 +124,12 @@ def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str
     for problem, names in (("lacks", set(wanted) - set(tensors)), ("has", set(tensors) - set(wanted))):
         if names:
             others = "" if len(names) == 1 else f" and {len(names) - 1} more"
-            raise FileFormatError(
-                f"{source} does not fit {type(network).__name__}: it {problem} {min(names)}{others}"
-            )
+            raise FileFormatError(f"{source} does not fit {type(network).__name__}: it {problem} {min(names)}{others}")
     for name, tensor in tensors.items():
         shape, kind = tuple(wanted[name].shape), wanted[name].dtype
         if tuple(tensor.shape) != shape or tensor.dtype != kind:
             raise FileFormatError(
-                f"{source}: {name} must be {kind} of shape {shape}, "
-                f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+                f"{source}: {name} must be {kind} of shape {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}"
             )
         if not torch.isfinite(tensor).all():
             raise FileFormatError(f"{source}: {name} must be finite")

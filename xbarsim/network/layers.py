@@ -89,7 +89,7 @@ class QuantisedLayer:
     @property
     def channels(self) -> int:
         """Channels of the feature maps (1 for a linear layer, whose features lie along the width)."""
-        return self.codes.shape[0] // (self.window.kernel[0] * self.window.kernel[1])
+        return int(self.codes.shape[0]) // (self.window.kernel[0] * self.window.kernel[1])
 
     def as_maps(self, activations: Tensor) -> npt.NDArray[np.float32]:
         """Activations as feature maps ``(images, channels, height, width)``, float32.
@@ -102,7 +102,10 @@ class QuantisedLayer:
         dimensions = {"linear": activations.ndim, "conv1d": 3, "conv2d": 4}[self.kind]
         shape = tuple(activations.shape)
         if self.kind == "linear":
-            wanted, fits = f"{self.codes.shape[0]} features", len(shape) >= 2 and shape[-1] == self.codes.shape[0]
+            wanted, fits = (
+                f"{self.codes.shape[0]} features",
+                len(shape) >= 2 and shape[-1] == self.codes.shape[0],
+            )
         else:
             wanted = f"{dimensions} dimensions and {self.channels} channels"
             fits = len(shape) == dimensions and shape[1] == self.channels
@@ -117,7 +120,9 @@ class QuantisedLayer:
             values = torch.nn.functional.pad(values, self.edges, mode=self.padding_mode)
         window = self.window
         if min(window.output_size(*values.shape[2:])) < 1:
-            raise InputError(f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}")
+            raise InputError(
+                f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}"
+            )
         return np.ascontiguousarray(values.numpy())
 
     def quantise(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
@@ -130,9 +135,7 @@ class QuantisedLayer:
         """
         codes = np.empty(maps.shape, np.int32)
         scaling = self.scaling
-        finite = kernels.quantise(
-            maps.reshape(-1), scaling.inverse_scale, scaling.low, scaling.high, codes.reshape(-1)
-        )
+        finite = kernels.quantise(maps.reshape(-1), scaling.inverse_scale, scaling.low, scaling.high, codes.reshape(-1))
         if not finite:
             raise InputError(f"inputs of layer {self.name!r} must be finite, got NaN or infinity")
         return codes
@@ -171,7 +174,12 @@ def describe(name: str, layer: Mappable) -> dict[str, Any]:
     if not np.isfinite(bias).all():
         raise InputError(f"bias of layer {name!r} must be finite, got NaN or infinity")
     if isinstance(layer, nn.Linear):
-        return {"kind": "linear", "matrix": weight.T, "bias": bias, "window": Window(kernel=(1, weight.shape[1]))}
+        return {
+            "kind": "linear",
+            "matrix": weight.T,
+            "bias": bias,
+            "window": Window(kernel=(1, weight.shape[1])),
+        }
     one_dimensional = isinstance(layer, nn.Conv1d)
 
     def pair(value: tuple[int, ...], fill: int) -> tuple[int, int]:
@@ -300,9 +308,7 @@ class CrossbarLayer(_Layer):
 
     def _run(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         layer = self.layer
-        result, finite = self.plan.run(
-            maps, layer.window, layer.scaling, first_image=self._counter.first_image
-        )
+        result, finite = self.plan.run(maps, layer.window, layer.scaling, first_image=self._counter.first_image)
         if not finite:
             raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
         return result

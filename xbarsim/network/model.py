@@ -40,7 +40,7 @@ __all__ = [
 
 _BATCH = 64  # calibration images run at a time; changes no result
 _SAMPLED_IMAGES = 64  # calibration images whose reads set converter ranges and drive statistics
-_SAMPLED_POSITIONS = 64  # positions of each of them, evenly spaced
+_SAMPLED_POSITIONS = 16  # positions of each of them, evenly spaced
 
 # Modules whose weights are used by fused functions and never through the layers inside them.
 _OPAQUE = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
@@ -59,8 +59,8 @@ class MappedLayer:
     readout
         How its tiles are read.
     drive
-        Mean square of the word-line voltage over the read voltage, for each input, on the calibration set (over positions,
-        passes and planes), shape ``(inputs,)``; unitless.
+        Mean square of the word-line voltage over the read voltage, for each input, on the calibration set (over
+        positions, passes and planes), shape ``(inputs,)``; unitless.
     vectors_per_image
         Matrix-vector products for one image.
     """
@@ -74,7 +74,8 @@ class MappedLayer:
     def cells_power(self, cells: npt.NDArray[Any], design: Design) -> float | None:
         """Mean static power of the cells while all tiles of the layer are read, in W.
 
-        The sum of V^2 G over the driven rows of used columns, with the calibration set's drive; columns at virtual ground.
+        The sum of V^2 G over the driven rows of used columns, with the calibration set's drive; columns at virtual
+        ground.
 
         Parameters
         ----------
@@ -86,8 +87,10 @@ class MappedLayer:
         if design.cell.read_voltage is None:
             return None
         matrix, bits = self.matrix, design.mapping.cell_bits
-        columns = matrix.used.any(axis=1)  # (tiles, columns)
-        total = np.where(columns[:, None, :], design.cell.conductance(cells, bits), 0.0).sum(axis=2)  # (tiles, rows)
+        columns = np.asarray(matrix.used.any(axis=1))  # (tiles, columns)
+        total = np.where(columns[:, np.newaxis, :], design.cell.conductance(cells, bits), 0.0).sum(
+            axis=2
+        )  # (tiles, rows)
         drive = np.where(matrix.tile_rows >= 0, self.drive[matrix.tile_rows], 0.0)
         return float((drive * total).sum()) * design.cell.read_voltage**2
 
@@ -171,7 +174,9 @@ def as_images(images: Any, *, name: str = "images", shape: tuple[int, ...] | Non
     if not tensor.is_floating_point():
         raise InputError(f"{name} must be floating numbers, scaled as the model was trained, got {tensor.dtype}")
     if shape is not None and tuple(tensor.shape[1:]) != tuple(shape):
-        raise InputError(f"{name} must have shape (any number, {', '.join(map(str, shape))}), got {tuple(tensor.shape)}")
+        raise InputError(
+            f"{name} must have shape (any number, {', '.join(map(str, shape))}), got {tuple(tensor.shape)}"
+        )
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(f"{name} must be finite, got NaN or infinity")
     return tensor.to(torch.float32)
@@ -323,7 +328,9 @@ class MappedNetwork:
                 )
             )
         text = format_table(
-            ("layer", "kind", "inputs x outputs", "tiles", "cells used", "input bits", "ADC bits"), rows, left=2
+            ("layer", "kind", "inputs x outputs", "tiles", "cells used", "input bits", "ADC bits"),
+            rows,
+            left=2,
         )
         for item in self.not_mapped:
             text += f"\nstays digital: {item.name} ({item.kind}, {item.parameters} weights): {item.reason}"
@@ -347,7 +354,9 @@ def _find_layers(model: nn.Module) -> tuple[dict[str, nn.Module], list[NotMapped
         seen.add(id(module))
         kind = type(module).__name__
         if isinstance(module, _OPAQUE):
-            left.append(NotMapped(name=name, kind=kind, parameters=count(module, True), reason="no mapping for this layer"))
+            left.append(
+                NotMapped(name=name, kind=kind, parameters=count(module, True), reason="no mapping for this layer")
+            )
             return
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             layers[name] = module
@@ -408,9 +417,7 @@ def _quantise_layer(name: str, module: Any, low: float, high: float, design: Des
         raise InputError(f"calibration must drive layer {name!r}, got inputs that are all 0")
     geometry = describe(name, module)
     try:
-        weights = quantise(
-            geometry.pop("matrix"), bits=design.mapping.weight_bits, per=design.mapping.weight_scale
-        )
+        weights = quantise(geometry.pop("matrix"), bits=design.mapping.weight_bits, per=design.mapping.weight_scale)
     except InputError as error:
         raise InputError(f"layer {name!r}: {error}") from error
     return QuantisedLayer(
@@ -444,8 +451,8 @@ def _mean_drive(vectors: npt.NDArray[np.int32], readout: Readout) -> npt.NDArray
 def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNetwork:
     """Place a trained network on crossbars.
 
-    Batch norms that directly follow a layer are folded into it. ``Linear``, ``Conv1d`` and ``Conv2d`` layers are quantised
-    and mapped; everything else stays digital, in float32. The model is not changed.
+    Batch norms that directly follow a layer are folded into it. ``Linear``, ``Conv1d`` and ``Conv2d`` layers are
+    quantised and mapped; everything else stays digital, in float32. The model is not changed.
 
     Parameters
     ----------
@@ -469,26 +476,34 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     Raises
     ------
     InputError
-        If nothing can be mapped; if weights or calibration images are not finite; if the images do not fit the model, hold
-        one constant value, or leave a layer's input at zero.
+        If nothing can be mapped; if weights or calibration images are not finite; if the images do not fit the model,
+        hold one constant value, or leave a layer's input at zero.
     """
     check_instance("model", model, nn.Module)
     check_instance("design", design, Design)
     images = as_images(calibration, name="calibration")
     if float(images.min()) == float(images.max()):
         raise InputError(
-            f"calibration must hold images with more than one value, got {len(images)} constant at {float(images.min())}"
+            f"calibration must hold images with more than one value, got {len(images)} constant "
+            f"at {float(images.min())}"
         )
     folded, folded_names, fold_note = fold_batch_norm(model)
     folded = folded.to("cpu", torch.float32)
     candidates, left = _find_layers(folded)
     if not candidates:
-        raise InputError(f"model must have a Linear, Conv1d or Conv2d layer to map, got {type(model).__name__} without one")
+        raise InputError(
+            f"model must have a Linear, Conv1d or Conv2d layer to map, got {type(model).__name__} without one"
+        )
     ranges = _input_ranges(folded, candidates, images)
     for name in candidates.keys() - ranges.keys():
         size = sum(parameter.numel() for parameter in candidates[name].parameters())
         left.append(
-            NotMapped(name=name, kind=type(candidates[name]).__name__, parameters=size, reason="not used by the model's forward pass")
+            NotMapped(
+                name=name,
+                kind=type(candidates[name]).__name__,
+                parameters=size,
+                reason="not used by the model's forward pass",
+            )
         )
     if not ranges:
         raise InputError("model must use a layer that can be mapped, got none reached by the calibration images")

@@ -1,0 +1,392 @@
+"""The command line: ``xbarsim demo``, ``xbarsim info``, ``xbarsim evaluate``.
+
+Nothing heavy is loaded before a command needs it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import xbarsim
+from xbarsim.validation import FileFormatError, FileWriteError, InputError
+
+if TYPE_CHECKING:
+    from xbarsim.design import Design
+    from xbarsim.devices import Polynomial
+
+__all__ = ["app", "main"]
+
+_BAD_INPUT, _MISSING_DATA, _CANNOT_WRITE, _INTERRUPTED = 2, 3, 4, 130
+_EXIT_CODES = (
+    "Exit codes: 0 done; 2 wrong usage or input; 3 data, or a package that brings them, is missing; "
+    "4 a result cannot be written; 130 interrupted."
+)
+_MOST_WORKERS = 4  # each loads torch: some 400 MB
+
+app = typer.Typer(
+    name="xbarsim",
+    help="Accuracy, power and area of neural networks on faulty resistive-memory crossbars.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what a user can cause into one line on standard error and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted", _INTERRUPTED)
+    except FileWriteError as error:
+        _fail(error.strerror or str(error), _CANNOT_WRITE)
+    except (FileNotFoundError, ImportError) as error:
+        _fail(str(error), _MISSING_DATA)
+    except (InputError, FileFormatError) as error:
+        _fail(str(error), _BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True).print(f"xbarsim: {message}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xbarsim {xbarsim.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _xbarsim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# ------------------------------------------------------------------------------------------------ demo
+
+
+@app.command(epilog=_EXIT_CODES)
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("demo"),
+    dies: Annotated[int | None, typer.Option(help="Dies at each point. [default: 20, or 3 with --quick]")] = None,
+    seed: Annotated[int, typer.Option(help="Root of the dies' seeds.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Three fault rates and few dies, in some seconds.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes to share the work; changes no result. [default: one a core, 4 at most]"),
+    ] = None,
+) -> None:
+    """Measure a small network on crossbars with stuck cells, under three mappings.
+
+    Prints accuracy, power and area, and writes results.csv (one row a die), summary.csv (one row a point) and
+    accuracy.png.
+    """
+    with _one_line_errors():
+        from xbarsim import demo as demonstration
+
+        folder = demonstration.prepare_folder(output)
+        result = demonstration.run_demo(
+            dies=(3 if quick else 20) if dies is None else dies,
+            seed=seed,
+            rates=(0.0, 0.01, 0.1) if quick else demonstration.RATES,
+            workers=min(_cores(), _MOST_WORKERS) if workers is None else workers,
+        )
+        console = Console()
+        for table in result.tables():
+            console.print(table)
+        _lines(console, result.notes(), "note: ")
+        for path in result.save(folder):
+            typer.echo(f"wrote {path}")
+
+
+def _lines(console: Console, lines: Iterable[object], start: str = "") -> None:
+    """Print plain text, one line each, left to the terminal to wrap so that it can be copied."""
+    for line in lines:
+        console.print(f"{start}{line}", markup=False, highlight=False, soft_wrap=True)
+
+
+# ------------------------------------------------------------------------------------------------ info
+
+
+class Topic(StrEnum):
+    """What ``xbarsim info`` can list."""
+
+    devices = "devices"
+    encodings = "encodings"
+    networks = "networks"
+    components = "components"
+    faults = "faults"
+
+
+def _table(title: str, header: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left")
+    numbers = set(right)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row))
+    return table
+
+
+def _source(source: str, doi: str | None) -> str:
+    """A citation, with its DOI where the text does not hold it yet."""
+    return f"source: {source}" if doi is None or doi in source else f"source: {source} doi:{doi}"
+
+
+def _law(law: Polynomial) -> str:
+    """A polynomial of the conductance as text, in uS."""
+    from math import isfinite
+
+    terms = []
+    for order, coefficient in enumerate(law.coefficients):
+        factor = 1e6 * coefficient / (1e6 * law.scale) ** order
+        power = "" if order == 0 else " g" if order == 1 else f" g^{order}"
+        sign = "-" if factor < 0 else "+" if terms else ""
+        terms.append(f"{sign}{' ' if terms else ''}{abs(factor):.4g}{power}")
+    text = " ".join(terms)
+    return f"{text}, at least {1e6 * law.minimum:g}" if isfinite(law.minimum) else text
+
+
+def _info_devices(console: Console) -> None:
+    from xbarsim.devices import Quantity, card, cell_names
+
+    for name in cell_names():
+        found = card(name)
+        rows: list[tuple[str, ...]] = []
+        for key, quantity in found.values().items():
+            if isinstance(quantity, Quantity):
+                micro = quantity.unit == "S"
+                value = f"{1e6 * quantity.value:g}" if micro else f"{quantity.value:g}"
+                unit = "uS" if micro else quantity.unit
+                rows.append((key, value, unit, quantity.origin, quantity.note))
+                continue
+            law = quantity.value
+            rows.append((f"{key}, spread", _law(law.spread), "uS (g in uS)", quantity.origin, quantity.note))
+            bias = getattr(law, "bias", None)
+            if bias is not None:
+                rows.append((f"{key}, bias", _law(bias), "uS (g in uS)", quantity.origin, ""))
+        console.print(_table(f"{name}: {found.description}", ("quantity", "value", "unit", "origin", "note"), rows))
+        _lines(console, [_source(found.source, found.doi), ""])
+
+
+def _info_encodings(console: Console) -> None:
+    from xbarsim.mapping import ENCODINGS, Mapping
+
+    mapping = Mapping()
+    rows = []
+    sources = []
+    for name, kind in ENCODINGS.items():
+        encoding = kind()
+        text = inspect.getdoc(kind) or ""
+        what, _, references = text.partition("References\n----------\n")
+        zero, one = (
+            encoding.encode([code], mapping.weight_bits, mapping.cell_bits)[0].tolist()
+            for code in (0, mapping.max_weight)
+        )
+        cells = encoding.slice_count(mapping.weight_bits, mapping.cell_bits) * encoding.sides
+        rows.append((name, what.partition("\n\n")[0].replace("\n", " "), cells, zero, one))
+        if references:
+            citation = references.partition("\n\n")[0].removeprefix(".. [1]")
+            sources.append(f"source of {name}: {' '.join(citation.split())}")
+    console.print(
+        _table(
+            f"encodings: a weight of {mapping.weight_bits} bits in cells of {mapping.cell_bits} bits",
+            ("name", "levels of a slice s, M the highest", "cells", "levels of 0", f"levels of {mapping.max_weight}"),
+            rows,
+            right=(2,),
+        )
+    )
+    _lines(console, [*sources, "levels: least significant slice first, then the sides of its pair", ""])
+
+
+def _info_networks(console: Console) -> None:
+    from xbarsim.models import MODELS
+
+    for found in MODELS.values():
+        rows = [
+            ("parameters", f"{found.parameters:,}", "1"),
+            ("input (channels, height, width)", " x ".join(map(str, found.input_shape)), "1"),
+            ("classes", found.classes, "1"),
+            (f"test images of {found.data_set}", f"{found.test_images:,}", "1"),
+            ("accuracy in float32, measured here", f"{100 * found.accuracy:.2f}", "%"),
+            ("licence", found.licence, ""),
+            ("needs the data folder", "yes" if found.needs_data_folder else "no", ""),
+        ]
+        console.print(_table(f"{found.name}: {found.description}", ("quantity", "value", "unit"), rows, right=(1,)))
+        _lines(console, [_source(found.source, None), ""])
+
+
+def _info_components(console: Console) -> None:
+    from xbarsim.cost import Hardware, hardware_names
+
+    for name in hardware_names():
+        found = Hardware.load(name)
+        rows = [(row["name"], f"{row['value']:g}", row["unit"], row["origin"], row["source"]) for row in found.values()]
+        title = f"{name}: {found.description}"
+        console.print(_table(title, ("component", "value", "unit", "origin", "source"), rows, right=(1,)))
+        _lines(console, [*found.references, ""])
+
+
+def _info_faults(console: Console) -> None:
+    from xbarsim.devices import StuckFaults, fault_preset, preset_names
+
+    for name in preset_names():
+        found = fault_preset(name)
+        model = found.faults
+        rows: list[tuple[object, ...]]
+        if isinstance(model, StuckFaults):
+            rows = [
+                ("stuck on (at g_max)", f"{100 * model.on:g}", "% of cells", found.origin),
+                ("stuck off (at g_min)", f"{100 * model.off:g}", "% of cells", found.origin),
+            ]
+        else:
+            rows = [(type(model).__name__, repr(model), "", found.origin)]
+        console.print(_table(name, ("quantity", "value", "unit", "origin"), rows, right=(1,)))
+        _lines(console, [" ".join(found.description.split()), _source(found.source, found.doi), ""])
+
+
+_TOPICS = {
+    Topic.devices: _info_devices,
+    Topic.encodings: _info_encodings,
+    Topic.networks: _info_networks,
+    Topic.components: _info_components,
+    Topic.faults: _info_faults,
+}
+
+
+@app.command(epilog=_EXIT_CODES)
+def info(
+    topic: Annotated[Topic | None, typer.Argument(help="What to list; everything without it.")] = None,
+) -> None:
+    """List what comes with the project: values, units, where each is from, and sources."""
+    with _one_line_errors():
+        console = Console()
+        for each in Topic if topic is None else [topic]:
+            _TOPICS[each](console)
+
+
+# ------------------------------------------------------------------------------------------------ evaluate
+
+
+def _first_design() -> Design:
+    """The design of the project's first example."""
+    from xbarsim.design import Design, Periphery
+    from xbarsim.devices import Cell, StuckFaults
+    from xbarsim.mapping import Differential, Mapping
+
+    return Design(
+        cell=Cell.load("milo2021"),
+        mapping=Mapping(encoding=Differential(), rows=128, columns=128, weight_bits=8, cell_bits=4),
+        periphery=Periphery(input_bits=8, dac_bits=1, adc_bits=8),
+        faults=StuckFaults(on=0.009, off=0.0175),
+    )
+
+
+def _calibration(network: str) -> Any:
+    """Training images to calibrate a network with, as it wants them."""
+    if network == "digits":
+        from xbarsim.data import load_digits_split
+
+        return load_digits_split().train_images
+    from xbarsim.data import load_cifar10
+    from xbarsim.models import normalise
+
+    return normalise(load_cifar10("train", count=128)[0])
+
+
+@app.command(epilog=_EXIT_CODES)
+def evaluate(
+    network: Annotated[str, typer.Argument(help="digits or resnet20, as in 'xbarsim info networks'.")],
+    design: Annotated[
+        Path | None,
+        typer.Option(help="Design as a TOML file, see Design.save. [default: milo2021 cells, Differential, 8-bit ADC]"),
+    ] = None,
+    dies: Annotated[int, typer.Option(help="Dies to make.")] = 5,
+    seed: Annotated[int, typer.Option(help="Root of the dies' seeds.")] = 1,
+    images: Annotated[int | None, typer.Option(help="Test images, from the first. [default: all]")] = None,
+) -> None:
+    """Map a network by a design, make dies of it, and report accuracy, errors by layer, and cost."""
+    with _one_line_errors():
+        from xbarsim.validation import check_choice, check_integer
+
+        check_integer("dies", dies, at_least=1)
+        check_integer("seed", seed, at_least=0)
+        from xbarsim.design import Design
+
+        chosen = _first_design() if design is None else Design.load(design)
+        from xbarsim.models import MODELS
+
+        check_choice("network", network, MODELS)
+        _evaluate(network, chosen, dies, seed, images)
+
+
+def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | None) -> None:
+    import statistics
+
+    import numpy as np
+    from scipy.special import stdtrit
+
+    from xbarsim.evaluation import evaluate as measure
+    from xbarsim.models import load_model, load_test_set
+    from xbarsim.network import map_model
+
+    model, _ = load_model(name)
+    pictures, labels = load_test_set(name, count=images)
+    network = map_model(model, design, calibration=_calibration(name))
+    typer.echo(f"{network}\n\n{network.plan()}\n")
+    typer.echo(f"digital, quantised: {measure(network.digital, pictures, labels)}")
+    accuracies: list[float] = []
+    chip = None
+    for die_seed in np.random.SeedSequence(seed).generate_state(dies, np.uint32):
+        chip = network.fabricate(int(die_seed))
+        result = measure(chip, pictures, labels)
+        accuracies.append(result.accuracy)
+        typer.echo(f"die {die_seed}: {result}")
+    mean = statistics.fmean(accuracies)
+    text = f"mean accuracy {mean:.2%}"
+    if dies > 1:
+        half = float(stdtrit(dies - 1, 0.975)) * statistics.stdev(accuracies) / dies**0.5
+        text += (
+            f" (95 % interval {max(0.0, mean - half):.2%} to {min(1.0, mean + half):.2%}, Student's t over {dies} dies)"
+        )
+    assert chip is not None
+    typer.echo(f"{text}\n\nthe last die against the quantised digital network:")
+    typer.echo(f"{chip.report(pictures[:100])}\n\n{chip.cost()}")
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``xbarsim``."""
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
