@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import xbarsim
-from xbarsim.validation import FileFormatError, FileWriteError, InputError
+from xbarsim.validation import FileFormatError, FileWriteError, InputError, check_choice, check_integer
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
@@ -92,12 +92,12 @@ def _cores() -> int:
 @app.command(epilog=_EXIT_CODES)
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("demo"),
-    dies: Annotated[int | None, typer.Option(help="Dies at each point. [default: 20, or 3 with --quick]")] = None,
+    dies: Annotated[int | None, typer.Option(help="Dies at each point (20, or 3 with --quick).")] = None,
     seed: Annotated[int, typer.Option(help="Root of the dies' seeds.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Three fault rates and few dies, in some seconds.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes to share the work; changes no result. [default: one a core, 4 at most]"),
+        typer.Option(help="Processes to share the work (one a core, 4 at most); changes no result."),
     ] = None,
 ) -> None:
     """Measure a small network on crossbars with stuck cells, under three mappings.
@@ -108,13 +108,13 @@ def demo(
     with _one_line_errors():
         from xbarsim import demo as demonstration
 
+        dies = (3 if quick else 20) if dies is None else dies
+        workers = min(_cores(), _MOST_WORKERS) if workers is None else workers
+        for name, value, least in (("dies", dies, 1), ("seed", seed, 0), ("workers", workers, 1)):
+            check_integer(name, value, at_least=least)  # before a folder is made for the results
         folder = demonstration.prepare_folder(output)
-        result = demonstration.run_demo(
-            dies=(3 if quick else 20) if dies is None else dies,
-            seed=seed,
-            rates=(0.0, 0.01, 0.1) if quick else demonstration.RATES,
-            workers=min(_cores(), _MOST_WORKERS) if workers is None else workers,
-        )
+        rates = (0.0, 0.01, 0.1) if quick else demonstration.RATES
+        result = demonstration.run_demo(dies=dies, seed=seed, rates=rates, workers=workers)
         console = Console()
         for table in result.tables():
             console.print(table)
@@ -142,16 +142,19 @@ class Topic(StrEnum):
     faults = "faults"
 
 
-def _table(title: str, header: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
+def _show(
+    console: Console, title: str, header: Iterable[str], rows: Iterable[Iterable[object]], *, right: int | None = None
+) -> None:
+    """Print a table under its title; the column `right` is flush right."""
     from rich.text import Text
 
-    table = Table(title=Text(title, style="bold"), title_justify="left")
-    numbers = set(right)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    table = Table()
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+        table.add_column(name, justify="right" if index == right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
-    return table
+    console.print(table)
 
 
 def _source(source: str, doi: str | None) -> str:
@@ -163,7 +166,7 @@ def _law(law: Polynomial) -> str:
     """A polynomial of the conductance as text, in uS."""
     from math import isfinite
 
-    terms = []
+    terms: list[str] = []
     for order, coefficient in enumerate(law.coefficients):
         factor = 1e6 * coefficient / (1e6 * law.scale) ** order
         power = "" if order == 0 else " g" if order == 1 else f" g^{order}"
@@ -179,50 +182,45 @@ def _info_devices(console: Console) -> None:
     for name in cell_names():
         found = card(name)
         rows: list[tuple[str, ...]] = []
+        notes: list[str] = []
         for key, quantity in found.values().items():
+            label = key.replace("_", " ") if not key.startswith("g_") else key
+            if quantity.note:
+                notes.append(f"{label}: {quantity.note}")
             if isinstance(quantity, Quantity):
-                micro = quantity.unit == "S"
-                value = f"{1e6 * quantity.value:g}" if micro else f"{quantity.value:g}"
-                unit = "uS" if micro else quantity.unit
-                rows.append((key, value, unit, quantity.origin, quantity.note))
+                value = 1e6 * quantity.value if quantity.unit == "S" else quantity.value
+                unit = "uS" if quantity.unit == "S" else quantity.unit
+                rows.append((label, f"{value:g}", unit, quantity.origin))
                 continue
             law = quantity.value
-            rows.append((f"{key}, spread", _law(law.spread), "uS (g in uS)", quantity.origin, quantity.note))
+            rows.append((f"{label}, spread", _law(law.spread), "uS (g in uS)", quantity.origin))
             bias = getattr(law, "bias", None)
             if bias is not None:
-                rows.append((f"{key}, bias", _law(bias), "uS (g in uS)", quantity.origin, ""))
-        console.print(_table(f"{name}: {found.description}", ("quantity", "value", "unit", "origin", "note"), rows))
-        _lines(console, [_source(found.source, found.doi), ""])
+                rows.append((f"{label}, bias", _law(bias), "uS (g in uS)", quantity.origin))
+        _show(console, f"{name}: {found.description}", ("quantity", "value", "unit", "origin"), rows)
+        _lines(console, [*notes, _source(found.source, found.doi), ""])
 
 
 def _info_encodings(console: Console) -> None:
     from xbarsim.mapping import ENCODINGS, Mapping
 
-    mapping = Mapping()
+    weight_bits, cell_bits = Mapping().weight_bits, Mapping().cell_bits
+    largest = Mapping().max_weight
     rows = []
-    sources = []
+    about = []
     for name, kind in ENCODINGS.items():
         encoding = kind()
-        text = inspect.getdoc(kind) or ""
-        what, _, references = text.partition("References\n----------\n")
-        zero, one = (
-            encoding.encode([code], mapping.weight_bits, mapping.cell_bits)[0].tolist()
-            for code in (0, mapping.max_weight)
-        )
-        cells = encoding.slice_count(mapping.weight_bits, mapping.cell_bits) * encoding.sides
-        rows.append((name, what.partition("\n\n")[0].replace("\n", " "), cells, zero, one))
+        what, _, references = (inspect.getdoc(kind) or "").partition("References\n----------\n")
+        about.append(f"{name}: {' '.join(what.partition('Examples')[0].partition('Parameters')[0].split())}")
         if references:
-            citation = references.partition("\n\n")[0].removeprefix(".. [1]")
-            sources.append(f"source of {name}: {' '.join(citation.split())}")
-    console.print(
-        _table(
-            f"encodings: a weight of {mapping.weight_bits} bits in cells of {mapping.cell_bits} bits",
-            ("name", "levels of a slice s, M the highest", "cells", "levels of 0", f"levels of {mapping.max_weight}"),
-            rows,
-            right=(2,),
-        )
-    )
-    _lines(console, [*sources, "levels: least significant slice first, then the sides of its pair", ""])
+            about.append(_source(" ".join(references.partition("\n\n")[0].removeprefix(".. [1]").split()), None))
+        held = (encoding.encode([code], weight_bits, cell_bits)[0].tolist() for code in (0, largest, -largest))
+        cells = encoding.slice_count(weight_bits, cell_bits) * encoding.sides
+        rows.append((name, f"{cells} + column" if encoding.has_reference else cells, *held))
+    title = f"encodings, here of weights of {weight_bits} bits in cells of {cell_bits} bits"
+    header = ("name", "cells", *(f"levels of {code}" for code in (0, largest, -largest)))
+    _show(console, title, header, rows)
+    _lines(console, ["levels: of each slice, the least significant first; of both cells of its pair", *about, ""])
 
 
 def _info_networks(console: Console) -> None:
@@ -238,7 +236,7 @@ def _info_networks(console: Console) -> None:
             ("licence", found.licence, ""),
             ("needs the data folder", "yes" if found.needs_data_folder else "no", ""),
         ]
-        console.print(_table(f"{found.name}: {found.description}", ("quantity", "value", "unit"), rows, right=(1,)))
+        _show(console, f"{found.name}: {found.description}", ("quantity", "value", "unit"), rows, right=1)
         _lines(console, [_source(found.source, None), ""])
 
 
@@ -249,7 +247,7 @@ def _info_components(console: Console) -> None:
         found = Hardware.load(name)
         rows = [(row["name"], f"{row['value']:g}", row["unit"], row["origin"], row["source"]) for row in found.values()]
         title = f"{name}: {found.description}"
-        console.print(_table(title, ("component", "value", "unit", "origin", "source"), rows, right=(1,)))
+        _show(console, title, ("component", "value", "unit", "origin", "source"), rows, right=1)
         _lines(console, [*found.references, ""])
 
 
@@ -267,7 +265,7 @@ def _info_faults(console: Console) -> None:
             ]
         else:
             rows = [(type(model).__name__, repr(model), "", found.origin)]
-        console.print(_table(name, ("quantity", "value", "unit", "origin"), rows, right=(1,)))
+        _show(console, name, ("quantity", "value", "unit", "origin"), rows, right=1)
         _lines(console, [" ".join(found.description.split()), _source(found.source, found.doi), ""])
 
 
@@ -325,16 +323,14 @@ def evaluate(
     network: Annotated[str, typer.Argument(help="digits or resnet20, as in 'xbarsim info networks'.")],
     design: Annotated[
         Path | None,
-        typer.Option(help="Design as a TOML file, see Design.save. [default: milo2021 cells, Differential, 8-bit ADC]"),
+        typer.Option(help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit ADC)."),
     ] = None,
     dies: Annotated[int, typer.Option(help="Dies to make.")] = 5,
     seed: Annotated[int, typer.Option(help="Root of the dies' seeds.")] = 1,
-    images: Annotated[int | None, typer.Option(help="Test images, from the first. [default: all]")] = None,
+    images: Annotated[int | None, typer.Option(help="Test images, from the first (all).")] = None,
 ) -> None:
     """Map a network by a design, make dies of it, and report accuracy, errors by layer, and cost."""
     with _one_line_errors():
-        from xbarsim.validation import check_choice, check_integer
-
         check_integer("dies", dies, at_least=1)
         check_integer("seed", seed, at_least=0)
         from xbarsim.design import Design
@@ -343,6 +339,8 @@ def evaluate(
         from xbarsim.models import MODELS
 
         check_choice("network", network, MODELS)
+        if images is not None:
+            check_integer("images", images, at_least=1, at_most=MODELS[network].test_images)
         _evaluate(network, chosen, dies, seed, images)
 
 

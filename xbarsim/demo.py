@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -397,9 +398,9 @@ class DemoResult:
             here = [point for point in points if point.polarity == polarity]
             parts = StuckFaults.load(here[0].preset)
             ratio = max(parts.on, parts.off) / min(parts.on, parts.off)
-            words = f"{ratio:.2f} : 1" if parts.on > parts.off else f"1 : {ratio:.2f}"
+            words = f"{ratio:.2f}:1" if parts.on > parts.off else f"1:{ratio:.2f}"
             accuracy.add_section()
-            accuracy.add_row(f"[bold]{polarity}[/bold]", f"[dim]on : off = {words}[/dim]", *[""] * (len(mappings) - 1))
+            accuracy.add_row(f"[bold]{polarity}[/bold]", f"[dim]on:off {words}[/dim]", *[""] * (len(mappings) - 1))
             for rate in dict.fromkeys(point.rate for point in here):
                 row = (found[polarity, rate, name] for name in mappings)
                 accuracy.add_row(f"{100 * rate:g} %", *(str(point).replace("[", r"\[") for point in row))
@@ -620,7 +621,7 @@ def run_demo(
     if images is not None:
         check_integer("images", images, at_least=1, at_most=596)
     checked = [check_real(f"rates[{index}]", rate, at_least=0.0, at_most=1.0) for index, rate in enumerate(rates)]
-    if not checked or any(second <= first for first, second in zip(checked, checked[1:], strict=False)):
+    if not checked or any(second <= first for first, second in pairwise(checked)):
         raise InputError(f"rates must be at least one number, in strictly ascending order, got {tuple(rates)!r}")
 
     seeds = tuple(int(word) for word in np.random.SeedSequence(seed).generate_state(dies, np.uint32))

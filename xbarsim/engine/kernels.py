@@ -163,79 +163,100 @@ def _transpose_8(
 
 
 @njit(cache=True, nogil=True)
-def _driven(code: int, how: int, shift: int, mask: int, offset: int) -> int:
-    """What is driven for a code: itself (0), its positive (1) or negative part (2), or it plus offset (3); a plane of it."""
+def _drive(codes: Any, how: int, shift: int, mask: int, offset: int, driven: Any) -> None:
+    """What is driven for `codes`: their positive (1) or negative parts (2), plus offset (3), or themselves; one plane."""
     if how == 1:
-        code = max(code, 0)
+        for i in range(codes.shape[0]):
+            driven[i] = (max(np.int32(codes[i]), np.int32(0)) >> np.int32(shift)) & np.int32(mask)
     elif how == 2:
-        code = max(-code, 0)
-    elif how == 3:
-        code = code + offset
-    if mask != 0:
-        code = (code >> shift) & mask
-    return code
+        for i in range(codes.shape[0]):
+            driven[i] = (max(-np.int32(codes[i]), np.int32(0)) >> np.int32(shift)) & np.int32(mask)
+    else:
+        add = np.int32(offset) if how == 3 else np.int32(0)
+        for i in range(codes.shape[0]):
+            driven[i] = ((np.int32(codes[i]) + add) >> np.int32(shift)) & np.int32(mask)
+
+
+@njit(cache=True, nogil=True)
+def _quantise_row(values: Any, inverse_scale: float, low: float, high: float, codes: Any) -> int:
+    """Nearest codes of a row, halves up, clipped; returns how many values were not finite."""
+    bad = 0
+    for x in range(values.shape[0]):
+        value = np.float64(values[x]) * inverse_scale
+        bad += 0 if value - value == 0.0 else 1  # no branch: it would keep the loop from vector instructions
+        value = np.floor(value + 0.5)
+        value = low if value < low else value
+        codes[x] = high if value > high else value
+    return bad
 
 
 @njit(cache=True, parallel=True, nogil=True)
 def block_inputs(
     values: Any,
     inverse_scale: float,
-    low: int,
-    high: int,
+    low: float,
+    high: float,
     top: int,
     left: int,
     how: Any,
     shift: Any,
     mask: int,
     offset: int,
+    shape: Any,
     blocked: Any,
 ) -> bool:
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
-    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`,
-    `shift` one for
-    each pass and plane, as :func:`_driven`; `blocked` (passes x planes, blocks, channels, padded height, padded
-    width, 16), filled.
-    Returns whether all values were finite.
+    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`, `shift` one
+    for each pass and plane, as :func:`_drive`, or whole codes where `mask` is 0; `shape` is (passes x planes, blocks, channels, padded height, padded width,
+    16), of which `blocked`, filled, is the flat array. Returns whether all values were finite.
     """
     images, channels, height, width = values.shape
-    padded_height, padded_width = blocked.shape[3], blocked.shape[4]
+    planes, blocks, padded_height, padded_width = shape[0], shape[1], shape[3], shape[4]
     wide = -(-width // 8) * 8
     bad = 0
-    for job in prange(blocked.shape[1] * channels):
+    for job in prange(blocks * channels):
         block, c = job // channels, job % channels
         first = block * LANES
         count = min(LANES, images - first)
-        codes = np.zeros((LANES, wide), np.int32)
-        rows = np.zeros(LANES * wide, np.float32)
-        turned = np.zeros(wide * LANES, np.float32)
+        codes = np.zeros(LANES * wide, blocked.dtype)
+        driven = np.zeros(LANES * wide, blocked.dtype)
+        turned = np.zeros(8 * LANES, blocked.dtype)
         for y in range(height):
             for lane in range(count):
-                for x in range(width):
-                    value = np.float64(values[first + lane, c, y, x]) * inverse_scale
-                    if not np.isfinite(value):
-                        bad += 1
-                        value = 0.0
-                    codes[lane, x] = np.int32(min(max(np.floor(value + 0.5), low), high))
-            for t in range(how.shape[0]):
-                for lane in range(count):
-                    for x in range(width):
-                        rows[lane * wide + x] = _driven(codes[lane, x], how[t], shift[t], mask, offset)
+                row = codes[lane * wide : lane * wide + width]
+                bad += _quantise_row(values[first + lane, c, y], inverse_scale, low, high, row)
+            for t in range(planes):
+                source = codes
+                if mask != 0:
+                    source = driven
+                    _drive(codes[: count * wide], how[t], shift[t], mask, offset, driven)
+                place = (((t * blocks + block) * channels + c) * padded_height + top + y) * padded_width + left
+                place *= LANES
                 for x in range(0, wide, 8):
-                    _transpose_8(rows, x, wide, turned, x * LANES, LANES)
-                    _transpose_8(rows, x + 8 * wide, wide, turned, x * LANES + 8, LANES)
-                line = blocked[t, block, c, top + y]
-                for x in range(width):
-                    for lane in range(LANES):
-                        line[left + x, lane] = turned[x * LANES + lane]
-        for t in range(how.shape[0]):
-            idle = _driven(0, how[t], shift[t], mask, offset)
+                    if blocked.itemsize == 4 and x + 8 <= width:
+                        _transpose_8(source, x, wide, blocked, place + x * LANES, LANES)
+                        _transpose_8(source, x + 8 * wide, wide, blocked, place + x * LANES + 8, LANES)
+                    elif blocked.itemsize == 4:
+                        _transpose_8(source, x, wide, turned, 0, LANES)
+                        _transpose_8(source, x + 8 * wide, wide, turned, 8, LANES)
+                        for i in range((width - x) * LANES):
+                            blocked[place + x * LANES + i] = turned[i]
+                    else:
+                        for i in range(min(8, width - x)):
+                            for lane in range(LANES):
+                                blocked[place + (x + i) * LANES + lane] = source[lane * wide + x + i]
+        for t in range(planes):
+            idle = np.zeros(1, blocked.dtype)
+            if mask != 0:
+                _drive(np.zeros(1, blocked.dtype), how[t], shift[t], mask, offset, idle)
+            place = ((t * blocks + block) * channels + c) * padded_height * padded_width * LANES
             for y in range(padded_height):
                 inside = top <= y < top + height
                 for x in range(padded_width):
                     if not (inside and left <= x < left + width):
                         for lane in range(LANES):
-                            blocked[t, block, c, y, x, lane] = idle
+                            blocked[place + (y * padded_width + x) * LANES + lane] = idle[0]
     return bad == 0
 
 

@@ -21,6 +21,7 @@ reference bit for bit.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -266,7 +267,8 @@ class _Program:
         how = np.array([kind for kind, _ in passes for _ in shifts], dtype=np.int64)
         shift = np.array([shift for _ in passes for shift in shifts], dtype=np.int64)
         weights = np.array([sign * 2.0**shift for _, sign in passes for shift in shifts])
-        return how, shift, readout.max_plane, offset, weights
+        mask = 0 if len(how) == 1 and how[0] == 0 else readout.max_plane  # a single plane is the code itself
+        return how, shift, mask, offset, weights
 
     def run(self, maps: Array, window: Window, scaling: Scaling, result: Array) -> bool:
         """Run feature maps ``(images, channels, height, width)``, float32, into `result`.
@@ -297,18 +299,19 @@ class _Program:
             part = maps[first : first + blocks_at_once * kernels.LANES]
             blocks = -(-len(part) // kernels.LANES)
             shape = (len(how), blocks, channels, padded_height, padded_width, kernels.LANES)
-            blocked = np.empty(shape, self._dtype)
+            blocked = _workspace(int(np.prod(shape)), self._dtype)
             finite &= kernels.block_inputs(
                 part,
                 scaling.inverse_scale,
-                scaling.low,
-                scaling.high,
+                float(scaling.low),
+                float(scaling.high),
                 top,
                 left,
                 how,
                 shift,
                 mask,
                 offset,
+                shape,
                 blocked,
             )
             block = np.repeat(np.arange(blocks), positions)
@@ -746,6 +749,18 @@ class BitplanePlan(Plan):
                 )
         result = readout.step * added - taken_off
         return result if self._constant is None else result + self._constant
+
+
+_local = threading.local()
+
+
+def _workspace(size: int, dtype: Any) -> Array:
+    """A scratch array of the calling thread, kept between calls: fresh memory costs a page fault every 4 KiB."""
+    buffers: dict[str, Array] = _local.__dict__.setdefault("buffers", {})
+    name = np.dtype(dtype).str
+    if name not in buffers or len(buffers[name]) < size:
+        buffers[name] = np.empty(size, dtype)
+    return buffers[name][:size]
 
 
 def _on_noise_grid(variance: FloatArray) -> FloatArray:

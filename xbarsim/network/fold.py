@@ -37,13 +37,50 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     return found
 
 
+def _on_vectors(model: nn.Module, names: list[str], images: torch.Tensor) -> set[str]:
+    """Which of these layers only ever give one vector an image: a batch norm counts these as its channels."""
+    dimensions: dict[str, set[int]] = {name: set() for name in names}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, arguments, output, name=name: dimensions[name].add(output.ndim)
+        )
+        for name in names
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    except Exception:  # images that do not fit the model: calibration says so
+        return set()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name for name, found in dimensions.items() if found == {2}}
+
+
+def _plain(norm: nn.Module) -> Any:
+    """A batch norm as one with scale and shift: torch fuses no other into a linear layer."""
+    whole: Any = copy.deepcopy(norm)
+    if whole.weight is None:
+        whole.weight = nn.Parameter(torch.ones_like(whole.running_var))
+        whole.bias = nn.Parameter(torch.zeros_like(whole.running_var))
+    return whole
+
+
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 
 
-def fold_batch_norm(model: nn.Module) -> tuple[nn.Module, tuple[str, ...], str]:
-    """A copy of `model` in evaluation mode with every batch norm folded that directly follows a layer.
+def fold_batch_norm(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, tuple[str, ...], str]:
+    """A copy of `model` in evaluation mode, float32 on the CPU, with every batch norm folded that directly follows a layer.
+
+    Parameters
+    ----------
+    model
+        Any model.
+    images
+        A few images: they show which linear layers work on vectors. Behind one that works on sequences, a batch norm
+        counts the steps of the sequence as channels and cannot be folded.
 
     Returns
     -------
@@ -54,7 +91,7 @@ def fold_batch_norm(model: nn.Module) -> tuple[nn.Module, tuple[str, ...], str]:
     note
         Empty, or why the model's graph could not be read (nothing is folded then).
     """
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model).eval().to("cpu", torch.float32)
     if not any(isinstance(module, _NORMS) for module in model.modules()):
         return model, (), ""
     try:
@@ -62,11 +99,15 @@ def fold_batch_norm(model: nn.Module) -> tuple[nn.Module, tuple[str, ...], str]:
     except Exception as error:  # any model code may fail under tracing, in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return model, (), f"batch norms stay digital: the model cannot be traced ({reason})"
+    linear = [layer for layer, _ in pairs if isinstance(model.get_submodule(layer), nn.Linear)]
+    if linear:
+        excluded = set(linear) - _on_vectors(model, linear, images)
+        pairs = [pair for pair in pairs if pair[0] not in excluded]
     for layer_name, norm_name in pairs:
         layer: Any = model.get_submodule(layer_name)
         norm: Any = model.get_submodule(norm_name)
         with torch.no_grad():
             fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-            _replace(model, layer_name, fuse(layer, norm))
+            _replace(model, layer_name, fuse(layer, _plain(norm)))
         _replace(model, norm_name, nn.Identity())
     return model, tuple(norm for _, norm in pairs), ""

@@ -168,18 +168,23 @@ def as_images(images: Any, *, name: str = "images", shape: tuple[int, ...] | Non
     InputError
         If they are empty, not floating, not finite, or of another shape.
     """
-    tensor = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
-    if tensor.ndim < 2 or tensor.numel() == 0:
+    tensor: Any = images.detach().cpu() if isinstance(images, Tensor) else np.asarray(images)
+    if tensor.ndim < 2 or 0 in tensor.shape:
         raise InputError(f"{name} must be a non-empty batch, images first, got shape {tuple(tensor.shape)}")
-    if not tensor.is_floating_point():
+    floating = tensor.is_floating_point() if isinstance(tensor, Tensor) else tensor.dtype.kind == "f"
+    if not floating:
         raise InputError(f"{name} must be floating numbers, scaled as the model was trained, got {tensor.dtype}")
     if shape is not None and tuple(tensor.shape[1:]) != tuple(shape):
         raise InputError(
             f"{name} must have shape (any number, {', '.join(map(str, shape))}), got {tuple(tensor.shape)}"
         )
+    if not isinstance(tensor, Tensor):
+        with np.errstate(over="ignore"):
+            tensor = torch.from_numpy(np.array(tensor, dtype=np.float32, order="C"))
+    tensor = tensor.to(torch.float32)
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(f"{name} must be finite, got NaN or infinity")
-    return tensor.to(torch.float32)
+    return tensor
 
 
 class MappedNetwork:
@@ -487,8 +492,10 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
             f"calibration must hold images with more than one value, got {len(images)} constant "
             f"at {float(images.min())}"
         )
-    folded, folded_names, fold_note = fold_batch_norm(model)
-    folded = folded.to("cpu", torch.float32)
+    folded, folded_names, fold_note = fold_batch_norm(model, images[:_BATCH])
+    for module in folded.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # no fused path: it reads weights and passes the layers by
     candidates, left = _find_layers(folded)
     if not candidates:
         raise InputError(
