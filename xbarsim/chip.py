@@ -18,7 +18,7 @@ from xbarsim.engine.plans import Noise, Plan, make_plan
 from xbarsim.network.layers import CrossbarLayer, ImageCounter
 from xbarsim.network.model import MappedLayer, MappedNetwork, PlanTable, as_images, fill_slots
 from xbarsim.tables import format_table
-from xbarsim.validation import InputError, check_integer
+from xbarsim.validation import InputError, check_instance, check_integer
 
 __all__ = ["Chip", "DieLayer", "ErrorReport", "LayerError", "TileView"]
 
@@ -202,10 +202,12 @@ class Chip(nn.Module):
         super().__init__()
         self.network = network
         self.seed = check_integer("seed", seed, at_least=0)
+        check_instance("faults", faults, (Mapping, type(None)))
         given = dict(faults or {})
         for name, fault_map in given.items():
             if name not in network.layers:
                 raise InputError(f"faults must name mapped layers ({', '.join(network.layers)}), got {name!r}")
+            check_instance(f"faults[{name!r}]", fault_map, FaultMap)
             if fault_map.shape != network.layers[name].matrix.levels.shape:
                 raise InputError(
                     f"faults[{name!r}] must have shape {network.layers[name].matrix.levels.shape}, "
@@ -253,7 +255,7 @@ class Chip(nn.Module):
             If the images have another shape than those of the calibration, or are not finite.
         """
         batch = as_images(images, shape=self.network.image_shape)
-        self._counter.first_image = check_integer("first_image", first_image, at_least=0)
+        self._counter.start(check_integer("first_image", first_image, at_least=0), len(batch))
         with torch.no_grad():
             result: Tensor = self.model(batch)
         return result

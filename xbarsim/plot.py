@@ -201,8 +201,8 @@ def tile(
     ]
     known = np.concatenate([values[shown.used] for values in held])
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    colours = LinearSegmentedColormap.from_list("cells", ["#f1ead9", "#c9bd9c", "#857b68", "#2b2722"])
-    colours.set_bad("white")
+    shades = ["#f1ead9", "#c9bd9c", "#857b68", "#2b2722"]
+    colours = LinearSegmentedColormap.from_list("cells", shades).with_extremes(bad="white")
     rows, columns = shown.target.shape
     broken = shown.faults
     row, column = np.divmod(np.asarray(broken.index, dtype=np.int64), columns)

@@ -596,7 +596,7 @@ def test_noisy_reads_equal_the_reference_with_the_same_normals(wanted: str, enco
     @given(case=engine_cases(encoding=encoding, converters=converters, planes=planes), seed=st.integers(0, 99))
     def check(case: EngineCase, seed: int) -> None:
         noise = Noise(spread=spreads(case.cells.shape, seed), key=seed)
-        plan = make_plan(case.mapped, case.cells, case.readout, noise)
+        plan = in_double(case.mapped, case.cells, case.readout, noise)
         assert plan.name == ("tiled" if case.readout.planes == 1 else "bitplane-analog")
         assert (planes == "one") == (plan.name == "tiled")
         normals = draws(plan, case.codes, case.readout, case.mapped, noise)
@@ -610,15 +610,28 @@ def test_noisy_reads_equal_the_reference_with_the_same_normals(wanted: str, enco
 @settings(deadline=None, max_examples=25)
 @given(case=engine_cases(encoding=Offset(), converters=("none",)), seed=st.integers(0, 99))
 def test_noisy_ideal_reads_with_a_reference_column(case: EngineCase, seed: int) -> None:
-    spread = np.random.default_rng(seed).uniform(0.0, 0.2, case.cells.shape).astype(np.float32)
-    noise = Noise(spread=spread, key=seed)
-    plan = make_plan(case.mapped, case.cells, case.readout, noise)
+    noise = Noise(spread=spreads(case.cells.shape, seed), key=seed)
+    plan = in_double(case.mapped, case.cells, case.readout, noise)
     event(plan.name)
     assert plan.name == ("tiled" if case.readout.planes == 1 else "bitplane-analog")
     expected = by_reference(case, noise, draws(plan, case.codes, case.readout, case.mapped, noise))
     scale = max(1.0, float(np.abs(expected).max()))
-    # variances are rounded to 2^-24, which moves small ones; converters would not see it
-    np.testing.assert_allclose(plan.multiply(case.codes), expected, rtol=0, atol=1e-5 * scale)
+    np.testing.assert_allclose(plan.multiply(case.codes), expected, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("encoding", [TwoColumn(), Offset()], ids=repr)
+def test_the_smallest_noise_is_not_rounded_away(encoding: Encoding) -> None:
+    """A spread of 1e-4 level steps is little, and yet the answer's only error without a converter."""
+    mapped, readout, codes = fixed_layer(encoding, shape=(40, 6), rows=16, signed=False)
+    cells = mapped.levels.astype(np.float32)
+    noise = Noise(spread=np.full(cells.shape, 1e-4, np.float32), key=3)
+    plan = make_plan(mapped, cells, readout, noise)
+    error = plan.multiply(codes) - codes.astype(np.int64) @ mapped.codes()
+    variance = exact_variance(codes.reshape(15, -1), mapped, readout, noise.spread)
+    if mapped.mapping.has_reference:  # shared by a tile's outputs: at least as much again
+        assert float((error.reshape(15, -1) ** 2 / variance).mean()) > 0.5
+    else:
+        check_normals(error.reshape(15, -1) / np.sqrt(variance))
 
 
 def exact_variance(codes: Array, mapped: MappedMatrix, readout: Readout, spread: Array) -> Array:

@@ -1,21 +1,21 @@
 """Compiled elimination of a crossbar's inner nodes, without a single subtraction.
 
-A resistor network whose terminals are held at fixed voltages is reduced to one conductance between every driver and every
-sense terminal by removing its inner nodes one by one, each replaced by conductances between its neighbours (the star-mesh
-transform): ``g_ab += g_ak g_kb / sum_j g_kj``. Every number is positive and nothing is subtracted, so each effective
-conductance keeps its relative accuracy however small the wire resistance is, where a factorisation of the nodal matrix
-loses digits (the argument of Grassmann, Taksar and Heyman, doi:10.1287/opre.33.5.1107), and a node that floats is met as
-a pivot of exactly zero.
+A resistor network whose terminals are held at fixed voltages is reduced to one conductance between every driver
+and every sense terminal by removing its inner nodes one by one, each replaced by conductances between its
+neighbours (the star-mesh transform): ``g_ab += g_ak g_kb / sum_j g_kj``. Every number is positive and nothing
+is subtracted, so each effective conductance keeps its relative accuracy however small the wire resistance is,
+where a factorisation of the nodal matrix loses digits (the argument of Grassmann, Taksar and Heyman,
+doi:10.1287/opre.33.5.1107), and a node that floats is met as a pivot of exactly zero.
 
-The order is nested dissection (George, doi:10.1137/0710032): the array is cut in two, each half is reduced to the nodes on
-its edge, and the halves are joined along the cut. A vertical cut crosses only word lines and a horizontal one only
-bit lines, so a cut through ``n`` lines joins ``n`` nodes and an n x n array costs O(n^3), not the O(n^4) of an
-elimination row by row.
+The order is nested dissection (George, doi:10.1137/0710032): the array is cut in two, each half is reduced to
+the nodes on its edge, and the halves are joined along the cut. A vertical cut crosses only word lines and a
+horizontal one only bit lines, so a cut through ``n`` lines joins ``n`` nodes and an n x n array costs O(n^3),
+not the O(n^4) of an elimination row by row.
 
-Conventions: `cells` (rows, columns), S; `word` (rows, columns + 1), S, the word-line segments: ``word[i, 0]`` from the left
-terminal to column 0, ``word[i, j]`` from column j - 1 to j, ``word[i, columns]`` to the right terminal; `bit` (rows + 1,
-columns), S, likewise from the top terminal down. Zero is an open segment. An edge of a region is ABSENT (nothing there), LIVE
-(nodes still to be joined) or TERMINAL.
+Conventions: `cells` (rows, columns), S; `word` (rows, columns + 1), S, the word-line segments: ``word[i, 0]``
+from the left terminal to column 0, ``word[i, j]`` from column j - 1 to j, ``word[i, columns]`` to the right
+terminal; `bit` (rows + 1, columns), S, likewise from the top terminal down. Zero is an open segment. An edge of
+a region is ABSENT (nothing there), LIVE (nodes still to be joined) or TERMINAL.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-__all__ = ["ABSENT", "TERMINAL", "bundles", "dissections"]
+__all__ = ["ABSENT", "TERMINAL", "bundle", "dissect"]
 
 ABSENT, LIVE, TERMINAL = 0, 1, 2
 _LEAF = 3  # regions of up to this many rows and columns are reduced node by node
@@ -38,8 +38,8 @@ _POSITIVE = {"reassoc", "contract", "nsz"}  # sums of positive numbers may be ta
 def _layout(height: Any, width: Any, left: Any, right: Any, top: Any, bottom: Any) -> Any:
     """Where each edge's nodes stand in a region's matrix: live nodes, then sense terminals, then driver terminals.
 
-    Returns the first index of the left, right, top and bottom edge (-1 if absent), the number of live nodes, the same with
-    the sense terminals, and the total.
+    Returns the first index of the left, right, top and bottom edge (-1 if absent), the number of live nodes,
+    the same with the sense terminals, and the total.
     """
     at_left, at_right, at_top, at_bottom = -1, -1, -1, -1
     total = 0
@@ -79,21 +79,10 @@ def _connect(matrix: Any, a: Any, b: Any, conductance: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _leaf(
-    cells: Any,
-    word: Any,
-    bit: Any,
-    r0: Any,
-    r1: Any,
-    c0: Any,
-    c1: Any,
-    left: Any,
-    right: Any,
-    top: Any,
-    bottom: Any,
-    floating: Any,
-) -> Any:
+def _leaf(cells: Any, word: Any, bit: Any, region: Any, ends: Any, floating: Any) -> Any:
     """A small region's matrix between the nodes of its edges (diagonal meaningless)."""
+    r0, r1, c0, c1 = region[0], region[1], region[2], region[3]
+    left, right, top, bottom = ends[0], ends[1], ends[2], ends[3]
     height, width = r1 - r0, c1 - c0
     at_left, at_right, at_top, at_bottom, _, _, edges = _layout(height, width, left, right, top, bottom)
     # A live left edge is column c0's own word-line nodes, a live top edge row r0's own bit-line nodes.
@@ -152,7 +141,8 @@ def _leaf(
 def _factor(inner: Any, outward: Any, floating: Any) -> Any:
     """The matrix K such that removing the inner nodes adds ``(K P)^T (K P)`` between the outer ones, P inner to outer.
 
-    `inner` (n, n) conductances between inner nodes and `outward` (n,) each one's sum to outer nodes; both overwritten.
+    `inner` (n, n) conductances between inner nodes and `outward` (n,) each one's sum to outer nodes; both
+    overwritten.
     """
     n = inner.shape[0]
     inverse = np.zeros((n, n))
@@ -240,81 +230,115 @@ def _join(inner: Any, outer: Any, live: Any, senses: Any, matrix: Any, buffer: A
 
 
 @njit(cache=True, nogil=True)
-def _reduce(
-    cells: Any,
-    word: Any,
-    bit: Any,
-    r0: Any,
-    r1: Any,
-    c0: Any,
-    c1: Any,
-    ends: Any,
-    buffer: Any,
-    floating: Any,
-) -> Any:
-    """The matrix between the nodes on the edges of rows r0..r1 and columns c0..c1; `ends` of the array (left, right, top, bottom)."""
-    height, width = r1 - r0, c1 - c0
-    left = LIVE if c0 > 0 else ends[0]
-    right = LIVE if c1 < cells.shape[1] else ends[1]
-    top = LIVE if r0 > 0 else ends[2]
-    bottom = LIVE if r1 < cells.shape[0] else ends[3]
-    if height <= _LEAF and width <= _LEAF:
-        return _leaf(cells, word, bit, r0, r1, c0, c1, left, right, top, bottom, floating)
-    at_left, at_right, at_top, at_bottom, live, senses, edges = _layout(height, width, left, right, top, bottom)
-    # For each half and each of its three outer edges: where it stands there, where it goes here, and its length.
-    source, target = np.empty((2, 3), np.int64), np.empty((2, 3), np.int64)
-    length = np.empty((2, 3), np.int64)
-    if width >= height:
-        middle = (c0 + c1) // 2
-        first = _reduce(cells, word, bit, r0, r1, c0, middle, ends, buffer, floating)
-        second = _reduce(cells, word, bit, r0, r1, middle, c1, ends, buffer, floating)
-        n, near, far = height, middle - c0, c1 - middle
-        a_left, a_right, a_top, a_bottom, _, _, _ = _layout(height, near, left, LIVE, top, bottom)
-        b_left, b_right, b_top, b_bottom, _, _, _ = _layout(height, far, LIVE, right, top, bottom)
-        a_cut, b_cut = a_right, b_left
-        source[0], target[0], length[0] = (a_left, a_top, a_bottom), (at_left, at_top, at_bottom), (n, near, near)
-        source[1], length[1] = (b_right, b_top, b_bottom), (n, far, far)
-        target[1] = (at_right, at_top + near, at_bottom + near)
+def _regions(rows: Any, columns: Any) -> Any:
+    """The regions of a dissection, each after its two halves: (regions, 4) of r0, r1, c0, c1.
+
+    No recursion here or below: numba 0.68 crashes when it loads a recursive function from its cache.
+    """
+    found = np.empty((2 * rows * columns, 4), np.int64)
+    waiting = np.empty((2 * rows * columns, 4), np.int64)
+    waiting[0, 0], waiting[0, 1], waiting[0, 2], waiting[0, 3] = 0, rows, 0, columns
+    count, depth = 0, 1
+    while depth > 0:
+        depth -= 1
+        r0, r1, c0, c1 = waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3]
+        found[count, 0], found[count, 1], found[count, 2], found[count, 3] = r0, r1, c0, c1
+        count += 1
+        if r1 - r0 <= _LEAF and c1 - c0 <= _LEAF:
+            continue
+        for half in range(2):
+            waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3] = r0, r1, c0, c1
+            if c1 - c0 >= r1 - r0:
+                waiting[depth, 3 - half] = (c0 + c1) // 2
+            else:
+                waiting[depth, 1 - half] = (r0 + r1) // 2
+            depth += 1
+    return found[:count][::-1].copy()
+
+
+@njit(cache=True, nogil=True)
+def _merge(region: Any, edges: Any, first: Any, second: Any, buffer: Any, floating: Any) -> Any:
+    """Join the matrices of a region's two halves; `edges` (4,) what its left, right, top and bottom are."""
+    height, width = region[1] - region[0], region[3] - region[2]
+    # For the region and its halves: height, width and edges; then where each edge stands in each matrix.
+    shape = np.empty((3, 6), np.int64)
+    for which in range(3):
+        shape[which, 0], shape[which, 1] = height, width
+        for edge in range(4):
+            shape[which, 2 + edge] = edges[edge]
+    upright = width >= height  # the cut
+    if upright:
+        n = height
+        shape[1, 1] = (region[2] + region[3]) // 2 - region[2]
+        shape[2, 1] = width - shape[1, 1]
+        shape[1, 3], shape[2, 2] = LIVE, LIVE
     else:
-        middle = (r0 + r1) // 2
-        first = _reduce(cells, word, bit, r0, middle, c0, c1, ends, buffer, floating)
-        second = _reduce(cells, word, bit, middle, r1, c0, c1, ends, buffer, floating)
-        n, near, far = width, middle - r0, r1 - middle
-        a_left, a_right, a_top, a_bottom, _, _, _ = _layout(near, width, left, right, top, LIVE)
-        b_left, b_right, b_top, b_bottom, _, _, _ = _layout(far, width, left, right, LIVE, bottom)
-        a_cut, b_cut = a_bottom, b_top
-        source[0], target[0], length[0] = (a_left, a_right, a_top), (at_left, at_right, at_top), (near, near, n)
-        source[1], length[1] = (b_left, b_right, b_bottom), (far, far, n)
-        target[1] = (at_left + near, at_right + near, at_bottom)
+        n = width
+        shape[1, 0] = (region[0] + region[1]) // 2 - region[0]
+        shape[2, 0] = height - shape[1, 0]
+        shape[1, 5], shape[2, 4] = LIVE, LIVE
+    at = np.empty((3, 7), np.int64)
+    for which in range(3):
+        six = shape[which]
+        places = _layout(six[0], six[1], six[2], six[3], six[4], six[5])
+        for k in range(7):
+            at[which, k] = places[k]
+    live, senses, total = at[0, 4], at[0, 5], at[0, 6]
+    a_cut, b_cut = (at[1, 1], at[2, 0]) if upright else (at[1, 3], at[2, 2])
     inner = np.empty((n, n))
-    outer, matrix = np.zeros((n, edges)), np.zeros((edges, edges))
     for a in range(n):
         for b in range(n):
             inner[a, b] = first[a_cut + a, a_cut + b] + second[b_cut + a, b_cut + b]
-    for half in range(2):
-        part, cut = (first, a_cut) if half == 0 else (second, b_cut)
-        for s in range(3):
-            if source[half, s] < 0:
+    outer, matrix = np.zeros((n, total)), np.zeros((total, total))
+    target, length = np.empty(4, np.int64), np.empty(4, np.int64)
+    for half in range(1, 3):
+        part, cut = (first, a_cut) if half == 1 else (second, b_cut)
+        for edge in range(4):  # where this half's edges go; -1 for none and for the cut
+            target[edge], length[edge] = at[0, edge], shape[half, 0 if edge < 2 else 1]
+            if at[half, edge] == cut:
+                target[edge] = -1
+            elif target[edge] >= 0 and half == 2 and (edge >= 2) == upright:
+                target[edge] += shape[1, 1] if upright else shape[1, 0]
+        for s in range(4):
+            if target[s] < 0:
                 continue
-            from_s, to_s, length_s = source[half, s], target[half, s], length[half, s]
             for a in range(n):
-                for b in range(length_s):
-                    outer[a, to_s + b] = part[cut + a, from_s + b]
-            for t in range(3):
-                from_t, to_t = source[half, t], target[half, t]
-                if from_t >= 0 and (to_s < live or (to_s < senses <= to_t)):
-                    for a in range(length_s):
-                        for b in range(length[half, t]):
-                            matrix[to_s + a, to_t + b] = part[from_s + a, from_t + b]
+                for b in range(length[s]):
+                    outer[a, target[s] + b] = part[cut + a, at[half, s] + b]
+            for t in range(4):
+                if target[t] >= 0 and (target[s] < live or (target[s] < senses and senses <= target[t])):
+                    for a in range(length[s]):
+                        for b in range(length[t]):
+                            matrix[target[s] + a, target[t] + b] = part[at[half, s] + a, at[half, t] + b]
     _join(inner, outer, live, senses, matrix, buffer, floating)
     return matrix
 
 
 @njit(cache=True, nogil=True)
-def _dissect(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: Any) -> None:
+def dissect(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: Any) -> None:
+    """Effective conductances of an array whose lines all have resistance; BLAS should run on one thread.
+
+    `cells` (rows, columns); `word` and `bit` finite; `ends` (4,) ABSENT or TERMINAL at the left, right, top and
+    bottom; `result` (rows, columns) is written; `floating` (1,) counts pivots of zero.
+    """
     rows, columns = cells.shape
     buffer = np.empty(_CHUNK * 2 * (rows + columns))
-    matrix = _reduce(cells, word, bit, 0, rows, 0, columns, ends, buffer, floating)
+    stack = [np.empty((0, 0))]
+    regions = _regions(rows, columns)
+    edges = np.empty(4, np.int64)
+    for index in range(regions.shape[0]):
+        region = regions[index]
+        edges[0] = LIVE if region[2] > 0 else ends[0]
+        edges[1] = LIVE if region[3] < columns else ends[1]
+        edges[2] = LIVE if region[0] > 0 else ends[2]
+        edges[3] = LIVE if region[1] < rows else ends[3]
+        if region[1] - region[0] <= _LEAF and region[3] - region[2] <= _LEAF:
+            stack.append(_leaf(cells, word, bit, region, edges, floating))
+        else:
+            second = stack.pop()
+            first = stack.pop()
+            stack.append(_merge(region, edges, first, second, buffer, floating))
+    matrix = stack.pop()
     at_left, at_right, at_top, at_bottom, _, _, _ = _layout(rows, columns, ends[0], ends[1], ends[2], ends[3])
     for i in range(rows):
         for j in range(columns):
@@ -326,23 +350,12 @@ def _dissect(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: 
             result[i, j] = total
 
 
-@njit(cache=True, parallel=True, nogil=True)
-def dissections(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: Any) -> None:
-    """Effective conductances of arrays whose lines all have resistance; BLAS must run on one thread.
-
-    `cells` (tiles, rows, columns); `word` and `bit` shared by all tiles, finite; `ends` (4,) ABSENT or TERMINAL at the left,
-    right, top and bottom; `result` (tiles, rows, columns); `floating` (tiles, 1) counts pivots of zero.
-    """
-    for tile in prange(cells.shape[0]):
-        _dissect(cells[tile], word, bit, ends, result[tile], floating[tile])
-
-
 @njit(cache=True, nogil=True)
 def _column(cells: Any, bit: Any, j: Any, floating: Any) -> Any:
     """One bit line with resistance, all its nodes removed.
 
-    Returns per row: the inverse of the conductance seen at its node, the voltage at the next node down per volt, and the
-    currents into the sense terminals per volt at the node.
+    Returns per row: the inverse of the conductance seen at its node, the voltage at the next node down per
+    volt, and the currents into the sense terminals per volt at the node.
     """
     rows = cells.shape[0]
     above, below = np.empty(rows), np.empty(rows)
@@ -375,7 +388,14 @@ def _column(cells: Any, bit: Any, j: Any, floating: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _bundle(cells: Any, drive: Any, bit: Any, sense: Any, result: Any, floating: Any) -> None:
+def bundle(cells: Any, drive: Any, bit: Any, sense: Any, result: Any, floating: Any) -> None:
+    """Effective conductances of an array whose word lines have no resistance: each is one node.
+
+    `cells` (rows, columns); `drive` (rows,) the conductance to each driver, inf if there is nothing between, 0
+    if floating; `bit` (rows + 1, columns) finite, or (0, columns) if the bit lines have no resistance either,
+    when `sense` (columns,) is the conductance to each sense terminal, inf and 0 as above; the rest as
+    :func:`dissect`.
+    """
     rows, columns = cells.shape
     driven = np.empty(rows, np.bool_)
     removed = 0
@@ -436,15 +456,3 @@ def _bundle(cells: Any, drive: Any, bit: Any, sense: Any, result: Any, floating:
         i = lines[a]
         for j in range(columns):
             result[i, j] = added[a, j] + (result[i, j] if driven[i] else 0.0)
-
-
-@njit(cache=True, parallel=True, nogil=True)
-def bundles(cells: Any, drive: Any, bit: Any, sense: Any, result: Any, floating: Any) -> None:
-    """Effective conductances of arrays whose word lines have no resistance: each is one node.
-
-    `cells` (tiles, rows, columns); `drive` (rows,) the conductance to each driver, inf if there is nothing between, 0 if floating;
-    `bit` (rows + 1, columns) finite, or (0, columns) if the bit lines have no resistance either, when `sense` (columns,) is the
-    conductance to each sense terminal, inf and 0 as above; the rest as :func:`dissections`.
-    """
-    for tile in prange(cells.shape[0]):
-        _bundle(cells[tile], drive, bit, sense, result[tile], floating[tile])

@@ -1,7 +1,7 @@
 """The circuit of one array as a list of resistors and cells between named nodes.
 
-Nodes joined by a resistance of zero become one, so that an ideal wire, driver or sense circuit is exact and nothing is
-divided by zero. The sparse reference and the non-linear solver are written on this list.
+Nodes joined by a resistance of zero become one, so that an ideal wire, driver or sense circuit is exact and
+nothing is divided by zero. The sparse reference and the non-linear solver are written on this list.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class Network:
                 row, column = (int(k) for k in np.argwhere(lost)[0])
                 index = row if line == "word" else column
                 raise FloatingNodeError(
-                    f"every node must be connected to a driver or a sense circuit, but the {line}-line node at row {row}, "
-                    f"column {column} floats: {line} line {index} is not connected and no conducting cell ties it down "
+                    f"every node must be connected to a driver or a sense circuit, but the {line}-line node at "
+                    f"row {row}, column {column} floats: {line} line {index} is not connected and no conducting "
+                    f"cell ties it down "
                     f"({int(np.count_nonzero(~reached))} nodes float)"
                 )
 
@@ -130,9 +131,7 @@ def build_network(
     resistance = np.concatenate([np.full(np.size(a), r) for a, _, r in parts])
 
     ideal = resistance == 0.0
-    joined = sparse.coo_array(
-        (np.ones(np.count_nonzero(ideal)), (first[ideal], second[ideal])), shape=(total, total)
-    )
+    joined = sparse.coo_array((np.ones(np.count_nonzero(ideal)), (first[ideal], second[ideal])), shape=(total, total))
     groups, group = connected_components(joined, directed=False)
     terminals = np.concatenate([drivers[driven], senses[sensed]])
     loose = np.concatenate([drivers[~driven], senses[~sensed]])

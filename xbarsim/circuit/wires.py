@@ -12,15 +12,18 @@ from xbarsim.validation import InputError, check_choice, check_real
 
 __all__ = ["Wires", "check_conductance", "check_lines"]
 
+_LEAST_RESISTANCE = 1e-15  # nothing real is less and not zero; far from where an inverse overflows
+_MOST_CONDUCTANCE = 1e15
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wires:
     """The resistive surroundings of the cells of one array.
 
-    Rows are word lines, driven from their left end (beside column 0) or both ends; columns are bit lines, each held at 0 V
-    by a current sense at one or both ends. A line's end is reached through one more wire segment: the driver of a word line
-    sees ``driver_resistance + word_line_resistance`` before the first cell, and one of ``n`` cells has ``n`` segments
-    (``n + 1`` if connected at both ends).
+    Rows are word lines, driven from their left end (beside column 0) or both ends; columns are bit lines, each
+    held at 0 V by a current sense at one or both ends. A line's end is reached through one more wire segment:
+    the driver of a word line sees ``driver_resistance + word_line_resistance`` before the first cell, and one
+    of ``n`` cells has ``n`` segments (``n + 1`` if connected at both ends).
 
     Attributes
     ----------
@@ -67,7 +70,10 @@ class Wires:
             "sense_resistance",
             "access_resistance",
         ):
-            object.__setattr__(self, name, check_real(name, getattr(self, name), at_least=0.0))
+            resistance = check_real(name, getattr(self, name), at_least=0.0)
+            if 0.0 < resistance < _LEAST_RESISTANCE:
+                raise InputError(f"{name} must be 0 or >= {_LEAST_RESISTANCE!r} ohm, got {resistance!r}")
+            object.__setattr__(self, name, resistance)
         check_choice("drive", self.drive, ("one", "both"))
         check_choice("sense", self.sense, ("near", "far", "both"))
         check_choice("access", self.access, ("1T1R", "0T1R"))
@@ -79,7 +85,7 @@ class Wires:
 
 
 def check_conductance(name: str, value: Any, dimensions: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return `value` as contiguous float64 if it holds finite conductances >= 0 in one of `dimensions`.
+    """Return `value` as contiguous float64 if it holds conductances in bounds, in one of `dimensions`.
 
     Raises
     ------
@@ -96,10 +102,10 @@ def check_conductance(name: str, value: Any, dimensions: tuple[int, ...]) -> npt
     if np.issubdtype(array.dtype, np.complexfloating):
         raise InputError(f"{name} must be real, got type {array.dtype}")
     result = np.ascontiguousarray(array, dtype=np.float64)
-    good = np.isfinite(result) & (result >= 0.0)
+    good = (result >= 0.0) & (result <= _MOST_CONDUCTANCE)
     if not good.all():
         where = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise InputError(f"{name} must be finite and >= 0 S, got {float(result[where])!r} at index {where}")
+        raise InputError(f"{name} must be >= 0 and <= {_MOST_CONDUCTANCE!r} S, got {float(result[where])!r} at index {where}")
     return result
 
 

@@ -15,17 +15,21 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
+    "HAS_BYTE_SHUFFLE",
     "LANES",
+    "bit_serial_products",
     "bitplane_reads",
     "block_inputs",
     "convert_columns",
     "convert_pairs",
     "im2col",
+    "make_tables",
     "pack_planes",
     "panel_width",
     "products",
@@ -33,6 +37,7 @@ __all__ = [
 ]
 
 LANES = 16  # images side by side
+HAS_BYTE_SHUFFLE = bool(get_host_cpu_features().get("avx2", False))  # what table look-up needs
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 
@@ -203,13 +208,15 @@ def block_inputs(
     mask: int,
     offset: int,
     shape: Any,
+    scratch: Any,
     blocked: Any,
 ) -> bool:
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
     `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`, `shift` one
     for each pass and plane, as :func:`_drive`, or whole codes where `mask` is 0; `shape` is (passes x planes, blocks, channels, padded height, padded width,
-    16), of which `blocked`, filled, is the flat array. Returns whether all values were finite.
+    16), of which `blocked`, filled, is the flat array: float32, float64 or uint8. `scratch` is any array of the type to
+    work in, float32 where `blocked` is uint8. Returns whether all values were finite.
     """
     images, channels, height, width = values.shape
     planes, blocks, padded_height, padded_width = shape[0], shape[1], shape[3], shape[4]
@@ -219,9 +226,9 @@ def block_inputs(
         block, c = job // channels, job % channels
         first = block * LANES
         count = min(LANES, images - first)
-        codes = np.zeros(LANES * wide, blocked.dtype)
-        driven = np.zeros(LANES * wide, blocked.dtype)
-        turned = np.zeros(8 * LANES, blocked.dtype)
+        codes = np.zeros(LANES * wide, scratch.dtype)
+        driven = np.zeros(LANES * wide, scratch.dtype)
+        turned = np.zeros(8 * LANES, scratch.dtype)
         for y in range(height):
             for lane in range(count):
                 row = codes[lane * wide : lane * wide + width]
@@ -237,19 +244,19 @@ def block_inputs(
                     if blocked.itemsize == 4 and x + 8 <= width:
                         _transpose_8(source, x, wide, blocked, place + x * LANES, LANES)
                         _transpose_8(source, x + 8 * wide, wide, blocked, place + x * LANES + 8, LANES)
-                    elif blocked.itemsize == 4:
+                    elif blocked.itemsize < 8:
                         _transpose_8(source, x, wide, turned, 0, LANES)
                         _transpose_8(source, x + 8 * wide, wide, turned, 8, LANES)
-                        for i in range((width - x) * LANES):
+                        for i in range(min(8, width - x) * LANES):
                             blocked[place + x * LANES + i] = turned[i]
                     else:
                         for i in range(min(8, width - x)):
                             for lane in range(LANES):
                                 blocked[place + (x + i) * LANES + lane] = source[lane * wide + x + i]
         for t in range(planes):
-            idle = np.zeros(1, blocked.dtype)
+            idle = np.zeros(1, scratch.dtype)
             if mask != 0:
-                _drive(np.zeros(1, blocked.dtype), how[t], shift[t], mask, offset, idle)
+                _drive(np.zeros(1, scratch.dtype), how[t], shift[t], mask, offset, idle)
             place = ((t * blocks + block) * channels + c) * padded_height * padded_width * LANES
             for y in range(padded_height):
                 inside = top <= y < top + height
@@ -258,6 +265,59 @@ def block_inputs(
                         for lane in range(LANES):
                             blocked[place + (y * padded_width + x) * LANES + lane] = idle[0]
     return bad == 0
+
+
+@njit(cache=True, nogil=True)
+def _finish(
+    added: Any,
+    first: int,
+    lanes: Any,
+    places: Any,
+    lane_stride: int,
+    output_stride: int,
+    correction_starts: Any,
+    correction_slots: Any,
+    inside: bool,
+    correction: float,
+    step: float,
+    constant: Any,
+    scale: Any,
+    bias: Any,
+    result: Any,
+) -> None:
+    """Scale the sums `added` (slots, positions, 16) of the positions from `first` on into `result`; see :func:`products`."""
+    count = added.shape[1]
+    rows = np.empty(16 * LANES, np.float32)
+    turned = np.empty(16 * LANES, np.float32)
+    neighbours = count == 16 and places[first + 15] - places[first] == 15 and result.itemsize == 4
+    outputs = np.empty((count, LANES))
+    for o in range(scale.shape[0]):
+        for p in range(count):
+            for i in range(LANES):
+                codes = np.float64(added[o, p, i])
+                taken_off = 0.0
+                for s in range(correction_starts[o], correction_starts[o + 1]):
+                    taken_off += added[correction_slots[s], p, i]
+                if inside:
+                    value = step * (codes - correction * taken_off) + constant[o]
+                else:
+                    value = step * codes - correction * taken_off + constant[o]
+                outputs[p, i] = value * scale[o] + bias[o]
+        if neighbours:
+            for p in range(16):
+                for i in range(LANES):
+                    rows[p * LANES + i] = np.float32(outputs[p, i])
+            for p in range(0, 16, 8):
+                _transpose_8(rows, p * LANES, LANES, turned, p, 16)
+                _transpose_8(rows, p * LANES + 8, LANES, turned, 8 * 16 + p, 16)
+            for i in range(lanes[first]):
+                place = places[first] + i * lane_stride + o * output_stride
+                for p in range(16):
+                    result[place + p] = turned[i * 16 + p]
+        else:
+            for p in range(count):
+                for i in range(lanes[first + p]):
+                    result[places[first + p] + i * lane_stride + o * output_stride] = outputs[p, i]
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -329,7 +389,6 @@ def products(
         Flat, filled; float32 or float64.
     """
     width = 6 if panels.itemsize == 4 else 3
-    outputs = scale.shape[0]
     positions = bases.shape[0]
     for job in prange(-(-positions // strip)):
         first = job * strip
@@ -388,36 +447,259 @@ def products(
                                     added[target, p, i] += weight * (code - known[p, i])
                     column += here
                     panel += here * driven
-        rows_out = np.empty(16 * LANES, np.float32)
-        turned = np.empty(16 * LANES, np.float32)
-        neighbours = count == 16 and places[first + 15] - places[first] == 15 and result.itemsize == 4
-        for o in range(outputs):
-            for p in range(count):
-                for i in range(LANES):
-                    codes = added[o, p, i]
-                    taken_off = 0.0
-                    for s in range(correction_starts[o], correction_starts[o + 1]):
-                        taken_off += added[correction_slots[s], p, i]
-                    if inside:
-                        value = step * (codes - correction * taken_off) + constant[o]
-                    else:
-                        value = step * codes - correction * taken_off + constant[o]
-                    added[o, p, i] = value * scale[o] + bias[o]
-            if neighbours:
-                for p in range(16):
-                    for i in range(LANES):
-                        rows_out[p * LANES + i] = np.float32(added[o, p, i])
-                for p in range(0, 16, 8):
-                    _transpose_8(rows_out, p * LANES, LANES, turned, p, 16)
-                    _transpose_8(rows_out, p * LANES + 8, LANES, turned, 8 * 16 + p, 16)
-                for i in range(lanes[first]):
-                    place = places[first] + i * lane_stride + o * output_stride
-                    for p in range(16):
-                        result[place + p] = turned[i * 16 + p]
-            else:
-                for p in range(count):
-                    for i in range(lanes[first + p]):
-                        result[places[first + p] + i * lane_stride + o * output_stride] = added[o, p, i]
+        _finish(
+            added,
+            first,
+            lanes,
+            places,
+            lane_stride,
+            output_stride,
+            correction_starts,
+            correction_slots,
+            inside,
+            correction,
+            step,
+            constant,
+            scale,
+            bias,
+            result,
+        )
+
+
+_PLANES = 8  # input bits that a table look-up serves at a time
+_PAIR = 2 * LANES  # two positions go side by side: 32 bytes
+
+
+@intrinsic
+def _gather_nibbles(
+    typing_context: Any, inputs: Any, base: Any, other: Any, offsets: Any, first: Any, groups: Any, nibbles: Any
+) -> Any:
+    """Cut four rows at a time into bit planes, for 16 images at each of two positions.
+
+    ``nibbles[(8 q + b) 32 + lane]`` has bit r set where bit b of the code on row 4 q + r of that lane is; row k of the lanes
+    is at ``inputs[base + offsets[first + k]]``, and at `other` for the upper 16 lanes.
+    """
+    signature = types.void(inputs, types.int64, types.int64, offsets, types.int64, types.int64, nibbles)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8)
+        half, full = ir.VectorType(byte, LANES), ir.VectorType(byte, _PAIR)
+        source = _data(context, builder, signature.args[0], arguments[0])
+        places = builder.gep(_data(context, builder, signature.args[3], arguments[3]), [arguments[4]])
+        target = _data(context, builder, signature.args[6], arguments[6])
+        both = ir.Constant(ir.VectorType(_INT32, _PAIR), list(range(_PAIR)))
+        with cgutils.for_range(builder, arguments[5]) as loop:
+            rows = []
+            for r in range(4):
+                k = builder.add(builder.mul(loop.index, ir.Constant(_INT64, 4)), ir.Constant(_INT64, r))
+                offset = builder.load(builder.gep(places, [k]))
+                halves = []
+                for start in (arguments[1], arguments[2]):
+                    place = builder.gep(source, [builder.add(start, offset)])
+                    halves.append(builder.load(builder.bitcast(place, half.as_pointer()), align=1))
+                rows.append(builder.shuffle_vector(halves[0], halves[1], both))
+            for bit in range(_PLANES):
+                nibble = None
+                for r in reversed(range(4)):
+                    digit = builder.lshr(rows[r], ir.Constant(full, [bit] * _PAIR))
+                    digit = builder.and_(digit, ir.Constant(full, [1] * _PAIR))
+                    nibble = digit if nibble is None else builder.add(builder.add(nibble, nibble), digit)
+                place = builder.add(builder.mul(loop.index, ir.Constant(_INT64, _PLANES)), ir.Constant(_INT64, bit))
+                place = builder.gep(target, [builder.mul(place, ir.Constant(_INT64, _PAIR))])
+                builder.store(nibble, builder.bitcast(place, full.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _look_up(typing_context: Any, nibbles: Any, first: Any, tables: Any, start: Any, groups: Any, sums: Any) -> Any:
+    """Add table entries of 8 bit planes and 32 lanes: ``sums[32 b + lane] += sum_q tables[start + 16 q + nibble]``.
+
+    The sum over q runs from `first` for `groups` nibbles in 8 bits and must fit them; `sums` has 16. One AVX2 byte shuffle
+    looks up four rows of a column for 32 lanes.
+    """
+    signature = types.void(nibbles, types.int64, tables, types.int64, types.int64, sums)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8)
+        half, full = ir.VectorType(byte, LANES), ir.VectorType(byte, _PAIR)
+        wide = ir.VectorType(ir.IntType(16), _PAIR)
+        shuffle = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(full, [full, full]), "llvm.x86.avx2.pshuf.b"
+        )
+        stride = ir.Constant(_INT64, _PLANES * _PAIR)
+        source = _data(context, builder, signature.args[0], arguments[0])
+        source = builder.gep(source, [builder.mul(arguments[1], stride)])
+        table = builder.gep(_data(context, builder, signature.args[2], arguments[2]), [arguments[3]])
+        target = _data(context, builder, signature.args[5], arguments[5])
+        twice = ir.Constant(ir.VectorType(_INT32, _PAIR), list(range(LANES)) * 2)
+
+        entry = builder.block
+        loop, done = builder.append_basic_block("look_up.loop"), builder.append_basic_block("look_up.done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        q = builder.phi(_INT64)
+        q.add_incoming(ir.Constant(_INT64, 0), entry)
+        before = [builder.phi(full) for _ in range(_PLANES)]
+        for accumulator in before:
+            accumulator.add_incoming(ir.Constant(full, [0] * _PAIR), entry)
+        place = builder.gep(table, [builder.mul(q, ir.Constant(_INT64, 16))])
+        entries = builder.load(builder.bitcast(place, half.as_pointer()), align=1)
+        entries = builder.shuffle_vector(entries, ir.Constant(half, ir.Undefined), twice)
+        row = builder.gep(source, [builder.mul(q, stride)])
+        after = []
+        for bit, accumulator in enumerate(before):
+            place = builder.gep(row, [ir.Constant(_INT64, bit * _PAIR)])
+            index = builder.load(builder.bitcast(place, full.as_pointer()), align=1)
+            after.append(builder.add(accumulator, builder.call(shuffle, [entries, index])))
+        next_q = builder.add(q, ir.Constant(_INT64, 1))
+        q.add_incoming(next_q, loop)
+        for accumulator, value in zip(before, after, strict=True):
+            accumulator.add_incoming(value, loop)
+        builder.cbranch(builder.icmp_signed("<", next_q, arguments[4]), loop, done)
+        builder.position_at_end(done)
+        for bit, value in enumerate(after):
+            place = builder.gep(target, [ir.Constant(_INT64, bit * _PAIR)])
+            place = builder.bitcast(place, wide.as_pointer())
+            builder.store(builder.add(builder.load(place, align=2), builder.sext(value, wide)), place, align=2)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def make_tables(columns: Any, tables: Any) -> None:
+    """Partial sums of every four rows: ``tables[16 (q C + c) ...]`` has, at each subset of rows 4 q to 4 q + 3, column c's sum.
+
+    `columns` (rows, columns) integers; `tables` int8, column by column: (columns, ceil(rows / 4), 16), filled.
+    """
+    rows = columns.shape[0]
+    for c in prange(columns.shape[1]):
+        for q in range(tables.shape[1]):
+            for subset in range(16):
+                total = 0
+                for r in range(4):
+                    if (subset >> r) & 1 and 4 * q + r < rows:
+                        total += columns[4 * q + r, c]
+                tables[c, q, subset] = total
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def bit_serial_products(
+    inputs: Any,
+    pass_signs: Any,
+    bases: Any,
+    lanes: Any,
+    places: Any,
+    lane_stride: int,
+    output_stride: int,
+    group_rows: Any,
+    group_driven: Any,
+    offsets: Any,
+    group_columns: Any,
+    tables: Any,
+    table_starts: Any,
+    fits: int,
+    column_weights: Any,
+    column_targets: Any,
+    sum_targets: Any,
+    dac_bits: int,
+    planes: int,
+    inverse_step: Any,
+    low: Any,
+    high: Any,
+    slots: int,
+    strip: int,
+    correction_starts: Any,
+    correction_slots: Any,
+    inside: bool,
+    correction: float,
+    step: float,
+    constant: Any,
+    scale: Any,
+    bias: Any,
+    result: Any,
+) -> None:
+    """As :func:`products` for whole levels and bit-serial inputs, by table look-up.
+
+    What differs: `inputs` (passes, numbers) are the blocked codes as uint8, cut into planes of `dac_bits` here; rows come in
+    fours: each group has `group_driven` rows and is filled up with any others, whose table entries are zero; `tables` hold the partial sums of :func:`make_tables`, of
+    which `fits` can be added in 8 bits; the converter works in float32, which the caller has proved exact for every sum that
+    can occur. `strip` is even.
+    """
+    positions = bases.shape[0]
+    longest = 0
+    for g in range(table_starts.shape[0]):
+        longest = max(longest, (group_rows[g + 1] - group_rows[g]) // 4)
+    for job in prange(-(-positions // strip)):
+        first = job * strip
+        count = min(strip, positions - first)
+        added = np.zeros((slots, count, LANES), np.int32)
+        nibbles = np.empty(longest * _PLANES * _PAIR, np.uint8)
+        sums = np.empty(_PLANES * _PAIR, np.int16)
+        totals = np.empty(_PAIR, np.float32)
+        for t in range(inputs.shape[0]):
+            x = inputs[t]
+            for g in range(table_starts.shape[0]):
+                rows = group_rows[g]
+                quads = (group_rows[g + 1] - rows) // 4
+                for p in range(0, count, 2):
+                    pair = min(2, count - p)
+                    other = bases[first + p + pair - 1]
+                    _gather_nibbles(x, bases[first + p], other, offsets, rows, quads, nibbles)
+                    if sum_targets[g] >= 0:
+                        for k in range(rows, rows + group_driven[g]):
+                            for half in range(pair):
+                                base = bases[first + p + half] + offsets[k]
+                                for i in range(LANES):
+                                    added[sum_targets[g], p + half, i] += pass_signs[t] * np.int32(x[base + i])
+                    table = table_starts[g]
+                    for column in range(group_columns[g], group_columns[g + 1]):
+                        sums[:] = 0
+                        for q in range(0, quads, fits):
+                            _look_up(nibbles, q, tables, table + 16 * q, min(fits, quads - q), sums)
+                        table += 16 * quads
+                        totals[:] = np.float32(0.0)
+                        for plane in range(planes):
+                            bit = plane * dac_bits
+                            unit = np.float32(1 << bit)
+                            if dac_bits == 1:
+                                for i in range(_PAIR):
+                                    value = np.float32(sums[bit * _PAIR + i])
+                                    code = np.floor(value * inverse_step + np.float32(0.5))
+                                    code = low if code < low else code
+                                    totals[i] += unit * (high if code > high else code)
+                            else:
+                                for i in range(_PAIR):
+                                    whole = np.int32(0)
+                                    for b in range(bit, min(bit + dac_bits, _PLANES)):
+                                        whole += np.int32(sums[b * _PAIR + i]) << np.int32(b - bit)
+                                    code = np.floor(np.float32(whole) * inverse_step + np.float32(0.5))
+                                    code = low if code < low else code
+                                    totals[i] += unit * (high if code > high else code)
+                        weight = np.int32(column_weights[column] * pass_signs[t])
+                        target = column_targets[column]
+                        for half in range(pair):
+                            for i in range(LANES):
+                                added[target, p + half, i] += weight * np.int32(totals[half * LANES + i])
+        _finish(
+            added,
+            first,
+            lanes,
+            places,
+            lane_stride,
+            output_stride,
+            correction_starts,
+            correction_slots,
+            inside,
+            correction,
+            step,
+            constant,
+            scale,
+            bias,
+            result,
+        )
 
 
 @intrinsic

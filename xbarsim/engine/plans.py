@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Readout
 from xbarsim.engine import kernels
-from xbarsim.engine.reference import input_passes
+from xbarsim.engine.reference import NOISE_GRID, input_passes
 from xbarsim.mapping import MappedMatrix
 
 __all__ = [
@@ -48,7 +48,6 @@ FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
-_NOISE_GRID = 2.0**-24  # read-noise variances are rounded to this, so that their sums are exact too
 _BLOCK = 2048  # vectors worked on at a time; bounds memory, changes no result
 _BLOCKED_BYTES = 64 * 2**20  # blocked or unfolded inputs held at a time; bounds memory, changes no result
 _STRIP_BYTES = 256 * 2**10  # sums that a thread works on at a time: they should stay in its cache
@@ -175,131 +174,113 @@ class Scaling:
     bias: FloatArray
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of one group of tiles, as a program reads them."""
+
+    rows: Array  # (driven,) logical inputs
+    values: FloatArray  # (driven, columns) level units, pairs subtracted where that is analog
+    weights: FloatArray  # (columns,) what a code counts
+    targets: Array  # (columns,) the slot it is added to; the first slots are the outputs
+    sum_slot: int = -1  # the slot of the sum of the inputs, or -1
+
+
+@dataclass(frozen=True)
+class _Corrections:
+    """Slots that outputs take off, `factor` times, before (`inside`) or after their codes are scaled."""
+
+    slots: int
+    taken: tuple[tuple[Array, int], ...] = ()  # outputs, slot
+    factor: float = 0.0
+    inside: bool = False
+
+
 class _Program:
-    """Matrices of a plan laid out for :func:`kernels.products`.
+    """A layer laid out for the kernels: what all of them need, and how a batch is cut up for them.
 
     Parameters
     ----------
     readout
         Planes, signs and converter.
     groups
-        For each group of tiles: logical rows (driven,), columns (driven, columns), what each column counts and the
-        output it counts for, and the slot of the sum of its inputs, or -1.
+        Columns of each group of tiles.
     outputs
         How many outputs the layer has.
-    slots
-        How many sums are kept; the first are the outputs.
     corrections
-        Slots to take off each output; `factor` times, before the codes are scaled if `inside`.
-    converted
-        Whether columns pass a converter; otherwise codes are driven whole, signs and all.
+        What outputs take off.
     constant
         Added to the outputs, or ``None``.
-    precision
-        ``"single"`` or ``"double"`` for numbers that are not whole.
     """
+
+    dtype: Any = np.float32  # of the blocked inputs
+    scratch: Any = np.float32  # in which they are quantised
+    slot_bytes = 8
 
     def __init__(
         self,
         readout: Readout,
-        groups: list[tuple[Array, FloatArray, FloatArray, Array, int]],
+        groups: list[_Columns],
         outputs: int,
-        *,
-        slots: int,
-        corrections: list[tuple[Array, int]] | None = None,
-        factor: float = 0.0,
-        inside: bool = False,
-        converted: bool,
+        corrections: _Corrections,
         constant: FloatArray | None,
-        precision: str,
     ) -> None:
         self._readout = readout
         self._outputs = outputs
-        self._slots = slots
-        self._converted = converted
-        largest = max(
-            (float(np.abs(columns).sum(axis=0).max(initial=0.0)) for _, columns, *_ in groups), default=0.0
-        ) * (readout.max_plane if converted else readout.max_input)
-        whole = all(bool((columns == np.rint(columns)).all()) for _, columns, *_ in groups)
-        single = largest < _FLOAT32_INTEGERS if whole else precision == "single"
-        self._dtype: type[np.floating[Any]] = np.float32 if single else np.float64
-        width = kernels.panel_width(self._dtype)
-        self._rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, *_ in groups)]).astype(np.int64)
-        self._group_rows = np.cumsum([0, *(len(rows) for rows, *_ in groups)]).astype(np.int64)
-        self._group_columns = np.cumsum([0, *(columns.shape[1] for _, columns, *_ in groups)]).astype(np.int64)
-        panels = [
-            np.ascontiguousarray(columns[:, first : first + width], dtype=self._dtype).reshape(-1)
-            for _, columns, *_ in groups
-            for first in range(0, columns.shape[1], width)
-        ]
-        sizes = [0, *(columns.size for _, columns, *_ in groups)]
-        self._panel_starts = np.cumsum(sizes)[:-1].astype(np.int64)
-        self._panels = np.concatenate([np.zeros(0, self._dtype), *panels])
-        self._column_weights = np.concatenate([np.zeros(0), *(weights for _, _, weights, *_ in groups)])
-        self._column_targets = np.concatenate([np.zeros(0, np.int64), *(targets for *_, targets, _ in groups)]).astype(
-            np.int64
-        )
-        self._sum_targets = np.array([slot for *_, slot in groups], dtype=np.int64)
-        self._ones = np.ones(max((len(rows) for rows, *_ in groups), default=1), self._dtype)
+        self._slots = corrections.slots
+        self._rows = _joined([group.rows for group in groups], np.int64)
+        self._group_rows = _ends([len(group.rows) for group in groups])
+        self._group_columns = _ends([group.values.shape[1] for group in groups])
+        self._column_weights = _joined([group.weights for group in groups], np.float64)
+        self._column_targets = _joined([group.targets for group in groups], np.int64)
+        self._sum_targets = np.array([group.sum_slot for group in groups], dtype=np.int64)
         taken: list[list[int]] = [[] for _ in range(outputs)]
-        for affected, slot in corrections or []:
+        for affected, slot in corrections.taken:
             for output in affected:
                 taken[int(output)].append(slot)
-        self._correction_starts = np.cumsum([0, *map(len, taken)]).astype(np.int64)
-        self._correction_slots = np.array([slot for slots_ in taken for slot in slots_], dtype=np.int64)
-        self._correction = (inside, float(factor))
+        self._corrections = (
+            _ends([len(slots) for slots in taken]),
+            np.array([slot for slots in taken for slot in slots], dtype=np.int64),
+            corrections.inside,
+            float(corrections.factor),
+        )
         self._constant = np.zeros(outputs) if constant is None else constant.astype(np.float64)
-        self._inputs = self._input_parameters()
 
-    def _input_parameters(self) -> tuple[Array, Array, int, int, FloatArray]:
-        """How each pass and plane is driven, and what it counts."""
-        readout = self._readout
-        offset = 2 ** (readout.input_bits - 1)
-        if not self._converted:
-            return np.zeros(1, np.int64), np.zeros(1, np.int64), 0, offset, np.ones(1)
-        if not readout.signed:
-            passes = [(0, 1.0)]
-        elif readout.signed_inputs == "two_pass":
-            passes = [(1, 1.0), (2, -1.0)]
-        else:
-            passes = [(3, 1.0)]
-        shifts = [plane * readout.dac_bits for plane in range(readout.planes)]
-        how = np.array([kind for kind, _ in passes for _ in shifts], dtype=np.int64)
-        shift = np.array([shift for _ in passes for shift in shifts], dtype=np.int64)
-        weights = np.array([sign * 2.0**shift for _, sign in passes for shift in shifts])
-        mask = 0 if len(how) == 1 and how[0] == 0 else readout.max_plane  # a single plane is the code itself
-        return how, shift, mask, offset, weights
+    def _driven(self) -> tuple[Array, Array, int]:
+        """How each pass and plane is driven: kind, shift and mask, as :func:`kernels.block_inputs` takes them."""
+        raise NotImplementedError
+
+    def _launch(
+        self, blocked: Array, places: tuple[Any, ...], offsets: Array, strip: int, scaled: tuple[Any, ...]
+    ) -> None:
+        """Run the kernel; `places` says where positions are, and `scaled` how outputs are scaled and where they go."""
+        raise NotImplementedError
 
     def run(self, maps: Array, window: Window, scaling: Scaling, result: Array) -> bool:
         """Run feature maps ``(images, channels, height, width)``, float32, into `result`.
 
-        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all
-        inputs were finite.
+        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all inputs
+        were finite.
         """
         images, channels, height, width = maps.shape
         left, right, top, bottom = window.padding
         padded_height, padded_width = height + top + bottom, width + left + right
         out_height, out_width = window.output_size(height, width)
-        how, shift, mask, offset, plane_weights = self._inputs
+        how, shift, mask = self._driven()
         numbers = channels * padded_height * padded_width * kernels.LANES  # of one block of images
-        blocks_at_once = max(1, _BLOCKED_BYTES // (numbers * len(how) * np.dtype(self._dtype).itemsize))
-        row, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
+        blocks_at_once = max(1, _BLOCKED_BYTES // (numbers * len(how) * np.dtype(self.dtype).itemsize))
+        channel, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
         y, x = np.divmod(rest, window.kernel[1])
-        offsets = (
-            (row * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]
-        ) * kernels.LANES
+        offsets = (channel * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]
         i, j = np.divmod(np.arange(out_height * out_width), out_width)
         starts = (i * window.stride[0] * padded_width + j * window.stride[1]) * kernels.LANES
         positions = len(starts)
-        readout = self._readout
-        step = 1.0 if readout.step is None or not self._converted else readout.step
-        strip = int(np.clip(_STRIP_BYTES // (self._slots * kernels.LANES * 8), 1, 16))
+        strip = int(np.clip(_STRIP_BYTES // (self._slots * kernels.LANES * self.slot_bytes), 2, 16)) // 2 * 2
         finite = True
         for first in range(0, images, blocks_at_once * kernels.LANES):
             part = maps[first : first + blocks_at_once * kernels.LANES]
             blocks = -(-len(part) // kernels.LANES)
             shape = (len(how), blocks, channels, padded_height, padded_width, kernels.LANES)
-            blocked = _workspace(int(np.prod(shape)), self._dtype)
+            blocked = _workspace(int(np.prod(shape)), self.dtype)
             finite &= kernels.block_inputs(
                 part,
                 scaling.inverse_scale,
@@ -310,46 +291,233 @@ class _Program:
                 how,
                 shift,
                 mask,
-                offset,
+                2 ** (self._readout.input_bits - 1),
                 shape,
+                np.empty(0, self.scratch),
                 blocked,
             )
             block = np.repeat(np.arange(blocks), positions)
-            kernels.products(
-                blocked.reshape(len(how), -1),
-                plane_weights,
+            places = (
                 block * numbers + np.tile(starts, blocks),
                 np.minimum(len(part) - block * kernels.LANES, kernels.LANES),
                 (first + block * kernels.LANES) * self._outputs * positions + np.tile(np.arange(positions), blocks),
                 self._outputs * positions,
                 positions,
-                self._group_rows,
-                offsets,
-                self._group_columns,
-                self._panels,
-                self._panel_starts,
-                self._column_weights,
-                self._column_targets,
-                self._ones,
-                self._sum_targets,
-                self._converted and readout.subtraction == "digital",
-                readout.offset_levels,
-                self._converted and readout.step is not None,
-                1.0 / step,
-                float(readout.low),
-                float(readout.high),
-                self._slots,
-                strip,
-                self._correction_starts,
-                self._correction_slots,
-                *self._correction,
-                step,
-                self._constant,
-                scaling.scale,
-                scaling.bias,
-                result.reshape(-1),
             )
+            step = 1.0 if self._readout.step is None else self._readout.step
+            scaled = (*self._corrections, step, self._constant, scaling.scale, scaling.bias, result.reshape(-1))
+            self._launch(blocked.reshape(len(how), -1), places, offsets * kernels.LANES, strip, scaled)
         return finite
+
+
+class _SumProgram(_Program):
+    """Sums by fused multiply-add, in float32 or float64; for :func:`kernels.products`.
+
+    Parameters
+    ----------
+    converted
+        Whether columns pass a converter, plane by plane; otherwise codes are driven whole, signs and all.
+    precision
+        ``"single"`` or ``"double"`` for numbers that are not whole.
+    """
+
+    def __init__(
+        self,
+        readout: Readout,
+        groups: list[_Columns],
+        outputs: int,
+        corrections: _Corrections,
+        constant: FloatArray | None,
+        *,
+        converted: bool,
+        precision: str,
+    ) -> None:
+        super().__init__(readout, groups, outputs, corrections, constant)
+        self._converted = converted
+        largest = max((float(np.abs(g.values).sum(axis=0).max(initial=0.0)) for g in groups), default=0.0)
+        largest *= readout.max_plane if converted else readout.max_input
+        whole = all(bool((g.values == np.rint(g.values)).all()) for g in groups)
+        single = largest < _FLOAT32_INTEGERS if whole else precision == "single"
+        self.dtype = self.scratch = np.float32 if single else np.float64
+        width = kernels.panel_width(self.dtype)
+        panels = [
+            np.ascontiguousarray(group.values[:, first : first + width], dtype=self.dtype).reshape(-1)
+            for group in groups
+            for first in range(0, group.values.shape[1], width)
+        ]
+        self._panels = _joined(panels, self.dtype)
+        self._panel_starts = _ends([group.values.size for group in groups])[:-1]
+        self._ones = np.ones(max((len(group.rows) for group in groups), default=1), self.dtype)
+        self._plane_weights = np.ones(1)
+        if converted:
+            shifts = [plane * readout.dac_bits for plane in range(readout.planes)]
+            self._plane_weights = np.array([sign * 2.0**shift for _, sign in _passes(readout) for shift in shifts])
+
+    def _driven(self) -> tuple[Array, Array, int]:
+        readout = self._readout
+        passes = _passes(readout)
+        if not self._converted or (readout.planes == 1 and not readout.signed):  # the code itself
+            return np.zeros(1, np.int64), np.zeros(1, np.int64), 0
+        shifts = [plane * readout.dac_bits for plane in range(readout.planes)]
+        how = np.array([kind for kind, _ in passes for _ in shifts], dtype=np.int64)
+        return how, np.array(shifts * len(passes), dtype=np.int64), readout.max_plane
+
+    def _launch(
+        self, blocked: Array, places: tuple[Any, ...], offsets: Array, strip: int, scaled: tuple[Any, ...]
+    ) -> None:
+        readout = self._readout
+        step = 1.0 if readout.step is None else readout.step
+        kernels.products(
+            blocked,
+            self._plane_weights,
+            *places,
+            self._group_rows,
+            offsets,
+            self._group_columns,
+            self._panels,
+            self._panel_starts,
+            self._column_weights,
+            self._column_targets,
+            self._ones,
+            self._sum_targets,
+            self._converted and readout.subtraction == "digital",
+            readout.offset_levels,
+            self._converted and readout.step is not None,
+            1.0 / step,
+            float(readout.low),
+            float(readout.high),
+            self._slots,
+            strip,
+            *scaled[:4],
+            step if self._converted else 1.0,
+            *scaled[5:],
+        )
+
+
+class _BitSerialProgram(_Program):
+    """Sums of bit planes by table look-up; for :func:`kernels.bit_serial_products`.
+
+    Raises
+    ------
+    ValueError
+        If the layer or the machine does not meet the kernel's bounds; :class:`BitplanePlan` then counts bits.
+    """
+
+    dtype = np.uint8
+    slot_bytes = 4
+
+    def __init__(
+        self,
+        readout: Readout,
+        groups: list[_Columns],
+        outputs: int,
+        corrections: _Corrections,
+        constant: FloatArray | None,
+    ) -> None:
+        assert readout.step is not None
+        driven = [len(group.rows) for group in groups]
+        padded = [
+            _Columns(
+                np.concatenate([group.rows, np.repeat(group.rows[-1:], -len(group.rows) % 4)]),
+                np.concatenate([group.values, np.zeros((-len(group.rows) % 4, group.values.shape[1]))]),
+                group.weights,
+                group.targets,
+                group.sum_slot,
+            )
+            for group in groups
+        ]
+        super().__init__(readout, padded, outputs, corrections, constant)
+        entry = max(
+            (float(np.abs(g.values.reshape(-1, 4, g.values.shape[1])).sum(axis=1).max(initial=0.0)) for g in padded),
+            default=0.0,
+        )
+        largest = max((float(np.abs(g.values).sum(axis=0).max(initial=0.0)) for g in groups), default=0.0)
+        codes = max(-readout.low, readout.high)
+        counted = np.bincount(self._column_targets, np.abs(self._column_weights)).max(initial=0.0) * codes * 2.0**8
+        counted = max(counted, sum(driven) * 2.0**8) * len(_passes(readout))
+        inverse = _exact_inverse(readout, largest * readout.max_plane)
+        if (
+            not kernels.HAS_BYTE_SHUFFLE
+            or readout.input_bits > 8
+            or (readout.subtraction == "digital" and readout.offset_levels > 0)
+            or entry > 127
+            or largest * readout.max_plane > 2**15 - 1
+            or codes * 2**8 > _FLOAT32_INTEGERS
+            or counted > 2**31 - 1
+            or inverse is None
+        ):
+            raise ValueError("out of the bounds of table look-up")
+        self._fits = int(127 // max(entry, 1))
+        self._converter = inverse, np.float32(readout.low), np.float32(readout.high)
+        self._group_driven = np.array(driven, dtype=np.int64)
+        tables = []
+        for group in padded:
+            table = np.empty((group.values.shape[1], len(group.rows) // 4, 16), np.int8)
+            kernels.make_tables(group.values, table)
+            tables.append(table.reshape(-1))
+        self._table_starts = _ends([len(table) for table in tables])[:-1]
+        self._tables = _joined(tables, np.int8)
+        self._signs = np.array([int(sign) for _, sign in _passes(readout)], dtype=np.int64)
+
+    def _driven(self) -> tuple[Array, Array, int]:
+        how = np.array([kind for kind, _ in _passes(self._readout)], dtype=np.int64)
+        return how, np.zeros(len(how), np.int64), 255
+
+    def _launch(
+        self, blocked: Array, places: tuple[Any, ...], offsets: Array, strip: int, scaled: tuple[Any, ...]
+    ) -> None:
+        readout = self._readout
+        kernels.bit_serial_products(
+            blocked,
+            self._signs,
+            *places,
+            self._group_rows,
+            self._group_driven,
+            offsets,
+            self._group_columns,
+            self._tables,
+            self._table_starts,
+            self._fits,
+            self._column_weights,
+            self._column_targets,
+            self._sum_targets,
+            readout.dac_bits,
+            readout.planes,
+            *self._converter,
+            self._slots,
+            strip,
+            *scaled,
+        )
+
+
+def _joined(arrays: list[Array], dtype: Any) -> Array:
+    return np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype, copy=False)
+
+
+def _ends(sizes: list[int]) -> Array:
+    return np.cumsum([0, *sizes]).astype(np.int64)
+
+
+def _passes(readout: Readout) -> list[tuple[int, float]]:
+    """How each pass drives the codes, as :func:`kernels.block_inputs` counts the ways, and the sign of its result."""
+    if not readout.signed:
+        return [(0, 1.0)]
+    return [(1, 1.0), (2, -1.0)] if readout.signed_inputs == "two_pass" else [(3, 1.0)]
+
+
+def _exact_inverse(readout: Readout, largest: float) -> np.float32 | None:
+    """A float32 reciprocal of the step that gives every whole sum up to `largest` its float64 code, or ``None``.
+
+    Proved by trying all sums.
+    """
+    assert readout.step is not None
+    sums = np.arange(-int(largest), int(largest) + 1)
+    codes = np.floor(sums * (1.0 / readout.step) + 0.5)
+    guess = np.float32(1.0 / readout.step)
+    for candidate in (guess, np.nextafter(guess, np.float32(0)), np.nextafter(guess, np.float32(2))):
+        if (np.floor(sums.astype(np.float32) * candidate + np.float32(0.5)) == codes).all():
+            return np.float32(candidate)
+    return None
 
 
 class Plan:
@@ -501,11 +669,18 @@ class _LinearPlan(Plan):
             sums[group.outputs] += columns.sum(axis=0)
             for first in range(0, len(columns), _CHUNK_ROWS):
                 part = slice(first, first + _CHUNK_ROWS)
-                groups.append((group.rows[part], columns[part], np.ones(columns.shape[1]), group.outputs, -1))
+                ones = np.ones(columns.shape[1])
+                groups.append(_Columns(group.rows[part], columns[part], ones, group.outputs))
         constant = _input_offset(readout, sums)
         outputs = mapped.shape[1]
-        program = _Program(
-            readout, groups, outputs, slots=outputs, converted=False, constant=constant, precision=precision
+        program = _SumProgram(
+            readout,
+            groups,
+            outputs,
+            _Corrections(outputs),
+            constant,
+            converted=False,
+            precision=precision,
         )
         if noise is None:
             self._program = program
@@ -513,8 +688,8 @@ class _LinearPlan(Plan):
         self._noiseless = program
         self._variances = np.zeros(mapped.shape)
         for group in _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2):
-            variance = np.einsum("kisn,s->kn", group.values, slice_weights**2)
-            self._variances[np.ix_(group.rows, group.outputs)] = _on_noise_grid(variance)
+            variance = np.einsum("kisn,s->kn", _on_noise_grid(group.values), slice_weights**2)
+            self._variances[np.ix_(group.rows, group.outputs)] = variance
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
         readout, outputs = self.readout, self.mapped.shape[1]
@@ -564,41 +739,11 @@ class TiledPlan(Plan):
         if noise is not None:
             self._prepare_noise(noise)
             return
-        mapping = mapped.mapping
-        slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
-        outputs = slots = mapped.shape[1]
-        groups, corrections = [], []
-        for group in self._groups:
-            if readout.subtraction == "analog":
-                columns, signs = (group.values[:, 0] - group.values[:, 1])[:, None], [1.0]
-            else:
-                columns, signs = group.values, [1.0, -1.0][: mapping.sides]
-            weights = np.repeat([sign * weight for sign in signs for weight in slice_weights], len(group.outputs))
-            targets = np.tile(group.outputs, len(signs) * mapping.slices)
-            flat = columns.reshape(len(group.rows), -1)
-            sum_slot = -1
-            if mapping.has_reference:
-                tiles = len(group.tiles)
-                flat = np.concatenate([flat, group.references], axis=1)
-                weights = np.concatenate([weights, np.full(tiles, slice_weights[-1])])
-                targets = np.concatenate([targets, slots + np.arange(tiles)])
-                corrections += [(group.outputs[group.owners == t], slots + t) for t in range(tiles)]
-                slots += tiles
-            elif mapping.sides == 1:
-                sum_slot = slots
-                corrections.append((group.outputs, slots))
-                slots += 1
-            groups.append((group.rows, flat, weights, targets, sum_slot))
-        self._program = _Program(
+        self._program = _SumProgram(
             readout,
-            groups,
-            outputs,
-            slots=slots,
-            corrections=corrections,
-            factor=1.0 if mapping.has_reference else 2.0 ** (mapping.weight_bits - 1),
-            inside=mapping.has_reference,
+            *_converted_columns(mapped, self._groups, readout),
+            _converter_constant(mapped, readout),
             converted=True,
-            constant=_converter_constant(mapped, readout),
             precision=precision,
         )
 
@@ -668,8 +813,9 @@ class TiledPlan(Plan):
             return np.empty((0, 0, 0) if analog else (0, 0, 0, 0)), np.empty((0, 0))
         variances = self._spreads[index]
         squares = x.astype(np.float64) ** 2
-        values = variances.values.sum(axis=1, keepdims=True) if analog else variances.values
-        spread = np.sqrt(squares @ _on_noise_grid(values.reshape(len(values), -1)))
+        values = _on_noise_grid(variances.values)
+        values = values.sum(axis=1, keepdims=True) if analog else values
+        spread = np.sqrt(squares @ values.reshape(len(values), -1))
         draws = normals[:, pass_index, plane]  # (vectors, tiles, reads)
         first = group.places[None, :] * mapping.slices + np.arange(mapping.slices)[:, None]  # (slices, outputs here)
         tiles = group.tiles[group.owners]
@@ -686,8 +832,46 @@ class TiledPlan(Plan):
         return np.ascontiguousarray(noise), np.ascontiguousarray(reference_noise)
 
 
+def _converted_columns(
+    mapped: MappedMatrix, groups: list[_Group], readout: Readout
+) -> tuple[list[_Columns], int, _Corrections]:
+    """The columns that pass a converter, group by group; how many outputs they serve; and what these take off."""
+    mapping = mapped.mapping
+    slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
+    outputs = slots = mapped.shape[1]
+    columns: list[_Columns] = []
+    taken: list[tuple[Array, int]] = []
+    for group in groups:
+        if readout.subtraction == "analog":
+            values, signs = (group.values[:, 0] - group.values[:, 1])[:, np.newaxis], [1.0]
+        else:
+            values, signs = group.values, [1.0, -1.0][: mapping.sides]
+        weights = np.repeat([sign * weight for sign in signs for weight in slice_weights], len(group.outputs))
+        targets = np.tile(group.outputs, len(signs) * mapping.slices)
+        flat = values.reshape(len(group.rows), -1)
+        sum_slot = -1
+        if mapping.has_reference:
+            tiles = len(group.tiles)
+            flat = np.concatenate([flat, group.references], axis=1)
+            weights = np.concatenate([weights, np.full(tiles, slice_weights[-1])])
+            targets = np.concatenate([targets, slots + np.arange(tiles)])
+            taken += [(group.outputs[group.owners == t], slots + t) for t in range(tiles)]
+            slots += tiles
+        elif mapping.sides == 1:
+            sum_slot = slots
+            taken.append((group.outputs, slots))
+            slots += 1
+        columns.append(_Columns(group.rows, flat, weights, targets, sum_slot))
+    factor = 1.0 if mapping.has_reference else 2.0 ** (mapping.weight_bits - 1)
+    return columns, outputs, _Corrections(slots, tuple(taken), factor, inside=mapping.has_reference)
+
+
 class BitplanePlan(Plan):
-    """Whole levels, a converter for each read: packed bit planes, AND and popcount, converted as they are made."""
+    """Whole levels, a converter for each read: bit planes by table look-up, or by AND and popcount on packed words.
+
+    Four rows of a column have 16 partial sums; a byte shuffle looks up one of them for 32 images at once. Where its bounds are
+    not met (wide cells, g_min currents before a digital subtraction, a machine without AVX2) bits are counted instead.
+    """
 
     name = "bitplane"
 
@@ -703,6 +887,13 @@ class BitplanePlan(Plan):
         super().__init__(mapped, cells, readout, noise, reason, precision)
         bits = mapped.mapping.cell_bits
         self._constant = _converter_constant(mapped, readout)
+        try:
+            columns = _converted_columns(mapped, _groups(mapped, cells.astype(np.float64)), readout)
+            self._program = _BitSerialProgram(readout, *columns, self._constant)
+        except ValueError:
+            self._program = None
+        else:
+            return
         self._packed = []
         for group in _groups(mapped, cells.astype(np.uint8)):
             driven, sides, slices, outputs = group.values.shape
@@ -764,7 +955,7 @@ def _workspace(size: int, dtype: Any) -> Array:
 
 
 def _on_noise_grid(variance: FloatArray) -> FloatArray:
-    return np.asarray(np.rint(variance / _NOISE_GRID) * _NOISE_GRID)
+    return np.asarray(np.rint(variance / NOISE_GRID) * NOISE_GRID)
 
 
 def _input_offset(readout: Readout, column_sums: Array) -> FloatArray | None:

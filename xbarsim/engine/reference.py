@@ -15,7 +15,9 @@ import numpy.typing as npt
 from xbarsim.design import Readout
 from xbarsim.mapping import MappedMatrix
 
-__all__ = ["convert", "input_passes", "multiply", "read_tile"]
+__all__ = ["NOISE_GRID", "convert", "input_passes", "multiply", "read_tile"]
+
+NOISE_GRID = 2.0**-24  # variances of read noise, in level steps squared, are held on this grid: their sums are exact
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -117,7 +119,8 @@ def multiply(
                 x = plane_codes[:, mapped.tile_rows[tile][used]].astype(np.float64)
                 noise: FloatArray | float = 0.0
                 if noise_spread is not None and normals is not None:
-                    variance = x**2 @ noise_spread[tile, used].astype(np.float64) ** 2
+                    variances = np.rint(noise_spread[tile, used].astype(np.float64) ** 2 / NOISE_GRID) * NOISE_GRID
+                    variance = x**2 @ variances
                     if readout.subtraction == "analog":
                         pairs = variance.shape[1] // 2
                         variance = variance[:, 0 : 2 * pairs : 2] + variance[:, 1 : 2 * pairs : 2]

@@ -72,7 +72,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def fold_batch_norm(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, tuple[str, ...], str]:
-    """A copy of `model` in evaluation mode, float32 on the CPU, with every batch norm folded that directly follows a layer.
+    """A copy of `model`, in evaluation mode and float32, with every batch norm folded that directly follows a layer.
 
     Parameters
     ----------

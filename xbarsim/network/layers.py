@@ -8,7 +8,7 @@ modules here share the first and last step; they differ in who multiplies: torch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -283,9 +283,24 @@ class DigitalLayer(_Layer):
 
 @dataclass
 class ImageCounter:
-    """Number of the first image of the batch a chip is running: what read noise is drawn by."""
+    """Which images a chip is running, and how often each layer has been used on them: what read noise is drawn by."""
 
     first_image: int = 0
+    images: int = 1
+    uses: dict[str, int] = field(default_factory=dict)
+
+    def start(self, first_image: int, images: int) -> None:
+        """Begin a batch."""
+        self.first_image, self.images = first_image, images
+        self.uses.clear()
+
+    def first_of(self, layer: str, inputs: int) -> int:
+        """Number of the first of a layer's inputs: another for each use, the same for an image in any batch."""
+        use = self.uses.get(layer, 0)
+        self.uses[layer] = use + 1
+        # A model may fold a second dimension into that of the images: each image then has as many neighbours.
+        each = inputs // self.images if inputs % self.images == 0 else 1
+        return self.first_image * each + (use << 48)
 
 
 class CrossbarLayer(_Layer):
@@ -308,7 +323,9 @@ class CrossbarLayer(_Layer):
 
     def _run(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         layer = self.layer
-        result, finite = self.plan.run(maps, layer.window, layer.scaling, first_image=self._counter.first_image)
+        result, finite = self.plan.run(
+            maps, layer.window, layer.scaling, first_image=self._counter.first_of(layer.name, len(maps))
+        )
         if not finite:
             raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
         return result

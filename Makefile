@@ -1,0 +1,37 @@
+# Each target makes .venv and installs the project into it on first use, and again when the requirements change.
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check clean
+
+help:
+	@echo "make demo   measure a small network on crossbars with stuck cells; results in demo/"
+	@echo "make test   run the tests and the examples in the documentation"
+	@echo "make check  lint, formatting and types"
+	@echo "make clean  remove .venv and what tools left behind"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "xbarsim needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[demo,test,check]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(VENV)/bin/xbarsim demo
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest --doctest-modules xbarsim tests --import-mode=importlib
+
+check: $(INSTALLED)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

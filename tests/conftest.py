@@ -1,0 +1,28 @@
+"""What every test shares."""
+
+from __future__ import annotations
+
+import os
+
+# Small problems: more threads than one in each process are slower, and two test processes would fight over the cores.
+# Tests of threads ask for their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import settings
+
+from xbarsim.data import data_folder
+
+settings.register_profile("xbarsim", deadline=None)  # the machine may be busy
+settings.load_profile("xbarsim")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked ``data`` where there is no data folder."""
+    try:
+        data_folder()
+    except FileNotFoundError as error:
+        skip = pytest.mark.skip(reason=str(error).partition(":")[0])
+        for item in items:
+            if item.get_closest_marker("data"):
+                item.add_marker(skip)
