@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -179,6 +179,8 @@ class EngineCase:
         )
 
 
+_SIGNED_INPUTS: tuple[Literal["two_pass", "offset"], ...] = ("two_pass", "offset")
+
 #: Converters by what they can do to a read: arguments of `Periphery`, given the bits.
 CONVERTERS: tuple[str, ...] = ("none", "lossless", "full", "coarse", "clipping")
 
@@ -236,7 +238,7 @@ def engine_cases(
         "pack": draw(st.sampled_from(["none", "matrix", "block"])),
     }
     mapping = Mapping(**{**values, **fixed})
-    signed, signed_inputs = draw(st.booleans()), draw(st.sampled_from(["two_pass", "offset"]))
+    signed, signed_inputs = draw(st.booleans()), draw(st.sampled_from(_SIGNED_INPUTS))
     input_bits = draw(st.integers(4, 9) if planes == "several" else st.integers(2, 9))
     dac_bits = {
         "one": st.just(input_bits),

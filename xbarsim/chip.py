@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,10 @@ from xbarsim.cost import CostReport, Hardware
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap
 from xbarsim.engine.plans import Noise, Plan, make_plan
-from xbarsim.network.layers import CrossbarLayer, ImageCounter
+from xbarsim.network.layers import CrossbarLayer, DigitalLayer, ImageCounter
 from xbarsim.network.model import MappedLayer, MappedNetwork, PlanTable, as_images, fill_slots
 from xbarsim.tables import format_table
-from xbarsim.validation import InputError, check_instance, check_integer
+from xbarsim.validation import InputError, check_choice, check_instance, check_integer
 
 __all__ = ["Chip", "DieLayer", "ErrorReport", "LayerError", "TileView"]
 
@@ -97,10 +97,10 @@ class DieLayer:
         key = int(_stream(self.seed, self.index, _READ_NOISE).generate_state(1, np.uint64)[0])
         return Noise(spread=spread.astype(np.float32), key=key)
 
-    def plan(self) -> Plan:
-        """The cheapest exact way to compute this layer on this die."""
+    def plan(self, precision: Literal["single", "double"] = "single") -> Plan:
+        """The cheapest way to compute this layer on this die; `precision` as :func:`xbarsim.engine.make_plan`."""
         cells = self.cells()
-        return make_plan(self.mapped.matrix, cells, self.mapped.readout, self.noise(cells))
+        return make_plan(self.mapped.matrix, cells, self.mapped.readout, self.noise(cells), precision=precision)
 
     def tile(self, tile: int) -> TileView:
         """One of its tiles.
@@ -191,6 +191,8 @@ class Chip(nn.Module):
         Root of every random draw of this die.
     faults
         Fault maps by layer name, used instead of the design's fault model.
+    precision
+        ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference engine bit for bit.
 
     Attributes
     ----------
@@ -198,10 +200,18 @@ class Chip(nn.Module):
         The die's layers by name.
     """
 
-    def __init__(self, network: MappedNetwork, seed: int, *, faults: Mapping[str, FaultMap] | None = None) -> None:
+    def __init__(
+        self,
+        network: MappedNetwork,
+        seed: int,
+        *,
+        faults: Mapping[str, FaultMap] | None = None,
+        precision: Literal["single", "double"] = "single",
+    ) -> None:
         super().__init__()
         self.network = network
         self.seed = check_integer("seed", seed, at_least=0)
+        check_choice("precision", precision, ("single", "double"))
         check_instance("faults", faults, (Mapping, type(None)))
         given = dict(faults or {})
         for name, fault_map in given.items():
@@ -229,7 +239,7 @@ class Chip(nn.Module):
         self._counter = ImageCounter()
         self.model = fill_slots(
             network.skeleton,
-            lambda name: CrossbarLayer(network.layers[name].layer, self.layers[name].plan(), self._counter),
+            lambda name: CrossbarLayer(network.layers[name].layer, self.layers[name].plan(precision), self._counter),
         )
         self.eval()
 
@@ -295,7 +305,7 @@ class Chip(nn.Module):
         def keep(module: Any, arguments: Any, output: Tensor) -> None:
             sums[module.layer.name].digital.append(output.numpy().astype(np.float64))
 
-        digital_layers = {m.layer.name: m for m in self.network.digital.modules() if hasattr(m, "record")}
+        digital_layers = {m.layer.name: m for m in self.network.digital.modules() if isinstance(m, DigitalLayer)}
 
         def compare(module: Any, arguments: Any, output: Tensor) -> None:
             entry = sums[module.layer.name]

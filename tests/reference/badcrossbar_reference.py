@@ -1,8 +1,8 @@
 """Column currents of random arrays by badcrossbar (https://github.com/joksas/badcrossbar).
 
 It knows one topology: ideal drivers at the left, ideal sense circuits at the far end, wire segments between.
-``python tests/reference/badcrossbar_reference.py``, where badcrossbar is installed, writes ``badcrossbar.npz`` beside this
-file; see README.md for versions.
+``python tests/reference/badcrossbar_reference.py``, where badcrossbar is installed, writes ``badcrossbar.npz``
+beside this file; see README.md for versions.
 """
 
 from __future__ import annotations

@@ -30,9 +30,7 @@ LAWS = {
 def cases() -> dict[str, dict[str, Any]]:
     """Every topology with every law, in turn on small arrays and on 64 x 64; fields of `Wires`, law, seed and shape."""
     found: dict[str, dict[str, Any]] = {}
-    topologies = itertools.product(
-        ("one", "both"), ("near", "far", "both"), ("1T1R", "0T1R"), ("grounded", "floating")
-    )
+    topologies = itertools.product(("one", "both"), ("near", "far", "both"), ("1T1R", "0T1R"), ("grounded", "floating"))
     for seed, (drive, sense, access, unselected) in enumerate(topologies):
         wires: dict[str, Any] = {
             "word_line_resistance": 1.5,
@@ -54,7 +52,12 @@ def cases() -> dict[str, dict[str, Any]]:
         ]
         name = f"{drive}-{sense}-{access}-{unselected}"
         for law in LAWS:
-            found[f"{name}-{law}-small"] = {"wires": wires, "law": law, "seed": seed, "shape": (9 + seed, 17 - seed % 7)}
+            found[f"{name}-{law}-small"] = {
+                "wires": wires,
+                "law": law,
+                "seed": seed,
+                "shape": (9 + seed, 17 - seed % 7),
+            }
             found[f"{name}-{law}-64"] = {"wires": wires, "law": law, "seed": 100 + seed, "shape": (64, 64)}
         found[f"{name}-linear-zero"] = {
             "wires": {**wires, **zeros[seed % len(zeros)]},

@@ -56,7 +56,7 @@ def test_periphery_is_frozen_and_by_keyword() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Periphery().input_bits = 4  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Periphery(8)  # type: ignore[misc]
+        Periphery(8)  # type: ignore[call-arg]
 
 
 def test_defaults_that_are_filled_in() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -137,8 +139,9 @@ def by_hand(
                 weight = sign * 2**low_bit
                 leak = sum(x) * g_min / delta  # what the column carries at level 0, in level steps
 
-                def column(index: int, x: list[int] = x, cells: Any = cells) -> Fraction:
-                    return sum((code * cells[row, index] for row, code in enumerate(x)), Fraction(0)) / delta
+                def current(index: int, x: list[int] = x, cells: dict[tuple[int, int], Fraction] = cells) -> Fraction:
+                    total = sum((code * cells[row, index] for row, code in enumerate(x)), Fraction(0))
+                    return Fraction(total / delta)
 
                 def single(value: Fraction, leak: Fraction = leak) -> Fraction:
                     if readout.step is None:
@@ -150,16 +153,16 @@ def by_hand(
                     for s in range(slices):
                         place = slot * slices + s
                         if not pairs:
-                            read = single(column(place))
+                            read = single(current(place))
                         elif readout.subtraction == "digital":
-                            read = single(column(2 * place)) - single(column(2 * place + 1))
+                            read = single(current(2 * place)) - single(current(2 * place + 1))
                         else:
-                            read = column(2 * place) - column(2 * place + 1)
+                            read = current(2 * place) - current(2 * place + 1)
                             if readout.step is not None:
                                 read = code_of(read, readout) * Fraction(readout.step)
                         answer[n] += weight * base**s * read
                     if mapping.has_reference:
-                        answer[n] -= weight * base ** (slices - 1) * single(column(mapping.columns - 1))
+                        answer[n] -= weight * base ** (slices - 1) * single(current(mapping.columns - 1))
                     elif not pairs:
                         answer[n] -= weight * shift * sum(x)
     if readout.signed and readout.signed_inputs == "offset":
@@ -190,7 +193,8 @@ def small_cases(
     input_bits = draw(st.integers(2, 5))
     kind = draw(st.sampled_from(["none", "lossless", "given"]))
     converter: dict[str, Any] = {"none": {}, "lossless": {"adc_range": "lossless"}}.get(kind, {})
-    subtraction = draw(st.sampled_from(["analog", "digital"])) if mapping.sides == 2 else "digital"
+    both: tuple[Literal["analog", "digital"], ...] = ("analog", "digital")
+    subtraction = draw(st.sampled_from(both[2 - mapping.sides :]))
     if kind == "given":  # a step that is a power of two has an exact inverse
         adc_bits = draw(st.integers(2, 6))
         high = 2 ** (adc_bits - 1) - 1 if subtraction == "analog" else 2**adc_bits - 1
@@ -270,6 +274,15 @@ def test_a_product_worked_out_on_paper() -> None:
 
 
 # --- plans against the reference
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small layers: starting threads would take most of the time. Chips are tested with more."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
 
 
 @pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
@@ -365,7 +378,8 @@ def test_whole_conductances_beyond_the_levels(value: float, dac_bits: int) -> No
 
 
 def test_what_unused_cells_hold_matters_to_nobody() -> None:
-    for encoding, converter in product(ALL_ENCODINGS, ({}, {"adc_bits": 4, "adc_range": "full"})):
+    converters: tuple[dict[str, Any], ...] = ({}, {"adc_bits": 4, "adc_range": "full"})
+    for encoding, converter in product(ALL_ENCODINGS, converters):
         mapped, readout, codes = fixed_layer(encoding, **converter)
         assert not mapped.used.all()
         cells = stick(mapped)
@@ -675,7 +689,7 @@ def check_normals(z: Array) -> None:
 @pytest.mark.parametrize("signed", [None, "two_pass", "offset"])
 @pytest.mark.parametrize("encoding", [TwoColumn(), Differential(), Offset(reference="digital")], ids=repr)
 def test_folded_noise_has_the_exact_distribution(encoding: Encoding, signed: str | None) -> None:
-    extra = {} if signed is None else {"signed_inputs": signed}
+    extra: dict[str, Any] = {} if signed is None else {"signed_inputs": signed}
     mapped, readout, codes = fixed_layer(
         encoding, shape=(40, 6), rows=16, signed=signed is not None, input_bits=6, dac_bits=2, **extra
     )
@@ -686,7 +700,7 @@ def test_folded_noise_has_the_exact_distribution(encoding: Encoding, signed: str
     quiet = in_double(mapped, cells, readout).multiply(vector[None])[0]
     plan = make_plan(mapped, cells, readout, noise)
     assert plan.name == "folded"
-    many = plan.multiply(np.broadcast_to(vector, (1000, *vector.shape)).copy())[:, 0]
+    many = plan.multiply(np.broadcast_to(vector, (4, 250, vector.shape[1])).copy()).reshape(1000, -1)
     check_normals((many - quiet) / np.sqrt(variance))
     # the reference engine, drawing every read, has the same variance
     shape = (1000, readout.passes, readout.planes, mapped.tiles)
@@ -705,12 +719,13 @@ def test_folded_noise_has_the_exact_distribution(encoding: Encoding, signed: str
 
 def noisy_plans() -> list[tuple[Plan, Array]]:
     """One plan of each kind that reads noise, with inputs."""
-    found = []
-    for wanted, encoding, periphery in (
+    found: list[tuple[Plan, Array]] = []
+    kinds: tuple[tuple[str, Encoding, dict[str, Any]], ...] = (
         ("folded", TwoColumn(), {}),
         ("tiled", TwoColumn(), {"adc_bits": 6, "adc_range": "full", "dac_bits": 8}),
         ("bitplane-analog", Offset(), {"adc_bits": 6, "adc_range": "full", "dac_bits": 2}),
-    ):
+    )
+    for wanted, encoding, periphery in kinds:
         mapped, readout, codes = fixed_layer(encoding, **periphery)
         cells = stick(mapped)
         plan = make_plan(mapped, cells, readout, Noise(spread=spreads(cells.shape, 3), key=99))

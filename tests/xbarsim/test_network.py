@@ -199,7 +199,8 @@ class TwoUses(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
         y = self.norm(y) + y
-        return self.shared(self.second(y)) + self.shared(self.third(y))
+        answer: Tensor = self.shared(self.second(y)) + self.shared(self.third(y))
+        return answer
 
 
 class Branching(nn.Module):
@@ -210,7 +211,7 @@ class Branching(nn.Module):
         self.layer, self.norm = nn.Linear(6, 4), nn.BatchNorm1d(4)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.layer(x))
+        y: Tensor = self.norm(self.layer(x))
         return y if y.sum() > 0 else -y
 
 
@@ -289,7 +290,7 @@ def test_a_model_in_training_mode_is_mapped_as_in_evaluation() -> None:
     network = map_model(model, design(), calibration=images)
     assert torch.equal(network.digital(images), expected)
     assert model.training
-    assert int(model[1].num_batches_tracked) == 0  # type: ignore[index, operator]
+    assert int(model[1].num_batches_tracked) == 0  # type: ignore[index]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -550,7 +551,7 @@ def test_the_whole_calibration_set_sets_input_ranges() -> None:
 def test_the_plan_of_a_network_is_that_of_a_die_without_faults() -> None:
     model = seeded(lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)))
     images = noise_images(5, 2, 6, 6)
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         "exact": {"adc_range": "lossless"},
         "tiled": {"adc_bits": 4, "dac_bits": 8},
         "bitplane": {"adc_bits": 4, "dac_bits": 2},

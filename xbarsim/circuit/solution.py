@@ -96,22 +96,18 @@ def _newton(
     wiring = network.laplacian()
     diagonal = wiring.diagonal()[:free]
 
-    def state(at: Floats) -> tuple[Floats, float, float, Floats]:
-        """Residual of each free node, its norm, what is small enough, and the slopes."""
+    def state(at: Floats) -> tuple[Floats, float, float, float, Floats]:
+        """Residual of each free node, its norm, what is wanted of it, what rounding may leave, and the slopes."""
         with np.errstate(invalid="ignore", over="ignore"):
             currents, slopes = _cell_currents(network, cells, law, at)
             residual = _leaving(network, wiring, currents, at)[:free]
-            # Rounding alone leaves this much at a node.
-            floor = 16.0 * np.finfo(np.float64).eps * float((diagonal * np.abs(at[:free])).max(initial=0.0))
-            small = max(tolerance * float(np.abs(currents).max()), floor)
-            return residual, float(np.linalg.norm(residual)), small, slopes
+            rounding = 16.0 * np.finfo(np.float64).eps * float((diagonal * np.abs(at[:free])).max(initial=0.0))
+            wanted = tolerance * float(np.abs(currents).max())
+            return residual, float(np.linalg.norm(residual)), wanted, rounding, slopes
 
-    residual, norm, small, slopes = state(voltages)
-    for iteration in range(maximum_iterations + 1):
-        if free == 0 or np.abs(residual).max() <= small:
-            return voltages, iteration
-        if iteration == maximum_iterations:
-            break
+    residual, norm, wanted, rounding, slopes = state(voltages)
+    iteration = 0
+    while free and np.abs(residual).max() > wanted and iteration < maximum_iterations:
         step = np.zeros(network.nodes)
         step[:free] = factorise(network.laplacian(slopes)[:free, :free]).solve(-residual)
         length = 1.0
@@ -122,12 +118,15 @@ def _newton(
                 break
             length *= 0.5
         else:
-            break
-        voltages, (residual, norm, small, slopes) = trial, found
+            break  # no better voltages: either rounding, or failure
+        voltages, (residual, norm, wanted, rounding, slopes) = trial, found
+        iteration += 1
+    if not free or np.abs(residual).max() <= max(wanted, rounding):
+        return voltages, iteration
     worst = float(np.abs(residual).max())
     raise ConvergenceError(
         f"Newton's method did not converge: after {iteration} steps a node's currents miss zero by {worst:.3g} A, "
-        f"allowed {small:.3g} A",
+        f"allowed {max(wanted, rounding):.3g} A",
         residual=worst,
         iterations=iteration,
     )
@@ -160,8 +159,8 @@ def solve(
     rows, columns
         Masks of the selected lines, as for :func:`effective_conductance`.
     tolerance
-        With a law: Newton stops once no node gains or loses more than this share of the largest cell current (or than
-        rounding leaves).
+        With a law: Newton stops once no node gains or loses more than this share of the largest cell current, or
+        cannot be improved and misses that by no more than rounding explains (wires of little resistance).
     maximum_iterations
         Of Newton's method.
 
@@ -213,14 +212,14 @@ def solve(
                 f"got {float(across[row, column])!r} V at row {row}, column {column}"
             )
     leaving = _leaving(network, network.laplacian(), currents, known)
-    columns_out = np.zeros(width)
-    columns_out[sensed] = -leaving[network.senses[sensed]]
     return Solution(
         word_line_voltages=known[network.word],
         bit_line_voltages=known[network.bit],
         cell_currents=currents,
-        column_currents=columns_out,
-        row_currents=np.where(tied, leaving[network.drivers], 0.0),
+        # A line meets nothing but its cells and its terminals, so these sums are the terminals' currents; the
+        # voltage across a driver or a sense circuit of little resistance would give them with fewer digits.
+        column_currents=np.where(sensed, currents.sum(axis=0), 0.0),
+        row_currents=np.where(tied, currents.sum(axis=1), 0.0),
         residual=float(np.abs(leaving[:free]).max(initial=0.0)),
         iterations=iterations,
     )

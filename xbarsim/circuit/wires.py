@@ -105,7 +105,9 @@ def check_conductance(name: str, value: Any, dimensions: tuple[int, ...]) -> npt
     good = (result >= 0.0) & (result <= _MOST_CONDUCTANCE)
     if not good.all():
         where = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise InputError(f"{name} must be >= 0 and <= {_MOST_CONDUCTANCE!r} S, got {float(result[where])!r} at index {where}")
+        raise InputError(
+            f"{name} must be >= 0 and <= {_MOST_CONDUCTANCE!r} S, got {float(result[where])!r} at index {where}"
+        )
     return result
 
 

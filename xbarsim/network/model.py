@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +184,8 @@ def as_images(images: Any, *, name: str = "images", shape: tuple[int, ...] | Non
     tensor = tensor.to(torch.float32)
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(f"{name} must be finite, got NaN or infinity")
-    return tensor
+    result: Tensor = tensor
+    return result
 
 
 class MappedNetwork:
@@ -261,7 +262,13 @@ class MappedNetwork:
         other.design = self.design.replace(faults=faults)
         return other
 
-    def fabricate(self, seed: int, *, faults: Mapping[str, FaultMap] | None = None) -> Chip:
+    def fabricate(
+        self,
+        seed: int,
+        *,
+        faults: Mapping[str, FaultMap] | None = None,
+        precision: Literal["single", "double"] = "single",
+    ) -> Chip:
         """Make one die.
 
         Parameters
@@ -270,6 +277,9 @@ class MappedNetwork:
             Root of every random draw of this die; the same seed gives the same die.
         faults
             Fault maps by layer name, used instead of the design's fault model for these layers.
+        precision
+            Of sums of conductances off the levels: ``"single"``, fast, or ``"double"``, equal to the reference engine bit for
+            bit. Whole levels are exact either way.
 
         Raises
         ------
@@ -278,7 +288,7 @@ class MappedNetwork:
         """
         from xbarsim.chip import Chip
 
-        return Chip(self, seed, faults=faults)
+        return Chip(self, seed, faults=faults, precision=precision)
 
     def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
         """Power, area and peak throughput of the arrays that the network takes, cells at their targets.
