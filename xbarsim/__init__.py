@@ -36,7 +36,7 @@ _HOMES = {
     "map_model": "network",
     "set_threads": "threads",
 }
-_ROOMS = ("cost", "data", "devices", "engine", "experiments", "mapping", "models", "network", "plot")
+_ROOMS = ("circuit", "cost", "data", "devices", "engine", "experiments", "mapping", "models", "network", "plot")
 
 __all__ = [
     "Chip",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import xbarsim as xb
+from xbarsim.chip import _FAULTS, _PROGRAMMING, _READ_NOISE, _stream
 from xbarsim.data import load_cifar10
 from xbarsim.devices import Cell, FaultMap, Kind, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
@@ -91,6 +93,15 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small layers: threads would wait for each other most of the time. Tests of threads ask for their number."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def network(request: pytest.FixtureRequest) -> MappedNetwork:
     arguments, plan = KINDS[request.param]
@@ -142,6 +153,13 @@ def test_layers_and_purposes_draw_from_streams_of_their_own() -> None:
     without = mapped(NOISY, None, network=twins, calibration=calibration).fabricate(seed=4)
     np.testing.assert_array_equal(without.layers["1"].programmed(), noisy.layers["1"].programmed())
     assert (noisy.layers["0"].programmed() != noisy.layers["1"].programmed()).any()
+    keys = {
+        tuple(_stream(seed, layer, purpose).generate_state(4))
+        for seed in (0, 1)
+        for layer in (0, 1)
+        for purpose in (_PROGRAMMING, _FAULTS, _READ_NOISE)
+    }
+    assert len(keys) == 12
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, None, "7"])

@@ -473,14 +473,38 @@ def test_linearisation_error_is_reported() -> None:
     assert "column 1" in str(report)
 
 
-def test_strong_non_linearity_converges_by_line_search() -> None:
-    """Cells of e^40 times their small-signal current against stiff wires: full Newton steps would overflow."""
+def test_strong_non_linearity_converges() -> None:
+    """Cells of up to e^40 times their small-signal current, against stiff wires."""
     cells = array(np.random.default_rng(9), (8, 8))
     law = SinhLaw(voltage_scale=0.02)
     state = solve(cells, np.linspace(0.2, 0.9, 8), RESISTIVE, law=law, maximum_iterations=200)
     across = state.word_line_voltages - state.bit_line_voltages
     np.testing.assert_allclose(state.cell_currents, cells * 0.02 * np.sinh(across / 0.02), rtol=1e-6, atol=1e-12)
     assert state.residual <= 1e-9 * np.abs(state.cell_currents).max()
+
+
+class Saturating(CurrentLaw):
+    """``I = G v0 arctan(V / v0)``, on which full Newton steps run away."""
+
+    maximum_voltage = math.inf
+    scale = 0.05
+
+    def evaluate(self, conductance: Floats, voltage: Floats) -> tuple[Floats, Floats]:
+        ratio = voltage / self.scale
+        return conductance * self.scale * np.arctan(ratio), conductance / (1.0 + ratio**2)
+
+    def check(self, conductance: Floats) -> None:
+        pass
+
+
+def test_the_line_search_keeps_newton_from_running_away() -> None:
+    """Two saturating cells pull one bit line apart: it goes where the stronger one carries the weaker one's current."""
+    state = solve([[1e-4], [2e-4]], [1.0, -1.0], Wires(sense_resistance=1e12), law=Saturating())
+    expected = -1.0 + 0.05 * math.tan(math.atan((1.0 - state.bit_line_voltages[0, 0]) / 0.05) / 2.0)
+    assert state.bit_line_voltages[0, 0] == pytest.approx(expected, rel=1e-6)
+    assert state.cell_currents.sum() == pytest.approx(0.0, abs=1e-11)
+    quick = solve([[5e-4]], [0.5], Wires(driver_resistance=1e3), law=SinhLaw(voltage_scale=0.2))
+    assert quick.iterations <= 6  # full steps near the answer: convergence is quadratic
 
 
 def test_newton_that_does_not_converge_says_so_with_its_residual() -> None:

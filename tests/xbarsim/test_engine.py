@@ -366,10 +366,11 @@ def test_many_vectors_are_worked_on_in_blocks() -> None:
 
 
 @pytest.mark.parametrize("dac_bits", [1, 8])
-@pytest.mark.parametrize("value", [-1.0, 7.0, 300.0])
-def test_whole_conductances_beyond_the_levels(value: float, dac_bits: int) -> None:
+@pytest.mark.parametrize("value", [-1.0, 4.0, 7.0, 300.0])
+@pytest.mark.parametrize("subtraction", ["analog", "digital"])
+def test_whole_conductances_beyond_the_levels(subtraction: str, value: float, dac_bits: int) -> None:
     """A cell stuck at a conductance of its own can be below level 0 or above M, and yet on a whole one."""
-    mapped, readout, codes = fixed_layer(adc_bits=6, adc_range="full", dac_bits=dac_bits)
+    mapped, readout, codes = fixed_layer(adc_bits=6, adc_range="full", dac_bits=dac_bits, subtraction=subtraction)
     cells = mapped.levels.astype(np.float32)
     cells[:, ::7, ::3] = value
     answer = make_plan(mapped, cells, readout).multiply(codes)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -81,6 +82,15 @@ def check(model: nn.Module, images: Tensor, *, close: float = 0.03, names: list[
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     return network
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small layers: starting threads would take most of the time. Chips are tested with more."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
 
 
 # --- every kind of layer
