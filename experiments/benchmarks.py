@@ -1,7 +1,9 @@
-"""Speed of the engine as a ratio to plain float32 torch: ``python -m xbarsim.experiments.benchmarks [NAME ...] [--json FILE]``.
+"""Speed of the engine as a ratio to plain float32 torch.
 
-Baseline and candidate run in turns in one process, and medians are compared. A ratio counts only with outputs checked: against
-the reference engine bit for bit where all cells sit on whole levels, else in double precision, which equals the reference.
+``python -m xbarsim.experiments.benchmarks [NAME ...] [--json FILE] [--threads N]``
+
+Baseline and candidate run in turns in one process, and medians are compared. A ratio counts only with outputs checked:
+against the reference engine bit for bit, in double precision where cells are off the levels, and single against double.
 """
 
 from __future__ import annotations

@@ -192,7 +192,8 @@ class Chip(nn.Module):
     faults
         Fault maps by layer name, used instead of the design's fault model.
     precision
-        ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference engine bit for bit.
+        ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference engine bit for
+        bit.
 
     Attributes
     ----------

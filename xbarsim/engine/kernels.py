@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 __all__ = [
     "HAS_BYTE_SHUFFLE",
     "LANES",
+    "add_product",
     "bit_serial_products",
     "bitplane_reads",
     "block_inputs",
@@ -169,7 +170,7 @@ def _transpose_8(
 
 @njit(cache=True, nogil=True)
 def _drive(codes: Any, how: int, shift: int, mask: int, offset: int, driven: Any) -> None:
-    """What is driven for `codes`: their positive (1) or negative parts (2), plus offset (3), or themselves; one plane."""
+    """One plane of what is driven for `codes`: positive (1) or negative parts (2), plus offset (3), or themselves."""
     if how == 1:
         for i in range(codes.shape[0]):
             driven[i] = (max(np.int32(codes[i]), np.int32(0)) >> np.int32(shift)) & np.int32(mask)
@@ -213,8 +214,10 @@ def block_inputs(
 ) -> bool:
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
-    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`, `shift` one
-    for each pass and plane, as :func:`_drive`, or whole codes where `mask` is 0; `shape` is (passes x planes, blocks, channels, padded height, padded width,
+    `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`,
+    `shift` one
+    for each pass and plane, as :func:`_drive`, or whole codes where `mask` is 0; `shape` is (passes x planes, blocks,
+    channels, padded height, padded width,
     16), of which `blocked`, filled, is the flat array: float32, float64 or uint8. `scratch` is any array of the type to
     work in, float32 where `blocked` is uint8. Returns whether all values were finite.
     """
@@ -285,7 +288,7 @@ def _finish(
     bias: Any,
     result: Any,
 ) -> None:
-    """Scale the sums `added` (slots, positions, 16) of the positions from `first` on into `result`; see :func:`products`."""
+    """Scale the sums `added` (slots, positions, 16) of positions from `first` on; see :func:`products`."""
     count = added.shape[1]
     rows = np.empty(16 * LANES, np.float32)
     turned = np.empty(16 * LANES, np.float32)
@@ -476,7 +479,8 @@ def _gather_nibbles(
 ) -> Any:
     """Cut four rows at a time into bit planes, for 16 images at each of two positions.
 
-    ``nibbles[(8 q + b) 32 + lane]`` has bit r set where bit b of the code on row 4 q + r of that lane is; row k of the lanes
+    ``nibbles[(8 q + b) 32 + lane]`` has bit r set where bit b of the code on row 4 q + r of that lane is; row k of
+    the lanes
     is at ``inputs[base + offsets[first + k]]``, and at `other` for the upper 16 lanes.
     """
     signature = types.void(inputs, types.int64, types.int64, offsets, types.int64, types.int64, nibbles)
@@ -516,7 +520,8 @@ def _gather_nibbles(
 def _look_up(typing_context: Any, nibbles: Any, first: Any, tables: Any, start: Any, groups: Any, sums: Any) -> Any:
     """Add table entries of 8 bit planes and 32 lanes: ``sums[32 b + lane] += sum_q tables[start + 16 q + nibble]``.
 
-    The sum over q runs from `first` for `groups` nibbles in 8 bits and must fit them; `sums` has 16. One AVX2 byte shuffle
+    The sum over q runs from `first` for `groups` nibbles in 8 bits and must fit them; `sums` has 16. One AVX2 byte
+    shuffle
     looks up four rows of a column for 32 lanes.
     """
     signature = types.void(nibbles, types.int64, tables, types.int64, types.int64, sums)
@@ -570,9 +575,10 @@ def _look_up(typing_context: Any, nibbles: Any, first: Any, tables: Any, start: 
 
 @njit(cache=True, parallel=True, nogil=True)
 def make_tables(columns: Any, tables: Any) -> None:
-    """Partial sums of every four rows: ``tables[16 (q C + c) ...]`` has, at each subset of rows 4 q to 4 q + 3, column c's sum.
+    """Tabulate the partial sums of every four rows.
 
-    `columns` (rows, columns) integers; `tables` int8, column by column: (columns, ceil(rows / 4), 16), filled.
+    `columns` (rows, columns) integers; `tables` int8 (columns, ceil(rows / 4), 16), filled: entry `subset` of quad q of column
+    c is the sum of the column over those of rows 4 q to 4 q + 3 whose bits are set in `subset`.
     """
     rows = columns.shape[0]
     for c in prange(columns.shape[1]):
@@ -623,9 +629,12 @@ def bit_serial_products(
 ) -> None:
     """As :func:`products` for whole levels and bit-serial inputs, by table look-up.
 
-    What differs: `inputs` (passes, numbers) are the blocked codes as uint8, cut into planes of `dac_bits` here; rows come in
-    fours: each group has `group_driven` rows and is filled up with any others, whose table entries are zero; `tables` hold the partial sums of :func:`make_tables`, of
-    which `fits` can be added in 8 bits; the converter works in float32, which the caller has proved exact for every sum that
+    What differs: `inputs` (passes, numbers) are the blocked codes as uint8, cut into planes of `dac_bits` here; rows
+    come in
+    fours: each group has `group_driven` rows and is filled up with any others, whose table entries are zero; `tables`
+    hold the partial sums of :func:`make_tables`, of
+    which `fits` can be added in 8 bits; the converter works in float32, which the caller has proved exact for every
+    sum that
     can occur. `strip` is even.
     """
     positions = bases.shape[0]
@@ -888,6 +897,16 @@ def bitplane_reads(
                     codes[t] = code - known
                 for o in range(count):
                     added[v, outputs[o]] -= plane_weight * slice_weights[slices - 1] * codes[owners[o]]
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def add_product(left: Any, right: Any, result: Any) -> None:
+    """Add `left` (vectors, rows) times `right` (rows, columns) to `result`, row by row in order."""
+    for v in prange(left.shape[0]):
+        for k in range(left.shape[1]):
+            factor = left[v, k]
+            for n in range(right.shape[1]):
+                result[v, n] += factor * right[k, n]
 
 
 @njit(cache=True, parallel=True, nogil=True)

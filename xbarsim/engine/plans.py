@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Readout
 from xbarsim.engine import kernels
-from xbarsim.engine.reference import NOISE_GRID, input_passes
+from xbarsim.engine.reference import held_variances, input_passes
 from xbarsim.mapping import MappedMatrix
 
 __all__ = [
@@ -258,7 +258,8 @@ class _Program:
     def run(self, maps: Array, window: Window, scaling: Scaling, result: Array) -> bool:
         """Run feature maps ``(images, channels, height, width)``, float32, into `result`.
 
-        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all inputs
+        `result` has shape ``(images, outputs, positions)`` and says the precision of the answer. Returns whether all
+        inputs
         were finite.
         """
         images, channels, height, width = maps.shape
@@ -367,7 +368,7 @@ class _SumProgram(_Program):
     ) -> None:
         readout = self._readout
         step = 1.0 if readout.step is None else readout.step
-        kernels.products(
+        kernels.products(  # type: ignore[call-arg]
             blocked,
             self._plane_weights,
             *places,
@@ -467,7 +468,7 @@ class _BitSerialProgram(_Program):
         self, blocked: Array, places: tuple[Any, ...], offsets: Array, strip: int, scaled: tuple[Any, ...]
     ) -> None:
         readout = self._readout
-        kernels.bit_serial_products(
+        kernels.bit_serial_products(  # type: ignore[call-arg]
             blocked,
             self._signs,
             *places,
@@ -687,8 +688,8 @@ class _LinearPlan(Plan):
             return
         self._noiseless = program
         self._variances = np.zeros(mapped.shape)
-        for group in _groups(mapped, np.asarray(noise.spread, dtype=np.float64) ** 2):
-            variance = np.einsum("kisn,s->kn", _on_noise_grid(group.values), slice_weights**2)
+        for group in _groups(mapped, held_variances(noise.spread)):
+            variance = np.einsum("kisn,s->kn", group.values, slice_weights**2)
             self._variances[np.ix_(group.rows, group.outputs)] = variance
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
@@ -703,7 +704,7 @@ class _LinearPlan(Plan):
             for plane in range(readout.planes):
                 shift = plane * readout.dac_bits
                 squares += 4.0**shift * ((driven >> shift) & readout.max_plane).astype(np.float64) ** 2
-        return np.asarray(result + np.sqrt(squares @ self._variances) * normals)
+        return np.asarray(result + np.sqrt(_in_order(squares, self._variances)) * normals)
 
     def _draws(self) -> tuple[int, ...]:
         return (self.mapped.shape[1],)
@@ -753,7 +754,7 @@ class TiledPlan(Plan):
         return "tiled" if readout.planes == 1 else "bitplane-analog"
 
     def _prepare_noise(self, noise: Noise) -> None:
-        self._spreads = _groups(self.mapped, np.asarray(noise.spread, dtype=np.float64) ** 2)
+        self._spreads = _groups(self.mapped, held_variances(noise.spread))
         self._constant = _converter_constant(self.mapped, self.readout)
         self._matrices = []
         for group in self._groups:
@@ -813,9 +814,9 @@ class TiledPlan(Plan):
             return np.empty((0, 0, 0) if analog else (0, 0, 0, 0)), np.empty((0, 0))
         variances = self._spreads[index]
         squares = x.astype(np.float64) ** 2
-        values = _on_noise_grid(variances.values)
+        values = variances.values
         values = values.sum(axis=1, keepdims=True) if analog else values
-        spread = np.sqrt(squares @ values.reshape(len(values), -1))
+        spread = np.sqrt(_in_order(squares, values.reshape(len(values), -1)))
         draws = normals[:, pass_index, plane]  # (vectors, tiles, reads)
         first = group.places[None, :] * mapping.slices + np.arange(mapping.slices)[:, None]  # (slices, outputs here)
         tiles = group.tiles[group.owners]
@@ -827,7 +828,7 @@ class TiledPlan(Plan):
         reference_noise = np.empty((len(x), 0))
         if mapping.has_reference:
             reference_noise = draws[:, group.tiles, mapping.columns - 1] * np.sqrt(
-                squares @ _on_noise_grid(variances.references)
+                _in_order(squares, variances.references)
             )
         return np.ascontiguousarray(noise), np.ascontiguousarray(reference_noise)
 
@@ -869,7 +870,8 @@ def _converted_columns(
 class BitplanePlan(Plan):
     """Whole levels, a converter for each read: bit planes by table look-up, or by AND and popcount on packed words.
 
-    Four rows of a column have 16 partial sums; a byte shuffle looks up one of them for 32 images at once. Where its bounds are
+    Four rows of a column have 16 partial sums; a byte shuffle looks up one of them for 32 images at once. Where its
+    bounds are
     not met (wide cells, g_min currents before a digital subtraction, a machine without AVX2) bits are counted instead.
     """
 
@@ -954,8 +956,11 @@ def _workspace(size: int, dtype: Any) -> Array:
     return buffers[name][:size]
 
 
-def _on_noise_grid(variance: FloatArray) -> FloatArray:
-    return np.asarray(np.rint(variance / NOISE_GRID) * NOISE_GRID)
+def _in_order(left: FloatArray, right: FloatArray) -> FloatArray:
+    """A matrix product that sums in the order of the rows, on any number of threads."""
+    result = np.zeros((len(left), right.shape[1]))
+    kernels.add_product(left, right, result)
+    return result
 
 
 def _input_offset(readout: Readout, column_sums: Array) -> FloatArray | None:
@@ -1060,7 +1065,8 @@ def choose_plan(
         bound = readout.high if readout.low == 0 else min(readout.high, -readout.low)
         if readout.step == 1.0 and largest_reads(mapped, cells, readout) <= bound:
             return ExactPlan, f"{held}; {converter} in unit steps that no read can leave"
-        if readout.planes > 1:
+        within = bool(((cells >= 0) & (cells <= mapped.mapping.max_level)).all())  # a stuck value need not be a level
+        if readout.planes > 1 and within:
             return BitplanePlan, f"{held}; lossy {converter} on each of {readout.planes} planes"
     planes = "one plane" if readout.planes == 1 else f"each of {readout.planes} planes"
     return TiledPlan, f"{held}; {converter} on {planes}"

@@ -15,9 +15,7 @@ import numpy.typing as npt
 from xbarsim.design import Readout
 from xbarsim.mapping import MappedMatrix
 
-__all__ = ["NOISE_GRID", "convert", "input_passes", "multiply", "read_tile"]
-
-NOISE_GRID = 2.0**-24  # variances of read noise, in level steps squared, are held on this grid: their sums are exact
+__all__ = ["convert", "held_variances", "input_passes", "multiply", "read_tile"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -39,6 +37,24 @@ def convert(value: FloatArray, readout: Readout) -> FloatArray:
         return value
     inverse_step = 1.0 / readout.step
     return np.clip(np.floor(value * inverse_step + 0.5), readout.low, readout.high)
+
+
+def held_variances(noise_spread: npt.NDArray[Any]) -> FloatArray:
+    """Variances of read noise as the simulator holds them.
+
+    They are kept to 25 bits of the layer's largest, so that their sums are exact.
+
+    Parameters
+    ----------
+    noise_spread
+        Standard deviation of each cell of a layer, in level units.
+    """
+    variances = np.asarray(noise_spread, dtype=np.float64) ** 2
+    largest = float(variances.max(initial=0.0))
+    if largest == 0.0:
+        return variances
+    grid = 2.0 ** (np.floor(np.log2(largest)) - 24)
+    return np.asarray(np.rint(variances / grid) * grid)
 
 
 def read_tile(x: FloatArray, cells: FloatArray, readout: Readout, noise: FloatArray | float = 0.0) -> FloatArray:
@@ -119,8 +135,7 @@ def multiply(
                 x = plane_codes[:, mapped.tile_rows[tile][used]].astype(np.float64)
                 noise: FloatArray | float = 0.0
                 if noise_spread is not None and normals is not None:
-                    variances = np.rint(noise_spread[tile, used].astype(np.float64) ** 2 / NOISE_GRID) * NOISE_GRID
-                    variance = x**2 @ variances
+                    variance = x**2 @ held_variances(noise_spread)[tile, used]
                     if readout.subtraction == "analog":
                         pairs = variance.shape[1] // 2
                         variance = variance[:, 0 : 2 * pairs : 2] + variance[:, 1 : 2 * pairs : 2]

@@ -278,7 +278,8 @@ class MappedNetwork:
         faults
             Fault maps by layer name, used instead of the design's fault model for these layers.
         precision
-            Of sums of conductances off the levels: ``"single"``, fast, or ``"double"``, equal to the reference engine bit for
+            Of sums of conductances off the levels: ``"single"``, fast, or ``"double"``, equal to the reference engine
+            bit for
             bit. Whole levels are exact either way.
 
         Raises
