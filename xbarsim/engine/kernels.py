@@ -577,8 +577,8 @@ def _look_up(typing_context: Any, nibbles: Any, first: Any, tables: Any, start: 
 def make_tables(columns: Any, tables: Any) -> None:
     """Tabulate the partial sums of every four rows.
 
-    `columns` (rows, columns) integers; `tables` int8 (columns, ceil(rows / 4), 16), filled: entry `subset` of quad q of column
-    c is the sum of the column over those of rows 4 q to 4 q + 3 whose bits are set in `subset`.
+    `columns` (rows, columns) integers; `tables` int8 (columns, ceil(rows / 4), 16), filled: entry `subset` of quad q of
+    column c is the sum of the column over those of rows 4 q to 4 q + 3 whose bits are set in `subset`.
     """
     rows = columns.shape[0]
     for c in prange(columns.shape[1]):
