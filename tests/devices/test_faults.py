@@ -134,7 +134,7 @@ def test_certain_faults(count: Any) -> None:
 @given(models.filter(lambda model: model.total > 0), rates)
 def test_another_total_keeps_the_ratio(model: StuckFaults, rate: float) -> None:
     other = model.with_total(rate)
-    assert other.total == pytest.approx(rate, abs=1e-300)
+    assert other.total == pytest.approx(rate, rel=1e-12, abs=1e-300)
     assert other.on * model.off == pytest.approx(other.off * model.on, rel=1e-6, abs=1e-15)
     assert other.count == model.count
 

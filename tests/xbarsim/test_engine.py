@@ -20,7 +20,7 @@ from scipy import stats
 from tests.strategies import ALL_ENCODINGS, ENGINE_CELL, EngineCase, encodings, engine_cases
 from xbarsim.design import Design, Periphery, Readout
 from xbarsim.devices import Cell, FaultMap, Kind, StuckFaults
-from xbarsim.engine import Noise, Plan, choose_plan, make_plan, reference_multiply
+from xbarsim.engine import Noise, Plan, choose_plan, kernels, make_plan, reference_multiply
 from xbarsim.engine.plans import largest_conversion
 from xbarsim.mapping import Differential, Encoding, MappedMatrix, Mapping, Offset, TwoColumn, map_matrix
 
@@ -299,10 +299,38 @@ def test_plans_equal_the_reference_bit_for_bit(wanted: str, encoding: Encoding) 
             expected = {"folded": "exact", "bitplane-analog": "bitplane"}.get(wanted, wanted)
         assert plan.name == expected
         seen.append(plan.name)
-        np.testing.assert_array_equal(plan.multiply(case.codes), by_reference(case))
+        expected_product = by_reference(case)
+        for threads in range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1):  # type: ignore[attr-defined]
+            numba.set_num_threads(threads)
+            np.testing.assert_array_equal(plan.multiply(case.codes), expected_product)
+        numba.set_num_threads(1)
 
     check()
     assert seen.count(wanted) >= 5
+
+
+@pytest.mark.skipif(not kernels.HAS_BYTE_SHUFFLE, reason="table look-up needs AVX2")
+@pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
+def test_bits_are_looked_up_and_counted_to_the_same_sums(encoding: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+
+    @few
+    @given(case=engine_cases(encoding=encoding, **WANTED["bitplane"]))
+    def check(case: EngineCase) -> None:
+        expected = by_reference(case)
+        for available in (True, False):
+            monkeypatch.setattr(kernels, "HAS_BYTE_SHUFFLE", available)
+            plan = make_plan(case.mapped, case.cells, case.readout)
+            assert plan.name == "bitplane"
+            if available:
+                looked_up.append(plan.kernel == "look-up")
+            else:
+                assert plan.kernel == "popcount"
+            np.testing.assert_array_equal(plan.multiply(case.codes), expected)
+
+    check()
+    if encoding.sides == 2:  # single columns carry the g_min currents, which only counting takes
+        assert any(looked_up)
 
 
 @pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)

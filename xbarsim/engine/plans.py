@@ -554,6 +554,13 @@ class Plan:
         """The plan's name for layers read like this."""
         return cls.name
 
+    @property
+    def kernel(self) -> str:
+        """What runs it: ``"products"``, ``"look-up"``, ``"popcount"``, or ``"numpy"`` where reads are noisy."""
+        if self._program is not None:
+            return "look-up" if isinstance(self._program, _BitSerialProgram) else "products"
+        return "popcount" if self.noise is None else "numpy"
+
     def multiply(self, codes: Array, *, first_image: int = 0) -> FloatArray:
         """Multiply input codes with the layer's matrix as this die does it.
 

@@ -403,12 +403,25 @@ def _run(model: nn.Module, images: Tensor, what: str) -> None:
 
 
 def _input_ranges(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> dict[str, tuple[float, float]]:
-    """Lowest and highest input of each layer that the images reach, in the order of their first use."""
+    """Lowest and highest input of each layer that the images reach, in the order of their first use.
+
+    Computed in float64 and rounded to float32, because torch promises no order of its sums: in float32 the last digits
+    of a range, and so of every activation, would depend on threads and machine. A model that cannot run in float64
+    runs in float32.
+    """
+    try:
+        double = copy.deepcopy(model).double()
+        return _watch_ranges(double, {name: double.get_submodule(name) for name in layers}, images.double())
+    except InputError:
+        return _watch_ranges(model, layers, images)
+
+
+def _watch_ranges(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> dict[str, tuple[float, float]]:
     ranges: dict[str, tuple[float, float]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            low, high = (float(value) for value in torch.aminmax(arguments[0]))
+            low, high = (float(value) for value in torch.aminmax(arguments[0].float()))
             before = ranges.get(name, (low, high))
             ranges[name] = (min(low, before[0]), max(high, before[1]))
 
