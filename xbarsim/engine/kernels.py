@@ -39,6 +39,7 @@ __all__ = [
 
 LANES = 16  # images side by side
 HAS_BYTE_SHUFFLE = bool(get_host_cpu_features().get("avx2", False))  # what table look-up needs
+_CACHED_BYTES = 16 * 2**10  # half of a first-level cache
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 
@@ -131,6 +132,81 @@ def _product(columns: int) -> Any:
 
 _product_1, _product_2, _product_3 = _product(1), _product(2), _product(3)
 _product_4, _product_5, _product_6 = _product(4), _product(5), _product(6)
+
+
+def _adder(kind: str) -> Any:
+    """Convert 16 sums of a column and add them, weighted, to their slot.
+
+    ``adder(sums, first, added, place, weight, inverse_step, low, high, baseline, known, row)`` does, for each lane i,
+    ``added[place + i] += weight * code(sums[first + i])``. The code is the sum itself (`kind` ``"sum"``), its nearest step
+    (``"code"``), or that of the sum plus ``baseline[row + i]``, less ``known[row + i]`` (``"column"``). As vector instructions,
+    because a loop of 16 would check at each turn whether its arrays overlap.
+    """
+
+    @intrinsic
+    def adder(
+        typing_context: Any,
+        sums: Any,
+        first: Any,
+        added: Any,
+        place: Any,
+        weight: Any,
+        inverse_step: Any,
+        low: Any,
+        high: Any,
+        baseline: Any,
+        known: Any,
+        row: Any,
+    ) -> Any:
+        real = types.float64
+        signature = types.void(
+            sums, types.int64, added, types.int64, real, real, real, real, baseline, known, types.int64
+        )
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            double = ir.DoubleType()
+            vector = ir.VectorType(double, LANES)
+            source = context.get_value_type(signature.args[0].dtype)
+
+            def everywhere(value: Any) -> Any:
+                undefined = ir.Constant(vector, ir.Undefined)
+                single = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
+                return builder.shuffle_vector(
+                    single, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+                )
+
+            def pointer(index: int, offset: Any, kind: Any) -> Any:
+                array = _data(context, builder, signature.args[index], arguments[index])
+                return builder.bitcast(builder.gep(array, [offset]), ir.VectorType(kind, LANES).as_pointer())
+
+            size = 4 if isinstance(source, ir.FloatType) else 8
+            value = builder.load(pointer(0, arguments[1], source), align=size)
+            if size == 4:
+                value = builder.fpext(value, vector)
+            if kind != "sum":
+                if kind == "column":
+                    value = builder.fadd(value, builder.load(pointer(8, arguments[10], double), align=8))
+                value = builder.fmul(value, everywhere(arguments[5]))
+                value = builder.fadd(value, ir.Constant(vector, [0.5] * LANES))
+                floor = cgutils.get_or_insert_function(
+                    builder.module, ir.FunctionType(vector, [vector]), f"llvm.floor.v{LANES}f64"
+                )
+                value = builder.call(floor, [value])
+                for bound, sign in ((everywhere(arguments[6]), "<"), (everywhere(arguments[7]), ">")):
+                    value = builder.select(builder.fcmp_ordered(sign, value, bound), bound, value)
+                if kind == "column":
+                    value = builder.fsub(value, builder.load(pointer(9, arguments[10], double), align=8))
+            target = pointer(2, arguments[3], double)
+            value = builder.fadd(builder.load(target, align=8), builder.fmul(everywhere(arguments[4]), value))
+            builder.store(value, target, align=8)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return adder
+
+
+_add_sum, _add_code, _add_column = _adder("sum"), _adder("code"), _adder("column")
 
 
 @intrinsic
@@ -293,7 +369,9 @@ def _finish(
     rows = np.empty(16 * LANES, np.float32)
     turned = np.empty(16 * LANES, np.float32)
     neighbours = count == 16 and places[first + 15] - places[first] == 15 and result.itemsize == 4
-    outputs = np.empty((count, LANES))
+    finished = np.empty((scale.shape[0], count, LANES))
+    # A linear layer's outputs are neighbours instead of its positions: these are turned over eight at a time.
+    row_wise = output_stride == 1 and result.itemsize == 4
     for o in range(scale.shape[0]):
         for p in range(count):
             for i in range(LANES):
@@ -305,11 +383,11 @@ def _finish(
                     value = step * (codes - correction * taken_off) + constant[o]
                 else:
                     value = step * codes - correction * taken_off + constant[o]
-                outputs[p, i] = value * scale[o] + bias[o]
+                finished[o, p, i] = value * scale[o] + bias[o]
         if neighbours:
             for p in range(16):
                 for i in range(LANES):
-                    rows[p * LANES + i] = np.float32(outputs[p, i])
+                    rows[p * LANES + i] = np.float32(finished[o, p, i])
             for p in range(0, 16, 8):
                 _transpose_8(rows, p * LANES, LANES, turned, p, 16)
                 _transpose_8(rows, p * LANES + 8, LANES, turned, 8 * 16 + p, 16)
@@ -317,10 +395,22 @@ def _finish(
                 place = places[first] + i * lane_stride + o * output_stride
                 for p in range(16):
                     result[place + p] = turned[i * 16 + p]
-        else:
+        elif not row_wise:
             for p in range(count):
                 for i in range(lanes[first + p]):
-                    result[places[first + p] + i * lane_stride + o * output_stride] = outputs[p, i]
+                    result[places[first + p] + i * lane_stride + o * output_stride] = finished[o, p, i]
+        elif o % 8 == 7 or o == scale.shape[0] - 1:
+            start = o - o % 8
+            for p in range(count):
+                for e in range(start, o + 1):
+                    for i in range(LANES):
+                        rows[(e - start) * LANES + i] = np.float32(finished[e, p, i])
+                _transpose_8(rows, 0, LANES, turned, 0, 8)
+                _transpose_8(rows, 8, LANES, turned, 64, 8)
+                for i in range(lanes[first + p]):
+                    place = places[first + p] + i * lane_stride + start
+                    for e in range(o + 1 - start):
+                        result[place + e] = turned[i * 8 + e]
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -414,42 +504,49 @@ def products(
                         if sum_targets[g] >= 0:
                             for i in range(LANES):
                                 added[sum_targets[g], p, i] += plane_weights[t] * np.float64(sums[i])
-                column = group_columns[g]
-                panel = panel_starts[g]
-                while column < group_columns[g + 1]:
-                    here = min(width, group_columns[g + 1] - column)
+                # As many columns at a time as stay in the first cache while the positions pass.
+                chunk = max(1, _CACHED_BYTES // (driven * width * panels.itemsize)) * width
+                for start in range(group_columns[g], group_columns[g + 1], chunk):
+                    stop = min(start + chunk, group_columns[g + 1])
                     for p in range(count):
                         base = bases[first + p]
-                        if here == 6:
-                            _product_6(x, base, offsets, rows, panels, panel, driven, sums)
-                        elif here == 5:
-                            _product_5(x, base, offsets, rows, panels, panel, driven, sums)
-                        elif here == 4:
-                            _product_4(x, base, offsets, rows, panels, panel, driven, sums)
-                        elif here == 3:
-                            _product_3(x, base, offsets, rows, panels, panel, driven, sums)
-                        elif here == 2:
-                            _product_2(x, base, offsets, rows, panels, panel, driven, sums)
-                        else:
-                            _product_1(x, base, offsets, rows, panels, panel, driven, sums)
-                        for c in range(here):
-                            weight = column_weights[column + c] * plane_weights[t]
-                            target = column_targets[column + c]
-                            if not quantised:
-                                for i in range(LANES):
-                                    added[target, p, i] += weight * np.float64(sums[c * LANES + i])
-                            elif not digital:
-                                for i in range(LANES):
-                                    value = np.float64(sums[c * LANES + i])
-                                    code = min(max(np.floor(value * inverse_step + 0.5), low), high)
-                                    added[target, p, i] += weight * code
+                        column = start
+                        panel = panel_starts[g] + (start - group_columns[g]) * driven
+                        while column < stop:
+                            here = min(width, stop - column)
+                            if here == 6:
+                                _product_6(x, base, offsets, rows, panels, panel, driven, sums)
+                            elif here == 5:
+                                _product_5(x, base, offsets, rows, panels, panel, driven, sums)
+                            elif here == 4:
+                                _product_4(x, base, offsets, rows, panels, panel, driven, sums)
+                            elif here == 3:
+                                _product_3(x, base, offsets, rows, panels, panel, driven, sums)
+                            elif here == 2:
+                                _product_2(x, base, offsets, rows, panels, panel, driven, sums)
                             else:
-                                for i in range(LANES):
-                                    value = np.float64(sums[c * LANES + i]) + baseline[p, i]
-                                    code = min(max(np.floor(value * inverse_step + 0.5), low), high)
-                                    added[target, p, i] += weight * (code - known[p, i])
-                    column += here
-                    panel += here * driven
+                                _product_1(x, base, offsets, rows, panels, panel, driven, sums)
+                            for c in range(here):
+                                weight = column_weights[column + c] * plane_weights[t]
+                                target = column_targets[column + c]
+                                place = (target * count + p) * LANES
+                                lane = c * LANES
+                                if not quantised:
+                                    _add_sum(
+                                        sums, lane, added, place, weight, 1.0, low, high, baseline, known, p * LANES
+                                    )
+                                elif not digital:
+                                    _add_code(
+                                        sums, lane, added, place, weight, inverse_step, low, high,
+                                        baseline, known, p * LANES,
+                                    )
+                                else:
+                                    _add_column(
+                                        sums, lane, added, place, weight, inverse_step, low, high,
+                                        baseline, known, p * LANES,
+                                    )
+                            column += here
+                            panel += here * driven
         _finish(
             added,
             first,

@@ -957,10 +957,11 @@ _local = threading.local()
 def _workspace(size: int, dtype: Any) -> Array:
     """A scratch array of the calling thread, kept between calls: fresh memory costs a page fault every 4 KiB."""
     buffers: dict[str, Array] = _local.__dict__.setdefault("buffers", {})
-    name = np.dtype(dtype).str
-    if name not in buffers or len(buffers[name]) < size:
-        buffers[name] = np.empty(size, dtype)
-    return buffers[name][:size]
+    bytes_needed = size * np.dtype(dtype).itemsize
+    if "bytes" not in buffers or len(buffers["bytes"]) < bytes_needed + 64:
+        buffers["bytes"] = np.empty(bytes_needed + 64, np.uint8)
+    start = -buffers["bytes"].ctypes.data % 64  # 16 float32 must not straddle two cache lines
+    return buffers["bytes"][start : start + bytes_needed].view(dtype)
 
 
 def _in_order(left: FloatArray, right: FloatArray) -> FloatArray:
