@@ -138,9 +138,9 @@ def _adder(kind: str) -> Any:
     """Convert 16 sums of a column and add them, weighted, to their slot.
 
     ``adder(sums, first, added, place, weight, inverse_step, low, high, baseline, known, row)`` does, for each lane i,
-    ``added[place + i] += weight * code(sums[first + i])``. The code is the sum itself (`kind` ``"sum"``), its nearest step
-    (``"code"``), or that of the sum plus ``baseline[row + i]``, less ``known[row + i]`` (``"column"``). As vector instructions,
-    because a loop of 16 would check at each turn whether its arrays overlap.
+    ``added[place + i] += weight * code(sums[first + i])``. The code is the sum itself (`kind` ``"sum"``), its nearest
+    step (``"code"``), or that of the sum plus ``baseline[row + i]``, less ``known[row + i]`` (``"column"``). As vector
+    instructions, because a loop of 16 would check at each turn whether its arrays overlap.
     """
 
     @intrinsic
@@ -171,9 +171,7 @@ def _adder(kind: str) -> Any:
             def everywhere(value: Any) -> Any:
                 undefined = ir.Constant(vector, ir.Undefined)
                 single = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
-                return builder.shuffle_vector(
-                    single, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
-                )
+                return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES))
 
             def pointer(index: int, offset: Any, kind: Any) -> Any:
                 array = _data(context, builder, signature.args[index], arguments[index])
@@ -349,6 +347,7 @@ def block_inputs(
 @njit(cache=True, nogil=True)
 def _finish(
     added: Any,
+    count: int,
     first: int,
     lanes: Any,
     places: Any,
@@ -364,8 +363,7 @@ def _finish(
     bias: Any,
     result: Any,
 ) -> None:
-    """Scale the sums `added` (slots, positions, 16) of positions from `first` on; see :func:`products`."""
-    count = added.shape[1]
+    """Scale the sums `added` (slots, positions, 16) of `count` positions from `first` on; see :func:`products`."""
     rows = np.empty(16 * LANES, np.float32)
     turned = np.empty(16 * LANES, np.float32)
     neighbours = count == 16 and places[first + 15] - places[first] == 15 and result.itemsize == 4
@@ -537,18 +535,37 @@ def products(
                                     )
                                 elif not digital:
                                     _add_code(
-                                        sums, lane, added, place, weight, inverse_step, low, high,
-                                        baseline, known, p * LANES,
+                                        sums,
+                                        lane,
+                                        added,
+                                        place,
+                                        weight,
+                                        inverse_step,
+                                        low,
+                                        high,
+                                        baseline,
+                                        known,
+                                        p * LANES,
                                     )
                                 else:
                                     _add_column(
-                                        sums, lane, added, place, weight, inverse_step, low, high,
-                                        baseline, known, p * LANES,
+                                        sums,
+                                        lane,
+                                        added,
+                                        place,
+                                        weight,
+                                        inverse_step,
+                                        low,
+                                        high,
+                                        baseline,
+                                        known,
+                                        p * LANES,
                                     )
                             column += here
                             panel += here * driven
         _finish(
             added,
+            count,
             first,
             lanes,
             places,
@@ -670,6 +687,78 @@ def _look_up(typing_context: Any, nibbles: Any, first: Any, tables: Any, start: 
     return signature, generate
 
 
+@intrinsic
+def _add_bits(
+    typing_context: Any,
+    sums: Any,
+    planes: Any,
+    inverse_step: Any,
+    low: Any,
+    high: Any,
+    weight: Any,
+    added: Any,
+    place: Any,
+    other: Any,
+) -> Any:
+    """Convert 32 lanes of every bit plane of a column, shift and add them, and add them to the slots of two positions.
+
+    ``added[place + i] += weight * sum_b 2^b code(sums[32 b + i])``, and at `other` for lanes 16 on; all in float32,
+    where the caller has proved it exact, and int32.
+    """
+    real = types.float32
+    signature = types.void(sums, types.int64, real, real, real, types.int32, added, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        single = ir.FloatType()
+        vector, words = ir.VectorType(single, _PAIR), ir.VectorType(_INT32, _PAIR)
+        short = ir.VectorType(ir.IntType(16), _PAIR)
+        half = ir.VectorType(_INT32, LANES)
+        floor = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.floor.v{_PAIR}f32"
+        )
+        zeros = ir.Constant(ir.VectorType(_INT32, _PAIR), [0] * _PAIR)
+
+        def everywhere(value: Any, kind: Any) -> Any:
+            undefined = ir.Constant(kind, ir.Undefined)
+            return builder.shuffle_vector(
+                builder.insert_element(undefined, value, ir.Constant(_INT32, 0)), undefined, zeros
+            )
+
+        inverse, low, high = (everywhere(arguments[k], vector) for k in (2, 3, 4))
+        source = _data(context, builder, signature.args[0], arguments[0])
+        entry = builder.block
+        loop, done = builder.append_basic_block("add_bits.loop"), builder.append_basic_block("add_bits.done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        plane, unit, total = builder.phi(_INT64), builder.phi(single), builder.phi(vector)
+        plane.add_incoming(ir.Constant(_INT64, 0), entry)
+        unit.add_incoming(ir.Constant(single, 1.0), entry)
+        total.add_incoming(ir.Constant(vector, [0.0] * _PAIR), entry)
+        place = builder.gep(source, [builder.mul(plane, ir.Constant(_INT64, _PAIR))])
+        value = builder.sitofp(builder.load(builder.bitcast(place, short.as_pointer()), align=2), vector)
+        value = builder.fadd(builder.fmul(value, inverse), ir.Constant(vector, [0.5] * _PAIR))
+        value = builder.call(floor, [value])
+        value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+        value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
+        new_total = builder.fadd(total, builder.fmul(everywhere(unit, vector), value))
+        next_plane = builder.add(plane, ir.Constant(_INT64, 1))
+        plane.add_incoming(next_plane, loop)
+        unit.add_incoming(builder.fadd(unit, unit), loop)
+        total.add_incoming(new_total, loop)
+        builder.cbranch(builder.icmp_signed("<", next_plane, arguments[1]), loop, done)
+        builder.position_at_end(done)
+        codes = builder.mul(builder.fptosi(new_total, words), everywhere(arguments[5], words))
+        target = _data(context, builder, signature.args[6], arguments[6])
+        for start, where in ((0, arguments[7]), (LANES, arguments[8])):
+            lanes = ir.Constant(ir.VectorType(_INT32, LANES), list(range(start, start + LANES)))
+            part = builder.shuffle_vector(codes, ir.Constant(words, ir.Undefined), lanes)
+            here = builder.bitcast(builder.gep(target, [where]), half.as_pointer())
+            builder.store(builder.add(builder.load(here, align=4), part), here, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @njit(cache=True, parallel=True, nogil=True)
 def make_tables(columns: Any, tables: Any) -> None:
     """Tabulate the partial sums of every four rows.
@@ -741,7 +830,7 @@ def bit_serial_products(
     for job in prange(-(-positions // strip)):
         first = job * strip
         count = min(strip, positions - first)
-        added = np.zeros((slots, count, LANES), np.int32)
+        added = np.zeros((slots, count + 1, LANES), np.int32)  # the last takes what an odd position has no pair for
         nibbles = np.empty(longest * _PLANES * _PAIR, np.uint8)
         sums = np.empty(_PLANES * _PAIR, np.int16)
         totals = np.empty(_PAIR, np.float32)
@@ -766,31 +855,30 @@ def bit_serial_products(
                         for q in range(0, quads, fits):
                             _look_up(nibbles, q, tables, table + 16 * q, min(fits, quads - q), sums)
                         table += 16 * quads
+                        weight = np.int32(column_weights[column] * pass_signs[t])
+                        target = column_targets[column]
+                        if dac_bits == 1:
+                            here = (target * (count + 1) + p) * LANES
+                            there = here + LANES if pair == 2 else (target * (count + 1) + count) * LANES
+                            _add_bits(sums, planes, inverse_step, low, high, weight, added, here, there)
+                            continue
                         totals[:] = np.float32(0.0)
                         for plane in range(planes):
                             bit = plane * dac_bits
                             unit = np.float32(1 << bit)
-                            if dac_bits == 1:
-                                for i in range(_PAIR):
-                                    value = np.float32(sums[bit * _PAIR + i])
-                                    code = np.floor(value * inverse_step + np.float32(0.5))
-                                    code = low if code < low else code
-                                    totals[i] += unit * (high if code > high else code)
-                            else:
-                                for i in range(_PAIR):
-                                    whole = np.int32(0)
-                                    for b in range(bit, min(bit + dac_bits, _PLANES)):
-                                        whole += np.int32(sums[b * _PAIR + i]) << np.int32(b - bit)
-                                    code = np.floor(np.float32(whole) * inverse_step + np.float32(0.5))
-                                    code = low if code < low else code
-                                    totals[i] += unit * (high if code > high else code)
-                        weight = np.int32(column_weights[column] * pass_signs[t])
-                        target = column_targets[column]
+                            for i in range(_PAIR):
+                                whole = np.int32(0)
+                                for b in range(bit, min(bit + dac_bits, _PLANES)):
+                                    whole += np.int32(sums[b * _PAIR + i]) << np.int32(b - bit)
+                                code = np.floor(np.float32(whole) * inverse_step + np.float32(0.5))
+                                code = low if code < low else code
+                                totals[i] += unit * (high if code > high else code)
                         for half in range(pair):
                             for i in range(LANES):
                                 added[target, p + half, i] += weight * np.int32(totals[half * LANES + i])
         _finish(
             added,
+            count,
             first,
             lanes,
             places,

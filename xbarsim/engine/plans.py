@@ -50,7 +50,7 @@ Array = npt.NDArray[Any]
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
 _BLOCK = 2048  # vectors worked on at a time; bounds memory, changes no result
 _BLOCKED_BYTES = 64 * 2**20  # blocked or unfolded inputs held at a time; bounds memory, changes no result
-_STRIP_BYTES = 256 * 2**10  # sums that a thread works on at a time: they should stay in its cache
+_STRIP_BYTES = 128 * 2**10  # sums that a thread works on at a time: they should stay in its cache
 _CHUNK_ROWS = 256  # rows summed in one go; a long float32 sum would lose digits
 
 
