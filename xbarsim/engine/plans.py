@@ -8,7 +8,7 @@ plan               when                                                         
 exact              whole levels, no converter error possible on this die           one exact product
 folded             no converter                                                    one product (and one for read noise)
 tiled              a converter for each read, one plane                            one product for each group of tiles
-bitplane           a converter for each read, whole levels, several planes         AND + popcount on packed bits
+bitplane           a converter for each read, whole levels, several planes         look-up, or AND + popcount, on bits
 bitplane-analog    the same with conductances off the levels, or read noise        one product for each plane and group
 =================  ==============================================================  =====================================
 
@@ -878,8 +878,8 @@ class BitplanePlan(Plan):
     """Whole levels, a converter for each read: bit planes by table look-up, or by AND and popcount on packed words.
 
     Four rows of a column have 16 partial sums; a byte shuffle looks up one of them for 32 images at once. Where its
-    bounds are
-    not met (wide cells, g_min currents before a digital subtraction, a machine without AVX2) bits are counted instead.
+    bounds are not met (wide cells, g_min currents before a digital subtraction, a machine without AVX2) bits are
+    counted instead.
     """
 
     name = "bitplane"
