@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from xbarsim import tomlio
-from xbarsim.devices.cell import Cell, ProgrammingError, ReadNoise
+from xbarsim.devices.cell import Cell, ProgrammingError
+from xbarsim.devices.drift import Drift
+from xbarsim.devices.noise import NoiseModel
 from xbarsim.validation import FileFormatError, InputError, check_integer, check_real
 
 __all__ = [
     "Card",
+    "DriftFit",
+    "DriftValue",
     "Fit",
     "ProgrammingErrorValue",
     "Quantity",
@@ -94,10 +98,55 @@ class ProgrammingErrorValue:
 class ReadNoiseValue:
     """A card's read noise; attributes as :class:`Quantity`."""
 
-    value: ReadNoise
+    value: NoiseModel
     unit: Literal["S"]
     origin: Origin
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftFit:
+    """What a drift law of ours rests on.
+
+    Attributes
+    ----------
+    data
+        The measurements used.
+    cells
+        Number of cells read at each step.
+    time_s
+        Median time of these reads after the reference time, s.
+    mean_residual, spread_residual
+        At each step, root mean square over groups of cells by target, of mean and standard deviation of the error:
+        what half of the cells show minus what the law made of the other half says, S.
+    sampling_error
+        The root mean square that chance alone gives these two residuals at the last step, mean then spread, S.
+    """
+
+    data: str
+    cells: tuple[int, ...]
+    time_s: tuple[float, ...]
+    mean_residual: tuple[float, ...]
+    spread_residual: tuple[float, ...]
+    sampling_error: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        for count in self.cells:
+            check_integer("cells", count, at_least=1)
+        for name in ("time_s", "mean_residual", "spread_residual", "sampling_error"):
+            for value in getattr(self, name):
+                check_real(name, value, at_least=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftValue:
+    """A card's drift; attributes as :class:`Quantity`, and the `fit` if it is one of ours."""
+
+    value: Drift
+    unit: Literal["S"]
+    origin: Origin
+    note: str = ""
+    fit: DriftFit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +163,7 @@ class Card:
         Citation.
     doi
         Digital object identifier, or ``None`` where it could not be verified (the source says so).
-    g_min, g_max, levels, read_voltage, programming_error, read_noise
+    g_min, g_max, levels, read_voltage, programming_error, read_noise, drift
         As in :class:`Cell`, each with its unit and origin.
     """
 
@@ -128,6 +177,7 @@ class Card:
     read_voltage: Quantity | None = None
     programming_error: ProgrammingErrorValue | None = None
     read_noise: ReadNoiseValue | None = None
+    drift: DriftValue | None = None
 
     def __post_init__(self) -> None:
         for name, unit in (("g_min", "S"), ("g_max", "S"), ("levels", "1"), ("read_voltage", "V")):
@@ -136,7 +186,7 @@ class Card:
                 raise InputError(f"{name}.unit must be {unit!r}, got {quantity.unit!r}")
         self.cell()
 
-    def values(self) -> dict[str, Quantity | ProgrammingErrorValue | ReadNoiseValue]:
+    def values(self) -> dict[str, Quantity | ProgrammingErrorValue | ReadNoiseValue | DriftValue]:
         """The card's values by name, in the order of its file, absent ones left out."""
         every = {
             "g_min": self.g_min,
@@ -145,6 +195,7 @@ class Card:
             "read_voltage": self.read_voltage,
             "programming_error": self.programming_error,
             "read_noise": self.read_noise,
+            "drift": self.drift,
         }
         return {name: value for name, value in every.items() if value is not None}
 
@@ -157,6 +208,7 @@ class Card:
             levels=check_integer("levels", self.levels.value),
             programming_error=None if self.programming_error is None else self.programming_error.value,
             read_noise=None if self.read_noise is None else self.read_noise.value,
+            drift=None if self.drift is None else self.drift.value,
             read_voltage=None if self.read_voltage is None else float(self.read_voltage.value),
             source=self.source if self.doi is None else f"{self.source} doi:{self.doi}",
         )

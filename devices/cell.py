@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.devices.drift import Drift, Programming
+from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
+from xbarsim.devices.polynomial import Polynomial, check_spread
 from xbarsim.validation import InputError, check_instance, check_integer, check_real
 
-__all__ = ["GRID", "Cell", "Polynomial", "ProgrammingError", "ReadNoise", "round_to_grid"]
+__all__ = ["GRID", "Cell", "ProgrammingError", "round_to_grid"]
 
 GRID = 2.0**-16
 """The step of level units: conductances are multiples of it, so that their sums are exact in float64."""
@@ -43,53 +46,6 @@ def round_to_grid(level_units: npt.ArrayLike, offset_levels: float) -> npt.NDArr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Polynomial:
-    """A quantity in siemens as a polynomial of the conductance, clipped below.
-
-    ``max(minimum, sum_k coefficients[k] * (conductance / scale)**k)``
-
-    Attributes
-    ----------
-    coefficients
-        From the constant term up, S.
-    scale
-        The conductance that counts as 1, S.
-    minimum
-        The result is never below this, S; ``-inf`` for no bound, as a bias needs.
-    """
-
-    coefficients: tuple[float, ...]
-    scale: float
-    minimum: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_instance("coefficients", self.coefficients, tuple)
-        if not self.coefficients:
-            raise InputError("coefficients must hold at least one number, got ()")
-        coefficients = tuple(
-            check_real(f"coefficients[{order}]", value) for order, value in enumerate(self.coefficients)
-        )
-        object.__setattr__(self, "coefficients", coefficients)
-        object.__setattr__(self, "scale", check_real("scale", self.scale, above=0.0))
-        if self.minimum != -math.inf:
-            object.__setattr__(self, "minimum", check_real("minimum", self.minimum))
-
-    def __call__(self, conductance: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The value at `conductance` (S, any shape), S."""
-        x = np.asarray(conductance, dtype=np.float64) / self.scale
-        value = np.polynomial.polynomial.polyval(x, np.asarray(self.coefficients, dtype=np.float64))
-        return np.maximum(value, self.minimum)
-
-
-def _check_law(law: ProgrammingError | ReadNoise) -> None:
-    check_instance("spread", law.spread, Polynomial)
-    if law.spread.minimum < 0:
-        raise InputError(f"spread.minimum must be >= 0 (a standard deviation), got {law.spread.minimum!r}")
-    object.__setattr__(law, "valid_from", check_real("valid_from", law.valid_from, at_least=0.0))
-    object.__setattr__(law, "valid_to", check_real("valid_to", law.valid_to, above=law.valid_from))
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProgrammingError:
     """How a cell's conductance differs from its target: a normal law for each target.
 
@@ -110,30 +66,12 @@ class ProgrammingError:
     valid_to: float
 
     def __post_init__(self) -> None:
-        _check_law(self)
+        check_spread(self.spread)
+        object.__setattr__(self, "valid_from", check_real("valid_from", self.valid_from, at_least=0.0))
+        object.__setattr__(self, "valid_to", check_real("valid_to", self.valid_to, above=self.valid_from))
         check_instance("bias", self.bias, (Polynomial, type(None)))
         if self.bias is not None and self.bias.minimum != -math.inf:
             raise InputError(f"bias.minimum must be -inf (a bias may be negative), got {self.bias.minimum!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadNoise:
-    """How much one read of a cell strays from its conductance: a normal law, new at every read.
-
-    Attributes
-    ----------
-    spread
-        Standard deviation against conductance, S.
-    valid_from, valid_to
-        The range of conductances the law was measured over, S.
-    """
-
-    spread: Polynomial
-    valid_from: float
-    valid_to: float
-
-    def __post_init__(self) -> None:
-        _check_law(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +94,13 @@ class Cell:
         Error of a programmed cell, or ``None`` if programming is exact. Must be valid from `g_min` to
         `g_max`.
     read_noise
-        Noise of one read, or ``None``. Must be valid from `g_min` to `g_max`.
+        Noise of one read, or ``None``. Must be valid from `g_min` to `g_max`; thermal and shot noise need the read
+        voltage.
+    drift
+        How a programmed cell moves with time, or ``None`` if that is not known. Must be valid from `g_min` to `g_max`;
+        a measured one needs the programming error.
     read_voltage
-        Read voltage, V, or ``None`` if the source does not say.
+        Read voltage, of the highest code that is driven, V, or ``None`` if the source does not say.
     source
         Where the values come from.
     """
@@ -168,7 +110,8 @@ class Cell:
     g_max: float
     levels: int
     programming_error: ProgrammingError | None = None
-    read_noise: ReadNoise | None = None
+    read_noise: NoiseModel | None = None
+    drift: Drift | None = None
     read_voltage: float | None = None
     source: str = ""
 
@@ -179,16 +122,26 @@ class Cell:
         object.__setattr__(self, "g_max", check_real("g_max", self.g_max, above=self.g_min))
         object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2))
         check_instance("programming_error", self.programming_error, (ProgrammingError, type(None)))
-        check_instance("read_noise", self.read_noise, (ReadNoise, type(None)))
+        check_instance("read_noise", self.read_noise, (NoiseModel, type(None)))
+        check_instance("drift", self.drift, (Drift, type(None)))
         if self.read_voltage is not None:
             voltage = check_real("read_voltage", self.read_voltage, above=0.0)
             object.__setattr__(self, "read_voltage", voltage)
-        for name, law in (("programming_error", self.programming_error), ("read_noise", self.read_noise)):
-            if law is None:
-                continue
-            if not (law.valid_from <= self.g_min and self.g_max <= law.valid_to):
+        elif self.read_noise is not None and needs_voltage(self.read_noise):
+            raise InputError(f"read_voltage must be given for {' and '.join(needs_voltage(self.read_noise))}, got None")
+        if self.drift is not None and self.drift.needs_programming and self.programming_error is None:
+            raise InputError(f"programming_error must be given for {type(self.drift).__name__}, got None")
+        valid: dict[str, tuple[float, float]] = {}
+        if self.programming_error is not None:
+            valid["programming_error"] = (self.programming_error.valid_from, self.programming_error.valid_to)
+        if self.read_noise is not None:
+            valid["read_noise"] = self.read_noise.valid_range()
+        if self.drift is not None:
+            valid["drift"] = (self.drift.valid_from, self.drift.valid_to)
+        for name, (low, high) in valid.items():
+            if not (low <= self.g_min and self.g_max <= high):
                 raise InputError(
-                    f"g_min and g_max must lie within {law.valid_from!r} and {law.valid_to!r} S, "
+                    f"g_min and g_max must lie within {low!r} and {high!r} S, "
                     f"where {name} is valid, got {self.g_min!r} and {self.g_max!r}"
                 )
 
@@ -213,8 +166,18 @@ class Cell:
         return card(name_or_path).cell()
 
     def without_errors(self) -> Cell:
-        """The same cell, programmed exactly and read without noise."""
-        return dataclasses.replace(self, programming_error=None, read_noise=None)
+        """The same cell, programmed exactly, read without noise, and the same for ever."""
+        return dataclasses.replace(self, programming_error=None, read_noise=None, drift=None)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a new cell holds its level exactly: no programming error, and no state that a die keeps."""
+        return self.programming_error is None and not (self.read_noise is not None and self.read_noise.per_die)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether two reads of a cell differ."""
+        return self.read_noise is not None and self.read_noise.per_read
 
     def maximum_level(self, cell_bits: int) -> int:
         """M, the highest level at `cell_bits` bits per cell.
@@ -308,3 +271,110 @@ class Cell:
             np.maximum(part, lowest, out=part)
             part *= np.float32(GRID)
         return result.reshape(targets.shape)
+
+    def relax(
+        self,
+        programmed: npt.ArrayLike,
+        levels: npt.ArrayLike,
+        cell_bits: int,
+        seconds: float,
+        rng: np.random.Generator,
+    ) -> npt.NDArray[np.float32]:
+        """Programmed cells some seconds later, by the cell's drift.
+
+        Parameters
+        ----------
+        programmed
+            What :meth:`program` left, level units, any shape.
+        levels
+            The levels that were its targets, integers in ``0..M``, of the same shape.
+        cell_bits
+            Bits per cell.
+        seconds
+            Since the reference time of the drift, s; at 0 the cells come back as they are.
+        rng
+            Source of the cells' trajectories; in the same state it gives the same ones, whatever the seconds.
+
+        Returns
+        -------
+        ndarray
+            Level units, float32 multiples of `GRID`, shape of `programmed`; never below zero conductance.
+
+        Raises
+        ------
+        InputError
+            If the cell has no drift, or it does not hold for `seconds`.
+        """
+        if self.drift is None:
+            raise InputError(f"drift must be given for a cell at later times, got None for cell {self.name!r}")
+        held = np.asarray(programmed, dtype=np.float32)
+        if self.drift.check_seconds(seconds) == 0:
+            return held.copy()
+        before = np.maximum(self.conductance(held, cell_bits), 0.0)
+        programming = None
+        if self.drift.needs_programming:
+            assert self.programming_error is not None
+            target = np.minimum(self.conductance(np.arange(self.maximum_level(cell_bits) + 1), cell_bits), self.g_max)
+            law = self.programming_error
+            bias = np.zeros(target.shape) if law.bias is None else law.bias(target)
+            which = np.asarray(levels)
+            programming = Programming(
+                target=target.take(which), bias=bias.take(which), spread=law.spread(target).take(which)
+            )
+        return self._on_grid(self.drift.relax(before, seconds, rng, programming), cell_bits)
+
+    def settle(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Cells of one die with what its read noise fixes in them for good, such as frozen telegraph states.
+
+        Parameters
+        ----------
+        levels
+            Level units, any shape.
+        cell_bits
+            Bits per cell.
+        rng
+            Source of the states; not used if nothing is fixed.
+
+        Returns
+        -------
+        ndarray
+            Level units, float32 multiples of `GRID`, shape of `levels`; never below zero conductance.
+        """
+        held = np.asarray(levels, dtype=np.float32)
+        if self.read_noise is None or not self.read_noise.per_die:
+            return held.copy()
+        check_instance("rng", rng, np.random.Generator)
+        mean = np.maximum(self.conductance(held, cell_bits), 0.0)
+        return self._on_grid(self.read_noise.settle(mean, rng), cell_bits)
+
+    def _on_grid(self, conductance: npt.NDArray[np.float64], cell_bits: int) -> npt.NDArray[np.float32]:
+        units = self.level_units(conductance, cell_bits)
+        return round_to_grid(units, self.offset_levels(cell_bits)).astype(np.float32)
+
+    def read_variance(self, levels: npt.ArrayLike, cell_bits: int, max_code: int) -> NoiseVariance:
+        """Variance of one read of each cell, in squared level steps.
+
+        Parameters
+        ----------
+        levels
+            What the cells hold, level units, any shape.
+        cell_bits
+            Bits per cell.
+        max_code
+            The code that is driven by the read voltage.
+
+        Raises
+        ------
+        InputError
+            If the cell has no read noise.
+        """
+        if self.read_noise is None:
+            raise InputError(f"read_noise must be given, got None for cell {self.name!r}")
+        check_integer("max_code", max_code, at_least=1)
+        conductance = np.maximum(self.conductance(levels, cell_bits), 0.0)
+        voltage = None if self.read_voltage is None else self.read_voltage / max_code
+        found = self.read_noise.variance(conductance, voltage)
+        square = self.level_step(cell_bits) ** 2
+        return NoiseVariance(
+            constant=found.constant / square, linear=found.linear / square, quadratic=found.quadratic / square
+        )

@@ -52,7 +52,7 @@ _MOST_CELLS = 2**62
 Shape = tuple[int, int, int]
 
 
-def _check_shape(shape: object) -> Shape:
+def as_shape(shape: object) -> Shape:
     if not isinstance(shape, tuple | list | np.ndarray) or len(shape) != 3:
         raise InputError(f"shape must be (tiles, rows, columns), got {shape!r}")
     tiles = check_integer("shape[0] (tiles)", shape[0], at_least=0)
@@ -117,7 +117,7 @@ class FaultMap:
     note: str = ""
 
     def __post_init__(self) -> None:
-        shape = _check_shape(self.shape)
+        shape = as_shape(self.shape)
         cells = shape[0] * shape[1] * shape[2]
         index = np.asarray(self.index)
         kind = np.asarray(self.kind)
@@ -145,7 +145,7 @@ class FaultMap:
         if disorder.size:
             first, second = index[disorder[0]], index[disorder[0] + 1]
             raise InputError(f"index must be strictly increasing, got {first} before {second}")
-        unknown = np.flatnonzero(~np.isin(kind, [int(k) for k in Kind]))
+        unknown = np.flatnonzero((kind < Kind.STUCK_OFF) | (kind > Kind.STUCK_AT))
         if unknown.size:
             raise InputError(f"kind must be one of 1, 2, 3, got {kind[unknown[0]]} at position {unknown[0]}")
         kind = kind.astype(np.uint8)
@@ -196,7 +196,7 @@ class FaultMap:
             raise InputError(
                 f"kind must be a 3-dimensional array of integers, got shape {kinds.shape} and type {kinds.dtype}"
             )
-        shape = _check_shape(kinds.shape)
+        shape = as_shape(kinds.shape)
         index = np.flatnonzero(kinds)
         values = None
         if value is not None:
@@ -208,6 +208,54 @@ class FaultMap:
             stuck_at = kinds.reshape(-1)[index] == Kind.STUCK_AT
             values = np.where(stuck_at, dense.reshape(-1)[index].astype(np.float64), np.nan)
         return cls(shape=shape, index=index, kind=kinds.reshape(-1)[index], value=values, note=note)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_resistance(
+        cls,
+        resistance: npt.ArrayLike,
+        *,
+        low: float = 0.0,
+        high: float = float("inf"),
+        stuck: Literal["value", "ends"] = "value",
+        note: str = "",
+    ) -> FaultMap:
+        """The cells of a measured array that missed a window of resistance.
+
+        Parameters
+        ----------
+        resistance
+            What each cell was measured at, ohm, above 0; (rows, columns) or (tiles, rows, columns).
+        low, high
+            The window, ohm; a cell on its edge is in it.
+        stuck
+            ``"value"``: each such cell is stuck at its own conductance, ``1 / resistance``. ``"ends"``: on where
+            its resistance was below `low`, off where it was above `high`.
+        note
+            Where the map comes from.
+
+        Raises
+        ------
+        InputError
+            If `resistance` is of the wrong shape or type or not above 0, or the window is empty.
+        """
+        array = np.asarray(resistance)
+        if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.floating):
+            raise InputError(
+                f"resistance must be floating, of shape (rows, columns) or (tiles, rows, columns), "
+                f"got shape {array.shape} and type {array.dtype}"
+            )
+        measured = array.astype(np.float64).reshape(array.shape if array.ndim == 3 else (1, *array.shape))
+        wrong = np.flatnonzero(~(np.isfinite(measured) & (measured > 0)))
+        if wrong.size:
+            raise InputError(f"resistance must be finite and > 0, got {measured.flat[wrong[0]]} at position {wrong[0]}")
+        if not 0 <= low <= high:
+            raise InputError(f"low must be >= 0 and <= high, got low = {low!r} and high = {high!r}")
+        check_choice("stuck", stuck, ("value", "ends"))
+        if stuck == "ends":
+            kinds = np.where(measured < low, int(Kind.STUCK_ON), np.where(measured > high, int(Kind.STUCK_OFF), 0))
+        else:
+            kinds = np.where((measured < low) | (measured > high), int(Kind.STUCK_AT), 0)
+        return cls.from_dense(kinds, 1.0 / measured, note=note)
 
     @property
     def cells(self) -> int:
@@ -226,7 +274,8 @@ class FaultMap:
     @property
     def counts(self) -> dict[Kind, int]:
         """The number of broken cells of each kind."""
-        return {kind: int(np.count_nonzero(self.kind == kind)) for kind in Kind}
+        found = np.bincount(self.kind, minlength=len(Kind) + 1).tolist()
+        return {kind: found[kind] for kind in Kind}
 
     def _rate(self, count: int) -> float:
         return count / self.cells if self.cells else 0.0
@@ -294,6 +343,27 @@ class FaultMap:
             changed=both[~same],
         )
 
+    def overlay(self, other: FaultMap) -> FaultMap:
+        """The faults of both maps; a cell that is broken in both keeps what this map says.
+
+        Raises
+        ------
+        InputError
+            If the maps are for different shapes.
+        """
+        check_instance("other", other, FaultMap)
+        other.check_shape(self.shape)
+        new = ~np.isin(other.index, self.index, assume_unique=True)
+        index = np.concatenate([self.index, other.index[new]])
+        order = np.argsort(index)
+        return FaultMap(
+            shape=self.shape,
+            index=index[order],
+            kind=np.concatenate([self.kind, other.kind[new]])[order],
+            value=np.concatenate([self.value, other.value[new]])[order],
+            note="; ".join(note for note in (self.note, other.note) if note),
+        )
+
     def complement(self) -> FaultMap:
         """The map with stuck-on and stuck-off exchanged.
 
@@ -327,6 +397,87 @@ class FaultMap:
             value=self.value[part],
             note=self.note,
         )
+
+    def variance_to_mean(self, *, block: tuple[int, int] | None = None) -> float:
+        """How unevenly the faults are spread over tiles: the variance of their number over its mean.
+
+        Faults that break on their own with probability p give 1 - p in expectation; faults that come
+        together give more.
+
+        Parameters
+        ----------
+        block
+            Count in blocks of (rows, columns) of each tile instead of in whole tiles; what is left over
+            at the last rows and columns is not counted.
+
+        Returns
+        -------
+        float
+            Sample variance (over n - 1) divided by the mean; NaN where there are no faults or fewer than
+            two counts.
+
+        Raises
+        ------
+        InputError
+            If a block is larger than a tile.
+        """
+        tiles, rows, columns = self.shape
+        high, wide = (rows, columns) if block is None else block
+        high = check_integer("block[0] (rows)", high, at_least=1, at_most=rows)
+        wide = check_integer("block[1] (columns)", wide, at_least=1, at_most=columns)
+        down, across = rows // high, columns // wide
+        tile, row, column = np.unravel_index(self.index, self.shape) if len(self) else (self.index,) * 3
+        inside = (row < down * high) & (column < across * wide)
+        place = (tile * down + row // high) * across + column // wide
+        counts = np.bincount(place[inside], minlength=tiles * down * across)
+        if counts.size < 2 or not counts.any():
+            return float("nan")
+        return float(counts.var(ddof=1) / counts.mean())
+
+    def morans_i(self, *, neighbours: Literal[4, 8] = 4) -> float:
+        """Moran's I of the broken cells: whether neighbours of a broken cell are broken more often than others.
+
+        ``I = (n / W) sum_ij w_ij z_i z_j / sum_i z_i^2`` with z = 1 for a broken cell and 0 for a working
+        one, less the mean over all cells, and weights w of 1 between neighbours in a tile. Near
+        -1 / (n - 1) for faults that know nothing of each other, towards 1 for clusters, towards -1 for a
+        chequered pattern.
+
+        Parameters
+        ----------
+        neighbours
+            4: cells that share an edge; 8: or a corner.
+
+        Returns
+        -------
+        float
+            NaN where it is undefined: if no cell is broken, all are, or no cell has a neighbour.
+
+        References
+        ----------
+        .. [1] P. A. P. Moran, "Notes on continuous stochastic phenomena", Biometrika 37(1/2), 17-23 (1950),
+           doi:10.1093/biomet/37.1-2.17.
+        """
+        if isinstance(neighbours, bool) or neighbours not in (4, 8):
+            raise InputError(f"neighbours must be 4 or 8, got {neighbours!r}")
+        tiles, rows, columns = self.shape
+        steps = [(0, 1), (1, 0)] + ([(1, 1), (1, -1)] if neighbours == 8 else [])
+        pairs = tiles * sum((rows - down) * (columns - abs(across)) for down, across in steps)
+        if pairs == 0 or len(self) in (0, self.cells):
+            return float("nan")
+        tile, row, column = np.unravel_index(self.index, self.shape)
+        both = 0  # pairs of neighbours that are both broken
+        of_broken = 0  # for every broken cell, the pairs it is in
+        for down, across in steps:
+            for sign in (1, -1):
+                to_row, to_column = row + sign * down, column + sign * across
+                inside = (to_row >= 0) & (to_row < rows) & (to_column >= 0) & (to_column < columns)
+                of_broken += int(np.count_nonzero(inside))
+                if sign == 1:
+                    there = np.ravel_multi_index((tile[inside], to_row[inside], to_column[inside]), self.shape)
+                    both += int(np.count_nonzero(np.isin(there, self.index, assume_unique=True)))
+        mean = self.rate
+        covariance = both - mean * of_broken + mean**2 * pairs
+        return float(covariance / pairs / (mean * (1 - mean)))
 
     def dense(self) -> npt.NDArray[np.uint8]:
         """A :class:`Kind` for every cell, 0 where it works; uint8 (tiles, rows, columns)."""
@@ -526,7 +677,7 @@ class FaultMap:
         """
         check_choice("layout", layout, ("cells", "addresses"))
         if shape is not None:
-            shape = _check_shape(shape)
+            shape = as_shape(shape)
         try:
             text = read_bytes(path, "a fault list").decode("utf-8")
         except UnicodeDecodeError as error:
@@ -551,7 +702,7 @@ class FaultMap:
             if header is None:
                 raise _LineError(f"line 1 must be '# {_FORMAT}; shape = ...', got {lines[0]!r}")
             try:
-                stated = _check_shape(tuple(int(size) for size in header.group(1, 2, 3)))
+                stated = as_shape(tuple(int(size) for size in header.group(1, 2, 3)))
                 note = json.loads(header[5])
             except ValueError as error:
                 raise _LineError(f"line 1: {error}") from error

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass
-from typing import Literal, Self
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim import tomlio
 from xbarsim.devices.cards import FAULTS_SUFFIX, FOLDER, find, preset_names
-from xbarsim.devices.faultmap import FaultMap, Kind
+from xbarsim.devices.faultmap import FaultMap, Kind, Shape, as_shape
 from xbarsim.validation import (
     FileFormatError,
     InputError,
@@ -30,10 +30,61 @@ _MOST_CELLS_EXACT = 10**9 - 1  # numpy's hypergeometric law goes no further
 
 
 class FaultModel(metaclass=ABCMeta):
-    """A law of which cells are broken; subclasses are frozen dataclasses that draw a :class:`FaultMap`."""
+    """A law of which cells are broken; subclasses are frozen dataclasses that draw a :class:`FaultMap`.
+
+    Every model states the share of cells that it breaks, in expectation and over all cells of an array, and
+    keeps it in arrays of any shape. Two models of one rate then differ in nothing but where the faults lie.
+    ``xbarsim.testing.check_fault_model`` tests a model of your own against this.
+    """
+
+    @property
+    @abstractmethod
+    def rates(self) -> dict[Kind, float]:
+        """The expected share of cells broken in each way, for every :class:`Kind`."""
+
+    @property
+    def total(self) -> float:
+        """The expected share of broken cells."""
+        return math.fsum(self.rates.values())
+
+    @property
+    def even(self) -> bool:
+        """Whether every cell of a tile is broken with the same probability."""
+        return True
+
+    def probability(self, shape: Shape) -> npt.NDArray[np.float64]:
+        """The probability of each cell of a tile to be broken, whatever happens to the others.
+
+        Parameters
+        ----------
+        shape
+            (tiles, rows, columns) of the cells.
+
+        Returns
+        -------
+        ndarray
+            float64 (rows, columns); its mean is `total`.
+        """
+        _, rows, columns = as_shape(shape)
+        return np.full((rows, columns), self.total)
+
+    def with_total(self, rate: float) -> FaultModel:
+        """The same model with another expected share of broken cells, everything else kept.
+
+        Parameters
+        ----------
+        rate
+            The new share, from 0 to 1.
+
+        Raises
+        ------
+        InputError
+            If `rate` is out of bounds, or beyond what the model can give.
+        """
+        raise InputError(f"rate must be {self.total!r}, which {type(self).__name__} cannot change, got {rate!r}")
 
     @abstractmethod
-    def sample(self, shape: tuple[int, int, int], rng: np.random.Generator) -> FaultMap:
+    def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults.
 
         Parameters
@@ -68,7 +119,7 @@ class FaultModel(metaclass=ABCMeta):
         return model
 
 
-def _positions(cells: int, count: int | float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def draw_positions(cells: int, count: int | float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Flat positions, sorted and distinct, uniform among all sets of that size.
 
     `count` is the number of positions (int), or the probability of each cell (float): then the number is
@@ -90,8 +141,58 @@ def _positions(cells: int, count: int | float, rng: np.random.Generator) -> npt.
     return np.concatenate(found)
 
 
+class OnOffFaults(FaultModel):
+    """What models of cells stuck on or off share: two rates."""
+
+    on: float
+    off: float
+
+    def _check_rates(self) -> None:
+        for name in ("on", "off"):
+            rate = check_real(name, getattr(self, name), at_least=0.0, at_most=1.0)
+            object.__setattr__(self, name, rate)
+        if self.total > 1:
+            raise InputError(f"on + off must be <= 1, got {self.on!r} + {self.off!r} = {self.total!r}")
+
+    @property
+    def rates(self) -> dict[Kind, float]:
+        """The expected share of cells broken in each way."""
+        return {Kind.STUCK_OFF: self.off, Kind.STUCK_ON: self.on, Kind.STUCK_AT: 0.0}
+
+    @property
+    def total(self) -> float:
+        """The expected share of broken cells."""
+        return self.on + self.off
+
+    def with_total(self, rate: float) -> Self:
+        """The same ratio of stuck-on to stuck-off, with another total rate.
+
+        Raises
+        ------
+        InputError
+            If `rate` is outside [0, 1], or is positive where this model has no faults to take a ratio from.
+        """
+        rate = check_real("rate", rate, at_least=0.0, at_most=1.0)
+        if self.total == 0:
+            if rate > 0:
+                raise InputError(f"rate must be 0 where on and off are both 0 (no ratio to keep), got {rate!r}")
+            return self
+        this: Any = self  # its subclasses are dataclasses
+        if self.on == 0 or self.off == 0:  # without rounding on the side that must stay 0
+            changed: Self = replace(this, on=rate if self.on else 0.0, off=rate if self.off else 0.0)
+            return changed
+        on = rate * (self.on / self.total)
+        changed = replace(this, on=on, off=rate - on)
+        return changed
+
+    def _draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """Toss a coin for each of `count` faults (or groups of faults): on or off in the ratio of the rates."""
+        on = rng.random(count) < self.on / self.total
+        return np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
+
+
 @dataclass(frozen=True, kw_only=True)
-class StuckFaults(FaultModel):
+class StuckFaults(OnOffFaults):
     """Cells stuck on or off, spread evenly over all cells; no cell is both.
 
     Attributes
@@ -110,37 +211,10 @@ class StuckFaults(FaultModel):
     count: Literal["independent", "exact"] = "independent"
 
     def __post_init__(self) -> None:
-        for name in ("on", "off"):
-            rate = check_real(name, getattr(self, name), at_least=0.0, at_most=1.0)
-            object.__setattr__(self, name, rate)
         check_choice("count", self.count, ("independent", "exact"))
-        if self.total > 1:
-            raise InputError(f"on + off must be <= 1, got {self.on!r} + {self.off!r} = {self.total!r}")
+        self._check_rates()
 
-    @property
-    def total(self) -> float:
-        """Probability that a cell is broken."""
-        return self.on + self.off
-
-    def with_total(self, rate: float) -> StuckFaults:
-        """The same ratio of stuck-on to stuck-off, with another total rate.
-
-        Raises
-        ------
-        InputError
-            If `rate` is outside [0, 1], or is positive where this model has no faults to take a ratio from.
-        """
-        rate = check_real("rate", rate, at_least=0.0, at_most=1.0)
-        if self.total == 0:
-            if rate > 0:
-                raise InputError(f"rate must be 0 where on and off are both 0 (no ratio to keep), got {rate!r}")
-            return self
-        if self.on == 0 or self.off == 0:  # without rounding on the side that must stay 0
-            return StuckFaults(on=rate if self.on else 0.0, off=rate if self.off else 0.0, count=self.count)
-        on = rate * (self.on / self.total)
-        return StuckFaults(on=on, off=rate - on, count=self.count)
-
-    def sample(self, shape: tuple[int, int, int], rng: np.random.Generator) -> FaultMap:
+    def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults, not of cells.
 
         Raises
@@ -148,25 +222,25 @@ class StuckFaults(FaultModel):
         InputError
             If `shape` is not (tiles, rows, columns), or an exact count is asked of 1e9 cells or more.
         """
-        empty = FaultMap.empty(shape)
+        shape = as_shape(shape)
         check_instance("rng", rng, np.random.Generator)
-        cells = empty.cells
+        cells = math.prod(shape)
         if self.total == 0 or cells == 0:
-            return empty
+            return FaultMap.empty(shape)
         if self.count == "independent":
-            index = _positions(cells, float(self.total), rng)
-            on = rng.random(index.size) < self.on / self.total
+            index = draw_positions(cells, float(self.total), rng)
+            kind = self._draw_kinds(index.size, rng)
         else:
             check_integer("number of cells", cells, at_most=_MOST_CELLS_EXACT)
             # One uniform number for both counts: each has its exact mean, and off never exceeds the total.
             uniform = float(rng.random())
             broken = min(math.floor(cells * self.total + uniform), cells)
             off_count = min(math.floor(cells * self.off + uniform), broken)
-            index = _positions(cells, broken, rng)
+            index = draw_positions(cells, broken, rng)
             on = np.arange(broken) >= off_count
             rng.shuffle(on)
-        kind = np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
-        return FaultMap(shape=empty.shape, index=index, kind=kind)
+            kind = np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
+        return FaultMap(shape=shape, index=index, kind=kind)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -451,3 +451,99 @@ def test_the_measured_dead_cell_list() -> None:
     assert found.cells == 65536
     assert found.value.min() > 1 / 10_000  # all of too low a resistance
     assert "nirram_C13_deadcells.csv" in found.note
+
+
+# -------------------------------------------------------------------------------------------- patterns
+
+
+def brute_morans_i(dense: np.ndarray, neighbours: int) -> float:
+    """The definition, with the matrix of weights written out."""
+    tiles, rows, columns = dense.shape
+    places = [(t, r, c) for t in range(tiles) for r in range(rows) for c in range(columns)]
+    weights = np.zeros((len(places), len(places)))
+    for i, (t, r, c) in enumerate(places):
+        for j, (u, s, d) in enumerate(places):
+            down, across = abs(r - s), abs(c - d)
+            near = down + across == 1 if neighbours == 4 else max(down, across) == 1
+            weights[i, j] = t == u and near
+    z = (dense.reshape(-1) > 0) - (dense > 0).mean()
+    return float(len(z) / weights.sum() * (z @ weights @ z) / (z @ z))
+
+
+@given(fault_maps(), st.sampled_from([4, 8]))
+def test_morans_i_is_its_definition(found: FaultMap, neighbours: Any) -> None:
+    _, rows, columns = found.shape
+    seen = found.morans_i(neighbours=neighbours)
+    if len(found) in (0, found.cells) or rows * columns == 1:
+        assert np.isnan(seen)
+    else:
+        assert seen == pytest.approx(brute_morans_i(found.dense(), neighbours), abs=1e-12)
+
+
+def test_morans_i_of_known_patterns() -> None:
+    row, column = np.indices((8, 8))
+    chequered = FaultMap.from_dense(((row + column) % 2)[np.newaxis])
+    assert chequered.morans_i() == pytest.approx(-1.0)
+    halves = FaultMap.from_dense((row < 4).astype(int)[np.newaxis])
+    assert halves.morans_i() == pytest.approx(1 - 1 / 7)  # 8 of 112 pairs differ
+    # Without a pattern, the mean over all arrangements is -1 / (n - 1).
+    rng = np.random.default_rng(1)
+    cells = np.repeat([0, 1], [25, 11])
+    seen = [FaultMap.from_dense(rng.permutation(cells).reshape(1, 6, 6)).morans_i() for _ in range(4000)]
+    assert abs(np.mean(seen) + 1 / 35) < 5 * np.std(seen) / 4000**0.5
+
+
+@given(fault_maps())
+def test_variance_to_mean_is_that_of_the_counts(found: FaultMap) -> None:
+    tiles, rows, columns = found.shape
+    counts = (found.dense() > 0).sum(axis=(1, 2))
+    if tiles < 2 or not counts.any():
+        assert np.isnan(found.variance_to_mean())
+    else:
+        assert found.variance_to_mean() == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
+    block = (max(1, rows // 2), max(1, columns // 3))
+    down, across = rows // block[0], columns // block[1]
+    inner = (found.dense() > 0)[:, : down * block[0], : across * block[1]]
+    counts = inner.reshape(tiles, down, block[0], across, block[1]).sum(axis=(2, 4)).reshape(-1)
+    if counts.size < 2 or not counts.any():
+        assert np.isnan(found.variance_to_mean(block=block))
+    else:
+        assert found.variance_to_mean(block=block) == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
+
+
+def test_patterns_refuse_what_they_cannot_measure() -> None:
+    with pytest.raises(InputError, match="neighbours must be 4 or 8, got 6"):
+        MAP.morans_i(neighbours=6)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"block\[0\] \(rows\) must be an integer >= 1 and <= 3, got 4"):
+        MAP.variance_to_mean(block=(4, 1))
+
+
+@given(fault_maps(shape=(2, 3, 3)), fault_maps(shape=(2, 3, 3)))
+def test_overlay_keeps_the_first(first: FaultMap, second: FaultMap) -> None:
+    both = first.overlay(second)
+    dense = np.where(first.dense() > 0, first.dense(), second.dense())
+    np.testing.assert_array_equal(both.dense(), dense)
+    assert set(both.index) == set(first.index) | set(second.index)
+    for index, value in zip(both.index.tolist(), both.value.tolist(), strict=True):
+        origin = first if index in first.index else second
+        np.testing.assert_equal(value, origin.value[origin.index == index][0])
+    with pytest.raises(InputError, match="must be for cells of shape"):
+        first.overlay(FaultMap.empty((1, 1, 1)))
+
+
+def test_cells_that_miss_a_window_of_resistance() -> None:
+    ohm = np.array([[1e3, 5e3, 10e3], [20e3, 1e6, 5e3]])
+    ends = FaultMap.from_resistance(ohm, low=5e3, high=20e3, stuck="ends")
+    assert ends.dense().tolist() == [[[Kind.STUCK_ON, 0, 0], [0, Kind.STUCK_OFF, 0]]]
+    values = FaultMap.from_resistance(ohm, low=5e3, high=20e3, note="chip")
+    assert values.index.tolist() == [0, 4]
+    np.testing.assert_allclose(values.value, [1e-3, 1e-6])
+    assert values.note == "chip"
+    for bad, message in (
+        ({"resistance": ohm - 1e3}, "resistance must be finite and > 0, got 0.0 at position 0"),
+        ({"resistance": ohm[0]}, r"resistance must be floating, .* got shape \(3,\)"),
+        ({"resistance": ohm, "low": 2.0, "high": 1.0}, "low must be >= 0 and <= high, got low = 2.0 and high = 1.0"),
+        ({"resistance": ohm, "stuck": "on"}, "stuck must be one of 'value', 'ends', got 'on'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            FaultMap.from_resistance(**bad)
