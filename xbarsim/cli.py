@@ -5,10 +5,12 @@ Nothing heavy is loaded before a command needs it.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import xbarsim
-from xbarsim.validation import FileFormatError, FileWriteError, InputError, check_choice, check_integer
+from xbarsim.validation import FileFormatError, FileWriteError, InputError, check_integer
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
@@ -177,7 +179,7 @@ def _law(law: Polynomial) -> str:
 
 
 def _info_devices(console: Console) -> None:
-    from xbarsim.devices import Quantity, card, cell_names
+    from xbarsim.devices import Drift, NoiseModel, Quantity, ReadNoise, card, cell_names
 
     for name in cell_names():
         found = card(name)
@@ -193,6 +195,18 @@ def _info_devices(console: Console) -> None:
                 rows.append((label, f"{value:g}", unit, quantity.origin))
                 continue
             law = quantity.value
+            if isinstance(law, Drift):
+                rows.append((label, str(law), "", quantity.origin))
+                some = [found.cell().g_min, (found.cell().g_min + found.cell().g_max) / 2, found.cell().g_max]
+                for g, mean, spread in zip(some, *law.moments(some, law.longest), strict=True):
+                    moved = f"{1e6 * mean:+.3g} +- {1e6 * spread:.3g}"
+                    what = "error" if law.needs_programming else "change"
+                    about = f"{label}, {what} at {1e6 * g:.3g} uS after {law.longest:g} s"
+                    rows.append((about, moved, "uS", quantity.origin))
+                continue
+            if isinstance(law, NoiseModel) and not isinstance(law, ReadNoise):
+                rows.append((label, str(law), "SI", quantity.origin))
+                continue
             rows.append((f"{label}, spread", _law(law.spread), "uS (g in uS)", quantity.origin))
             bias = getattr(law, "bias", None)
             if bias is not None:
@@ -289,6 +303,73 @@ def info(
             _TOPICS[each](console)
 
 
+# ---------------------------------------------------------------------------------------------------- cost
+
+
+@app.command(epilog=_EXIT_CODES)
+def cost(
+    network: Annotated[str, typer.Argument(help="resnet18, vgg16, resnet20 or digits.")],
+    preset: Annotated[
+        str, typer.Option(help="Hardware: a card of 'xbarsim info components', or a TOML file.")
+    ] = "isaac2016",
+    design: Annotated[
+        Path | None,
+        typer.Option(help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit ADC)."),
+    ] = None,
+    adc: Annotated[str | None, typer.Option(help="Another converter: cimloop2024, or a TOML file.")] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Another design (a TOML file) or hardware (a card) to print the difference to.")
+    ] = None,
+    replication: Annotated[
+        str, typer.Option(help="Copies of layers: none, chip (fill whole chips), or a number of arrays to fill.")
+    ] = "none",
+    spare_columns: Annotated[int, typer.Option(help="Spare columns of each array.")] = 0,
+    redundancy: Annotated[int, typer.Option(help="Arrays that do the work of one.")] = 1,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Use stored weights: cells draw the power of their own conductances.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for CSV files and plots; made if it does not exist.")
+    ] = None,
+) -> None:
+    """Print what a network costs: power, area, energy, latency; of any architecture, without weights.
+
+    Prints peak and workload view by component and by layer, and the difference to another design or hardware. With
+    --output, writes peak.csv, energy.csv, layers.csv, summary.csv, deltas.csv, sources.bib and plots.
+    """
+    with _one_line_errors():
+        from xbarsim.cost import Hardware
+        from xbarsim.cost.command import network_cost, parse_replication
+        from xbarsim.design import Design
+
+        hardware = Hardware.load(preset)
+        if adc is not None:
+            hardware = hardware.with_adc(adc)
+        copies = parse_replication(replication)
+        chosen = _first_design() if design is None else Design.load(design)
+        other: Design | Hardware | None = None
+        if compare is not None:
+            other = Design.load(compare) if compare.endswith(".toml") else Hardware.load(compare)
+        folder = None
+        if output is not None:
+            from xbarsim.demo import prepare_folder
+
+            folder = prepare_folder(output)
+        found = network_cost(
+            network,
+            chosen,
+            hardware,
+            other=other,
+            trained=trained,
+            replication=copies,
+            spare_columns=spare_columns,
+            redundancy=redundancy,
+        )
+        typer.echo(str(found))
+        for path in found.save(folder) if folder is not None else []:
+            typer.echo(f"wrote {path}")
+
+
 # ------------------------------------------------------------------------------------------------ evaluate
 
 
@@ -336,9 +417,9 @@ def evaluate(
         from xbarsim.design import Design
 
         chosen = _first_design() if design is None else Design.load(design)
-        from xbarsim.models import MODELS
+        from xbarsim.models import MODELS, check_trained
 
-        check_choice("network", network, MODELS)
+        check_trained(network, called="network")
         if images is not None:
             check_integer("images", images, at_least=1, at_most=MODELS[network].test_images)
         _evaluate(network, chosen, dies, seed, images)
@@ -376,6 +457,23 @@ def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | Non
     assert chip is not None
     typer.echo(f"{text}\n\nthe last die against the quantised digital network:")
     typer.echo(f"{chip.report(pictures[:100])}\n\n{chip.cost()}")
+
+
+# --------------------------------------------------------------------------------------------- experiments
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        with _one_line_errors():
+            command(*arguments, **options)
+
+    return run
+
+
+# Commands of the room above, which nothing here imports: it is found by its name.
+for _command in importlib.import_module("xbarsim.experiments.commands").COMMANDS:
+    app.command(epilog=_EXIT_CODES)(_guarded(_command))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xbarsim import cost, tomlio
-from xbarsim.cost import Amount, Component, Hardware, LayerUse, compare_published, estimate, hardware_names
+from xbarsim.cost import AdcTable, Amount, Component, Hardware, LayerUse, compare_published, estimate, hardware_names
 from xbarsim.cost.units import AREA, ENERGY, FREQUENCY, NUMBER, POWER, THROUGHPUT, parse_unit
 from xbarsim.validation import FileFormatError, InputError
 
@@ -120,6 +120,32 @@ def test_read_time_of_an_array() -> None:
     assert ISAAC.time_per_read(64) == pytest.approx(50e-9, rel=1e-12)
 
 
+# Deviation of each total of the other cards, measured; the card's notes say what closes it. Those left out are within
+# their rounding.
+DEVIATIONS = {
+    ("forms2021", "1 tile", "power"): -0.0366,
+    ("forms2021", "1 tile", "area"): -0.0666,
+    ("forms2021", "chip", "power"): -0.0315,
+    ("forms2021", "chip", "area"): -0.0574,
+    ("forms2021_isaac", "1 MCU", "power"): 0.0001,
+    ("forms2021_isaac", "1 tile", "power"): 0.0012,
+    ("forms2021_isaac", "chip", "power"): 0.0011,
+    ("forms2021_isaac", "chip", "area"): -0.0005,
+    ("isaac2016", "chip", "throughput_per_area"): 0.0091,
+    ("isaac2016", "chip", "throughput_per_power"): -0.0003,
+    ("puma2019", "MVMU", "power"): 0.0148,
+    ("puma2019", "MVMU", "area"): -0.0432,
+    ("puma2019", "core", "power"): 0.0136,
+    ("puma2019", "tile", "power"): 0.0234,
+    ("puma2019", "tile", "area"): 0.0153,
+    ("puma2019", "node", "power"): 0.0202,
+    ("puma2019", "node", "area"): 0.0108,
+    ("puma2019", "node", "peak_throughput"): -0.3997,
+    ("puma2019", "node", "throughput_per_power"): -0.4116,
+    ("puma2019", "node", "throughput_per_area"): -0.4059,
+}
+
+
 @pytest.mark.parametrize("name", hardware_names())
 def test_every_printed_total_is_compared(name: str) -> None:
     hardware = Hardware.load(name)
@@ -127,10 +153,36 @@ def test_every_printed_total_is_compared(name: str) -> None:
     assert len(comparisons) == len(hardware.published)
     for comparison in comparisons:
         assert comparison.note
-        if comparison.quantity in ("power", "area"):
+        expected = DEVIATIONS.get((name, comparison.name, comparison.quantity))
+        if expected is None:
             assert comparison.within_rounding, str(comparison)
         else:
-            assert abs(comparison.deviation) < 0.01, str(comparison)
+            assert comparison.deviation == pytest.approx(expected, abs=0.00005), str(comparison)
+
+
+def test_what_closes_the_gaps_does() -> None:
+    """The arithmetic that the notes of the cards claim."""
+    # FORMS: its unit's printed lines; what its tile total leaves beside 12 of them, against ISAAC's rest of a tile.
+    unit = 15.2 + 4 + 0.0055 + 2.44 + 0.2 + 0.01 + 0.012
+    assert Hardware.load("forms2021").totals("mcu").power == pytest.approx(1e-3 * unit, rel=1e-5)
+    missing = 333.1 - 12 * unit - (40.85 + 12 * (1.24 + 0.23))
+    assert missing == pytest.approx(12.2, abs=0.05)
+    # its ISAAC: 2.40 mW of cells in the printed total, 2.43 in the printed line
+    assert Hardware.load("forms2021_isaac").totals("tile").power * 1e3 - 329.81 == pytest.approx(12 * 0.03, abs=0.05)
+    # PUMA: the lines of its own table add to more than its tile
+    core = 0.25 + 1.52 + 0.477 + 2 * 19.09 + 1.90 + 0.055
+    assert core == pytest.approx(42.37, abs=0.02)
+    tile = 8 * 42.37 + 0.5 + 1.91 + 17.66 + 7 + 2.77 + 9.14
+    assert tile == pytest.approx(377.94, abs=0.005)
+    node = (138 * 373.8 + 570.63) / 1e3 + 10.4
+    assert node == pytest.approx(62.5, abs=0.06)
+    # and its throughput asks for a product every 1383 ns, where one takes 2304
+    interval = 138 * 8 * 2 * 128 * 128 * 2 / 52.31e12
+    assert interval == pytest.approx(1383e-9, rel=1e-3)
+    power = 43.97e-9 / 2304e-9
+    assert power == pytest.approx(19.09e-3, rel=1e-3)
+    efficiency, density = 52.31e3 / 62.5, 52.31e3 / 90.638
+    assert (round(efficiency), round(density)) == (837, 577)
 
 
 def test_comparison_says_when_a_total_is_off() -> None:
@@ -148,6 +200,7 @@ def test_dimensions_by_summing_every_component_from_the_file(name: str) -> None:
     """A second reading of the card, with units written out by hand and no code of ours."""
     power_unit = {"W": 1.0, "mW": 1e-3, "uW": 1e-6}
     area_unit = {"mm2": 1e-6, "um2": 1e-12}
+    shrink = {(65, 45): (1.0177 / 1.332, 0.66)}  # Stillmaker and Baas at 1 V: (a + b + c) of either node; area table
     card = tomllib.loads((CARD.parent / f"{name}.toml").read_text())
     array = card["array"]
     each = {
@@ -155,26 +208,30 @@ def test_dimensions_by_summing_every_component_from_the_file(name: str) -> None:
         "row": array["rows"],
         "column": array["columns"],
         "cell": array["rows"] * array["columns"],
+        "index_bit": 0,
     }
-    bits = card["adc"]["bits"].index(array["adc_bits"])
     power = area = 0.0
     for level in card["levels"]:
         children = level.get("children", {"value": 0, "unit": "1"})
         assert children["unit"] == "1"
         power *= children["value"]
         area *= children["value"]
-        for component in level["components"]:
+        for component in level.get("components", []):
             number = component.get("count", 1) * each[component.get("per", "parent")]
             number /= component.get("shared_by", 1) * component.get("covers", 1)
             if component.get("role") == "adc":
+                bits = card["adc"]["bits"].index(array["adc_bits"])
                 assert card["adc"]["energy"]["unit"] == "pJ"
                 assert card["adc"]["nameplate_rate"]["unit"] == "GS/s"
                 energy, rate = card["adc"]["energy"]["values"][bits], card["adc"]["nameplate_rate"]["value"]
                 power += number * energy * 1e-12 * rate * 1e9
                 area += number * card["adc"]["area"]["values"][bits] * area_unit[card["adc"]["area"]["unit"]]
             else:
-                power += number * component["power"]["value"] * power_unit[component["power"]["unit"]]
-                area += number * component["area"]["value"] * area_unit[component["area"]["unit"]]
+                less = (1.0, 1.0)
+                if "node" in component:
+                    less = shrink[component["node"]["value"], card["technology_node"]["value"]]
+                power += less[0] * number * component["power"]["value"] * power_unit[component["power"]["unit"]]
+                area += less[1] * number * component["area"]["value"] * area_unit[component["area"]["unit"]]
     report = Hardware.load(name).totals(card["levels"][-1]["name"])
     assert report.power == pytest.approx(power, rel=1e-12)
     assert report.area == pytest.approx(area, rel=1e-12)
@@ -185,13 +242,14 @@ def test_every_value_has_unit_origin_and_source(name: str) -> None:
     hardware = Hardware.load(name)
     keys = {reference.key for reference in hardware.references}
     rows = hardware.values()
-    assert len(rows) > 20
+    assert len(rows) > 10
     for row in rows:
         parse_unit(row["unit"])
         assert row["origin"] in ("measured", "fitted", "cited", "derived", "assumed")
         assert row["source"] in keys
         assert row["note"], row["name"]
-    assert any(reference.doi == "10.1109/ISCA.2016.12" for reference in hardware.references)
+    assert any(reference.doi is not None for reference in hardware.references)
+    assert keys == {row["source"] for row in rows}  # no reference without a value
 
 
 @pytest.mark.parametrize(
@@ -409,6 +467,7 @@ def test_cells_power_replaces_the_published_array_power() -> None:
 
 def test_adc_table_and_beyond() -> None:
     adc = ISAAC.adc
+    assert adc is not None
     assert adc.energy_per_conversion(4) == pytest.approx(0.79e-12)
     assert adc.energy_per_conversion(10) == pytest.approx(2.38e-12)
     assert adc.area_each(9) == pytest.approx(1828e-12)
@@ -429,9 +488,9 @@ def test_extrapolation_predicts_entries_of_the_table() -> None:
     def cut(series: cost.Series) -> cost.Series:
         return dataclasses.replace(series, values=series.values[:-1])
 
-    adc = dataclasses.replace(
-        ISAAC.adc, bits=ISAAC.adc.bits[:-1], energy=cut(ISAAC.adc.energy), area=cut(ISAAC.adc.area)
-    )
+    table = ISAAC.adc
+    assert isinstance(table, AdcTable)
+    adc = dataclasses.replace(table, bits=table.bits[:-1], energy=cut(table.energy), area=cut(table.area))
     assert adc.area_each(10) == pytest.approx(3002e-12, rel=0.01)
     assert adc.energy_per_conversion(10) == pytest.approx(2.38e-12, rel=0.02)
 
@@ -514,10 +573,20 @@ def test_sources_are_those_used() -> None:
 
 
 def test_cards_round_trip_through_toml(tmp_path: Path) -> None:
-    assert hardware_names() == ["isaac2016"]
-    tomlio.save(ISAAC, tmp_path / "mine.toml")
-    assert Hardware.load(tmp_path / "mine.toml") == ISAAC
-    assert Hardware.load(str(CARD)) == ISAAC
+    assert hardware_names() == [
+        "forms2021",
+        "forms2021_isaac",
+        "isaac2016",
+        "islped2019",
+        "mnsim2018",
+        "puma2019",
+    ]
+    for name in hardware_names():
+        card = Hardware.load(name)
+        tomlio.save(card, tmp_path / "mine.toml")
+        assert Hardware.load(tmp_path / "mine.toml") == card
+    assert Hardware.load(str(CARD)) == Hardware.load("isaac") == ISAAC
+    assert Hardware.load("forms").name == "forms2021"
     layer = use(cells_power=1e-3)
     assert tomlio.loads(LayerUse, tomlio.dumps(layer)) == layer
     assert tomlio.loads(LayerUse, tomlio.dumps(use())) == use()
@@ -571,8 +640,37 @@ def test_a_card_by_another_name_than_its_file(tmp_path: Path, monkeypatch: pytes
             "children = { value = 7.5,",
             "ima: children must be a whole number .*7.5",
         ),
-        ('role = "cells"', 'role = "plain"', r"must have one component of role 'cells', got \[\]"),
+        ('per = "column"', 'role = "cells"', r"must have at most one component of role 'cells', got \['sample"),
         ('role = "adc"', 'role = "plain"', "ADC: power must be given"),
+        ('role = "adc"\ncount = 1', 'role = "adc"\nper = "row"', "array: must have one component of role 'adc'"),
+        (
+            'name = "router"\n',
+            'name = "router"\nnode = { value = 65, unit = "mW", origin = "cited", source = "isaac2016" }\n',
+            "router: node.unit",
+        ),
+        (
+            'name = "router"\n',
+            'name = "router"\nnode = { value = 1, unit = "nm", origin = "cited", source = "isaac2016" }\n',
+            "router: node must be .*1e-09",
+        ),
+        ('activity = "network_bit"', 'activity = "always"', "router: rate must be left out with activity 'always'"),
+        (
+            'activity = "network_bit"',
+            'activity = "output"',
+            "router: rate.unit must be a unit like 'GS/s', got 'Gbit/s'",
+        ),
+        (
+            'activity = "network_bit"\nrate = { value = 518.4',
+            'activity = "network_bit"\nrate = { value = 0',
+            "router: rate must be .*0.0",
+        ),
+        (
+            'name = "HyperTransport"',
+            'name = "HyperTransport"\nactivity = "read"',
+            "HyperTransport: activity must be another than 'read'",
+        ),
+        ('role = "dac"', 'role = "dac"\nactivity = "always"', "DAC: activity must be 'read' or left out"),
+        ("macs_per_array = 2048", "macs_per_array = 2048\nrows_at_once = 0", "array.rows_at_once must be"),
         ('name = "router"\n', 'name = "router"\nper = "row"\n', "tile: router: per and role .*'row'"),
         ('name = "output register"', 'name = "input register"', "ima: component names must differ"),
         ('name = "tile"', 'name = "ima"', "levels must be one or more with different names"),
@@ -613,8 +711,8 @@ def test_truncated_and_missing_cards_are_refused(tmp_path: Path) -> None:
         Hardware.load(path)
     with pytest.raises(FileFormatError, match="cannot read Hardware"):
         Hardware.load(tmp_path / "none.toml")
-    with pytest.raises(InputError, match=r"hardware must be one of 'isaac2016', or a path .* got 'isaac'"):
-        Hardware.load("isaac")
+    with pytest.raises(InputError, match=r"hardware must be one of 'forms2021', .* or a path .* got 'isaac20'"):
+        Hardware.load("isaac20")
     with pytest.raises(InputError, match="hardware must be of type"):
         Hardware.load(3)  # type: ignore[arg-type]
 
@@ -652,6 +750,17 @@ def test_an_adc_has_no_power_of_its_own() -> None:
         ("cells_power", float("nan"), ">= 0.0, got nan"),
         ("cells_power", float("inf"), ">= 0.0, got inf"),
         ("cells_power", "1 mW", "got '1 mW'"),
+        ("driven_rows", 129, ">= 0 and <= 128, got 129"),
+        ("used_columns", 129, ">= 0 and <= 128, got 129"),
+        ("cells_used", 16385, ">= 0 and <= 16384, got 16385"),
+        ("conversions", 129, ">= 0 and <= 128, got 129"),
+        ("inputs", 0, ">= 1, got 0"),
+        ("outputs", 0, ">= 1, got 0"),
+        ("input_bits", 0, ">= 1 and <= 64, got 0"),
+        ("index_bits", -1, ">= 0, got -1"),
+        ("copies", 0, ">= 1, got 0"),
+        ("redundancy", 0, ">= 1, got 0"),
+        ("spare_columns", -1, ">= 0, got -1"),
     ],
 )
 def test_impossible_layers_are_refused(field: str, value: Any, bound: str) -> None:
@@ -683,6 +792,7 @@ def test_other_bad_input_is_refused() -> None:
 @settings(max_examples=25)
 @given(st.integers(33, 10**6) | st.integers(-(10**6), 0))
 def test_adc_bits_out_of_bounds_are_refused(bits: int) -> None:
+    assert ISAAC.adc is not None
     with pytest.raises(InputError, match="adc_bits must be an integer >= 1 and <= 32"):
         ISAAC.adc.power(bits)
 

@@ -8,20 +8,32 @@ occupies is always called *arrays*.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from itertools import pairwise
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from xbarsim import tomlio
+from xbarsim.cost.adc import ENDING, Adc, AdcCard
+from xbarsim.cost.quantities import (
+    ORIGINS,
+    Amount,
+    Origin,
+    Quantity,
+    Reference,
+    check_dimension,
+    check_text,
+)
+from xbarsim.cost.scaling import NODES, area_factor, energy_factor
 from xbarsim.cost.units import (
     AREA,
-    ENERGY,
+    BIT_RATE,
     FREQUENCY,
     LENGTH,
     NUMBER,
     POWER,
     THROUGHPUT,
+    TIME,
     Dimension,
     parse_unit,
 )
@@ -35,30 +47,20 @@ from xbarsim.validation import (
 )
 
 if TYPE_CHECKING:
+    from xbarsim.cost.estimate import LayerUse
     from xbarsim.cost.report import CostReport
 
 __all__ = [
-    "AdcTable",
-    "Amount",
+    "ACTIVITIES",
     "Component",
     "Hardware",
     "Level",
-    "Origin",
     "Published",
-    "Quantity",
-    "Reference",
     "ReferenceArray",
-    "Series",
     "hardware_names",
 ]
 
 FOLDER = Path(__file__).parent / "cards"
-
-Origin = Literal["measured", "fitted", "cited", "derived", "assumed"]
-MOST_ADC_BITS = 32
-"""More than any converter has: beyond it an extrapolated cost says nothing."""
-
-ORIGINS = ("measured", "fitted", "cited", "derived", "assumed")
 
 EFFICIENCY: Dimension = (("W", -1), ("op", 1), ("s", -1))
 DENSITY: Dimension = (("m", -2), ("op", 1), ("s", -1))
@@ -70,135 +72,17 @@ PUBLISHED_DIMENSIONS: dict[str, Dimension] = {
     "throughput_per_area": DENSITY,
 }
 
-
-def _check_text(name: str, value: object) -> None:
-    check_instance(name, value, str)
-    if not str(value).strip():
-        raise InputError(f"{name} must be a non-empty text, got {value!r}")
-
-
-def _check_dimension(name: str, unit: str, dimension: Dimension, example: str) -> None:
-    if parse_unit(unit)[1] != dimension:
-        raise InputError(f"{name}.unit must be a unit like {example!r}, got {unit!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Amount:
-    """A number with its unit, as printed in the source.
-
-    Attributes
-    ----------
-    value
-        The number, >= 0, in `unit`.
-    unit
-        See :func:`xbarsim.cost.units.parse_unit`.
-    """
-
-    value: float
-    unit: str
-
-    def __post_init__(self) -> None:
-        check_real("value", self.value, at_least=0.0)
-        parse_unit(self.unit)
-
-    @property
-    def si(self) -> float:
-        """The value in SI units."""
-        return self.value * parse_unit(self.unit)[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """A number with its unit and where it comes from.
-
-    Attributes
-    ----------
-    value, unit
-        As in :class:`Amount`.
-    origin
-        ``"measured"`` or ``"fitted"`` on silicon, ``"cited"`` (the source prints it, mostly out of a model of
-        its own), ``"derived"`` from what the source prints, or ``"assumed"`` by us.
-    source
-        Key of a :class:`Reference` of the card.
-    note
-        Where in the source it stands and what was done to it.
-    """
-
-    value: float
-    unit: str
-    origin: Origin
-    source: str
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        check_real("value", self.value, at_least=0.0)
-        parse_unit(self.unit)
-        check_choice("origin", self.origin, ORIGINS)
-        _check_text("source", self.source)
-
-    @property
-    def si(self) -> float:
-        """The value in SI units."""
-        return self.value * parse_unit(self.unit)[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """Numbers of one unit and one source; attributes as :class:`Quantity`, with `values` for `value`."""
-
-    values: tuple[float, ...]
-    unit: str
-    origin: Origin
-    source: str
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        check_instance("values", self.values, tuple)
-        for index, value in enumerate(self.values):
-            check_real(f"values[{index}]", value, above=0.0)
-        for index, (lower, upper) in enumerate(pairwise(self.values), 1):
-            check_real(f"values[{index}]", upper, at_least=lower)
-        parse_unit(self.unit)
-        check_choice("origin", self.origin, ORIGINS)
-        _check_text("source", self.source)
-
-    @property
-    def si(self) -> tuple[float, ...]:
-        """The values in SI units."""
-        scale = parse_unit(self.unit)[0]
-        return tuple(value * scale for value in self.values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A source.
-
-    Attributes
-    ----------
-    key
-        What the values of the card call it.
-    citation
-        Authors, title, venue, year.
-    doi
-        Digital object identifier, or ``None`` where it has none.
-    note
-        Which version was used and how it was read.
-    """
-
-    key: str
-    citation: str
-    doi: str | None = None
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        _check_text("key", self.key)
-        _check_text("citation", self.citation)
-
-    def __str__(self) -> str:
-        text = f"[{self.key}] {self.citation}"
-        if self.doi is not None:
-            text += f" doi:{self.doi}"
-        return f"{text} ({self.note})" if self.note else text
+Activity = Literal["always", "read", "conversion", "output", "input_bit", "buffer_bit", "network_bit"]
+ACTIVITIES: dict[str, Dimension | None] = {
+    "always": None,
+    "read": None,
+    "conversion": FREQUENCY,
+    "output": FREQUENCY,
+    "input_bit": BIT_RATE,
+    "buffer_bit": BIT_RATE,
+    "network_bit": BIT_RATE,
+}
+"""What keeps a component busy, and the dimension of the rate at which its printed power holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,19 +94,30 @@ class Component:
     name
         What it is.
     role
-        How its cost depends on the design: ``"plain"`` not at all; ``"adc"`` through the card's ADC table;
+        How its cost depends on the design: ``"plain"`` not at all; ``"adc"`` through the card's converter;
         ``"dac"`` grows with the DAC's bits; ``"cells"``: its power may be replaced by that of the programmed
         conductances.
     per
         What there are `count` of it for: one ``"parent"`` (the level it is listed in), or, in the array level
-        only, one ``"row"``, ``"column"`` or ``"cell"`` of an array. Power and area then follow the size of
-        the array.
+        only, one ``"row"``, ``"column"`` or ``"cell"`` of an array, or one ``"index_bit"`` that packing has to
+        store. Power and area then follow the size of the array, or what is stored.
+    activity
+        What an inference makes it do, see :mod:`xbarsim.cost.workload`. ``"always"``: its power is drawn all the
+        time; ``"read"``: while its array is read; ``"conversion"``, ``"output"`` (an element of an output),
+        ``"input_bit"`` (a bit at a driven word line), ``"buffer_bit"`` and ``"network_bit"`` (a bit moved): its
+        energy is that number times power over `rate`. The default is ``"conversion"`` for an ADC, ``"read"`` for
+        what there is for rows, columns and cells, and else ``"always"``.
+    rate
+        How many of these one of it does in a second when it draws the printed power.
+    node
+        Technology node of the printed values, where it is another than the card's: they are scaled, see
+        :mod:`xbarsim.cost.scaling`.
     count
         How many for each of those.
     shared_by
         How many parents share that count.
     power, area
-        As printed, for `covers` of it together; ``None`` for an ADC, whose values stand in the ADC table.
+        As printed, for `covers` of it together; ``None`` for an ADC, whose values stand in ``Hardware.adc``.
     covers
         For how many of it together `power` and `area` are printed.
     origin, source, note
@@ -231,42 +126,72 @@ class Component:
 
     name: str
     role: Literal["plain", "adc", "dac", "cells"] = "plain"
-    per: Literal["parent", "row", "column", "cell"] = "parent"
+    per: Literal["parent", "row", "column", "cell", "index_bit"] = "parent"
     count: int = 1
     shared_by: int = 1
     power: Amount | None = None
     area: Amount | None = None
     covers: int = 1
+    activity: Activity | None = None
+    rate: Quantity | None = None
+    node: Quantity | None = None
     origin: Origin
     source: str
     note: str = ""
 
     def __post_init__(self) -> None:
-        _check_text("name", self.name)
+        check_text("name", self.name)
         check_choice("role", self.role, ("plain", "adc", "dac", "cells"))
-        check_choice("per", self.per, ("parent", "row", "column", "cell"))
+        check_choice("per", self.per, ("parent", "row", "column", "cell", "index_bit"))
         for name in ("count", "shared_by", "covers"):
             check_integer(name, getattr(self, name), at_least=1)
         check_choice("origin", self.origin, ORIGINS)
-        _check_text("source", self.source)
+        check_text("source", self.source)
         for name, dimension, example in (("power", POWER, "mW"), ("area", AREA, "mm2")):
             amount = getattr(self, name)
             if (amount is None) != (self.role == "adc"):
-                wanted = "left out of an ADC: it stands in the ADC table" if self.role == "adc" else "given"
+                wanted = "left out of an ADC: it stands in Hardware.adc" if self.role == "adc" else "given"
                 raise InputError(f"{self.name}: {name} must be {wanted}, got {amount!r}")
             if amount is not None:
                 check_instance(name, amount, Amount)
-                _check_dimension(f"{self.name}: {name}", amount.unit, dimension, example)
+                check_dimension(f"{self.name}: {name}", amount.unit, dimension, example)
+
+        self._check_activity()
+        if self.node is not None:
+            check_dimension(f"{self.name}: node", self.node.unit, LENGTH, "nm")
+            check_real(f"{self.name}: node", self.node.si, at_least=NODES[-1], at_most=NODES[0])
+            if self.role == "adc":
+                raise InputError(f"{self.name}: node must be left out of an ADC, got {self.node.value!r}")
+
+    def _check_activity(self) -> None:
+        if self.activity is not None:
+            check_choice(f"{self.name}: activity", self.activity, ACTIVITIES)
+        fixed = {"adc": "conversion", "dac": "read", "cells": "read"}.get(self.role)
+        if fixed is not None and self.busy != fixed:
+            raise InputError(
+                f"{self.name}: activity must be {fixed!r} or left out for role {self.role!r}, got {self.busy!r}"
+            )
+        dimension = ACTIVITIES[self.busy]
+        wanted = dimension is not None and self.role != "adc"
+        if (self.rate is not None) != wanted:
+            raise InputError(
+                f"{self.name}: rate must be {'given' if wanted else 'left out'} with activity {self.busy!r}, "
+                f"got {self.rate!r}"
+            )
+        if self.rate is not None and dimension is not None:
+            check_dimension(f"{self.name}: rate", self.rate.unit, dimension, "Gbit/s" if "bit" in self.busy else "GS/s")
+            check_real(f"{self.name}: rate", self.rate.value, above=0.0)
 
     @property
-    def power_each(self) -> float:
-        """Power of one of it, W."""
-        return 0.0 if self.power is None else self.power.si / self.covers
-
-    @property
-    def area_each(self) -> float:
-        """Area of one of it, m2."""
-        return 0.0 if self.area is None else self.area.si / self.covers
+    def busy(self) -> Activity:
+        """Its activity, with the default filled in."""
+        if self.activity is not None:
+            return self.activity
+        if self.role == "adc":
+            return "conversion"
+        if self.role in ("dac", "cells") or self.per in ("row", "column", "cell"):
+            return "read"
+        return "always"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,90 +213,15 @@ class Level:
     components: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_text("name", self.name)
+        check_text("name", self.name)
         check_instance("components", self.components, tuple)
         names = [component.name for component in self.components]
         if len(set(names)) < len(names):
             raise InputError(f"{self.name}: component names must differ, got {', '.join(map(repr, names))}")
         if self.children is not None:
-            _check_dimension(f"{self.name}: children", self.children.unit, NUMBER, "1")
+            check_dimension(f"{self.name}: children", self.children.unit, NUMBER, "1")
             if self.children.value < 1 or not self.children.value.is_integer():
                 raise InputError(f"{self.name}: children must be a whole number >= 1, got {self.children.value!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdcTable:
-    """An analog-to-digital converter at several resolutions.
-
-    Attributes
-    ----------
-    bits
-        The resolutions, one after the other, at least three.
-    energy
-        Energy per conversion at each, not falling.
-    area
-        Area at each, not falling.
-    rate
-        Conversions per second that its place asks for; it sets the time to read an array.
-    nameplate_rate
-        Conversions per second at which `energy` makes the published power; power is charged at this rate.
-
-    Notes
-    -----
-    Outside the table: towards more bits, the two parts of a successive-approximation converter go on, one
-    growing by the same amount and one (the capacitive DAC) doubling with every bit, both taken from the last
-    three entries; towards fewer, the ratio of the first two entries goes on.
-    """
-
-    bits: tuple[int, ...]
-    energy: Series
-    area: Series
-    rate: Quantity
-    nameplate_rate: Quantity
-
-    def __post_init__(self) -> None:
-        check_instance("adc.bits", self.bits, tuple)
-        for index, bits in enumerate(self.bits):
-            check_integer(f"adc.bits[{index}]", bits, at_least=1)
-        if len(self.bits) < 3 or any(upper - lower != 1 for lower, upper in pairwise(self.bits)):
-            raise InputError(
-                f"adc.bits must be at least three resolutions, each one bit above the last, got {self.bits!r}"
-            )
-        for name, series in (("energy", self.energy), ("area", self.area)):
-            if len(series.values) != len(self.bits):
-                raise InputError(
-                    f"adc.{name}.values must be as many as adc.bits ({len(self.bits)}), got {len(series.values)}"
-                )
-        _check_dimension("adc.energy", self.energy.unit, ENERGY, "pJ")
-        _check_dimension("adc.area", self.area.unit, AREA, "um2")
-        for name, rate in (("rate", self.rate), ("nameplate_rate", self.nameplate_rate)):
-            _check_dimension(f"adc.{name}", rate.unit, FREQUENCY, "GS/s")
-            check_real(f"adc.{name}", rate.value, above=0.0)
-
-    def _at(self, bits: int, values: tuple[float, ...]) -> float:
-        bits = check_integer("adc_bits", bits, at_least=1, at_most=MOST_ADC_BITS)
-        first, last = self.bits[0], self.bits[-1]
-        if bits < first:
-            return float(values[0] * (values[0] / values[1]) ** (first - bits))
-        if bits <= last:
-            return values[bits - first]
-        step = values[-1] - values[-2]
-        doubling = max(step - (values[-2] - values[-3]), 0.0)  # what the last step grew by
-        beyond = bits - last
-        # steps: step + 2 d, step + 2 d + 4 d, ... = step + (2**(k+1) - 2) d
-        return values[-1] + beyond * (step - 2 * doubling) + (2.0 ** (beyond + 2) - 4.0) * doubling
-
-    def energy_per_conversion(self, bits: int) -> float:
-        """Energy per conversion at a resolution of `bits`, J."""
-        return self._at(bits, self.energy.si)
-
-    def power(self, bits: int) -> float:
-        """Power of one converter at a resolution of `bits`, converting all the time, W."""
-        return self.energy_per_conversion(bits) * self.nameplate_rate.si
-
-    def area_each(self, bits: int) -> float:
-        """Area of one converter at a resolution of `bits`, m2."""
-        return self._at(bits, self.area.si)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,9 +235,11 @@ class ReferenceArray:
     adc_bits, dac_bits
         Resolution of its converters.
     reads_per_vector
-        Reads of the array for one input vector.
+        Reads of the array for one input vector, if all its rows are read together.
     macs_per_array
         Multiply-accumulates of one array for one input vector.
+    rows_at_once
+        Rows that can be read together; more take one read after the other. ``None`` for all.
     origin, source, note
         As in :class:`Quantity`.
     """
@@ -398,6 +250,7 @@ class ReferenceArray:
     dac_bits: int
     reads_per_vector: int
     macs_per_array: int
+    rows_at_once: int | None = None
     origin: Origin
     source: str
     note: str = ""
@@ -405,8 +258,10 @@ class ReferenceArray:
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "adc_bits", "dac_bits", "reads_per_vector", "macs_per_array"):
             check_integer(f"array.{name}", getattr(self, name), at_least=1)
+        if self.rows_at_once is not None:
+            check_integer("array.rows_at_once", self.rows_at_once, at_least=1)
         check_choice("origin", self.origin, ORIGINS)
-        _check_text("source", self.source)
+        check_text("source", self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -436,7 +291,7 @@ class Published:
     place: float
 
     def __post_init__(self) -> None:
-        _check_text("name", self.name)
+        check_text("name", self.name)
         check_integer("units", self.units, at_least=1)
         check_choice("quantity", self.quantity, PUBLISHED_DIMENSIONS)
         check_real("place", self.place, above=0.0)
@@ -457,9 +312,9 @@ class Hardware:
     description
         One line.
     technology_node, clock
-        Of the published design; nothing is scaled by them yet.
+        Of the published design. Only components with a node of their own are scaled to it.
     read_time
-        Published time to read one array; ours is :meth:`time_per_read`.
+        Published time to read one array; ours is :meth:`time_per_read`, and this one where there is no `adc`.
     array
         The array that the published totals are about.
     levels
@@ -467,9 +322,11 @@ class Hardware:
     counted_to
         The highest level that :func:`xbarsim.cost.estimate` counts unless told otherwise.
     adc
-        Converter table.
+        The converter; ``None`` where its cost is not told apart.
     dac_growth
         Factor on a DAC's power and area for each bit after the first.
+    stages_after_read
+        Pipeline stages between the last read of a vector and its result in the next buffer, each as long as a read.
     published
         Totals that the source prints.
     references
@@ -487,24 +344,27 @@ class Hardware:
     read_time: Quantity
     counted_to: str
     array: ReferenceArray
-    adc: AdcTable
+    adc: Adc | None = None
     dac_growth: Quantity
+    stages_after_read: Quantity
     levels: tuple[Level, ...]
     published: tuple[Published, ...] = ()
     references: tuple[Reference, ...]
 
     def __post_init__(self) -> None:
-        _check_text("name", self.name)
+        check_text("name", self.name)
         for name, dimension, example in (
             ("technology_node", LENGTH, "nm"),
             ("clock", FREQUENCY, "GHz"),
-            ("read_time", (("s", 1),), "ns"),
+            ("read_time", TIME, "ns"),
             ("dac_growth", NUMBER, "1"),
+            ("stages_after_read", NUMBER, "1"),
         ):
             quantity = getattr(self, name)
             check_instance(name, quantity, Quantity)
-            _check_dimension(name, quantity.unit, dimension, example)
-            check_real(name, quantity.value, above=0.0)
+            check_dimension(name, quantity.unit, dimension, example)
+            if name != "stages_after_read":
+                check_real(name, quantity.value, above=0.0)
         check_real("dac_growth", self.dac_growth.value, at_least=1.0)
         self._check_levels()
         self._check_sources()
@@ -527,18 +387,30 @@ class Hardware:
                         f"{level.name}: {component.name}: per and role must be 'parent' and 'plain' above "
                         f"the first level, got {component.per!r} and {component.role!r}"
                     )
+                if index > 0 and component.busy == "read":
+                    raise InputError(
+                        f"{level.name}: {component.name}: activity must be another than 'read' above the first level, "
+                        f"got 'read'"
+                    )
         first = self.levels[0].components
         converters = [component for component in first if component.role == "adc"]
-        if len(converters) != 1 or converters[0].per != "parent":
+        expected = 0 if self.adc is None else 1
+        if len(converters) != expected or any(component.per != "parent" for component in converters):
             raise InputError(
-                f"{names[0]}: must have one component of role 'adc' with per 'parent', "
+                f"{names[0]}: must have {('no', 'one')[expected]} component of role 'adc' with per 'parent' "
+                f"{'with' if expected else 'without'} adc, "
                 f"got {[(component.name, component.per) for component in converters]!r}"
             )
-        if sum(component.role == "cells" for component in first) != 1:
-            raise InputError(
-                f"{names[0]}: must have one component of role 'cells', "
-                f"got {[component.name for component in first if component.role == 'cells']!r}"
-            )
+        cells = [component.name for component in first if component.role == "cells"]
+        if len(cells) > 1:
+            raise InputError(f"{names[0]}: must have at most one component of role 'cells', got {cells!r}")
+        for level in self.levels:
+            for component in level.components:
+                if component.node is not None and not NODES[-1] <= self.technology_node.si <= NODES[0]:
+                    raise InputError(
+                        f"technology_node must be 7 to 130 nm to scale {component.name}, "
+                        f"got {self.technology_node.value!r} {self.technology_node.unit}"
+                    )
 
     def _check_sources(self) -> None:
         keys = [reference.key for reference in self.references]
@@ -554,7 +426,8 @@ class Hardware:
         Parameters
         ----------
         name_or_path
-            A name from :func:`hardware_names`, or the path of a card, ending in ``.toml``.
+            A name from :func:`hardware_names`, which may be given without its year (``"isaac"``), or the path of a
+            card, ending in ``.toml``.
 
         Raises
         ------
@@ -567,6 +440,8 @@ class Hardware:
         name = os.fspath(name_or_path)
         if name.endswith(".toml"):
             return tomlio.load(cls, name)
+        dated = [known for known in hardware_names() if re.fullmatch(re.escape(name) + r"\d{4}", known)]
+        name = dated[0] if len(dated) == 1 else name
         if name not in hardware_names():
             raise InputError(
                 f"hardware must be one of {', '.join(map(repr, hardware_names()))}, "
@@ -590,9 +465,54 @@ class Hardware:
             arrays *= int(each.children.value)
         return arrays
 
+    def cost_each(self, component: Component) -> tuple[float, float]:
+        """Power (W) and area (m2) of one of a component, scaled from its own node if it names one; 0 for an ADC."""
+        if component.power is None or component.area is None:
+            return 0.0, 0.0
+        power, area = component.power.si / component.covers, component.area.si / component.covers
+        if component.node is not None:
+            node, to = component.node.si, self.technology_node.si
+            power, area = power * energy_factor(node, to), area * area_factor(node, to)
+        return power, area
+
+    def with_adc(self, adc: AdcCard | str) -> Hardware:
+        """The same hardware with another converter at the same rate.
+
+        Parameters
+        ----------
+        adc
+            A card, or its name from :func:`xbarsim.cost.adc_names`, or a path ending in ``.toml``.
+
+        Raises
+        ------
+        InputError
+            If the converter of this hardware is not told apart, or there is no such card.
+        """
+        if self.adc is None:
+            raise InputError(f"adc must be a converter of the hardware to be replaced, got none in {self.name!r}")
+        card = AdcCard.load(adc) if isinstance(adc, str) else adc
+        check_instance("adc", card, AdcCard)
+        known = {reference.key for reference in self.references}
+        return replace(
+            self,
+            name=f"{self.name} with {card.name}",
+            adc=card.at(rate=self.adc.rate, nameplate_rate=self.adc.rate),
+            references=self.references + tuple(each for each in card.references if each.key not in known),
+        )
+
+    def reads_of_vector(self, use: LayerUse) -> int:
+        """Reads of an array for one input vector of a layer: more than the layer's own if few rows are read at once."""
+        rows, at_once = -(-use.rows // use.activations), self.array.rows_at_once
+        return use.reads_per_vector * (1 if at_once is None else -(-rows // at_once))
+
     def time_per_read(self, columns: int) -> float:
-        """Time to read one array, s: its columns pass through its ADC one after the other."""
+        """Time to read one array, s: its columns pass through its ADCs one after the other.
+
+        ``columns shared_by / (count rate)``, or the card's `read_time` where there is no `adc`.
+        """
         columns = check_integer("columns", columns, at_least=1)
+        if self.adc is None:
+            return self.read_time.si
         converter = next(c for c in self.levels[0].components if c.role == "adc")
         return columns * converter.shared_by / (converter.count * self.adc.rate.si)
 
@@ -635,17 +555,15 @@ class Hardware:
                 }
             )
 
-        for name in ("technology_node", "clock", "read_time", "dac_growth"):
+        for name in ("technology_node", "clock", "read_time", "dac_growth", "stages_after_read"):
             quantity = getattr(self, name)
             add(name, quantity.value, quantity.unit, quantity)
         for name in ("rows", "columns", "adc_bits", "dac_bits", "reads_per_vector", "macs_per_array"):
             add(f"array.{name}", getattr(self.array, name), "1", self.array)
-        for name in ("rate", "nameplate_rate"):
-            quantity = getattr(self.adc, name)
-            add(f"adc.{name}", quantity.value, quantity.unit, quantity)
-        for name, series in (("energy", self.adc.energy), ("area", self.adc.area)):
-            for bits, value in zip(self.adc.bits, series.values, strict=True):
-                add(f"adc.{name} at {bits} bits", value, series.unit, series)
+        if self.array.rows_at_once is not None:
+            add("array.rows_at_once", self.array.rows_at_once, "1", self.array)
+        for name, value, sourced in () if self.adc is None else self.adc.quantities():
+            add(name, value, sourced.unit, sourced)
         for level in self.levels:
             if level.children is not None:
                 add(f"{level.name}.children", level.children.value, level.children.unit, level.children)
@@ -658,6 +576,10 @@ class Hardware:
                     amount = getattr(component, name)
                     if amount is not None:
                         add(f"{where} {name} of {component.covers}", amount.value, amount.unit, component)
+                for name in ("rate", "node"):
+                    quantity = getattr(component, name)
+                    if quantity is not None:
+                        add(f"{where} {name}", quantity.value, quantity.unit, quantity)
         for total in self.published:
             add(f"published {total.name} {total.quantity}", total.value.value, total.value.unit, total.value)
         return rows
@@ -665,4 +587,4 @@ class Hardware:
 
 def hardware_names() -> list[str]:
     """The names of the hardware cards that come with the project, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if not path.name.endswith(ENDING))

@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from xbarsim.cost.hardware import Hardware, Quantity
+from xbarsim.cost.hardware import Hardware
+from xbarsim.cost.quantities import Reference
+from xbarsim.cost.views import frame, html_tree, number, percent, table
+from xbarsim.cost.workload import Replication, Workload, run_workload
 from xbarsim.validation import check_choice
 
 if TYPE_CHECKING:
     from xbarsim.cost.estimate import LayerUse
 
-__all__ = ["ComponentCost", "CostReport", "LayerCost"]
+__all__ = ["ComponentCost", "CostReport", "LayerCost", "Sources"]
 
 _MILLIWATT, _SQUARE_MILLIMETRE, _GIGA = 1e-3, 1e-6, 1e9
+
+
+class Sources(tuple[str, ...]):
+    """References as text, one an entry; printed with their BibTeX entries behind them.
+
+    Attributes
+    ----------
+    references
+        The references themselves.
+    """
+
+    references: tuple[Reference, ...]
+
+    @classmethod
+    def of(cls, references: Iterable[Reference]) -> Sources:
+        """The text of some references."""
+        kept = tuple(references)
+        made = cls(str(reference) for reference in kept)
+        made.references = kept
+        return made
+
+    def bibtex(self) -> str:
+        """All references as BibTeX entries."""
+        return "\n\n".join(reference.bibtex() for reference in self.references)
+
+    def __str__(self) -> str:
+        return "\n".join(self) + "\n\n" + self.bibtex()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +218,7 @@ class CostReport:
         for index, (level, units) in enumerate(self.units.items()):
             if index == 0:
                 children = [
-                    node(layer.use.name, layer.use.arrays, [leaf(cost) for cost in layer.components])
+                    node(layer.use.name, layer.use.occupied, [leaf(cost) for cost in layer.components])
                     for layer in self.layers
                 ]
             else:
@@ -216,7 +246,7 @@ class CostReport:
             rows = [
                 {
                     "layer": layer.use.name,
-                    "arrays": layer.use.arrays,
+                    "arrays": layer.use.occupied,
                     "power_W": layer.power,
                     "area_m2": layer.area,
                     "peak_throughput_op_s": layer.peak_throughput,
@@ -248,19 +278,54 @@ class CostReport:
             for layer, cost in parts
         ]
 
-    def sources(self) -> tuple[str, ...]:
-        """The references behind the numbers of this report, as text, in the card's order."""
+    def to_frame(self, by: Literal["part", "component", "layer"] = "part") -> Any:
+        """:meth:`to_rows` as a pandas data frame; `ImportError` where pandas is not installed."""
+        return frame(self.to_rows(by))
+
+    def workload(self, *, replication: Replication | int = "none", pipelined: bool = True) -> Workload:
+        """What one inference costs on this hardware: energy, latency, rate, average power, utilisation.
+
+        Parameters
+        ----------
+        replication
+            ``"none"``: one copy of each layer; ``"chip"``: copies that fill as many whole chips as one copy of the
+            network needs; or the number of arrays to fill. Copies go where they make the slowest layer fastest.
+        pipelined
+            Whether layers work on successive images at once.
+
+        Returns
+        -------
+        Workload
+            See :mod:`xbarsim.cost.workload` for the model.
+
+        Raises
+        ------
+        InputError
+            If there are fewer arrays than the network needs.
+        """
+        return run_workload(self, replication=replication, pipelined=pipelined)
+
+    def sources(self) -> Sources:
+        """The references behind the numbers of this report, in the card's order; ``print`` adds their BibTeX."""
         hardware = self.hardware
-        used: set[str] = {hardware.adc.energy.source, hardware.adc.area.source}
-        quantities: list[Quantity] = [hardware.adc.rate, hardware.adc.nameplate_rate]
+        used: set[str] = {hardware.stages_after_read.source, hardware.read_time.source}
+        if hardware.adc is not None:
+            used.update(sourced.source for _, _, sourced in hardware.adc.quantities())
         if any(layer.use.dac_bits > 1 for layer in self.layers):
-            quantities.append(hardware.dac_growth)
+            used.add(hardware.dac_growth.source)
         for level in hardware.levels[: len(self.units)]:
-            used.update(component.source for component in level.components)
             if level.children is not None:
-                quantities.append(level.children)
-        used.update(quantity.source for quantity in quantities)
-        return tuple(str(reference) for reference in hardware.references if reference.key in used)
+                used.add(level.children.source)
+            for component in level.components:
+                used.add(component.source)
+                used.update(each.source for each in (component.rate, component.node) if each is not None)
+        return Sources.of(reference for reference in hardware.references if reference.key in used)
+
+    def _repr_html_(self) -> str:
+        return html_tree(
+            self.tree(),
+            {"power": ("power (mW)", _MILLIWATT), "area": ("area (mm2)", _SQUARE_MILLIMETRE)},
+        )
 
     def __str__(self) -> str:
         power, area = self.power, self.area
@@ -268,71 +333,46 @@ class CostReport:
         lines = [
             f"Cost on {self.hardware.name}, counted up to the {self.level}: {occupied}",
             "",
-            *_table(
+            *table(
                 ("level", "component", "count", "power (mW)", "share", "area (mm2)", "share"),
                 [
                     (
                         cost.level,
                         cost.name,
                         f"{cost.count:,.0f}" if cost.count.is_integer() else f"{cost.count:,.2f}",
-                        _number(cost.power / _MILLIWATT),
-                        _percent(cost.power, power),
-                        _number(cost.area / _SQUARE_MILLIMETRE),
-                        _percent(cost.area, area),
+                        number(cost.power / _MILLIWATT),
+                        percent(cost.power, power),
+                        number(cost.area / _SQUARE_MILLIMETRE),
+                        percent(cost.area, area),
                     )
                     for cost in self.components
                 ],
                 words=2,
             ),
             "",
-            *_table(
+            *table(
                 ("layer", "arrays", "size", "ADC bits", "power (mW)", "area (mm2)", "peak (Gop/s)"),
                 [
                     (
                         layer.use.name,
-                        f"{layer.use.arrays:,}",
+                        f"{layer.use.occupied:,}",
                         f"{layer.use.rows} x {layer.use.columns}",
                         str(layer.use.adc_bits),
-                        _number(layer.power / _MILLIWATT),
-                        _number(layer.area / _SQUARE_MILLIMETRE),
-                        _number(layer.peak_throughput / _GIGA),
+                        number(layer.power / _MILLIWATT),
+                        number(layer.area / _SQUARE_MILLIMETRE),
+                        number(layer.peak_throughput / _GIGA),
                     )
                     for layer in self.layers
                 ],
                 words=1,
             ),
             "",
-            f"power            {_number(power / _MILLIWATT)} mW",
-            f"area             {_number(area / _SQUARE_MILLIMETRE)} mm2",
-            f"peak throughput  {_number(self.peak_throughput / _GIGA)} Gop/s",
-            f"per power        {_number(self.throughput_per_power / _GIGA)} Gop/s/W",
-            f"per area         {_number(self.throughput_per_area * _SQUARE_MILLIMETRE / _GIGA)} Gop/s/mm2",
+            f"power            {number(power / _MILLIWATT)} mW",
+            f"area             {number(area / _SQUARE_MILLIMETRE)} mm2",
+            f"peak throughput  {number(self.peak_throughput / _GIGA)} Gop/s",
+            f"per power        {number(self.throughput_per_power / _GIGA)} Gop/s/W",
+            f"per area         {number(self.throughput_per_area * _SQUARE_MILLIMETRE / _GIGA)} Gop/s/mm2",
         ]
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    """Four significant digits, without an exponent where that can be read."""
-    if value == 0:
-        return "0"
-    digits = 3 - math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(digits, 0)}f}" if digits < 9 else f"{value:.3e}"
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else "-"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -> list[str]:
-    """Lines of a table: the first `words` columns to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = []
-    for row in (header, ["-" * width for width in widths], *rows):
-        cells = (
-            text.ljust(width) if column < words else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(cells).rstrip())
-    return lines

@@ -8,18 +8,20 @@ from xbarsim.validation import InputError
 
 __all__ = [
     "AREA",
+    "BIT_RATE",
     "ENERGY",
     "FREQUENCY",
     "LENGTH",
     "NUMBER",
     "POWER",
     "THROUGHPUT",
+    "TIME",
     "Dimension",
     "parse_unit",
 ]
 
 Dimension = tuple[tuple[str, int], ...]
-"""Powers of W, m, s and op (one operation), sorted by base, those with power zero left out."""
+"""Powers of W, m, s, op (one operation) and bit, sorted by base, those with power zero left out."""
 
 NUMBER: Dimension = ()
 POWER: Dimension = (("W", 1),)
@@ -28,6 +30,8 @@ LENGTH: Dimension = (("m", 1),)
 ENERGY: Dimension = (("W", 1), ("s", 1))
 FREQUENCY: Dimension = (("s", -1),)
 THROUGHPUT: Dimension = (("op", 1), ("s", -1))
+TIME: Dimension = (("s", 1),)
+BIT_RATE: Dimension = (("bit", 1), ("s", -1))
 
 _PREFIXES = {"": 0, "f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12}
 _SYMBOLS: dict[str, dict[str, int]] = {
@@ -37,9 +41,10 @@ _SYMBOLS: dict[str, dict[str, int]] = {
     "m": {"m": 1},
     "s": {"s": 1},
     "op": {"op": 1},
+    "bit": {"bit": 1},
     "S": {},  # one sample of a converter, not a siemens: cards hold no conductances
 }
-_FACTOR = re.compile(r"([fpnumkMGT]?)(W|J|Hz|m|s|op|S)([2-9]?)")
+_FACTOR = re.compile(r"([fpnumkMGT]?)(W|J|Hz|m|s|op|bit|S)([2-9]?)")
 
 
 def parse_unit(unit: str) -> tuple[float, Dimension]:
@@ -48,7 +53,7 @@ def parse_unit(unit: str) -> tuple[float, Dimension]:
     Parameters
     ----------
     unit
-        ``"1"``, or a symbol (W, J, Hz, m, s, op, or S for a sample) with an SI prefix in front and a power
+        ``"1"``, or a symbol (W, J, Hz, m, s, op, bit, or S for a sample) with an SI prefix in front and a power
         behind, and others to divide by: ``"mW"``, ``"mm2"``, ``"GS/s"``, ``"Gop/s/mm2"``. The prefix is
         raised with its symbol: 1 mm2 is 1e-6 m2. Micro is written u.
 
@@ -57,7 +62,7 @@ def parse_unit(unit: str) -> tuple[float, Dimension]:
     scale
         What one of this unit is in SI.
     dimension
-        Its powers of the bases W, m, s and op.
+        Its powers of the bases W, m, s, op and bit.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def parse_unit(unit: str) -> tuple[float, Dimension]:
     """
     if unit == "1":
         return 1.0, NUMBER
-    exponent, bases = 0, dict.fromkeys(("W", "m", "op", "s"), 0)
+    exponent, bases = 0, dict.fromkeys(("W", "bit", "m", "op", "s"), 0)
     for position, part in enumerate(unit.split("/") if isinstance(unit, str) else [""]):
         match = _FACTOR.fullmatch(part)
         if match is None:

@@ -8,14 +8,26 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from xbarsim.data import load_cifar10, load_digits_split
-from xbarsim.models.digits import load_digits_net
-from xbarsim.models.resnet import load_resnet20, normalise
-from xbarsim.validation import check_choice, check_integer
+from xbarsim.models.digits import DigitsNet, load_digits_net
+from xbarsim.models.resnet import load_resnet20, normalise, resnet20
+from xbarsim.models.resnet18 import resnet18
+from xbarsim.models.vgg import vgg16
+from xbarsim.validation import InputError, check_choice, check_integer
 
-__all__ = ["MODELS", "ModelCard", "load_model", "load_test_set"]
+__all__ = [
+    "ARCHITECTURES",
+    "MODELS",
+    "Architecture",
+    "ModelCard",
+    "check_trained",
+    "load_model",
+    "load_test_set",
+    "untrained_model",
+]
 
 _TestSet = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -109,7 +121,124 @@ _CARDS = (
 )
 
 MODELS = MappingProxyType({card.name: card for card in _CARDS})
-"""The :class:`ModelCard` of every network, by name."""
+"""The :class:`ModelCard` of every network with trained weights, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network's shape, which is all that its cost depends on.
+
+    Attributes
+    ----------
+    name
+        What :func:`untrained_model` and the command line call it.
+    description
+        One line.
+    parameters
+        Number of trainable parameters, batch norm included.
+    input_shape
+        (channels, height, width) of one image.
+    classes
+        Number of outputs.
+    source
+        Where it is defined.
+    """
+
+    name: str
+    description: str
+    parameters: int
+    input_shape: tuple[int, int, int]
+    classes: int
+    source: str
+    _build: Callable[[], nn.Module] = field(repr=False, compare=False)
+
+
+ARCHITECTURES = MappingProxyType(
+    {
+        name: Architecture(
+            name=name,
+            description=description,
+            parameters=parameters,
+            input_shape=shape,
+            classes=10,
+            source=source,
+            _build=build,
+        )
+        for name, description, parameters, shape, source, build in (
+            ("digits", MODELS["digits"].description, 13_156, (1, 8, 8), "this project", DigitsNet),
+            ("resnet20", MODELS["resnet20"].description, 269_722, (3, 32, 32), "doi:10.1109/CVPR.2016.90", resnet20),
+            (
+                "resnet18",
+                "ResNet-18 for 32 x 32 images",
+                11_173_962,
+                (3, 32, 32),
+                "doi:10.1109/CVPR.2016.90",
+                resnet18,
+            ),
+            ("vgg16", "VGG-16 for 32 x 32 images", 14_724_042, (3, 32, 32), "doi:10.48550/arXiv.1409.1556", vgg16),
+        )
+    }
+)
+"""The :class:`Architecture` of every network, with stored weights or without, by name."""
+
+
+def check_trained(name: str, *, called: str = "model") -> str:
+    """Return the name of a network with stored weights; refuse one without, and one that there is not.
+
+    Parameters
+    ----------
+    name
+        The network.
+    called
+        What the message calls it.
+
+    Raises
+    ------
+    InputError
+        If `name` is not in `MODELS`.
+    """
+    if name in ARCHITECTURES and name not in MODELS:
+        raise InputError(
+            f"{called} must be one with stored weights ({', '.join(map(repr, MODELS))}) to have an accuracy, "
+            f"got {name!r}: of it only the architecture is known, which is enough for its cost"
+        )
+    return check_choice(called, name, MODELS)
+
+
+def untrained_model(name: str, *, seed: int = 0) -> tuple[nn.Module, Architecture]:
+    """Build a network with random weights, for its cost, and its description.
+
+    Parameters
+    ----------
+    name
+        A name in `ARCHITECTURES`.
+    seed
+        Of the weights; the caller's random state stays as it is.
+
+    Raises
+    ------
+    InputError
+        If `name` is not in `ARCHITECTURES`, or the seed is negative.
+    """
+    architecture = ARCHITECTURES[check_choice("model", name, ARCHITECTURES)]
+    seed = check_integer("seed", seed, at_least=0)
+    with torch.device("meta"):  # no initial weights: the caller's random state stays as it is
+        model = architecture._build()
+    model.to_empty(device="cpu")
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d | nn.Linear):
+                spread = (2 / module.weight[0].numel()) ** 0.5  # keeps the size of activations behind a ReLU
+                values = rng.standard_normal(tuple(module.weight.shape), dtype=np.float32)
+                module.weight.copy_(torch.from_numpy(values * np.float32(spread)))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return model.eval(), architecture
 
 
 def load_model(name: str) -> tuple[nn.Module, ModelCard]:
@@ -124,7 +253,7 @@ def load_model(name: str) -> tuple[nn.Module, ModelCard]:
     FileFormatError
         If the weights are truncated or corrupt.
     """
-    card = MODELS[check_choice("model", name, MODELS)]
+    card = MODELS[check_trained(name)]
     return card._load(), card
 
 
@@ -156,7 +285,7 @@ def load_test_set(name: str, *, count: int | None = None) -> _TestSet:
     FileFormatError
         If the data folder's files are truncated or corrupt.
     """
-    card = MODELS[check_choice("model", name, MODELS)]
+    card = MODELS[check_trained(name)]
     if count is not None:
         count = check_integer("count", count, at_least=1, at_most=card.test_images)
     return card._test_set(count)

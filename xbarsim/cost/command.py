@@ -1,0 +1,201 @@
+"""What ``xbarsim cost`` does: map a network by its shape, print what it costs, write tables and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xbarsim.cost.deltas import Deltas, compare
+from xbarsim.cost.estimate import estimate
+from xbarsim.cost.hardware import Hardware
+from xbarsim.cost.report import CostReport
+from xbarsim.cost.workload import Replication, Workload
+from xbarsim.validation import InputError, check_integer, write_atomically
+
+if TYPE_CHECKING:
+    from xbarsim.design import Design
+    from xbarsim.network import MappedNetwork
+
+__all__ = ["NetworkCost", "network_cost", "parse_replication"]
+
+_IMAGES = 2  # random images; they decide no number that is printed for an untrained network
+
+
+def parse_replication(text: str) -> Replication | int:
+    """``"none"``, ``"chip"`` or a number of arrays, from the command line.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if text == "none":
+        return "none"
+    if text == "chip":
+        return "chip"
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"replication must be 'none', 'chip' or a number of arrays, got {text!r}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCost:
+    """A network's cost and, where two designs are compared, that of the other.
+
+    Attributes
+    ----------
+    report, work
+        Peak and workload view.
+    deltas
+        From this design to the other, or ``None``.
+    notes
+        What a reader should know.
+    """
+
+    report: CostReport
+    work: Workload
+    deltas: Deltas | None
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [str(self.report), str(self.work)]
+        if self.deltas is not None:
+            parts.append(f"Compared\n\n{self.deltas}")
+        parts.append("\n".join(f"note: {note}" for note in self.notes))
+        return "\n\n".join(part for part in parts if part)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write tables, pictures and references into a folder that exists; returns the files.
+
+        Raises
+        ------
+        FileWriteError
+            If one cannot be written.
+        """
+        from xbarsim import plot
+
+        tables: dict[str, list[dict[str, Any]]] = {
+            "peak.csv": self.report.to_rows("part"),
+            "energy.csv": self.work.to_rows("part"),
+            "layers.csv": self.work.to_rows("layer"),
+            "summary.csv": self.work.summary(),
+        }
+        if self.deltas is not None:
+            tables["deltas.csv"] = self.deltas.to_rows()
+        contents = {name: _csv(rows) for name, rows in tables.items()}
+        contents["sources.bib"] = (self.report.sources().bibtex() + "\n").encode()
+        for name, axes in (
+            ("peak.png", plot.cost_breakdown(self.report)),
+            ("energy.png", plot.cost_breakdown(self.work)),
+            ("layers.png", plot.cost_layers(self.work)[0]),
+        ):
+            picture = io.BytesIO()
+            figure: Any = axes.figure
+            figure.savefig(picture, format="png")
+            contents[name] = picture.getvalue()
+        for name, content in contents.items():
+            write_atomically(folder / name, content)
+        return [folder / name for name in contents]
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> bytes:
+    rows = list(rows)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def network_cost(
+    name: str,
+    design: Design,
+    hardware: Hardware,
+    *,
+    other: Design | Hardware | None = None,
+    trained: bool = False,
+    seed: int = 0,
+    replication: Replication | int = "none",
+    spare_columns: int = 0,
+    redundancy: int = 1,
+) -> NetworkCost:
+    """What a network costs on a hardware, and what another design or hardware would change.
+
+    Parameters
+    ----------
+    name
+        A name in `xbarsim.models.ARCHITECTURES`.
+    design, hardware
+        How it is mapped, and on what.
+    other
+        A design or a hardware to compare with.
+    trained
+        Use stored weights and the calibration set of the network, so that its cells draw the power of their own
+        conductances; else random weights, and the card's power for the cells.
+    seed
+        Of random weights and images.
+    replication
+        See :meth:`xbarsim.cost.CostReport.workload`.
+    spare_columns, redundancy
+        Of every layer, see :class:`xbarsim.cost.LayerUse`.
+
+    Raises
+    ------
+    InputError
+        If there is no such network, or `trained` is asked of one without stored weights.
+    """
+    from xbarsim.network import map_model
+
+    check_integer("spare_columns", spare_columns, at_least=0)
+    check_integer("redundancy", redundancy, at_least=1)
+    model, images = _model(name, trained, seed)
+    mapped = map_model(model, design, calibration=images)
+
+    def report(mapped: MappedNetwork, hardware: Hardware) -> CostReport:
+        found = mapped.cost(hardware, data=trained)
+        if spare_columns == 0 and redundancy == 1:
+            return found
+        uses = [replace(layer.use, spare_columns=spare_columns, redundancy=redundancy) for layer in found.layers]
+        return estimate(uses, hardware)
+
+    cost = report(mapped, hardware)
+    work = cost.workload(replication=replication)
+    deltas = None
+    if other is not None:
+        if isinstance(other, Hardware):
+            names, changed = (hardware.name, other.name), report(mapped, other)
+        else:
+            names = ("this design", "the other")
+            changed = report(map_model(model, other, calibration=images), hardware)
+        deltas = compare(cost, changed, names=names, replication=replication)
+    notes = []
+    if not trained:
+        notes.append(
+            "weights are random: their shapes decide every number, and the cells draw the power of the card's array "
+            "(--trained for that of their own conductances)"
+        )
+    return NetworkCost(report=cost, work=work, deltas=deltas, notes=tuple(notes))
+
+
+def _model(name: str, trained: bool, seed: int) -> tuple[Any, Any]:
+    """A network and images to calibrate it with."""
+    import numpy as np
+
+    from xbarsim import models
+
+    if not trained:
+        model, card = models.untrained_model(name, seed=seed)
+        shape = (_IMAGES, *card.input_shape)
+        return model, np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    models.check_trained(name)
+    from xbarsim import data
+
+    model, _ = models.load_model(name)
+    if name == "digits":
+        return model, data.load_digits_split().train_images
+    return model, models.normalise(data.load_cifar10("train", count=128)[0])
