@@ -11,8 +11,10 @@ import numpy.typing as npt
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from xbarsim.circuit import Wires
+from xbarsim.converters import AdcErrors, DacErrors
 from xbarsim.design import Design, Periphery, Readout
-from xbarsim.devices import Cell, FaultMap, Kind, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.mapping import (
     Balanced,
     Differential,
@@ -246,10 +248,12 @@ def engine_cases(
         "any": st.integers(1, input_bits),
     }[planes]
     pairs = mapping.sides == 2
+    together = draw(st.none() | st.sampled_from([1, 2, 3, 5]).map(lambda reads: -(-rows // reads)) | st.just(rows + 1))
     design = Design(
         cell=ENGINE_CELL,
         mapping=mapping,
         periphery=Periphery(
+            active_rows=together,
             input_bits=input_bits,
             dac_bits=draw(dac_bits),
             subtraction=draw(st.sampled_from(["analog", "digital"])) if pairs else None,
@@ -297,13 +301,40 @@ def peripheries(draw: st.DrawFn, /, pairs: bool = True) -> Periphery:
     if adc_bits is not None:  # never "lossless": whether the bits are enough depends on the rest of the design
         names = [None, "calibrated", "full"]
         ranges = st.sampled_from(names) | st.floats(1e-3, 1e9)
+    adc_range = draw(ranges)
+    spreads, shares = st.floats(0.0, 2.0), st.floats(0.0, 1.0)
+    adc_errors = st.builds(AdcErrors, offset=spreads, gain=spreads, capacitor_mismatch=spreads, dead=shares)
+    dac_errors = st.builds(DacErrors, offset=spreads, gain=spreads, dead=shares)
     return Periphery(
         input_bits=input_bits,
         dac_bits=draw(st.integers(1, min(input_bits, 4))),
         adc_bits=adc_bits,
-        adc_range=draw(ranges),
+        adc_range=adc_range,
+        active_rows=draw(st.none() | st.integers(1, 200)),
+        columns_per_adc=draw(st.integers(1, 200)),
+        adc_errors=None if adc_bits is None and adc_range is None else draw(st.none() | adc_errors),
+        dac_errors=draw(st.none() | dac_errors),
         subtraction=draw(st.sampled_from([None, "digital", *(["analog"] if pairs else [])])),
         signed_inputs=draw(st.sampled_from(["two_pass", "offset"])),
+    )
+
+
+@st.composite
+def wires(draw: st.DrawFn) -> Wires:
+    """Any wires; ideal ones included."""
+    ohms = st.just(0.0) | st.floats(1e-3, 1e4)
+    kinds: tuple[Literal["1T1R", "0T1R"], ...] = ("1T1R", "0T1R")
+    access = draw(st.sampled_from(kinds))
+    return Wires(
+        word_line_resistance=draw(ohms),
+        bit_line_resistance=draw(ohms),
+        driver_resistance=draw(ohms),
+        sense_resistance=draw(ohms),
+        drive=draw(st.sampled_from(["one", "both"])),
+        sense=draw(st.sampled_from(["near", "far", "both"])),
+        access=access,
+        access_resistance=draw(ohms) if access == "1T1R" else 0.0,
+        unselected=draw(st.sampled_from(["grounded", "floating"])),
     )
 
 
@@ -340,4 +371,15 @@ def designs(draw: st.DrawFn) -> Design:
             count=st.sampled_from(["independent", "exact"]),
         )
     )
-    return Design(cell=cell, mapping=mapping, periphery=periphery, faults=faults)
+    around = draw(st.none() | wires())
+    shares = st.floats(0.0, 1.0)
+    shorts = shares if around is None or around.sense_resistance == 0.0 else st.just(0.0)
+    line_faults = st.builds(LineFaults, open_word_line=shares, open_bit_line=shares, shorted_bit_lines=shorts)
+    return Design(
+        cell=cell,
+        mapping=mapping,
+        periphery=periphery,
+        faults=faults,
+        wires=around,
+        line_faults=draw(st.none() | line_faults),
+    )

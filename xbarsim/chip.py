@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -11,19 +12,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from xbarsim.arrays import TileLoss, draw_errors, losses, seen_cells
+from xbarsim.circuit import CurrentLaw, Solution, Wires, solve
+from xbarsim.converters import ConverterErrors
 from xbarsim.cost import CostReport, Hardware
 from xbarsim.design import Design
-from xbarsim.devices import FaultMap
-from xbarsim.engine.plans import Noise, Plan, make_plan
+from xbarsim.devices import BrokenLines, Cell, FaultMap
+from xbarsim.engine.plans import Noise, Plan, clipped_share, make_plan
 from xbarsim.network.layers import CrossbarLayer, DigitalLayer, ImageCounter
-from xbarsim.network.model import MappedLayer, MappedNetwork, PlanTable, as_images, fill_slots
+from xbarsim.network.model import MappedLayer, MappedNetwork, PlanTable, as_images, fill_slots, sample_vectors
 from xbarsim.tables import format_table
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer
+from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
 
-__all__ = ["Chip", "DieLayer", "ErrorReport", "LayerError", "TileView"]
+__all__ = ["Chip", "ClippingWarning", "DieLayer", "ErrorReport", "LayerError", "TileView"]
 
 # What a layer's random streams are for; part of each stream's key, so that adding one changes no other.
-_PROGRAMMING, _FAULTS, _READ_NOISE = 0, 1, 2
+_PROGRAMMING, _FAULTS, _READ_NOISE, _LINES, _DRIVERS, _CONVERTERS = 0, 1, 2, 3, 4, 5
+_DRIFT, _STATES = 16, 17  # trajectories in time; telegraph states that a die keeps
+
+_CLIPPING_VECTORS = 1024  # inputs of a layer that a report looks for clipping on
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +74,8 @@ class DieLayer:
         Root seed of the die.
     index
         Number of the layer in its network.
+    seconds
+        Age of the die, s: how long its cells have drifted.
     """
 
     mapped: MappedLayer
@@ -74,6 +83,7 @@ class DieLayer:
     faults: FaultMap
     seed: int
     index: int
+    seconds: float = 0.0
 
     def programmed(self) -> npt.NDArray[np.float32]:
         """What programming left in the cells, before faults: level units, shape ``(tiles, rows, columns)``."""
@@ -81,26 +91,91 @@ class DieLayer:
         return self.design.cell.program(self.mapped.matrix.levels, self.design.mapping.cell_bits, rng)
 
     def cells(self) -> npt.NDArray[np.float32]:
-        """What the cells hold: programmed, then stuck; level units, shape ``(tiles, rows, columns)``."""
-        cells = self.programmed()
+        """What the cells hold: programmed, drifted, then stuck; level units, shape ``(tiles, rows, columns)``."""
+        cell, bits, cells = self.design.cell, self.design.mapping.cell_bits, self.programmed()
+        if self.seconds:
+            cells = cell.relax(cells, self.mapped.matrix.levels, bits, self.seconds, self._rng(_DRIFT))
+        if cell.read_noise is not None and cell.read_noise.per_die:
+            cells = cell.settle(cells, bits, self._rng(_STATES))
         stuck = self.faults.stuck_levels(self.design.cell, self.design.mapping.cell_bits)
         cells.reshape(-1)[self.faults.index] = stuck
         return cells
 
-    def noise(self, cells: npt.NDArray[np.float32]) -> Noise | None:
-        """Read noise of these cells, or ``None``."""
-        law, bits = self.design.cell.read_noise, self.design.mapping.cell_bits
-        if law is None:
+    def _rng(self, purpose: int) -> np.random.Generator:
+        return np.random.default_rng(_stream(self.seed, self.index, purpose))
+
+    def noise(self, cells: npt.NDArray[np.float32], errors: ConverterErrors | None = None) -> Noise | None:
+        """Read noise of these cells, or ``None``.
+
+        Cells on open lines add none; gains of drivers and converters scale it. What wires take of it, and that lines
+        which touch share it, is left out.
+
+        Parameters
+        ----------
+        cells
+            From :meth:`cells`.
+        errors
+            From :meth:`seen`; ``None`` for ideal drivers and converters.
+        """
+        if not self.design.cell.noisy:
             return None
-        conductance = np.clip(self.design.cell.conductance(cells, bits), law.valid_from, law.valid_to)
-        spread = law.spread(conductance) / self.design.cell.level_step(bits)
+        variance = self.design.cell.read_variance(cells, self.design.mapping.cell_bits, self.mapped.readout.max_plane)
+        by_power = {2: variance.quadratic, 1: variance.linear, 0: variance.constant}
+        lines = self.lines()
+        for power, term in by_power.items():
+            scaled = np.array(term, dtype=np.float64)
+            if lines is not None:
+                lines.open(scaled)
+            if errors is not None and errors.driver_gain is not None:
+                scaled *= errors.driver_gain[:, :, np.newaxis] ** power
+            if errors is not None and errors.converter_gain is not None:
+                scaled *= errors.converter_gain[:, np.newaxis, :] ** 2
+            by_power[power] = scaled
         key = int(_stream(self.seed, self.index, _READ_NOISE).generate_state(1, np.uint64)[0])
-        return Noise(spread=spread.astype(np.float32), key=key)
+        return Noise(
+            spread=np.sqrt(by_power[2]).astype(np.float32),
+            key=key,
+            linear=by_power[1] if by_power[1].any() else None,
+            constant=by_power[0] if by_power[0].any() else None,
+        )
+
+    def lines(self) -> BrokenLines | None:
+        """Which lines are broken, or ``None`` if the design's lines do not break."""
+        if self.design.line_faults is None:
+            return None
+        return self.design.line_faults.sample(self.mapped.matrix.levels.shape, self._rng(_LINES))
+
+    def seen(self, cells: npt.NDArray[np.float32] | None = None) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
+        """What reads see of the cells, wires, lines, drivers and converters folded in; and what cannot be folded.
+
+        Parameters
+        ----------
+        cells
+            From :meth:`cells`, to save making them again.
+
+        Returns
+        -------
+        ndarray
+            Level units, shape ``(tiles, rows, columns)``.
+        ConverterErrors
+            Offsets, and bits of wrong weight.
+        """
+        matrix, readout = self.mapped.matrix, self.mapped.readout
+        cells = self.cells() if cells is None else cells
+        through = seen_cells(cells, matrix, self.design, readout, self.lines())
+        return draw_errors(through, matrix, self.design, readout, self._rng(_DRIVERS), self._rng(_CONVERTERS))
 
     def plan(self, precision: Literal["single", "double"] = "single") -> Plan:
         """The cheapest way to compute this layer on this die; `precision` as :func:`xbarsim.engine.make_plan`."""
         cells = self.cells()
-        return make_plan(self.mapped.matrix, cells, self.mapped.readout, self.noise(cells), precision=precision)
+        seen, errors = self.seen(cells)
+        noise = self.noise(cells, errors)
+        return make_plan(self.mapped.matrix, seen, self.mapped.readout, noise, errors, precision=precision)
+
+    def losses(self) -> tuple[TileLoss, ...]:
+        """How much current wires and broken lines cost each tile."""
+        mapped = self.mapped
+        return losses(mapped.layer.name, self.cells(), mapped.matrix, self.design, mapped.readout, self.lines())
 
     def tile(self, tile: int) -> TileView:
         """One of its tiles.
@@ -120,6 +195,16 @@ class DieLayer:
         )
 
 
+def _check_age(cell: Cell, seconds: float) -> float:
+    """Return `seconds` if the cell's drift holds for that long; 0 needs no drift."""
+    age = check_real("seconds", seconds, at_least=0.0)
+    if age == 0.0:
+        return age
+    if cell.drift is None:
+        raise InputError(f"drift must be given for a cell at later times, got None for cell {cell.name!r}")
+    return cell.drift.check_seconds(age)
+
+
 def _stream(seed: int, layer: int, purpose: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(layer, purpose))
 
@@ -137,11 +222,23 @@ class LayerError:
         digital output.
     total
         The same for everything up to and including this layer: the chip's output against the digital network's.
+    clipped
+        Share of conversions beyond the converters' codes, on inputs sampled from these images; ``None`` without
+        converters.
+    current_loss
+        Share of the layer's current that wires and broken lines cost, all rows driven with one voltage: the mean over
+        its tiles. ``None`` where there are neither.
     """
 
     layer: str
     own: float
     total: float
+    clipped: float | None = None
+    current_loss: float | None = None
+
+
+class ClippingWarning(UserWarning):
+    """Converters clip more than a stated share of what they read; the message names the layers."""
 
 
 @dataclass(frozen=True)
@@ -154,19 +251,37 @@ class ErrorReport:
         In the order in which they run.
     images
         How many images were run.
+    tiles
+        Current that wires and broken lines cost, tile by tile; empty where there are neither.
     """
 
     layers: tuple[LayerError, ...]
     images: int
+    tiles: tuple[TileLoss, ...] = ()
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a layer."""
-        return [{"layer": e.layer, "own": e.own, "total": e.total} for e in self.layers]
+        return [asdict(error) for error in self.layers]
 
     def __str__(self) -> str:
-        rows = [(e.layer, f"{e.own:.4f}", f"{e.total:.4f}") for e in self.layers]
-        head = ("layer", "own error", "error so far")
-        return format_table(head, rows) + f"\n(root mean square, relative to the digital output; {self.images} images)"
+        def share(value: float | None) -> str:
+            return "-" if value is None else f"{value:.2%}"
+
+        head: tuple[str, ...] = ("layer", "own error", "error so far", "reads clipped")
+        rows: list[tuple[str, ...]] = [
+            (e.layer, f"{e.own:.4f}", f"{e.total:.4f}", share(e.clipped)) for e in self.layers
+        ]
+        note = f"(errors: root mean square, relative to the digital output; {self.images} images)"
+        if not self.tiles:
+            return f"{format_table(head, rows)}\n{note}"
+        head = (*head, "current lost", "tile losing most", "loses")
+        for index, error in enumerate(self.layers):
+            here = [tile for tile in self.tiles if tile.layer == error.layer]
+            worst = max(here, key=lambda tile: tile.mean, default=None)
+            which = ("-", "-") if worst is None else (str(worst.tile), share(worst.mean))
+            rows[index] += (share(error.current_loss), *which)
+        lost = "(current lost: to wires and broken lines, with one voltage on all rows of a tile)"
+        return f"{format_table(head, rows)}\n{note}\n{lost}"
 
 
 @dataclass
@@ -176,6 +291,7 @@ class _Sums:
     total: float = 0.0
     signal: float = 0.0
     digital: list[Array] = field(default_factory=list)
+    inputs: list[Array] = field(default_factory=list)
 
 
 class Chip(nn.Module):
@@ -194,6 +310,8 @@ class Chip(nn.Module):
     precision
         ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference engine bit for
         bit.
+    seconds
+        Age of the die, s; see :meth:`at`.
 
     Attributes
     ----------
@@ -208,11 +326,14 @@ class Chip(nn.Module):
         *,
         faults: Mapping[str, FaultMap] | None = None,
         precision: Literal["single", "double"] = "single",
+        seconds: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.seed = check_integer("seed", seed, at_least=0)
         check_choice("precision", precision, ("single", "double"))
+        self.precision: Literal["single", "double"] = precision
+        self.seconds = _check_age(network.design.cell, seconds)
         check_instance("faults", faults, (Mapping, type(None)))
         given = dict(faults or {})
         for name, fault_map in given.items():
@@ -235,7 +356,7 @@ class Chip(nn.Module):
                 rng = np.random.default_rng(_stream(self.seed, index, _FAULTS))
                 broken = model.sample(mapped.matrix.levels.shape, rng)
             self.layers[name] = DieLayer(
-                mapped=mapped, design=network.design, faults=broken, seed=self.seed, index=index
+                mapped=mapped, design=network.design, faults=broken, seed=self.seed, index=index, seconds=self.seconds
             )
         self._counter = ImageCounter()
         self.model = fill_slots(
@@ -248,6 +369,28 @@ class Chip(nn.Module):
     def faults(self) -> dict[str, FaultMap]:
         """What is broken, by layer name."""
         return {name: layer.faults for name, layer in self.layers.items()}
+
+    def at(self, seconds: float) -> Chip:
+        """The same die at another age: its cells moved by their drift; those that are stuck stay so.
+
+        Parameters
+        ----------
+        seconds
+            Since the time after programming that the cell's programming error holds for
+            (:attr:`xbarsim.devices.Drift.reference_time`), s; not since the age of this chip. 0 is the die as
+            fabricated.
+
+        Returns
+        -------
+        Chip
+            A new chip; this one stays as it is. Ages of one die lie on one trajectory of every cell.
+
+        Raises
+        ------
+        InputError
+            If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
+        """
+        return Chip(self.network, self.seed, faults=self.faults, precision=self.precision, seconds=seconds)
 
     def forward(self, images: Tensor, first_image: int = 0) -> Tensor:
         """Run a batch of images.
@@ -289,7 +432,7 @@ class Chip(nn.Module):
         """
         return self.network.cost_of({name: layer.cells() for name, layer in self.layers.items()}, hardware)
 
-    def report(self, images: Any, *, batch_size: int = 64) -> ErrorReport:
+    def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
         """Compare every layer with the digital quantised network on some images.
 
         Parameters
@@ -298,9 +441,17 @@ class Chip(nn.Module):
             As for :meth:`forward`.
         batch_size
             Images run at a time.
+        clipping
+            Share of conversions that may be clipped without a warning.
+
+        Warns
+        -----
+        ClippingWarning
+            If the converters of some layers clip more, naming them.
         """
         batch = as_images(images, shape=self.network.image_shape)
         check_integer("batch_size", batch_size, at_least=1)
+        check_real("clipping", clipping, at_least=0.0, at_most=1.0)
         sums = {name: _Sums() for name in self.layers}
 
         def keep(module: Any, arguments: Any, output: Tensor) -> None:
@@ -312,6 +463,9 @@ class Chip(nn.Module):
             entry = sums[module.layer.name]
             chip_output, expected = output.numpy().astype(np.float64), entry.digital.pop(0)
             alone = digital_layers[module.layer.name].forward(arguments[0]).numpy().astype(np.float64)
+            if sum(map(len, entry.inputs)) < _CLIPPING_VECTORS:
+                layer = module.layer
+                entry.inputs.append(sample_vectors(layer, layer.quantise(layer.as_maps(arguments[0])))[0])
             entry.own += float(((chip_output - alone) ** 2).sum())
             entry.own_signal += float((alone**2).sum())
             entry.total += float(((chip_output - expected) ** 2).sum())
@@ -331,17 +485,33 @@ class Chip(nn.Module):
         def relative(error: float, signal: float) -> float:
             return float(np.sqrt(error / signal)) if signal > 0 else float(np.sqrt(error))
 
-        return ErrorReport(
-            tuple(
+        design = self.network.design
+        lossy = design.wires is not None or design.line_faults is not None
+        tiles = tuple(loss for layer in self.layers.values() for loss in layer.losses()) if lossy else ()
+        found = []
+        for name, entry in sums.items():
+            here, mapped = [loss.mean for loss in tiles if loss.layer == name], self.network.layers[name]
+            clipped = None
+            if mapped.readout.step is not None and entry.inputs:
+                inputs = np.concatenate(entry.inputs)[:_CLIPPING_VECTORS]
+                clipped = clipped_share(mapped.matrix, mapped.readout, inputs, self.layers[name].seen()[0])
+            found.append(
                 LayerError(
                     layer=name,
                     own=relative(entry.own, entry.own_signal),
                     total=relative(entry.total, entry.signal),
+                    clipped=clipped,
+                    current_loss=float(np.mean(here)) if here else None,
                 )
-                for name, entry in sums.items()
-            ),
-            len(batch),
-        )
+            )
+        over = [f"{e.layer} ({e.clipped:.1%})" for e in found if e.clipped is not None and e.clipped > clipping]
+        if over:
+            warnings.warn(
+                f"converters clip more than {clipping:.1%} of what they read in layers {', '.join(over)}",
+                ClippingWarning,
+                stacklevel=2,
+            )
+        return ErrorReport(tuple(found), len(batch), tiles)
 
     def tile(self, layer: str, tile: int = 0) -> TileView:
         """One tile of one layer, for looking at; see also :func:`xbarsim.plot.tile`.
@@ -354,3 +524,43 @@ class Chip(nn.Module):
         if layer not in self.layers:
             raise InputError(f"layer must be one of {', '.join(map(repr, self.layers))}, got {layer!r}")
         return self.layers[layer].tile(tile)
+
+    def solve(self, layer: str, tile: int = 0, *, voltages: Any = None, law: CurrentLaw | None = None) -> Solution:
+        """Every node voltage and cell current of one tile; see also :func:`xbarsim.plot.circuit`.
+
+        Parameters
+        ----------
+        layer, tile
+            Which tile.
+        voltages
+            Of the drivers, shape ``(rows,)``, V; ``None`` for the cell's read voltage on every row in use.
+        law
+            Current against voltage of the cells; ``None`` for a straight line, as the network is run. With a law the
+            answer says how good that is; see :func:`xbarsim.circuit.linearisation_error`.
+
+        Returns
+        -------
+        Solution
+            Of the die's own cells, all rows in use selected, open lines taken out, lines that touch left apart; ideal
+            wires if the design has none.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer or tile, or no voltage is given and the cell card has none.
+        """
+        view = self.tile(layer, tile)
+        design, mapped = self.network.design, self.network.layers[layer].matrix
+        used = mapped.tile_rows[tile] >= 0
+        if voltages is None:
+            if design.cell.read_voltage is None:
+                raise InputError(f"voltages must be given for cell {design.cell.name!r}, which has no read voltage")
+            voltages = np.where(used, design.cell.read_voltage, 0.0)
+        lines = self.layers[layer].lines()
+        cells = design.cell.conductance(view.faulty, design.mapping.cell_bits)[np.newaxis].clip(0.0)
+        selected = used
+        if lines is not None:
+            one = slice(tile, tile + 1)
+            BrokenLines(lines.open_word_lines[one], lines.open_bit_lines[one], lines.shorted_bit_lines[one]).open(cells)
+            selected = used | lines.open_word_lines[tile]  # without cells; must only not float
+        return solve(cells[0], voltages, design.wires or Wires(), law=law, rows=selected)

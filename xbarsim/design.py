@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xbarsim import tomlio
-from xbarsim.devices import GRID, Cell, FaultModel
+from xbarsim.circuit.wires import Wires
+from xbarsim.converters import AdcErrors, DacErrors
+from xbarsim.devices import GRID, Cell, FaultModel, LineFaults
 from xbarsim.mapping import Mapping
 from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
 
@@ -45,11 +47,20 @@ class Periphery:
     signed_inputs
         How inputs that can be negative are applied: ``"two_pass"`` (positive then negative magnitudes) or
         ``"offset"`` (2^(input_bits-1) is added and its known product taken off digitally).
+    active_rows
+        Word lines driven at a time, or ``None`` for all of an array. Rows 0 to n - 1 are one read, rows n to 2 n - 1
+        the next, each with its own conversion; the codes are added. The other rows are not selected.
+    columns_per_adc
+        Neighbouring columns (pairs, where these are subtracted before the converter) that one converter serves in turn.
+        They share its errors.
+    adc_errors, dac_errors
+        How converters and drivers differ from ideal ones, or ``None``.
 
     Raises
     ------
     InputError
-        For a value out of bounds or a contradiction between `adc_bits` and `adc_range`.
+        For a value out of bounds, a contradiction between `adc_bits` and `adc_range`, or errors of converters where
+        there are none.
     """
 
     input_bits: int = 8
@@ -58,6 +69,10 @@ class Periphery:
     adc_range: Literal["calibrated", "full", "lossless"] | float | None = None
     subtraction: Literal["analog", "digital"] | None = None
     signed_inputs: Literal["two_pass", "offset"] = "two_pass"
+    active_rows: int | None = None
+    columns_per_adc: int = 1
+    adc_errors: AdcErrors | None = None
+    dac_errors: DacErrors | None = None
 
     def __post_init__(self) -> None:
         check_integer("input_bits", self.input_bits, at_least=1, at_most=16)
@@ -75,6 +90,23 @@ class Periphery:
         if self.subtraction is not None:
             check_choice("subtraction", self.subtraction, ("analog", "digital"))
         check_choice("signed_inputs", self.signed_inputs, ("two_pass", "offset"))
+        if self.active_rows is not None:
+            check_integer("active_rows", self.active_rows, at_least=1)
+        check_integer("columns_per_adc", self.columns_per_adc, at_least=1)
+        check_instance("adc_errors", self.adc_errors, (AdcErrors, type(None)))
+        check_instance("dac_errors", self.dac_errors, (DacErrors, type(None)))
+        if self.adc_errors is not None and self.adc_range is None:
+            raise InputError(
+                f"adc_errors must be None for an ideal read-out (no adc_bits and no adc_range), got {self.adc_errors!r}"
+            )
+
+    @property
+    def erring(self) -> bool:
+        """Whether drivers have offsets, or converters offsets or bits of wrong weight: what no conductance holds."""
+        adc, dac = self.adc_errors, self.dac_errors
+        return (dac is not None and dac.offset > 0) or (
+            adc is not None and (adc.offset > 0 or adc.capacitor_mismatch > 0)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +129,8 @@ class Readout:
         Converter step in level steps times plane code; ``None`` for an ideal read-out without a converter.
     low, high
         Lowest and highest converter code.
+    active_rows
+        Word lines of a tile that are driven at a time, or ``None`` for all.
     """
 
     signed: bool
@@ -108,6 +142,7 @@ class Readout:
     step: float | None = None
     low: int = 0
     high: int = 0
+    active_rows: int | None = None
 
     @property
     def max_input(self) -> int:
@@ -130,6 +165,10 @@ class Readout:
         """How often the planes are applied: 2 for signed inputs in two passes, else 1."""
         return 2 if self.signed and self.signed_inputs == "two_pass" else 1
 
+    def activations(self, rows: int) -> int:
+        """How many reads an array of that many word lines takes for one plane."""
+        return 1 if self.active_rows is None else max(1, math.ceil(rows / self.active_rows))
+
     @property
     def converter_bits(self) -> int | None:
         """Bits of a converter with these codes; ``None`` without a converter."""
@@ -150,12 +189,17 @@ class Design:
         How the arrays are driven and read.
     faults
         How cells break, or ``None``.
+    wires
+        Resistance of lines, drivers, sense circuits and access transistors, or ``None`` for ideal ones.
+    line_faults
+        How lines break, or ``None``.
 
     Raises
     ------
     InputError
         If `mapping` wants more levels than `cell` holds, if a lossless converter does not fit in
-        `periphery.adc_bits`, or if analog subtraction is asked of an encoding without pairs.
+        `periphery.adc_bits`, if analog subtraction is asked of an encoding without pairs, or if bit lines can be
+        shorted in front of sense circuits with resistance.
 
     Examples
     --------
@@ -169,6 +213,8 @@ class Design:
     mapping: Mapping = Mapping()  # noqa: RUF009  a frozen value
     periphery: Periphery = Periphery()
     faults: FaultModel | None = None
+    wires: Wires | None = None
+    line_faults: LineFaults | None = None
 
     def __post_init__(self) -> None:
         check_instance("cell", self.cell, Cell)
@@ -176,6 +222,18 @@ class Design:
         check_instance("periphery", self.periphery, Periphery)
         if self.faults is not None:
             check_instance("faults", self.faults, FaultModel)
+        check_instance("wires", self.wires, (Wires, type(None)))
+        check_instance("line_faults", self.line_faults, (LineFaults, type(None)))
+        if (
+            self.line_faults is not None
+            and self.line_faults.shorted_bit_lines > 0
+            and self.wires is not None
+            and self.wires.sense_resistance > 0
+        ):
+            raise InputError(
+                "sense_resistance must be 0 ohm where bit lines can be shorted (they share their current equally only "
+                f"at one voltage), got {self.wires.sense_resistance!r}"
+            )
         wanted = 2**self.mapping.cell_bits
         if wanted > self.cell.levels:
             raise InputError(
@@ -198,6 +256,16 @@ class Design:
         return "analog" if self.mapping.sides == 2 else "digital"
 
     @property
+    def ideal_circuit(self) -> bool:
+        """Whether a read sees just what the cells hold: no wires, sound lines, no gains of drivers and converters."""
+        return (
+            self.wires is None
+            and self.line_faults is None
+            and self.periphery.dac_errors is None
+            and self.periphery.adc_errors is None
+        )
+
+    @property
     def offset_levels(self) -> float:
         """g_min in level steps, on the grid of conductances."""
         return round(self.cell.offset_levels(self.mapping.cell_bits) / GRID) * GRID
@@ -207,6 +275,8 @@ class Design:
         maximum = float(self.mapping.max_level)
         if self.subtraction == "digital":
             maximum += self.offset_levels
+        if self.periphery.active_rows is not None:
+            rows = min(rows, self.periphery.active_rows)
         return float(maximum * rows * (2**self.periphery.dac_bits - 1))
 
     def readout(self, *, signed: bool, rows: int, calibrated_range: float | None) -> Readout:
@@ -259,6 +329,7 @@ class Design:
             step=step,
             low=low,
             high=high,
+            active_rows=periphery.active_rows,
         )
 
     def replace(self, **changes: Any) -> Design:

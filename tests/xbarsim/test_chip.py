@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numba
@@ -13,12 +15,38 @@ import torch
 from torch import Tensor, nn
 
 import xbarsim as xb
-from xbarsim.chip import _FAULTS, _PROGRAMMING, _READ_NOISE, _stream
+from xbarsim.chip import (
+    _CONVERTERS,
+    _DRIVERS,
+    _FAULTS,
+    _LINES,
+    _PROGRAMMING,
+    _READ_NOISE,
+    ClippingWarning,
+    _stream,
+)
+from xbarsim.circuit import SinhLaw, Wires, reference_effective_conductance
+from xbarsim.converters import AdcErrors, DacErrors
 from xbarsim.data import load_cifar10
-from xbarsim.devices import Cell, FaultMap, Kind, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.devices import (
+    Cell,
+    FaultMap,
+    Kind,
+    LineFaults,
+    Polynomial,
+    ProgrammingError,
+    ReadNoise,
+    ShotNoise,
+    StuckFaults,
+    ThermalNoise,
+)
+from xbarsim.engine import reference_multiply
+from xbarsim.engine.plans import largest_conversion
 from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
 from xbarsim.models import load_resnet20, normalise
 from xbarsim.network import MappedNetwork, map_model
+from xbarsim.network.layers import CrossbarLayer
+from xbarsim.network.model import sample_vectors
 from xbarsim.validation import InputError
 
 QUIET = Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2)
@@ -33,6 +61,10 @@ NOISY = Cell(
     read_noise=ReadNoise(spread=Polynomial(coefficients=(5e-8, 0.01), scale=1.0), valid_from=1e-7, valid_to=1e-4),
 )
 FAULTS = StuckFaults(on=0.02, off=0.05)
+WIRES = Wires(word_line_resistance=20.0, bit_line_resistance=30.0, driver_resistance=200.0)
+LINE_FAULTS = LineFaults(open_word_line=0.02, open_bit_line=0.02, shorted_bit_lines=0.05)
+ADC_ERRORS = AdcErrors(offset=0.5, gain=0.05, capacitor_mismatch=0.05, dead=0.02)
+DAC_ERRORS = DacErrors(offset=0.02, gain=0.05, dead=0.02)
 
 
 class Small(nn.Module):
@@ -67,6 +99,8 @@ def mapped(
     encoding: Encoding | None = None,
     network: nn.Module | None = None,
     calibration: Tensor | None = None,
+    wires: Wires | None = None,
+    line_faults: LineFaults | None = None,
     **periphery: Any,
 ) -> MappedNetwork:
     design = xb.Design(
@@ -74,6 +108,8 @@ def mapped(
         mapping=Mapping(encoding=encoding or TwoColumn(), rows=32, columns=32),
         periphery=xb.Periphery(**periphery),
         faults=faults,
+        wires=wires,
+        line_faults=line_faults,
     )
     return map_model(
         model() if network is None else network,
@@ -81,6 +117,18 @@ def mapped(
         calibration=images() if calibration is None else calibration,
     )
 
+
+# All that can be wrong around the cells.
+ARRAY: dict[str, Any] = {
+    "wires": WIRES,
+    "line_faults": LINE_FAULTS,
+    "adc_bits": 6,
+    "dac_bits": 4,
+    "active_rows": 12,
+    "columns_per_adc": 3,
+    "adc_errors": ADC_ERRORS,
+    "dac_errors": DAC_ERRORS,
+}
 
 # What a chip can suffer from, with the plans it gets.
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -90,6 +138,8 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "errors": ({"cell": NOISY}, "folded"),
     "errors, converter": ({"cell": NOISY, "adc_bits": 5, "dac_bits": 2}, "bitplane-analog"),
     "errors, offset": ({"cell": NOISY, "encoding": Offset(), "adc_bits": 6, "dac_bits": 8}, "tiled"),
+    "array": (ARRAY, "bitplane-analog"),
+    "array, errors": ({"cell": NOISY, **ARRAY}, "bitplane-analog"),
 }
 
 
@@ -157,9 +207,9 @@ def test_layers_and_purposes_draw_from_streams_of_their_own() -> None:
         tuple(_stream(seed, layer, purpose).generate_state(4))
         for seed in (0, 1)
         for layer in (0, 1)
-        for purpose in (_PROGRAMMING, _FAULTS, _READ_NOISE)
+        for purpose in (_PROGRAMMING, _FAULTS, _READ_NOISE, _LINES, _DRIVERS, _CONVERTERS)
     }
-    assert len(keys) == 12
+    assert len(keys) == 24
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, None, "7"])
@@ -403,7 +453,8 @@ def test_the_report_shows_where_accuracy_is_lost() -> None:
     assert own["second"] == total["second"]
     assert total["third"] > 0
     assert total["last"] > 0
-    assert report.to_rows()[1] == {"layer": "second", "own": own["second"], "total": total["second"]}
+    first = {"layer": "second", "own": own["second"], "total": total["second"]}
+    assert report.to_rows()[1] == first | {"clipped": None, "current_loss": None}  # neither converters nor wires
     assert "second" in str(report)
     # by hand for the last layer
     with torch.no_grad():
@@ -421,6 +472,408 @@ def test_the_report_handles_shared_layers_and_leaves_no_hooks() -> None:
     assert error.own == error.total > 0
     hooked = [m for net in (chip, network.digital) for m in net.modules() if m._forward_hooks]
     assert not hooked
+
+
+# --- wires, lines, drivers and converters
+
+
+@pytest.mark.parametrize("periphery", [{}, {"adc_bits": 5}, {"adc_bits": 5, "dac_bits": 8, "active_rows": 7}], ids=str)
+@pytest.mark.parametrize("encoding", [TwoColumn(), Offset()], ids=repr)
+def test_wires_without_resistance_are_no_wires(encoding: Encoding, periphery: dict[str, Any]) -> None:
+    without, ideal = (mapped(encoding=encoding, wires=wires, **periphery) for wires in (None, Wires()))
+    for name, layer in without.layers.items():
+        assert layer.readout == ideal.layers[name].readout
+    first, second = (network.fabricate(seed=3) for network in (without, ideal))
+    assert torch.equal(first(images()), second(images()))
+    assert first.plan().rows == second.plan().rows
+    lost = [loss.worst for loss in second.report(images(2), clipping=1.0).tiles]
+    assert lost == pytest.approx([0.0] * len(lost), abs=1e-12)
+
+
+def test_calibrated_converters_know_the_wires() -> None:
+    """Wires take current: a die's converters span less, and none of them clips what it was calibrated on."""
+    lossy = Wires(word_line_resistance=100.0, bit_line_resistance=150.0, driver_resistance=1000.0)
+    without, through = (mapped(faults=None, wires=wires, adc_bits=4) for wires in (None, lossy))
+    for name, layer in without.layers.items():
+        step, shrunk = layer.readout.step, through.layers[name].readout.step
+        assert step is not None
+        assert shrunk is not None
+        assert 1.0 < shrunk < 0.98 * step
+    # the first layer's inputs are those of the calibration; the chip's own errors move those of the others a little
+    assert through.fabricate(seed=1).report(images(), clipping=1.0).layers[0].clipped == 0.0
+    # and no range is wider than it has to be: the largest read gets the highest code
+    first = through.layers["first"]
+    seen = through.fabricate(seed=1).layers["first"].seen()[0]
+    codes = first.layer.quantise(first.layer.as_maps(images()))
+    largest = largest_conversion(first.matrix, first.readout, sample_vectors(first.layer, codes)[0], seen)
+    assert largest / (first.readout.step or 0.0) == pytest.approx(first.readout.high, rel=1e-12)
+
+
+def test_more_resistance_costs_more() -> None:
+    own, lost = [], []
+    for scale in (0.0, 1.0, 4.0, 16.0):
+        wires = Wires(word_line_resistance=5.0 * scale, bit_line_resistance=5.0 * scale)
+        report = mapped(faults=None, wires=wires).fabricate(seed=1).report(images())
+        own.append(report.layers[1].own)
+        lost.append(report.layers[1].current_loss)
+    assert own[0] == 0.0
+    assert own == sorted(own)
+    assert lost == sorted(lost)  # type: ignore[type-var]
+    assert lost[-1] > 0.05  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("encoding", [Differential(), Offset()], ids=repr)
+@pytest.mark.parametrize("subtraction", ["analog", "digital"])
+def test_a_die_with_all_effects_is_what_the_reference_makes_of_its_parts(encoding: Encoding, subtraction: str) -> None:
+    if encoding.sides == 1 and subtraction == "analog":
+        pytest.skip("no pairs to subtract")
+    network = mapped(encoding=encoding, subtraction=subtraction, **ARRAY)
+    chip = network.fabricate(seed=5, precision="double")
+    passed: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(module: Any, arguments: Any, output: Tensor) -> None:
+        passed[module.layer.name] = arguments[0], output
+
+    for module in chip.model.modules():
+        if isinstance(module, CrossbarLayer):
+            module.register_forward_hook(keep)
+    chip(images(2))
+    for name, layer in chip.layers.items():
+        quantised, matrix, readout = (
+            network.layers[name].layer,
+            network.layers[name].matrix,
+            network.layers[name].readout,
+        )
+        given, found = passed[name]
+        codes = quantised.unfold(quantised.quantise(quantised.as_maps(given)))  # (images, positions, inputs)
+        seen, errors = layer.seen()
+        assert errors.offset is not None
+        assert errors.weights is not None
+        product = reference_multiply(codes.reshape(-1, codes.shape[2]), matrix, seen, readout, errors=errors)
+        scaled = (product * quantised.scaling.scale + quantised.scaling.bias).astype(np.float32)
+        wanted = scaled.reshape(*codes.shape[:2], -1).swapaxes(1, 2).reshape(found.shape)
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6, atol=1e-6 * float(np.abs(wanted).max()))
+        np.testing.assert_array_equal(layer.plan("double").multiply(codes).reshape(product.shape), product)
+
+
+def test_each_effect_draws_from_streams_of_its_own() -> None:
+    """Adding one effect breaks no other cell, line, driver or converter of the die."""
+    all_of_them = mapped(NOISY, **ARRAY).fabricate(seed=6)
+    some: dict[str, Any] = {"cell": NOISY, "adc_bits": 6, "dac_bits": 4, "active_rows": 12, "columns_per_adc": 3}
+    plain = mapped(**some).fabricate(seed=6)
+    lines = mapped(**some, line_faults=LINE_FAULTS).fabricate(seed=6)
+    converters = mapped(**some, adc_errors=ADC_ERRORS).fabricate(seed=6)
+    drivers = mapped(**some, dac_errors=DAC_ERRORS).fabricate(seed=6)
+    other = mapped(NOISY, **ARRAY).fabricate(seed=7)
+    assert all_of_them.faults == plain.faults == lines.faults
+    for name, layer in all_of_them.layers.items():
+        np.testing.assert_array_equal(layer.cells(), plain.layers[name].cells())
+        broken, same, others = layer.lines(), lines.layers[name].lines(), other.layers[name].lines()
+        assert broken is not None
+        assert same is not None
+        assert others is not None
+        for mask in ("open_word_lines", "open_bit_lines", "shorted_bit_lines"):
+            np.testing.assert_array_equal(getattr(broken, mask), getattr(same, mask))
+        assert (broken.shorted_bit_lines != others.shorted_bit_lines).any()
+        errors = layer.seen()[1]
+        alone, driven = converters.layers[name].seen()[1], drivers.layers[name].seen()[1]
+        np.testing.assert_array_equal(errors.weights, alone.weights)
+        np.testing.assert_array_equal(errors.converter_gain, alone.converter_gain)
+        np.testing.assert_array_equal(errors.driver_gain, driven.driver_gain)
+        assert plain.layers[name].lines() is None
+        assert not plain.layers[name].seen()[1].any
+    first, second = (all_of_them.layers[name].lines() for name in ("first", "second"))
+    assert first is not None
+    assert second is not None
+    assert (first.open_word_lines[0] != second.open_word_lines[0]).any() or (
+        first.shorted_bit_lines[0] != second.shorted_bit_lines[0]
+    ).any()
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        {"adc_bits": 6, "adc_errors": AdcErrors(dead=1.0, offset=1.0)},
+        {"adc_bits": 6, "subtraction": "digital", "adc_errors": AdcErrors(dead=1.0)},
+        {"adc_bits": 6, "line_faults": LineFaults(open_bit_line=1.0)},
+        {"line_faults": LineFaults(open_word_line=1.0)},
+        {"line_faults": LineFaults(open_word_line=1.0), "wires": WIRES, "active_rows": 5},
+        {"dac_errors": DacErrors(dead=1.0, offset=0.5)},
+    ],
+    ids=str,
+)
+def test_what_is_dead_is_silent_too(effect: dict[str, Any]) -> None:
+    """No current, and no read noise of cells that carry none: only biases are left, the same for every image."""
+    network = mapped(NOISY, **effect)
+    answer = network.fabricate(seed=1)(images())
+    bias = {name: model().get_parameter(f"{name}.bias") for name in ("third", "last")}
+    with torch.no_grad():
+        np.testing.assert_allclose(answer.numpy(), bias["last"].expand(10, -1).numpy(), rtol=1e-6)
+
+
+def test_gains_scale_read_noise() -> None:
+    """Noise of the conductance passes driver and converter, shot noise follows the current, and thermal noise none."""
+    linear, batch = nn.Linear(12, 5), torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
+    for law, powers in (
+        (NOISY.read_noise, (1, 1)),
+        (ShotNoise(bandwidth=1e9), (0.5, 1)),
+        (ThermalNoise(bandwidth=1e9, temperature=300.0), (0, 1)),
+    ):
+        cell = Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2, read_noise=law)
+        effects: dict[str, Any] = {
+            "line_faults": LineFaults(open_word_line=0.1, open_bit_line=0.1),
+            "adc_errors": AdcErrors(gain=0.2, dead=0.1),
+            "dac_errors": DacErrors(gain=0.2, dead=0.1),
+        }
+        network = mapped(cell, network=linear, calibration=batch, adc_bits=6, **effects)
+        layer = network.fabricate(seed=2).layers[""]
+        cells, errors, lines = layer.cells(), layer.seen()[1], layer.lines()
+        quiet = mapped(cell, network=linear, calibration=batch, adc_bits=6).fabricate(seed=2).layers[""]
+        before, after, kept = quiet.noise(cells), layer.noise(cells, errors), layer.plan().noise
+        assert before is not None
+        assert after is not None
+        assert kept is not None
+        assert lines is not None
+        assert errors.driver_gain is not None
+        assert errors.converter_gain is not None
+        cut = lines.open_word_lines[:, :, None] | lines.open_bit_lines[:, None, :]
+        assert cut.any()
+        scale = errors.driver_gain[:, :, None] ** powers[0] * errors.converter_gain[:, None, :] ** powers[1]
+        expected = np.where(cut, 0.0, scale)
+        for noise in (after, kept):
+            pairs = (
+                (noise.spread**2, before.spread**2),
+                (noise.linear, before.linear),
+                (noise.constant, before.constant),
+            )
+            for term, was in pairs:
+                assert (term is None) == (was is None)
+                if term is not None and was is not None:
+                    np.testing.assert_allclose(term, was * expected**2, rtol=1e-5)
+
+
+def test_the_plan_of_a_network_is_that_of_its_dies() -> None:
+    effects: tuple[dict[str, Any], ...] = (
+        {"wires": WIRES},
+        {"line_faults": LineFaults(open_word_line=0.3, open_bit_line=0.3), "adc_bits": 5},
+        {"adc_errors": AdcErrors(gain=0.1), "adc_bits": 5},
+        {"dac_errors": DacErrors(offset=0.1)},
+        {"active_rows": 3, "adc_bits": 5},
+    )
+    for effect in effects:
+        network = mapped(faults=None, **effect)
+        # the reason may differ where an effect happens to leave the cells on whole levels
+        assert [row[:2] for row in network.plan().rows] == [row[:2] for row in network.fabricate(seed=1).plan().rows]
+
+
+# --- reports of converters and currents
+
+
+def linear_network(**arguments: Any) -> tuple[MappedNetwork, Tensor]:
+    """One linear layer on several tiles, signed inputs; and images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        linear = nn.Linear(40, 7)
+    batch = torch.randn(9, 40, generator=torch.Generator().manual_seed(1))
+    return mapped(network=linear, calibration=batch, **arguments), batch
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"adc_bits": 5, "adc_range": 30.0},
+        {"adc_bits": 5, "adc_range": 30.0, "dac_bits": 3, "active_rows": 6},
+        {"adc_bits": 6, "adc_range": 100.0, "subtraction": "digital", "signed_inputs": "offset", "wires": WIRES},
+        {"adc_bits": 6, "adc_range": 60.0, "encoding": Offset(), "active_rows": 12, "dac_errors": DacErrors(gain=0.2)},
+        {"adc_bits": 5, "adc_range": 30.0, "line_faults": LINE_FAULTS, "adc_errors": AdcErrors(gain=0.2)},
+    ],
+    ids=str,
+)
+def test_clipped_conversions_are_counted(arguments: dict[str, Any]) -> None:
+    """Against a count of every conversion of every column that is in use, one by one."""
+    network, batch = linear_network(**arguments)
+    chip = network.fabricate(seed=1)
+    layer = network.layers[""]
+    matrix, readout = layer.matrix, layer.readout
+    assert readout.step is not None
+    cells = chip.layers[""].seen()[0].astype(np.float64)
+    scaled = np.floor(batch.numpy().astype(np.float64) / layer.layer.input_scale + 0.5).astype(int)
+    codes = np.clip(scaled, -readout.max_input, readout.max_input)
+    signs: tuple[int, ...] = (1, -1) if readout.signed_inputs == "two_pass" else (0,)
+    clipped = total = 0
+    for v, sign, plane, tile in product(range(9), signs, range(readout.planes), range(matrix.tiles)):
+        driven = np.maximum(sign * codes[v], 0) if sign else codes[v] + 2 ** (readout.input_bits - 1)
+        together = readout.active_rows or 32
+        for first in range(0, 32, together):
+            rows = [k for k in range(first, min(first + together, 32)) if matrix.tile_rows[tile, k] >= 0]
+            x = [int(driven[matrix.tile_rows[tile, k]]) >> (plane * readout.dac_bits) & readout.max_plane for k in rows]
+            columns = np.flatnonzero(matrix.used[tile].any(axis=0))
+            values = {c: sum(code * cells[tile, k, c] for code, k in zip(x, rows, strict=True)) for c in columns}
+            if readout.subtraction == "analog":
+                reads = [values[c] - values[c + 1] for c in columns if c % 2 == 0]
+            else:
+                reads = [value + sum(x) * readout.offset_levels for value in values.values()]
+            if rows:
+                total += len(reads)
+                clipped += sum(
+                    not readout.low <= np.floor(value / readout.step + 0.5) <= readout.high for value in reads
+                )
+    assert clipped > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ClippingWarning)
+        for batch_size in (9, 2):
+            (error,) = chip.report(batch, batch_size=batch_size).layers
+            assert error.clipped == clipped / total
+
+
+def test_clipping_is_warned_of_by_layer_and_share() -> None:
+    network = mapped(faults=None, adc_bits=4, adc_range=9.0)
+    chip = network.fabricate(seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = chip.report(images(), clipping=1.0)
+    shares = {error.layer: error.clipped for error in report.layers}
+    assert all(share is not None and share > 0.01 for share in shares.values())
+    worst = max(shares, key=lambda name: shares[name] or 0.0)
+    bound = sorted(share or 0.0 for share in shares.values())[-2]
+    with pytest.warns(ClippingWarning) as found:
+        chip.report(images(), clipping=bound)
+    (warning,) = found
+    assert str(warning.message) == (
+        f"converters clip more than {bound:.1%} of what they read in layers {worst} ({shares[worst]:.1%})"
+    )
+    assert warning.filename == __file__
+    with pytest.warns(ClippingWarning, match=r"more than 1\.0% .* in layers first \(.*%\), second \(.*%\), third"):
+        chip.report(images())
+    for bad in (-0.1, 1.1, float("nan"), "1%"):
+        with pytest.raises(InputError, match=rf"clipping must be a finite number >= 0\.0 and <= 1\.0, got {bad!r}"):
+            chip.report(images(), clipping=bad)  # type: ignore[arg-type]
+    assert f"{shares['first']:.2%}" in str(report)
+
+
+@pytest.mark.parametrize("active_rows", [None, 10])
+def test_the_report_shows_the_current_that_wires_cost(active_rows: int | None) -> None:
+    """Against the sparse solver, tile by tile, stuck cells and all."""
+    network, batch = linear_network(wires=WIRES, active_rows=active_rows)
+    chip = network.fabricate(seed=1)
+    report = chip.report(batch)
+    matrix, cells = network.layers[""].matrix, chip.layers[""].cells()
+    assert [(loss.layer, loss.tile) for loss in report.tiles] == [("", tile) for tile in range(matrix.tiles)]
+    means = []
+    for tile, loss in enumerate(report.tiles):
+        conductance = QUIET.conductance(cells[tile], 4)
+        used = matrix.used[tile]
+        rows = used.any(axis=1)
+        got, numbers = np.zeros(32), np.arange(32) // (active_rows or 32)
+        for number in np.unique(numbers[rows]):
+            selected = rows & (numbers == number)
+            got += reference_effective_conductance(conductance, WIRES, rows=selected).sum(axis=0)
+        wanted = np.where(used, conductance, 0.0).sum(axis=0)
+        columns = used.any(axis=0)
+        assert loss.mean == pytest.approx(1 - got[columns].sum() / wanted[columns].sum(), rel=1e-6)
+        assert loss.worst == pytest.approx((1 - got[columns] / wanted[columns]).max(), rel=1e-6)
+        assert loss.worst > loss.mean > 0.0
+        means.append(loss.mean)
+    (error,) = report.layers
+    assert error.current_loss == pytest.approx(np.mean(means), rel=1e-12)
+    text = str(report)
+    assert "current lost" in text
+    assert f"{max(means):.2%}" in text
+    plain = linear_network()[0].fabricate(seed=1).report(batch)
+    assert plain.tiles == ()
+    assert plain.layers[0].current_loss is None
+    assert "current lost" not in str(plain)
+
+
+# --- one tile, node by node
+
+
+@pytest.mark.parametrize("wires", [None, WIRES, Wires(bit_line_resistance=50.0, access="0T1R")], ids=str)
+def test_a_solved_tile_has_the_currents_that_its_reads_see(wires: Wires | None) -> None:
+    network, _ = linear_network(wires=wires, line_faults=LineFaults(open_word_line=0.1, open_bit_line=0.1))
+    chip = network.fabricate(seed=1)
+    matrix = network.layers[""].matrix
+    seen = QUIET.conductance(chip.layers[""].seen()[0], 4)
+    rng = np.random.default_rng(0)
+    for tile in range(matrix.tiles):
+        used = matrix.tile_rows[tile] >= 0
+        grid = QUIET.level_step(4) * 2.0**-16
+        for voltages in (None, np.where(used, rng.uniform(-0.2, 0.2, 32), 0.0)):
+            solution = chip.solve("", tile, voltages=voltages)
+            driven = np.where(used, 0.2, 0.0) if voltages is None else voltages
+            expected = driven @ seen[tile]
+            np.testing.assert_allclose(solution.column_currents, expected, rtol=0, atol=np.abs(driven).sum() * grid)
+            assert solution.row_currents.sum() == pytest.approx(solution.column_currents.sum(), rel=1e-9)
+
+
+def test_a_solved_tile_of_curved_cells_carries_more() -> None:
+    network, _ = linear_network(wires=WIRES)
+    chip = network.fabricate(seed=1)
+    straight, curved = chip.solve("", 0), chip.solve("", 0, law=SinhLaw(voltage_scale=0.2))
+    assert (curved.column_currents > straight.column_currents).all()
+    assert curved.iterations > straight.iterations == 0
+
+
+def test_open_word_lines_do_not_keep_a_tile_from_being_solved() -> None:
+    wires = Wires(word_line_resistance=5.0, access="0T1R", unselected="floating")
+    network, batch = linear_network(wires=wires, line_faults=LineFaults(open_word_line=0.5), active_rows=8)
+    chip = network.fabricate(seed=1)
+    assert torch.isfinite(chip(batch)).all()
+    lines = chip.layers[""].lines()
+    assert lines is not None
+    last = network.layers[""].matrix.tiles - 1
+    assert (lines.open_word_lines[last] & (network.layers[""].matrix.tile_rows[last] < 0)).any()
+    assert np.isfinite(chip.solve("", last).word_line_voltages).all()
+
+
+def test_tiles_that_cannot_be_solved() -> None:
+    network, _ = linear_network(wires=WIRES)
+    chip = network.fabricate(seed=1)
+    with pytest.raises(InputError, match="layer must be one of '', got 'first'"):
+        chip.solve("first")
+    with pytest.raises(InputError, match=r"tile must be an integer >= 0 and <= \d+, got 99"):
+        chip.solve("", 99)
+    with pytest.raises(InputError, match=r"voltages must have shape \(32,\), got \(3,\)"):
+        chip.solve("", 0, voltages=[0.1, 0.2, 0.3])
+    with pytest.raises(InputError, match="voltages must be"):
+        chip.solve("", 0, voltages=np.full(32, np.nan))
+    last = network.layers[""].matrix.tiles - 1
+    with pytest.raises(InputError, match=r"voltages must be 0 V in rows not selected, got 0.2 at index \d+"):
+        chip.solve("", last, voltages=np.full(32, 0.2))
+    with pytest.raises(InputError, match="law must be of type CurrentLaw"):
+        chip.solve("", 0, law="sinh")  # type: ignore[arg-type]
+    nameless = Cell(g_min=1e-6, g_max=1.2e-5, levels=16)
+    chip = linear_network(cell=nameless)[0].fabricate(seed=1)
+    with pytest.raises(InputError, match="voltages must be given for cell 'custom', which has no read voltage"):
+        chip.solve("", 0)
+    assert chip.solve("", 0, voltages=np.full(32, 0.1)).column_currents.shape == (32,)
+
+
+# --- cost
+
+
+def test_rows_in_turn_take_more_reads_and_less_power() -> None:
+    """40 inputs fill a tile of 32 rows: 6 at a time take 6 reads where one was; the cells' energy is the same."""
+
+    def placed(inputs: int, active_rows: int | None) -> MappedNetwork:
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            layer, batch = nn.Sequential(nn.Linear(inputs, 7)), torch.randn(9, inputs)
+        return mapped(network=layer, calibration=batch, faults=None, active_rows=active_rows)
+
+    for together, reads in ((None, 1), (32, 1), (6, 6), (1, 32)):
+        use = placed(40, together).cost().layers[0].use
+        if together is None:
+            first = use
+            assert use.reads_per_vector == 14  # 7 planes in 2 passes
+        assert use.reads_per_vector == reads * 14
+        assert use.cells_power is not None
+        assert first.cells_power is not None
+        assert use.cells_power * reads == pytest.approx(first.cells_power, rel=1e-12)
+        assert use.adc_bits <= first.adc_bits
+    assert use.adc_bits == 5  # one row of 4-bit levels, with its sign
+    # a layer of few rows is read in few reads, however many word lines its arrays have
+    assert placed(5, 2).cost().layers[0].use.reads_per_vector == 3 * 14
 
 
 def test_cost_of_a_die() -> None:

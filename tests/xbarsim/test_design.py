@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from tests.strategies import designs, peripheries, relaxed
 from xbarsim import tomlio
+from xbarsim.circuit import Wires
+from xbarsim.converters import AdcErrors, DacErrors
 from xbarsim.design import Design, Periphery, Readout
-from xbarsim.devices import GRID, Cell, StuckFaults
+from xbarsim.devices import GRID, Cell, LineFaults, StuckFaults
 from xbarsim.mapping import Differential, Mapping, Offset
 from xbarsim.validation import FileFormatError, FileWriteError, InputError
 
@@ -45,6 +47,17 @@ CELL = Cell(g_min=1e-6, g_max=1.6e-5, levels=16)
         ({"subtraction": "optical"}, "subtraction must be one of 'analog', 'digital', got 'optical'"),
         ({"signed_inputs": "three_pass"}, "signed_inputs must be one of 'two_pass', 'offset'"),
         ({"signed_inputs": None}, "signed_inputs must be one of"),
+        ({"active_rows": 0}, "active_rows must be an integer >= 1, got 0"),
+        ({"active_rows": -3}, "active_rows must be an integer >= 1, got -3"),
+        ({"active_rows": 2.0}, "active_rows must be an integer >= 1, got 2.0"),
+        ({"active_rows": True}, "active_rows must be an integer >= 1, got True"),
+        ({"columns_per_adc": 0}, "columns_per_adc must be an integer >= 1, got 0"),
+        ({"columns_per_adc": 1.5}, "columns_per_adc must be an integer >= 1, got 1.5"),
+        ({"columns_per_adc": None}, "columns_per_adc must be an integer >= 1, got None"),
+        ({"adc_bits": 8, "adc_errors": 0.1}, "adc_errors must be of type AdcErrors or NoneType, got 0.1"),
+        ({"adc_bits": 8, "adc_errors": DacErrors()}, "adc_errors must be of type AdcErrors"),
+        ({"dac_errors": AdcErrors()}, "dac_errors must be of type DacErrors"),
+        ({"adc_errors": AdcErrors(gain=0.1)}, r"adc_errors must be None for an ideal read-out .* got AdcErrors\("),
     ],
 )
 def test_periphery_bounds(fields: dict[str, Any], message: str) -> None:
@@ -89,11 +102,56 @@ def test_defaults_that_are_filled_in() -> None:
             {"periphery": Periphery(adc_bits=4, adc_range="lossless")},
             "adc_bits must be at least 12 for a lossless read of 128 rows, got 4",
         ),
+        ({"wires": 2.5}, "wires must be of type Wires or NoneType, got 2.5"),
+        ({"line_faults": 0.1}, "line_faults must be of type LineFaults or NoneType, got 0.1"),
+        (
+            {"wires": Wires(sense_resistance=100.0), "line_faults": LineFaults(shorted_bit_lines=0.01)},
+            "sense_resistance must be 0 ohm where bit lines can be shorted .* got 100.0",
+        ),
     ],
 )
 def test_combinations_that_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Design(**{"cell": CELL, **fields})
+
+
+def test_shorts_need_sense_circuits_at_one_voltage_and_opens_do_not() -> None:
+    wires = Wires(sense_resistance=100.0)
+    Design(cell=CELL, wires=wires, line_faults=LineFaults(open_bit_line=0.1, open_word_line=0.1))
+    shorts = LineFaults(shorted_bit_lines=0.01)
+    design = Design(cell=CELL, wires=Wires(bit_line_resistance=100.0), line_faults=shorts)
+    with pytest.raises(InputError, match="sense_resistance must be 0 ohm"):
+        design.replace(wires=wires)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ideal"),
+    [
+        ({}, True),
+        ({"faults": StuckFaults(on=0.1, off=0.1)}, True),  # what the cells hold, and reads see just that
+        ({"wires": Wires()}, False),
+        ({"line_faults": LineFaults()}, False),
+        ({"periphery": Periphery(dac_errors=DacErrors())}, False),
+        ({"periphery": Periphery(adc_bits=4, adc_errors=AdcErrors())}, False),
+    ],
+)
+def test_an_ideal_circuit_shows_what_the_cells_hold(fields: dict[str, Any], ideal: bool) -> None:
+    assert Design(cell=CELL, **fields).ideal_circuit == ideal
+
+
+@pytest.mark.parametrize(
+    ("fields", "erring"),
+    [
+        ({}, False),
+        ({"dac_errors": DacErrors(gain=0.1, dead=0.1)}, False),  # folded into the conductances
+        ({"dac_errors": DacErrors(offset=0.1)}, True),
+        ({"adc_bits": 4, "adc_errors": AdcErrors(gain=0.1, dead=0.1)}, False),
+        ({"adc_bits": 4, "adc_errors": AdcErrors(offset=0.1)}, True),
+        ({"adc_bits": 4, "adc_errors": AdcErrors(capacitor_mismatch=0.1)}, True),
+    ],
+)
+def test_what_no_conductance_holds(fields: dict[str, Any], erring: bool) -> None:
+    assert Periphery(**fields).erring == erring
 
 
 def test_a_replaced_part_is_checked_anew() -> None:
@@ -154,6 +212,28 @@ def test_lossless_converters() -> None:
     made = readout(adc_range="lossless", rows=100, dac_bits=2)
     assert made.high == 4500
     assert readout(adc_range="lossless", adc_bits=12, rows=100) == readout(adc_range="lossless", rows=100)
+
+
+def test_fewer_rows_at_a_time_need_fewer_bits() -> None:
+    """1500 steps of 100 rows at level 15 take 12 bits with their sign; 8 rows give 120, so 8 bits; 1 row 15, so 5."""
+    for together, high, bits in ((None, 1500, 12), (100, 1500, 12), (128, 1500, 12), (8, 120, 8), (1, 15, 5)):
+        made = readout(adc_range="lossless", rows=100, active_rows=together)
+        assert (made.low, made.high, made.converter_bits) == (-high, high, bits)
+        assert made.active_rows == together
+        with pytest.raises(InputError, match=f"adc_bits must be at least {bits} for a lossless read"):
+            readout(adc_range="lossless", rows=100, active_rows=together, adc_bits=bits - 1)
+    # digital: 16 steps of each row with g_min's own; and the range of "full" follows
+    assert readout(adc_range="lossless", subtraction="digital", rows=100, active_rows=8).high == 128
+    assert readout(adc_bits=6, adc_range="full", rows=100, active_rows=31).step == 15.0
+    assert readout(adc_bits=6, adc_range="full", rows=5, active_rows=31).step == pytest.approx(75 / 31)
+
+
+@pytest.mark.parametrize(
+    ("together", "rows", "reads"),
+    [(None, 128, 1), (1, 128, 128), (3, 128, 43), (128, 128, 1), (200, 128, 1), (4, 0, 1)],
+)
+def test_reads_for_all_rows_of_an_array(together: int | None, rows: int, reads: int) -> None:
+    assert readout(active_rows=together).activations(rows) == reads
 
 
 @relaxed
@@ -265,6 +345,25 @@ def test_a_file_cut_in_the_middle(tmp_path: Path) -> None:
         ("cell = {g_min = -1e-6, g_max = 1e-6, levels = 2}", InputError, "g_min must be .*> 0.0"),
         ("cell = {g_min = nan, g_max = 1e-6, levels = 2}", InputError, "g_min must be a finite number"),
         ("cell = {g_min = 1e-6, g_max = 1e-5, levels = 2}", InputError, "cell_bits must be at most 1"),
+        (
+            "cell = 'islped2019'\n[wires]\nword_line_resistance = -1.0",
+            InputError,
+            "word_line_resistance must be .* -1.0",
+        ),
+        ("cell = 'islped2019'\n[wires]\nresistance = 1.0", FileFormatError, "wires has no key 'resistance'"),
+        ("cell = 'islped2019'\n[line_faults]\nopen_bit_line = 2.0", InputError, "open_bit_line must be .* got 2.0"),
+        ("cell = 'islped2019'\n[periphery]\nactive_rows = 0", InputError, "active_rows must be .* got 0"),
+        ("cell = 'islped2019'\n[periphery]\ncolumns_per_adc = 0", InputError, "columns_per_adc must be .* got 0"),
+        (
+            "cell = 'islped2019'\n[periphery]\nadc_bits = 8\n[periphery.adc_errors]\ndead = 1.5",
+            InputError,
+            "dead must be .* got 1.5",
+        ),
+        (
+            "cell = 'islped2019'\n[periphery.dac_errors]\nnoise = 1.5",
+            FileFormatError,
+            "periphery.dac_errors has no key 'noise'",
+        ),
         ("cell = 'no such card'", InputError, "no such card"),
         ("cell = ", FileFormatError, "not valid TOML"),
     ],

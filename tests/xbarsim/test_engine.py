@@ -132,10 +132,12 @@ def by_hand(
             if (tile, row, column) in stuck:
                 cells[row, column] = Fraction(stuck[tile, row, column])
 
+        together = readout.active_rows or len(rows)
         for sign, driven in passes:
-            for plane in range(readout.planes):
+            for plane, first in product(range(readout.planes), range(0, len(rows), together)):
                 low_bit = plane * readout.dac_bits
-                x = [(driven[k] >> low_bit) & (2**readout.dac_bits - 1) for k in rows]
+                codes = [(driven[k] >> low_bit) & (2**readout.dac_bits - 1) for k in rows]
+                x = [code if first <= row < first + together else 0 for row, code in enumerate(codes)]
                 weight = sign * 2**low_bit
                 leak = sum(x) * g_min / delta  # what the column carries at level 0, in level steps
 
@@ -207,6 +209,7 @@ def small_cases(
             dac_bits=draw(st.integers(1, input_bits)),
             subtraction=subtraction,
             signed_inputs=draw(st.sampled_from(["two_pass", "offset"])),
+            active_rows=draw(st.none() | st.integers(1, 3)),
             **converter,
         ),
     )
@@ -454,7 +457,8 @@ def test_single_precision_moves_a_code_by_a_step_at_most(case: EngineCase) -> No
     plan = make_plan(case.mapped, case.cells, case.readout)
     assert plan.name == "tiled" or not off_levels(case)
     weights = case.design.mapping.encoding.slice_weights(case.design.mapping.weight_bits, case.design.mapping.cell_bits)
-    codes_added = case.mapped.tiles * case.readout.passes * (case.mapped.mapping.sides + 1)
+    reads = case.mapped.tiles * case.readout.activations(case.mapped.mapping.rows) * case.readout.passes
+    codes_added = reads * (case.mapped.mapping.sides + 1)
     moved = np.abs(plan.multiply(case.codes) - by_reference(case))
     assert moved.max() <= codes_added * weights.sum() * (case.readout.step or 1.0) * 1.001
     assert (moved > 1e-6 * max(1.0, largest_sum(case.mapped, case.cells, case.readout))).mean() <= 0.1
@@ -600,9 +604,13 @@ def test_the_largest_conversion_is_what_a_calibrated_range_needs(case: EngineCas
         if case.readout.signed:
             two_pass = case.readout.signed_inputs == "two_pass"
             passes = [np.maximum(x, 0), np.maximum(-x, 0)] if two_pass else [x + 2 ** (case.readout.input_bits - 1)]
-        for driven, plane, tile in product(passes, range(case.readout.planes), range(mapped.tiles)):
+        rows = mapped.mapping.rows
+        together = case.readout.active_rows or rows
+        reads = product(passes, range(case.readout.planes), range(mapped.tiles), range(0, rows, together))
+        for driven, plane, tile, first in reads:
             code = (driven >> (plane * case.readout.dac_bits)) & case.readout.max_plane
-            held = np.where(mapped.tile_rows[tile] >= 0, code[mapped.tile_rows[tile]], 0)
+            active = (np.arange(rows) >= first) & (np.arange(rows) < first + together)
+            held = np.where(active & (mapped.tile_rows[tile] >= 0), code[mapped.tile_rows[tile]], 0)
             sums = held @ cells[tile]
             if case.readout.subtraction == "analog":
                 pairs = sums.size // 2
@@ -625,6 +633,7 @@ def draws(plan: Plan, case_codes: Array, readout: Readout, mapped: MappedMatrix,
     """The plan's own normals as the reference wants them."""
     reads = mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
     images, positions, _ = case_codes.shape
+    reads *= readout.activations(mapped.mapping.rows)
     shape = (positions, readout.passes, readout.planes, mapped.tiles, reads)
     return np.concatenate([noise.normals(first + image, shape) for image in range(images)])
 

@@ -147,3 +147,165 @@ def test_importing_and_drawing_leave_pyplot_alone() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ------------------------------------------------------------------------------------- tables of dies
+
+
+def dies() -> list[dict[str, Any]]:
+    """Three encodings, three rates, ten dies each."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for encoding, loss in (("TwoColumn", 30.0), ("Differential", 12.0), ("Offset", 45.0)):
+        for rate in (0.0, 0.002, 0.01):
+            for die in range(10):
+                correct = int(np.clip(98 - loss * rate * 100 * rng.random(), 10, 100))
+                rows.append(
+                    {"encoding": encoding, "fault_rate": rate, "die": die, "accuracy": correct / 100,
+                     "power_W": 0.1 * loss, "area_m2": 1e-6 * loss}
+                )  # fmt: skip
+    return rows
+
+
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def test_a_table_of_dies_is_drawn_as_its_summary() -> None:
+    from scipy import stats
+
+    pandas = pytest.importorskip("pandas")
+    rows = dies()
+    pictures = [plot.accuracy(data, group="encoding", rate="fault_rate")
+                for data in (rows, columns_of(rows), pandas.DataFrame(rows))]  # fmt: skip
+    for axes in pictures:
+        for line, band, encoding in zip(
+            axes.get_lines(), axes.collections, ("TwoColumn", "Differential", "Offset"), strict=True
+        ):
+            assert line.get_label() == encoding
+            for rate, mean in np.asarray(line.get_data()).T:
+                sample = [100 * r["accuracy"] for r in rows if r["encoding"] == encoding and r["fault_rate"] == rate]
+                assert mean == pytest.approx(np.mean(sample))
+                heights = [y for x, y in np.asarray(band.get_paths()[0].vertices) if x == rate]
+                if np.ptp(sample) == 0:
+                    assert np.allclose(heights, mean)
+                    continue
+                low, high = stats.t.interval(0.95, 9, np.mean(sample), stats.sem(sample))
+                assert min(heights) == pytest.approx(low)
+                assert max(heights) == pytest.approx(min(100, high))
+
+
+def test_one_die_has_no_band() -> None:
+    axes = plot.accuracy([dies()[0]], group="encoding", rate="fault_rate")
+    heights = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1]
+    assert np.ptp(heights) == 0
+
+
+def test_yield_is_the_share_of_good_dies_with_exact_intervals() -> None:
+    from scipy.stats import binomtest
+
+    rows = dies()
+    axes = plot.yield_curve(rows, 0.9)
+    line, band = axes.get_lines()[0], axes.collections[0]
+    for rate, share in np.asarray(line.get_data()).T:
+        sample = [r["accuracy"] for r in rows if r["encoding"] == "TwoColumn" and r["fault_rate"] == rate]
+        good = sum(accuracy >= 0.9 for accuracy in sample)
+        assert share == pytest.approx(10 * good)
+        exact = binomtest(good, 10).proportion_ci(0.95, method="exact")
+        heights = [y for x, y in np.asarray(band.get_paths()[0].vertices) if x == rate]
+        assert (min(heights), max(heights)) == pytest.approx((100 * exact.low, 100 * exact.high))
+    assert axes.get_ylabel() == "dies with accuracy of 90 % or more (%)"
+    on_target = [{"encoding": "x", "fault_rate": 0.1, "accuracy": 0.1 + 0.2}]  # a little more than 0.3
+    for target in (0.3, 0.1 + 0.2):
+        assert plot.yield_curve(on_target, target).get_lines()[0].get_ydata() == [100.0]
+
+
+def test_every_die_is_a_point_of_its_violin() -> None:
+    rows = [row for row in dies() if row["fault_rate"] == 0.01]
+    axes = plot.die_violins(rows, chance=0.1)
+    points = [c for c in axes.collections if len(np.asarray(c.get_offsets())) == 10]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["TwoColumn", "Differential", "Offset"]
+    for place, found in enumerate(points):
+        x, y = np.asarray(found.get_offsets()).T
+        wanted = sorted(100 * r["accuracy"] for r in rows[10 * place : 10 * place + 10])
+        assert y.tolist() == pytest.approx(wanted)
+        assert (abs(x - place) < 0.1).all()
+    equal = plot.die_violins([{"encoding": "x", "accuracy": 0.5}] * 3)  # no density, but points
+    assert len(equal.collections) == 2
+    by_rate = plot.die_violins(dies(), group="fault_rate")
+    assert [label.get_text() for label in by_rate.get_xticklabels()] == ["0", "0.002", "0.01"]
+
+
+def test_layers_lose_what_they_lose() -> None:
+    rows = [{"layer": name, "accuracy": value} for name, value in (("a", 0.9), ("a", 0.8), ("b", 0.95), ("b", 0.95))]
+    axes = plot.layer_sensitivity(rows, baseline=0.96)
+    means = [float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == "o"]  # type: ignore[index,arg-type]
+    assert means == pytest.approx([11.0, 1.0])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    without = plot.layer_sensitivity(rows)
+    assert without.get_xlabel() == "accuracy (%)"
+
+
+def test_occupied_tiles_are_counted(chip: xb.Chip) -> None:
+    axes = plot.tile_occupancy(chip.network)
+    used, idle = ([bar.get_width() for bar in bars] for bars in axes.containers)
+    for place, mapped in enumerate(chip.network.layers.values()):
+        cells = mapped.matrix.levels[0].size
+        assert used[place] == pytest.approx(mapped.matrix.used.sum() / cells)
+        assert used[place] + idle[place] == pytest.approx(mapped.matrix.tiles)
+    assert axes.get_xlabel() == "tiles of 16 x 16 cells"
+
+
+def test_markers_have_the_area_of_the_chip() -> None:
+    axes = plot.accuracy_power_area(dies())
+    markers = [c for c in axes.collections if str(c.get_label()).endswith("mm²")]
+    assert [m.get_label() for m in markers] == ["TwoColumn, 30 mm²", "Differential, 12 mm²", "Offset, 45 mm²"]
+    sizes = [float(m.get_sizes()[0]) for m in markers]  # type: ignore[attr-defined]
+    assert sizes[1] < sizes[0] < sizes[2]
+    for marker, loss in zip(markers, (30.0, 12.0, 45.0), strict=True):
+        assert np.asarray(marker.get_offsets())[0, 0] == pytest.approx(0.1 * loss)
+    assert axes.get_xlim()[0] == 0
+
+
+def test_a_fault_map_shows_every_broken_cell() -> None:
+    found = StuckFaults(on=0.1, off=0.2).sample((2, 7, 9), np.random.default_rng(1))
+    axes = plot.fault_map(found, 1)
+    np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), found.dense()[1])
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["stuck off", "stuck on"]
+    assert axes.get_title() == f"{100 * found.tile(1).rate:.3g} % broken"
+    with pytest.raises(xb.InputError, match="tile must be"):
+        plot.fault_map(found, 2)
+
+
+def test_tables_that_cannot_be_drawn_are_refused() -> None:
+    rows = dies()
+    for draw in (plot.accuracy, plot.die_violins, plot.layer_sensitivity, plot.accuracy_power_area):
+        with pytest.raises(xb.InputError, match="must hold at least one point, got none"):
+            draw([])
+        with pytest.raises(xb.InputError, match=r"\[0\] must have a key"):
+            draw([{"nothing": 1}])
+    with pytest.raises(xb.InputError, match=r"target must be .* got 1.5"):
+        plot.yield_curve(rows, 1.5)
+    with pytest.raises(xb.InputError, match=r"confidence must be .* got 1.0"):
+        plot.yield_curve(rows, 0.5, confidence=1.0)
+    with pytest.raises(xb.InputError, match=r"baseline must be .* got 99"):
+        plot.layer_sensitivity([{"layer": "a", "accuracy": 0.5}], baseline=99)
+    with pytest.raises(xb.InputError, match="dies must have columns of one length"):
+        plot.die_violins({"encoding": ["a"], "accuracy": [0.1, 0.2]})
+
+
+def test_pictures_of_sweeps_use_the_axes_given() -> None:
+    settings = dict(mpl.rcParams)
+    panels = list(Figure().subplots(2, 3).flat)
+    rows = dies()
+    assert plot.yield_curve(rows, 0.9, ax=panels[0]) is panels[0]
+    assert plot.die_violins(rows, ax=panels[1]) is panels[1]
+    assert plot.layer_sensitivity(rows, layer="encoding", ax=panels[2]) is panels[2]
+    assert plot.accuracy_power_area(rows, ax=panels[3]) is panels[3]
+    assert (
+        plot.fault_map(StuckFaults(on=0.1, off=0.0).sample((1, 3, 3), np.random.default_rng(0)), ax=panels[4])
+        is (panels[4])
+    )
+    assert dict(mpl.rcParams) == settings

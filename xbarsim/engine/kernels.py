@@ -289,14 +289,13 @@ def block_inputs(
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
     `values` (images, channels, height, width) float32; nearest codes, halves up, clipped to [low, high]; `how`,
-    `shift` one
-    for each pass and plane, as :func:`_drive`, or whole codes where `mask` is 0; `shape` is (passes x planes, blocks,
-    channels, padded height, padded width,
-    16), of which `blocked`, filled, is the flat array: float32, float64 or uint8. `scratch` is any array of the type to
-    work in, float32 where `blocked` is uint8. Returns whether all values were finite.
+    `shift` one for each pass and plane, as :func:`_drive`, or whole codes where `mask` is 0; `shape` is (passes x
+    planes, blocks, channels, padded height, padded width, 16), of which `blocked`, filled, is the flat array: float32,
+    float64 or uint8. Channels beyond those of `values` hold ones. `scratch` is any array of the type to work in,
+    float32 where `blocked` is uint8. Returns whether all values were finite.
     """
     images, channels, height, width = values.shape
-    planes, blocks, padded_height, padded_width = shape[0], shape[1], shape[3], shape[4]
+    planes, blocks, stored, padded_height, padded_width, _ = shape
     wide = -(-width // 8) * 8
     bad = 0
     for job in prange(blocks * channels):
@@ -315,7 +314,7 @@ def block_inputs(
                 if mask != 0:
                     source = driven
                     _drive(codes[: count * wide], how[t], shift[t], mask, offset, driven)
-                place = (((t * blocks + block) * channels + c) * padded_height + top + y) * padded_width + left
+                place = (((t * blocks + block) * stored + c) * padded_height + top + y) * padded_width + left
                 place *= LANES
                 for x in range(0, wide, 8):
                     if blocked.itemsize == 4 and x + 8 <= width:
@@ -334,14 +333,57 @@ def block_inputs(
             idle = np.zeros(1, scratch.dtype)
             if mask != 0:
                 _drive(np.zeros(1, scratch.dtype), how[t], shift[t], mask, offset, idle)
-            place = ((t * blocks + block) * channels + c) * padded_height * padded_width * LANES
+            place = ((t * blocks + block) * stored + c) * padded_height * padded_width * LANES
             for y in range(padded_height):
                 inside = top <= y < top + height
                 for x in range(padded_width):
                     if not (inside and left <= x < left + width):
                         for lane in range(LANES):
                             blocked[place + (y * padded_width + x) * LANES + lane] = idle[0]
+    for job in range(planes * blocks):
+        for place in range((job * stored + channels), (job + 1) * stored):
+            numbers = padded_height * padded_width * LANES
+            blocked[place * numbers : (place + 1) * numbers] = 1
     return bad == 0
+
+
+@njit(cache=True, nogil=True)
+def _approximate(
+    sums: Any,
+    lane: int,
+    added: Any,
+    target: int,
+    p: int,
+    weight: float,
+    inverse_step: float,
+    low: float,
+    high: float,
+    baseline: Any,
+    known: Any,
+    bits: Any,
+    column: int,
+    work: Any,
+) -> None:
+    """Convert 16 sums bit by bit with `bits`, the weights of one converter, and add their codes; see :func:`products`.
+
+    `baseline` and `known` (positions, 16), of which `p` is read, are added before and taken off after; zero where pairs
+    are subtracted. `work` holds positions, levels and codes one after another: one array, so that the compiler sees
+    that they do not overlap.
+    """
+    levels, codes = LANES, 2 * LANES
+    for i in range(LANES):
+        work[i] = (np.float64(sums[lane + i]) + baseline[p, i]) * inverse_step + 0.5 - low
+        work[levels + i] = 0.0
+        work[codes + i] = 0.0
+    for bit in range(bits.shape[1] - 1, -1, -1):
+        counts, share = 2.0**bit, bits[column, bit]
+        for i in range(LANES):
+            raised = work[levels + i] + share
+            kept = work[i] >= raised
+            work[levels + i] = raised if kept else work[levels + i]
+            work[codes + i] += counts if kept else 0.0
+    for i in range(LANES):
+        added[target, p, i] += weight * (min(max(work[codes + i] + low, low), high) - known[p, i])
 
 
 @njit(cache=True, nogil=True)
@@ -422,6 +464,7 @@ def products(
     output_stride: int,
     group_rows: Any,
     offsets: Any,
+    constants: int,
     group_columns: Any,
     panels: Any,
     panel_starts: Any,
@@ -435,6 +478,7 @@ def products(
     inverse_step: float,
     low: float,
     high: float,
+    bits: Any,
     slots: int,
     strip: int,
     correction_starts: Any,
@@ -462,6 +506,8 @@ def products(
         Steps in `result` from image to image and from output to output.
     group_rows, offsets
         The driven rows of group g are ``offsets[group_rows[g]:group_rows[g + 1]]``, as offsets into `inputs`.
+    constants
+        How many of these, at the end of each group, are no inputs and do not count in their sum.
     group_columns, panels, panel_starts
         The columns of group g; their cells stand in `panels` from ``panel_starts[g]`` in panels of :func:`panel_width`.
     column_weights, column_targets
@@ -470,6 +516,8 @@ def products(
         Ones, as many as the longest group has rows; and the slot (or -1) that each group's sum of inputs is added to.
     digital, offset_levels, quantised, inverse_step, low, high
         The converter; see :mod:`xbarsim.engine.reference`.
+    bits
+        Weights of the bits of each column's converter, shape ``(columns, bits)``; no columns for ideal converters.
     slots, strip
         How many slots there are, and how many positions are worked on at a time.
     correction_starts, correction_slots, inside, correction
@@ -488,6 +536,7 @@ def products(
         sums = np.empty(width * LANES, panels.dtype)
         baseline = np.zeros((count, LANES))
         known = np.zeros((count, LANES))
+        work = np.empty(3 * LANES)
         for t in range(plane_weights.shape[0]):
             x = inputs[t]
             for g in range(panel_starts.shape[0]):
@@ -495,7 +544,7 @@ def products(
                 driven = group_rows[g + 1] - rows
                 if digital:
                     for p in range(count):
-                        _product_1(x, bases[first + p], offsets, rows, ones, 0, driven, sums)
+                        _product_1(x, bases[first + p], offsets, rows, ones, 0, driven - constants, sums)
                         for i in range(LANES):
                             baseline[p, i] = offset_levels * np.float64(sums[i])
                             known[p, i] = np.floor(baseline[p, i] * inverse_step + 0.5)
@@ -529,7 +578,24 @@ def products(
                                 target = column_targets[column + c]
                                 place = (target * count + p) * LANES
                                 lane = c * LANES
-                                if not quantised:
+                                if bits.shape[0] > 0:
+                                    _approximate(
+                                        sums,
+                                        lane,
+                                        added,
+                                        target,
+                                        p,
+                                        weight,
+                                        inverse_step,
+                                        low,
+                                        high,
+                                        baseline,
+                                        known,
+                                        bits,
+                                        column + c,
+                                        work,
+                                    )
+                                elif not quantised:
                                     _add_sum(
                                         sums, lane, added, place, weight, 1.0, low, high, baseline, known, p * LANES
                                     )
@@ -907,10 +973,26 @@ def _popcount(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@njit(cache=True)
+def _code(value: float, inverse_step: float, low: float, high: float, bits: Any) -> float:
+    """The converter: nearest step, halves up, clipped; or by `bits`, the weights of its bits in codes, if any."""
+    if bits.shape[0] == 0:
+        return min(max(np.floor(value * inverse_step + 0.5), low), high)
+    position = value * inverse_step + 0.5
+    level, code = low, low
+    for bit in range(bits.shape[0] - 1, -1, -1):
+        raised = level + bits[bit]
+        if position >= raised:
+            level = raised
+            code += 2.0**bit
+    return min(max(code, low), high)
+
+
 @njit(cache=True, parallel=True, nogil=True)
 def convert_pairs(
     sums: Any,
     noise: Any,
+    bits: Any,
     weights: Any,
     outputs: Any,
     quantised: bool,
@@ -921,19 +1003,21 @@ def convert_pairs(
 ) -> None:
     """Convert subtracted pairs and add their codes.
 
-    `sums` (vectors, slices, outputs here), `noise` the same shape or empty, `weights` (slices,) plane weight times
-    slice weight, `outputs` (outputs here,) columns of `added` (vectors, outputs), which is added to.
+    `sums` (vectors, slices, outputs here), `noise` the same shape, or one for all vectors, or empty, `bits` (slices,
+    outputs here, bits) the weights of each converter's bits, or no bits, `weights` (slices,) plane weight times slice
+    weight, `outputs` (outputs here,) columns of `added` (vectors, outputs), which is added to.
     """
     noisy = noise.size > 0
     for v in prange(sums.shape[0]):
+        drawn = np.int64(v) if noise.shape[0] > 1 else 0
         for s in range(sums.shape[1]):
             weight = weights[s]
             for o in range(sums.shape[2]):
                 value = np.float64(sums[v, s, o])
                 if noisy:
-                    value += noise[v, s, o]
+                    value += noise[drawn, s, o]
                 if quantised:
-                    value = min(max(np.floor(value * inverse_step + 0.5), low), high)
+                    value = _code(value, inverse_step, low, high, bits[s, o])
                 added[v, outputs[o]] += weight * value
 
 
@@ -941,8 +1025,10 @@ def convert_pairs(
 def convert_columns(
     sums: Any,
     noise: Any,
+    bits: Any,
     references: Any,
     reference_noise: Any,
+    reference_bits: Any,
     baseline: Any,
     weights: Any,
     outputs: Any,
@@ -962,6 +1048,7 @@ def convert_columns(
     noisy = noise.size > 0
     slices = sums.shape[2]
     for v in prange(sums.shape[0]):
+        drawn = np.int64(v) if noise.shape[0] > 1 else 0
         base = baseline[v]
         known = np.floor(base * inverse_step + 0.5)
         for side in range(sums.shape[1]):
@@ -970,18 +1057,18 @@ def convert_columns(
                 for o in range(sums.shape[3]):
                     value = np.float64(sums[v, side, s, o])
                     if noisy:
-                        value += noise[v, side, s, o]
+                        value += noise[drawn, side, s, o]
                     if quantised:
-                        value = min(max(np.floor((value + base) * inverse_step + 0.5), low), high) - known
+                        value = _code(value + base, inverse_step, low, high, bits[side, s, o]) - known
                     added[v, outputs[o]] += weight * value
         if references.shape[1] > 0:
             codes = np.empty(references.shape[1])
             for t in range(references.shape[1]):
                 value = np.float64(references[v, t])
                 if noisy:
-                    value += reference_noise[v, t]
+                    value += reference_noise[drawn, t]
                 if quantised:
-                    value = min(max(np.floor((value + base) * inverse_step + 0.5), low), high) - known
+                    value = _code(value + base, inverse_step, low, high, reference_bits[t]) - known
                 codes[t] = value
             for o in range(outputs.shape[0]):
                 added[v, outputs[o]] -= weights[slices - 1] * codes[owners[o]]

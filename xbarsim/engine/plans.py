@@ -22,15 +22,17 @@ reference bit for bit.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.converters import ConverterErrors
 from xbarsim.design import Readout
 from xbarsim.engine import kernels
-from xbarsim.engine.reference import held_variances, input_passes
+from xbarsim.engine.reference import activations, held_variances, hold, input_passes
 from xbarsim.mapping import MappedMatrix
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Scaling",
     "Window",
     "choose_plan",
+    "clipped_share",
     "largest_conversion",
     "largest_reads",
     "make_plan",
@@ -64,10 +67,20 @@ class Noise:
         Standard deviation of each cell's conductance at one read, in level units, shape ``(tiles, rows, columns)``.
     key
         Key of the counter-based generator that the draws of image n come from; they depend on the key and n alone.
+    linear, constant
+        Variance that each cell of a driven row adds for each unit of its plane code, and whatever its code, in level
+        units squared, of the same shape; ``None`` for none.
     """
 
     spread: Array
     key: int
+    linear: Array | None = None
+    constant: Array | None = None
+
+    def coefficients(self) -> list[tuple[int, FloatArray]]:
+        """Each cell's variance as a polynomial of its plane code: powers and coefficients, as they are held."""
+        lower = [(power, hold(term)) for power, term in ((1, self.linear), (0, self.constant)) if term is not None]
+        return [(2, held_variances(self.spread)), *lower]
 
     def normals(self, image: int, shape: tuple[int, ...]) -> FloatArray:
         """Standard normal draws of one image."""
@@ -77,8 +90,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class _Group:
-    """Tiles driven by the same rows, side by side: columns sorted by side and slice, outputs last."""
+    """Tiles driven by the same rows at a time, side by side: columns sorted by side and slice, outputs last."""
 
+    activation: int  # which of the tiles' reads drives these rows
     rows: Array  # (driven,) logical input of each driven row
     tiles: Array  # (tiles here,)
     outputs: Array  # (outputs here,) logical output
@@ -95,35 +109,38 @@ class _Group:
         return driven[:, self.rows]
 
 
-def _groups(mapped: MappedMatrix, cells: Array) -> list[_Group]:
+def _reads(mapped: MappedMatrix, readout: Readout) -> int:
+    """Conversions of one activation of one tile."""
+    return mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
+
+
+def _groups(mapped: MappedMatrix, cells: Array, readout: Readout) -> list[_Group]:
     mapping = mapped.mapping
+    weight_columns = mapping.outputs_per_tile * mapping.slices * mapping.sides
     groups = []
     for row_group in mapped.row_groups:
         tiles = np.asarray(row_group.tiles)
-        used = mapped.tile_rows[tiles[0]] >= 0
         owners, places = np.nonzero(mapped.tile_outputs[tiles] >= 0)
-        weight_columns = mapping.outputs_per_tile * mapping.slices * mapping.sides
-        blocks = cells[tiles][:, used, :weight_columns].reshape(
-            len(tiles), int(used.sum()), mapping.outputs_per_tile, mapping.slices, mapping.sides
-        )
-        values = np.moveaxis(blocks, (1, 2, 4, 3), (0, 4, 2, 3))  # driven, tiles, sides, slices, places
-        values = np.moveaxis(values, 1, 3)[:, :, :, owners, places]
-        references = (
-            cells[tiles][:, used, mapping.columns - 1].T
-            if mapping.has_reference
-            else np.zeros((int(used.sum()), 0), cells.dtype)
-        )
-        groups.append(
-            _Group(
-                rows=np.asarray(row_group.rows, dtype=np.int64),
-                tiles=tiles,
-                outputs=mapped.tile_outputs[tiles][owners, places].astype(np.int64),
-                owners=owners.astype(np.int64),
-                places=places.astype(np.int64),
-                values=np.ascontiguousarray(values),
-                references=np.ascontiguousarray(references),
+        for activation, rows in activations(mapped.tile_rows[tiles[0]] >= 0, readout):
+            here = cells[tiles][:, rows]
+            blocks = here[:, :, :weight_columns].reshape(
+                len(tiles), len(rows), mapping.outputs_per_tile, mapping.slices, mapping.sides
             )
-        )
+            values = np.moveaxis(blocks, (1, 2, 4, 3), (0, 4, 2, 3))  # driven, tiles, sides, slices, places
+            values = np.moveaxis(values, 1, 3)[:, :, :, owners, places]
+            references = here[:, :, -1].T if mapping.has_reference else np.zeros((len(rows), 0), cells.dtype)
+            groups.append(
+                _Group(
+                    activation=activation,
+                    rows=mapped.tile_rows[tiles[0]][rows].astype(np.int64),
+                    tiles=tiles,
+                    outputs=mapped.tile_outputs[tiles][owners, places].astype(np.int64),
+                    owners=owners.astype(np.int64),
+                    places=places.astype(np.int64),
+                    values=np.ascontiguousarray(values),
+                    references=np.ascontiguousarray(references),
+                )
+            )
     return groups
 
 
@@ -210,6 +227,8 @@ class _Program:
         What outputs take off.
     constant
         Added to the outputs, or ``None``.
+    constants
+        1 if the last row of every group is no input but a constant of 1, else 0.
     """
 
     dtype: Any = np.float32  # of the blocked inputs
@@ -223,11 +242,13 @@ class _Program:
         outputs: int,
         corrections: _Corrections,
         constant: FloatArray | None,
+        constants: int = 0,
     ) -> None:
         self._readout = readout
         self._outputs = outputs
         self._slots = corrections.slots
         self._rows = _joined([group.rows for group in groups], np.int64)
+        self._constants = constants
         self._group_rows = _ends([len(group.rows) for group in groups])
         self._group_columns = _ends([group.values.shape[1] for group in groups])
         self._column_weights = _joined([group.weights for group in groups], np.float64)
@@ -267,7 +288,8 @@ class _Program:
         padded_height, padded_width = height + top + bottom, width + left + right
         out_height, out_width = window.output_size(height, width)
         how, shift, mask = self._driven()
-        numbers = channels * padded_height * padded_width * kernels.LANES  # of one block of images
+        stored = channels + self._constants  # a constant row is a channel of ones
+        numbers = stored * padded_height * padded_width * kernels.LANES  # of one block of images
         blocks_at_once = max(1, _BLOCKED_BYTES // (numbers * len(how) * np.dtype(self.dtype).itemsize))
         channel, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
         y, x = np.divmod(rest, window.kernel[1])
@@ -280,7 +302,7 @@ class _Program:
         for first in range(0, images, blocks_at_once * kernels.LANES):
             part = maps[first : first + blocks_at_once * kernels.LANES]
             blocks = -(-len(part) // kernels.LANES)
-            shape = (len(how), blocks, channels, padded_height, padded_width, kernels.LANES)
+            shape = (len(how), blocks, stored, padded_height, padded_width, kernels.LANES)
             blocked = _workspace(int(np.prod(shape)), self.dtype)
             finite &= kernels.block_inputs(
                 part,
@@ -316,6 +338,8 @@ class _SumProgram(_Program):
 
     Parameters
     ----------
+    bits
+        Weights of the bits of each group's converters, shapes ``(columns, bits)``, or ``None``.
     converted
         Whether columns pass a converter, plane by plane; otherwise codes are driven whole, signs and all.
     precision
@@ -329,12 +353,15 @@ class _SumProgram(_Program):
         outputs: int,
         corrections: _Corrections,
         constant: FloatArray | None,
+        constants: int = 0,
+        bits: list[FloatArray] | None = None,
         *,
         converted: bool,
         precision: str,
     ) -> None:
-        super().__init__(readout, groups, outputs, corrections, constant)
+        super().__init__(readout, groups, outputs, corrections, constant, constants)
         self._converted = converted
+        self._bits = np.ascontiguousarray(np.concatenate(bits)) if bits else np.empty((0, 0))
         largest = max((float(np.abs(g.values).sum(axis=0).max(initial=0.0)) for g in groups), default=0.0)
         largest *= readout.max_plane if converted else readout.max_input
         whole = all(bool((g.values == np.rint(g.values)).all()) for g in groups)
@@ -374,6 +401,7 @@ class _SumProgram(_Program):
             *places,
             self._group_rows,
             offsets,
+            self._constants,
             self._group_columns,
             self._panels,
             self._panel_starts,
@@ -387,6 +415,7 @@ class _SumProgram(_Program):
             1.0 / step,
             float(readout.low),
             float(readout.high),
+            self._bits,
             self._slots,
             strip,
             *scaled[:4],
@@ -542,10 +571,12 @@ class Plan:
         noise: Noise | None,
         reason: str,
         precision: str,
+        errors: ConverterErrors | None,
     ) -> None:
         self.mapped = mapped
         self.readout = readout
         self.noise = noise
+        self.errors = errors
         self.reason = reason
         self._program: _Program | None = None
 
@@ -556,10 +587,10 @@ class Plan:
 
     @property
     def kernel(self) -> str:
-        """What runs it: ``"products"``, ``"look-up"``, ``"popcount"``, or ``"numpy"`` where reads are noisy."""
+        """What runs it: ``"products"``, ``"look-up"``, ``"popcount"``, or ``"numpy"`` where reads are noisy or err."""
         if self._program is not None:
             return "look-up" if isinstance(self._program, _BitSerialProgram) else "products"
-        return "popcount" if self.noise is None else "numpy"
+        return "popcount" if isinstance(self, BitplanePlan) else "numpy"
 
     def multiply(self, codes: Array, *, first_image: int = 0) -> FloatArray:
         """Multiply input codes with the layer's matrix as this die does it.
@@ -648,7 +679,7 @@ class Plan:
     def _draws(self) -> tuple[int, ...]:
         """Shape of the normal draws of one vector."""
         mapping, readout = self.mapped.mapping, self.readout
-        reads = mapping.columns // 2 if readout.subtraction == "analog" else mapping.columns
+        reads = _reads(self.mapped, readout) * readout.activations(mapping.rows)
         return readout.passes, readout.planes, self.mapped.tiles, reads
 
 
@@ -663,13 +694,14 @@ class _LinearPlan(Plan):
         noise: Noise | None,
         reason: str,
         precision: str,
+        errors: ConverterErrors | None,
     ) -> None:
-        super().__init__(mapped, cells, readout, noise, reason, precision)
+        super().__init__(mapped, cells, readout, noise, reason, precision, errors)
         mapping = mapped.mapping
         slice_weights = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits).astype(np.float64)
         shift = 0.0 if mapping.sides == 2 or mapping.has_reference else 2.0 ** (mapping.weight_bits - 1)
         groups, sums = [], -mapped.codes().astype(np.int64).sum(axis=0).astype(np.float64)
-        for group in _groups(mapped, cells.astype(np.float64)):
+        for group in _groups(mapped, cells.astype(np.float64), readout):
             values = group.values[:, 0] - group.values[:, 1] if mapping.sides == 2 else group.values[:, 0]
             columns = np.einsum("ksn,s->kn", values, slice_weights) - shift
             if mapping.has_reference:
@@ -694,10 +726,13 @@ class _LinearPlan(Plan):
             self._program = program
             return
         self._noiseless = program
-        self._variances = np.zeros(mapped.shape)
-        for group in _groups(mapped, held_variances(noise.spread)):
-            variance = np.einsum("kisn,s->kn", group.values, slice_weights**2)
-            self._variances[np.ix_(group.rows, group.outputs)] = variance
+        self._variances = []
+        for power, held in noise.coefficients():
+            variances = np.zeros(mapped.shape)
+            for group in _groups(mapped, held, readout):
+                variance = np.einsum("kisn,s->kn", group.values, slice_weights**2)
+                variances[np.ix_(group.rows, group.outputs)] = variance
+            self._variances.append((power, variances))
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
         readout, outputs = self.readout, self.mapped.shape[1]
@@ -706,12 +741,15 @@ class _LinearPlan(Plan):
         unscaled = Scaling(inverse_scale=1.0, low=-bound, high=bound, scale=np.ones(outputs), bias=np.zeros(outputs))
         maps = codes.reshape(len(codes), 1, 1, -1).astype(np.float32)
         self._noiseless.run(maps, Window(kernel=(1, codes.shape[1])), unscaled, result.reshape(-1, outputs, 1))
-        squares = np.zeros(codes.shape)
-        for _, driven in input_passes(codes, readout):
-            for plane in range(readout.planes):
-                shift = plane * readout.dac_bits
-                squares += 4.0**shift * ((driven >> shift) & readout.max_plane).astype(np.float64) ** 2
-        return np.asarray(result + np.sqrt(_in_order(squares, self._variances)) * normals)
+        total = np.zeros_like(result)
+        for power, variances in self._variances:
+            driven_by = np.zeros(codes.shape)  # the codes to that power, weighted by plane
+            for _, driven in input_passes(codes, readout):
+                for plane in range(readout.planes):
+                    shift = plane * readout.dac_bits
+                    driven_by += 4.0**shift * ((driven >> shift) & readout.max_plane).astype(np.float64) ** power
+            total += _in_order(driven_by, variances)
+        return np.asarray(result + np.sqrt(total) * normals)
 
     def _draws(self) -> tuple[int, ...]:
         return (self.mapped.shape[1],)
@@ -740,17 +778,33 @@ class TiledPlan(Plan):
         noise: Noise | None,
         reason: str,
         precision: str,
+        errors: ConverterErrors | None,
     ) -> None:
-        super().__init__(mapped, cells, readout, noise, reason, precision)
+        super().__init__(mapped, cells, readout, noise, reason, precision, errors)
         self.name = self.plan_name(readout)
-        self._groups = _groups(mapped, cells.astype(np.float64))
+        self._groups = _groups(mapped, cells.astype(np.float64), readout)
         if noise is not None:
-            self._prepare_noise(noise)
+            self._prepare_reads()
             return
+        offset, weights = (None, None) if errors is None else (errors.offset, errors.weights)
+        columns, slots, corrections = _converted_columns(mapped, self._groups, readout)
+        if offset is not None:  # one more row, driven by 1 in every read
+            columns = [
+                replace(
+                    group_columns,
+                    rows=np.append(group_columns.rows, mapped.shape[0]),
+                    values=np.vstack([group_columns.values, self._per_column(group, self._activated(group, offset))]),
+                )
+                for group, group_columns in zip(self._groups, columns, strict=True)
+            ]
         self._program = _SumProgram(
             readout,
-            *_converted_columns(mapped, self._groups, readout),
+            columns,
+            slots,
+            corrections,
             _converter_constant(mapped, readout),
+            0 if offset is None else 1,
+            None if weights is None else [self._per_column(group, weights) for group in self._groups],
             converted=True,
             precision=precision,
         )
@@ -760,15 +814,27 @@ class TiledPlan(Plan):
         """``"tiled"``, or ``"bitplane-analog"`` for several planes."""
         return "tiled" if readout.planes == 1 else "bitplane-analog"
 
-    def _prepare_noise(self, noise: Noise) -> None:
-        self._spreads = _groups(self.mapped, held_variances(noise.spread))
-        self._constant = _converter_constant(self.mapped, self.readout)
+    def _prepare_reads(self) -> None:
+        mapped, readout = self.mapped, self.readout
+        if self.noise is not None:
+            self._variances = [(power, _groups(mapped, held, readout)) for power, held in self.noise.coefficients()]
+        self._constant = _converter_constant(mapped, readout)
         self._matrices = []
         for group in self._groups:
             values = group.values
-            if self.readout.subtraction == "analog":
+            if readout.subtraction == "analog":
                 values = values[:, 0] - values[:, 1]
             self._matrices.append(np.ascontiguousarray(values.reshape(len(values), -1)))
+        weights = None if self.errors is None else self.errors.weights
+        if weights is None:
+            weights = np.empty((mapped.tiles, _reads(mapped, readout), 0))
+        self._bits = [
+            (
+                np.ascontiguousarray(self._per_read(group, weights)),
+                np.ascontiguousarray(weights[group.tiles, -1][: group.references.shape[1]]),
+            )
+            for group in self._groups
+        ]
 
     def _vectors(self, codes: Array, normals: FloatArray | None) -> FloatArray:
         mapped, readout = self.mapped, self.readout
@@ -789,9 +855,10 @@ class TiledPlan(Plan):
                     matrix = self._matrices[index]
                     sums = x.astype(matrix.dtype) @ matrix
                     noise, reference_noise = self._noise(index, x, normals, pass_index, plane)
+                    bits, reference_bits = self._bits[index]
                     if readout.subtraction == "analog":
                         sums = sums.reshape(len(codes), mapping.slices, -1)
-                        kernels.convert_pairs(sums, noise, weights, group.outputs, *converter, added)
+                        kernels.convert_pairs(sums, noise, bits, weights, group.outputs, *converter, added)
                     else:
                         sums = sums.reshape(len(codes), mapping.sides, mapping.slices, -1)
                         references = x.astype(np.float64) @ group.references
@@ -799,8 +866,10 @@ class TiledPlan(Plan):
                         kernels.convert_columns(
                             sums,
                             noise,
+                            bits,
                             references,
                             reference_noise,
+                            reference_bits,
                             baseline,
                             weights,
                             group.outputs,
@@ -811,33 +880,62 @@ class TiledPlan(Plan):
         result = step * added - taken_off
         return result if self._constant is None else result + self._constant
 
+    def _per_read(self, group: _Group, values: Array) -> Array:
+        """Pick from `values` (tiles, reads of one activation, ...) what belongs to each of a group's sums."""
+        mapping = self.mapped.mapping
+        tiles = group.tiles[group.owners]
+        first = group.places[None, :] * mapping.slices + np.arange(mapping.slices)[:, None]  # (slices, outputs here)
+        if self.readout.subtraction == "analog":
+            return np.asarray(values[tiles[None, :], first])
+        column = first[None] * mapping.sides + np.arange(mapping.sides)[:, None, None]
+        return np.asarray(values[tiles[None, None, :], column])
+
+    def _activated(self, group: _Group, values: Array) -> Array:
+        """What of `values` (..., tiles, activations x reads) belongs to a group's activation."""
+        reads = _reads(self.mapped, self.readout)
+        return values[..., group.activation * reads : (group.activation + 1) * reads]
+
+    def _per_column(self, group: _Group, values: Array) -> Array:
+        """Pick from `values` (tiles, reads of one activation, ...) what belongs to each of a group's columns."""
+        own = self._per_read(group, values)
+        own = own.reshape(-1, *values.shape[2:])
+        return np.concatenate([own, values[group.tiles, -1]]) if self.mapped.mapping.has_reference else own
+
     def _noise(
         self, index: int, x: Array, normals: FloatArray | None, pass_index: int, plane: int
     ) -> tuple[FloatArray, FloatArray]:
-        """Noise at each converter's input, shaped as the sums; and at the reference columns'."""
+        """What is added at each converter's input, shaped as the sums; and at the reference columns'.
+
+        One for each vector where reads are noisy, else one for all.
+        """
         analog = self.readout.subtraction == "analog"
         mapping, group = self.mapped.mapping, self._groups[index]
-        if normals is None:
-            return np.empty((0, 0, 0) if analog else (0, 0, 0, 0)), np.empty((0, 0))
-        variances = self._spreads[index]
-        squares = x.astype(np.float64) ** 2
-        values = variances.values
-        values = values.sum(axis=1, keepdims=True) if analog else values
-        spread = np.sqrt(_in_order(squares, values.reshape(len(values), -1)))
-        draws = normals[:, pass_index, plane]  # (vectors, tiles, reads)
-        first = group.places[None, :] * mapping.slices + np.arange(mapping.slices)[:, None]  # (slices, outputs here)
-        tiles = group.tiles[group.owners]
-        if analog:
-            noise = draws[:, tiles[None, :], first] * spread.reshape(len(x), mapping.slices, -1)
-            return np.ascontiguousarray(noise), np.empty((0, 0))
-        column = first[None] * mapping.sides + np.arange(mapping.sides)[:, None, None]
-        noise = draws[:, tiles[None, None, :], column] * spread.reshape(len(x), mapping.sides, mapping.slices, -1)
-        reference_noise = np.empty((len(x), 0))
-        if mapping.has_reference:
-            reference_noise = draws[:, group.tiles, mapping.columns - 1] * np.sqrt(
-                _in_order(squares, variances.references)
-            )
-        return np.ascontiguousarray(noise), np.ascontiguousarray(reference_noise)
+        noise = reference_noise = None
+        if normals is not None:
+            total = at_references = np.zeros((len(x), 1))
+            for power, groups in self._variances:
+                driven_by, values = x.astype(np.float64) ** power, groups[index].values
+                values = values.sum(axis=1, keepdims=True) if analog else values
+                total = total + _in_order(driven_by, values.reshape(len(values), -1))
+                at_references = at_references + _in_order(driven_by, groups[index].references)
+            spread = np.sqrt(total)
+            draws = self._activated(group, normals[:, pass_index, plane])  # (vectors, tiles, reads)
+            noise = np.moveaxis(self._per_read(group, np.moveaxis(draws, 0, -1)), -1, 0)
+            noise = noise * spread.reshape(noise.shape)
+            if mapping.has_reference:
+                reference_noise = draws[:, group.tiles, -1] * np.sqrt(at_references)
+        if self.errors is not None and self.errors.offset is not None:
+            here = self._activated(group, self.errors.offset)
+            offset = self._per_read(group, here)[np.newaxis]
+            noise = offset if noise is None else noise + offset
+            if mapping.has_reference:
+                at_columns = here[group.tiles, -1][np.newaxis]
+                reference_noise = at_columns if reference_noise is None else reference_noise + at_columns
+        shape = (0, 0, 0) if analog else (0, 0, 0, 0)
+        noise = np.empty(shape) if noise is None else np.ascontiguousarray(noise)
+        if reference_noise is None:
+            reference_noise = np.empty((len(noise), 0))
+        return noise, np.ascontiguousarray(reference_noise)
 
 
 def _converted_columns(
@@ -892,19 +990,20 @@ class BitplanePlan(Plan):
         noise: Noise | None,
         reason: str,
         precision: str,
+        errors: ConverterErrors | None,
     ) -> None:
-        super().__init__(mapped, cells, readout, noise, reason, precision)
+        super().__init__(mapped, cells, readout, noise, reason, precision, errors)
         bits = mapped.mapping.cell_bits
         self._constant = _converter_constant(mapped, readout)
         try:
-            columns = _converted_columns(mapped, _groups(mapped, cells.astype(np.float64)), readout)
+            columns = _converted_columns(mapped, _groups(mapped, cells.astype(np.float64), readout), readout)
             self._program = _BitSerialProgram(readout, *columns, self._constant)
         except ValueError:
             self._program = None
         else:
             return
         self._packed = []
-        for group in _groups(mapped, cells.astype(np.uint8)):
+        for group in _groups(mapped, cells.astype(np.uint8), readout):
             driven, sides, slices, outputs = group.values.shape
             words = -(-driven // 64)
             values = np.empty((sides * slices * outputs, bits, words), np.uint64)
@@ -997,7 +1096,7 @@ def largest_reads(mapped: MappedMatrix, cells: Array, readout: Readout) -> float
     In level steps times plane code; the range argument that decides whether a converter can err.
     """
     largest = 0.0
-    for group in _groups(mapped, np.asarray(cells, dtype=np.float64)):
+    for group in _groups(mapped, np.asarray(cells, dtype=np.float64), readout):
         if readout.subtraction == "analog":
             values = group.values[:, 0] - group.values[:, 1]
             positive, negative = np.maximum(values, 0).sum(axis=0), np.maximum(-values, 0).sum(axis=0)
@@ -1009,7 +1108,22 @@ def largest_reads(mapped: MappedMatrix, cells: Array, readout: Readout) -> float
     return largest
 
 
-def largest_conversion(mapped: MappedMatrix, readout: Readout, codes: Array) -> float:
+def _conversions(mapped: MappedMatrix, readout: Readout, codes: Array, cells: Array) -> Iterator[FloatArray]:
+    """What these inputs give to the converters, in level steps times plane code: arrays (vectors, columns)."""
+    for group in _groups(mapped, cells, readout):
+        values = group.values[:, 0] - group.values[:, 1] if readout.subtraction == "analog" else group.values
+        matrix = np.concatenate([values.reshape(len(group.rows), -1), group.references], axis=1)
+        for _, driven in input_passes(codes, readout):
+            inputs = group.inputs(driven)
+            for plane in range(readout.planes):
+                x = ((inputs >> (plane * readout.dac_bits)) & readout.max_plane).astype(matrix.dtype)
+                sums = (x @ matrix).astype(np.float64)
+                if readout.subtraction == "digital":
+                    sums += readout.offset_levels * x.sum(axis=1, keepdims=True, dtype=np.float64)
+                yield sums
+
+
+def largest_conversion(mapped: MappedMatrix, readout: Readout, codes: Array, cells: Array | None = None) -> float:
     """Largest magnitude that these inputs give to any converter of a die without faults or errors.
 
     Parameters
@@ -1020,30 +1134,49 @@ def largest_conversion(mapped: MappedMatrix, readout: Readout, codes: Array) -> 
         Planes, signs and subtraction; its converter is not used.
     codes
         Input codes, shape ``(vectors, inputs)``.
+    cells
+        What reads see of the cells of such a die, in level units; ``None`` for the levels themselves.
 
     Returns
     -------
     float
         In level steps times plane code.
     """
-    largest = 0.0
-    exact = mapped.mapping.rows * mapped.mapping.max_level * readout.max_plane < _FLOAT32_INTEGERS
-    for group in _groups(mapped, mapped.levels.astype(np.float32 if exact else np.float64)):
-        values = group.values[:, 0] - group.values[:, 1] if readout.subtraction == "analog" else group.values
-        matrix = np.concatenate([values.reshape(len(group.rows), -1), group.references], axis=1)
-        for _, driven in input_passes(codes, readout):
-            inputs = group.inputs(driven)
-            for plane in range(readout.planes):
-                x = ((inputs >> (plane * readout.dac_bits)) & readout.max_plane).astype(matrix.dtype)
-                sums = np.abs(x @ matrix).max(axis=1, initial=0.0).astype(np.float64)
-                if readout.subtraction == "digital":
-                    sums += readout.offset_levels * x.sum(axis=1, dtype=np.float64)
-                largest = max(largest, float(sums.max(initial=0.0)))
-    return largest
+    if cells is None:
+        exact = mapped.mapping.rows * mapped.mapping.max_level * readout.max_plane < _FLOAT32_INTEGERS
+        cells = mapped.levels.astype(np.float32 if exact else np.float64)
+    else:
+        cells = cells.astype(np.float64)
+    return max((float(np.abs(s).max(initial=0.0)) for s in _conversions(mapped, readout, codes, cells)), default=0.0)
+
+
+def clipped_share(mapped: MappedMatrix, readout: Readout, codes: Array, cells: Array) -> float | None:
+    """Share of conversions beyond the converters' codes, for these inputs; noise and offsets left out.
+
+    Parameters
+    ----------
+    mapped, readout, codes
+        As :func:`largest_conversion`.
+    cells
+        What reads see of the cells, in level units, shape ``(tiles, rows, columns)``.
+
+    Returns
+    -------
+    float or None
+        ``None`` without converters, or without a conversion.
+    """
+    if readout.step is None:
+        return None
+    clipped = total = 0
+    for sums in _conversions(mapped, readout, codes, cells.astype(np.float64)):
+        wanted = np.floor(sums * (1.0 / readout.step) + 0.5)
+        clipped += int(((wanted < readout.low) | (wanted > readout.high)).sum())
+        total += wanted.size
+    return clipped / total if total else None
 
 
 def choose_plan(
-    mapped: MappedMatrix, cells: Array, readout: Readout, *, whole: bool, noisy: bool
+    mapped: MappedMatrix, cells: Array, readout: Readout, *, whole: bool, noisy: bool, erring: bool = False
 ) -> tuple[type[Plan], str]:
     """The cheapest exact plan for a layer, and why.
 
@@ -1059,8 +1192,13 @@ def choose_plan(
         Whether all cells sit on whole levels.
     noisy
         Whether reads are noisy.
+    erring
+        Whether drivers have offsets, or converters offsets or bits of wrong weight.
     """
     held = ("cells on whole levels" if whole else "conductances off the levels") + (", read noise" if noisy else "")
+    planes = "one plane" if readout.planes == 1 else f"each of {readout.planes} planes"
+    if erring:
+        return TiledPlan, f"{held}; drivers or converters with errors of their own, on {planes}"
     if readout.step is None:
         if noisy and mapped.mapping.has_reference:
             return (
@@ -1076,7 +1214,6 @@ def choose_plan(
         within = bool(((cells >= 0) & (cells <= mapped.mapping.max_level)).all())  # a stuck value need not be a level
         if readout.planes > 1 and within:
             return BitplanePlan, f"{held}; lossy {converter} on each of {readout.planes} planes"
-    planes = "one plane" if readout.planes == 1 else f"each of {readout.planes} planes"
     return TiledPlan, f"{held}; {converter} on {planes}"
 
 
@@ -1085,6 +1222,7 @@ def make_plan(
     cells: Array,
     readout: Readout,
     noise: Noise | None = None,
+    errors: ConverterErrors | None = None,
     *,
     precision: Literal["single", "double"] = "single",
 ) -> Plan:
@@ -1100,10 +1238,13 @@ def make_plan(
         Converters, planes and signs.
     noise
         Read noise, or ``None``.
+    errors
+        Offsets and bit weights of drivers and converters, or ``None``.
     precision
         ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference bit for bit.
     """
     cells = np.where(mapped.used, cells, 0)
     whole = bool((cells == np.rint(cells)).all())
-    kind, reason = choose_plan(mapped, cells, readout, whole=whole, noisy=noise is not None)
-    return kind(mapped, cells, readout, noise, reason, precision)
+    errors = errors if errors is not None and errors.any else None
+    kind, reason = choose_plan(mapped, cells, readout, whole=whole, noisy=noise is not None, erring=errors is not None)
+    return kind(mapped, cells, readout, noise, reason, precision, errors)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xbarsim.cost import CostReport, Hardware, LayerUse, estimate
+from xbarsim.arrays import seen_cells
+from xbarsim.cost import CostReport, Hardware, estimate, layer_use
 from xbarsim.design import Design, Readout
 from xbarsim.devices import FaultMap, FaultModel
 from xbarsim.engine.plans import choose_plan, largest_conversion
@@ -36,6 +37,7 @@ __all__ = [
     "as_images",
     "fill_slots",
     "map_model",
+    "sample_vectors",
 ]
 
 _BATCH = 64  # calibration images run at a time; changes no result
@@ -71,11 +73,16 @@ class MappedLayer:
     drive: npt.NDArray[np.float64]
     vectors_per_image: int
 
+    @property
+    def activations(self) -> int:
+        """Reads of its fullest tile for one plane: more than one where only some rows are driven at a time."""
+        return self.readout.activations(int((self.matrix.tile_rows >= 0).sum(axis=1).max(initial=1)))
+
     def cells_power(self, cells: npt.NDArray[Any], design: Design) -> float | None:
         """Mean static power of the cells while all tiles of the layer are read, in W.
 
         The sum of V^2 G over the driven rows of used columns, with the calibration set's drive; columns at virtual
-        ground.
+        ground. Where only some rows are driven at a time, the mean over these reads.
 
         Parameters
         ----------
@@ -92,7 +99,7 @@ class MappedLayer:
             axis=2
         )  # (tiles, rows)
         drive = np.where(matrix.tile_rows >= 0, self.drive[matrix.tile_rows], 0.0)
-        return float((drive * total).sum()) * design.cell.read_voltage**2
+        return float((drive * total).sum()) * design.cell.read_voltage**2 / self.activations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +251,9 @@ class MappedNetwork:
                 mapped.matrix,
                 mapped.matrix.levels,
                 mapped.readout,
-                whole=cell.programming_error is None,
-                noisy=cell.read_noise is not None,
+                whole=cell.exact and self.design.ideal_circuit,
+                noisy=cell.noisy,
+                erring=self.design.periphery.erring,
             )
             rows.append((name, kind.plan_name(mapped.readout), reason))
         return PlanTable(tuple(rows))
@@ -291,41 +299,29 @@ class MappedNetwork:
 
         return Chip(self, seed, faults=faults, precision=precision)
 
-    def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
+    def cost(self, hardware: Hardware | str = "isaac2016", *, data: bool = True) -> CostReport:
         """Power, area and peak throughput of the arrays that the network takes, cells at their targets.
+
+        What an inference costs is :meth:`xbarsim.cost.CostReport.workload` of it.
 
         Parameters
         ----------
         hardware
             A component card, or its name.
+        data
+            Whether the cells draw the power of these weights and calibration inputs; else that of the card, as is right
+            for a network that is not trained.
         """
-        return self.cost_of({name: mapped.matrix.levels for name, mapped in self.layers.items()}, hardware)
+        cells = {name: mapped.matrix.levels for name, mapped in self.layers.items()}
+        return self.cost_of(cells if data else None, hardware)
 
-    def cost_of(self, cells: Mapping[str, npt.NDArray[Any]], hardware: Hardware | str) -> CostReport:
-        """As :meth:`cost`, with what the cells of each layer really hold, in level units."""
+    def cost_of(self, cells: Mapping[str, npt.NDArray[Any]] | None, hardware: Hardware | str) -> CostReport:
+        """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`)."""
         card = Hardware.load(hardware) if isinstance(hardware, str) else hardware
-        design = self.design
-        uses = []
-        for name, mapped in self.layers.items():
-            layer, readout = mapped.layer, mapped.readout
-            bits = readout.converter_bits
-            if bits is None:  # an ideal read-out is charged as the lossless converter that could replace it
-                lossless = design.largest_sum(int((mapped.matrix.tile_rows >= 0).sum(axis=1).max(initial=1)))
-                bits = int(np.ceil(np.log2(np.ceil(lossless) + 1))) + (readout.subtraction == "analog")
-            uses.append(
-                LayerUse(
-                    name=name,
-                    arrays=mapped.matrix.tiles,
-                    rows=design.mapping.rows,
-                    columns=design.mapping.columns,
-                    adc_bits=bits,
-                    dac_bits=readout.dac_bits,
-                    reads_per_vector=readout.planes * readout.passes,
-                    macs_per_vector=layer.codes.size // layer.groups,
-                    vectors_per_image=mapped.vectors_per_image,
-                    cells_power=mapped.cells_power(cells[name], design),
-                )
-            )
+        uses = [
+            layer_use(mapped, self.design, None if cells is None else cells[name])
+            for name, mapped in self.layers.items()
+        ]
         return estimate(uses, card)
 
     def __str__(self) -> str:
@@ -460,7 +456,7 @@ def _quantise_layer(name: str, module: Any, low: float, high: float, design: Des
     )
 
 
-def _sample_vectors(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], int]:
+def sample_vectors(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], int]:
     """Evenly spaced input vectors of a batch, shape (vectors, inputs), and how many there are for one image."""
     vectors = layer.unfold(codes)
     positions = vectors.shape[1]
@@ -554,7 +550,7 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     sampled: dict[str, tuple[npt.NDArray[np.int32], int]] = {}
 
     def record(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> None:
-        vectors, positions = _sample_vectors(layer, codes)
+        vectors, positions = sample_vectors(layer, codes)
         if layer.name in sampled:  # a layer used more than once
             earlier, before = sampled[layer.name]
             vectors, positions = np.concatenate([earlier, vectors]), before + positions
@@ -574,7 +570,8 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
         calibrated_range = None
         if design.periphery.adc_range == "calibrated":
             draft = design.readout(signed=layer.signed, rows=rows, calibrated_range=1.0)
-            calibrated_range = largest_conversion(matrix, draft, vectors)
+            nominal = None if design.wires is None else seen_cells(matrix.levels, matrix, design, draft)
+            calibrated_range = largest_conversion(matrix, draft, vectors, nominal)
         readout = design.readout(signed=layer.signed, rows=max(rows, 1), calibrated_range=calibrated_range)
         layers[name] = MappedLayer(
             layer=layer,
