@@ -49,7 +49,7 @@ def run(
     conductance: npt.NDArray[np.float64], voltages: npt.NDArray[np.float64], word_line: float, bit_line: float
 ) -> npt.NDArray[np.float64]:
     """The sensed currents (inputs, columns), A, by the badcrossbar installed here."""
-    import badcrossbar  # type: ignore[import-not-found, unused-ignore]
+    import badcrossbar  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     solution = badcrossbar.compute(
         voltages.T,

@@ -1,0 +1,1 @@
+"""A package, so that worker processes find it before a package of the same name that a library installs."""
