@@ -162,7 +162,10 @@ def _summary(results: Results, target: float | None) -> Table:
     tags = list(dict.fromkeys(name for task in results.tasks for name in task.tags))
     shown = [*tags]
     for name in ("network", "encoding", "fault_model", "fault_rate", "mitigation", "age", "seed"):
-        if name == "fault_rate" or len({row[name] for row in rows}) > 1 or (name == "network" and not tags):
+        values = [str(row[name]) for row in rows]
+        if any(values == [str(row[tag]) for row in rows] for tag in tags):
+            continue  # a tag says it already
+        if name == "fault_rate" or len(set(values)) > 1 or (name == "network" and not tags):
             shown.append(name)
     table = Table(title="Mean accuracy (%) and 95 % interval over dies")
     for name in shown:

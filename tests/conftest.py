@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Small problems: more threads than one in each process are slower, and two test processes would fight over the cores.
 # Tests of threads ask for their number.
@@ -15,6 +16,10 @@ from xbarsim.data import data_folder
 
 settings.register_profile("xbarsim", deadline=None)  # the machine may be busy
 settings.load_profile("xbarsim")
+
+# A shell that puts the tests into the background lets them, and the processes they start, ignore Ctrl-C; some test it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,8 +33,9 @@ class AdcErrors:
     capacitor_mismatch
         Standard deviation of a unit capacitor of a binary-weighted successive-approximation converter, relative. Bit i
         consists of 2^i units, so its weight strays by ``capacitor_mismatch * 2**(i / 2)`` codes; this gives the
-        converter its integral non-linearity. The sum of all bits is held, for that is the gain. Source: B. P. Ginsburg
-        and A. P. Chandrakasan, IEEE J. Solid-State Circuits 42(4), 739 (2007), doi:10.1109/JSSC.2007.892169.
+        converter its integral non-linearity. The sum of all bits is held, for that is the gain. The usual model of a
+        binary-weighted capacitor array: B. P. Ginsburg and A. P. Chandrakasan, IEEE J. Solid-State Circuits 42(4), 739
+        (2007), doi:10.1109/JSSC.2007.892169 (not verified).
     dead
         Probability that a converter is dead: it always gives code 0.
 

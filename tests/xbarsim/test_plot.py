@@ -16,6 +16,7 @@ from torch import nn
 
 import xbarsim as xb
 from xbarsim import plot
+from xbarsim.circuit import Wires, solve
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.mapping import Mapping
 
@@ -309,3 +310,21 @@ def test_pictures_of_sweeps_use_the_axes_given() -> None:
         is (panels[4])
     )
     assert dict(mpl.rcParams) == settings
+
+
+def test_the_state_of_an_array_is_drawn_as_it_is() -> None:
+    wires = Wires(word_line_resistance=100.0, bit_line_resistance=50.0)
+    solution = solve([[1e-4, 2e-4, 3e-4], [4e-4, 5e-4, 6e-4]], [0.2, 0.1], wires)
+    word, bit, cells = plot.circuit(solution)
+    for axes, expected in (
+        (word, 1e3 * solution.word_line_voltages),
+        (bit, 1e3 * solution.bit_line_voltages),
+        (cells, 1e6 * solution.cell_currents),
+    ):
+        np.testing.assert_array_equal(axes.get_images()[0].get_array(), expected)
+        assert axes.get_xlabel() == "column (bit line)"
+    assert [axes.get_ylabel() for axes in word.figure.axes[3:]] == ["voltage (mV)", "voltage (mV)", "current (µA)"]
+    panels = list(Figure().subplots(1, 3))
+    assert list(plot.circuit(solution, ax=panels)) == panels
+    with pytest.raises(xb.InputError, match="ax must hold 3 axes, got 2"):
+        plot.circuit(solution, ax=panels[:2])
