@@ -247,18 +247,22 @@ def test_interrupts_end_cleanly(number: int, file: Path, tmp_path: Path) -> None
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        time.sleep(0.1)
-        if store.exists():
-            try:
-                with Store(store, read_only=True) as kept:
-                    if kept.count():
-                        break
-            except FileFormatError:  # seen between its making and its tables
-                continue
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            if store.exists():
+                try:
+                    with Store(store, read_only=True) as kept:
+                        if kept.count():
+                            break
+                except FileFormatError:  # seen between its making and its tables
+                    continue
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, output
     with Store(store, read_only=True) as kept:
         count = kept.count()
