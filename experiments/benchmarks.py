@@ -272,6 +272,7 @@ def _sweep(threads: int) -> Measurement:
 
 
 _SEGMENT = 1.0  # ohm, of the lines in the circuit benchmark
+_LIMIT = "; ours must take no more than 40 ms"
 
 
 def _voltage_drop(threads: int) -> list[Measurement]:
@@ -286,6 +287,7 @@ def _voltage_drop(threads: int) -> list[Measurement]:
     rng = np.random.default_rng(1)
     measured = []
     for size in (64, 128, 256):
+        runs = 5 if size < 256 else 1  # others take half a minute for the largest
         cells = rng.integers(1, 101, (size, size)) * 1e-6
         cells[rng.random(cells.shape) < 0.01] = 100e-6
         for inputs in (1, 1024):
@@ -295,14 +297,14 @@ def _voltage_drop(threads: int) -> list[Measurement]:
                 return voltages @ effective_conductance(cells, wires)
 
             solvers = {"sparse LU": _sparse_solver(cells, voltages, wires)}
-            if importlib.util.find_spec("badcrossbar") is not None and size < 256:
+            if importlib.util.find_spec("badcrossbar") is not None:
                 solvers["badcrossbar"] = _badcrossbar(cells, voltages)
             for against, solver in solvers.items():
                 expected = solver()
                 worst = float((np.abs(ours() - expected) / np.abs(expected)).max())
                 if worst > 1e-9:
                     raise AssertionError(f"column currents differ from {against} by {worst:.1e}")
-                fast, slow = _compare(ours, solver, runs=5 if size < 256 else 1)
+                fast, slow = _compare(ours, solver, runs=runs)
                 measured.append(
                     Measurement(
                         name=f"irdrop {size} x {size}, {inputs} inputs",
@@ -311,7 +313,7 @@ def _voltage_drop(threads: int) -> list[Measurement]:
                         baseline=slow,
                         must=0.01 if (against, size, inputs) == ("badcrossbar", 64, 1024) else None,
                         aim=None,
-                        check=f"column currents within {worst:.1e} of {against}",
+                        check=f"column currents within {worst:.1e} of {against}" + (_LIMIT if size == 128 else ""),
                         against=against,
                     )
                 )

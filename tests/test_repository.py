@@ -187,13 +187,8 @@ def test_every_library_that_is_imported_is_required() -> None:
     project = pyproject()["project"]
     required = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
     required |= {"llvmlite"}  # numba's own, of the version that numba asks for
-    optional = {
-        "badcrossbar",
-        "distributed",
-        "hypothesis",
-        "pandas",
-        "sklearn",
-    }  # extras; imported in functions, with a message
+    # extras; imported in functions, with a message
+    optional = {"badcrossbar", "distributed", "hypothesis", "pandas", "sklearn"}
     wrong = []
     for path in LIBRARY:
         for module, line in imports(path):

@@ -15,15 +15,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[st
     """A sweep file, and its table without disturbance."""
     folder = tmp_path_factory.mktemp("sweep")
     file = folder / "sweep.toml"
-    file.write_text(script.sweep_text(dies=60))
+    file.write_text(script.sweep_text(dies=40))
     script._finish(file, folder / "undisturbed.sqlite", "--workers", "2")
     table, rows = script._table(folder / "undisturbed.sqlite")
-    assert rows == len(table) == 240
+    assert rows == len(table) == 160
     return file, table
 
 
 def test_kills(sweep: tuple[Path, dict[tuple[str, int], tuple[object, ...]]], tmp_path: Path) -> None:
-    outcome = script.check_kills(tmp_path, sweep[1], sweep[0], kills=4, seed=1)
+    outcome = script.check_kills(tmp_path, sweep[1], sweep[0], kills=3, seed=1)
     assert outcome.good, outcome
     assert outcome.kills_running > 0
 
@@ -43,7 +43,7 @@ def test_what_is_wrong_is_seen(sweep: tuple[Path, dict[tuple[str, int], tuple[ob
     store = tmp_path / "s.sqlite"
     with Store(store) as kept:
         kept.merge([file.parent / "undisturbed.sqlite"])
-        kept._connection.execute("DELETE FROM blocks WHERE die = 59 AND task = (SELECT min(task) FROM blocks)")
+        kept._connection.execute("DELETE FROM blocks WHERE die = 39 AND task = (SELECT min(task) FROM blocks)")
         kept._connection.execute("UPDATE blocks SET correct = correct + 1 WHERE die = 3")
     outcome = script._compare("spoilt", store, table, seen=set())
     assert not outcome.good
