@@ -147,7 +147,7 @@ def main(
             [
                 (
                     f"{row['resistance']:g}",
-                    f"{row['stuck_on_rate']:.1%}",
+                    f"{row['stuck_on_rate']:.2%}",
                     row["dies"],
                     f"{100 * row['accuracy']:.1f}",
                     "-" if row["dies"] == 1 else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
