@@ -30,6 +30,7 @@ Row = Mapping[str, Any]
 #: What can be drawn of a store.
 KINDS = ("accuracy", "yield", "dies", "layers", "cost")
 _CURVES = 7  # that colours, markers and dashes tell apart in one picture
+_PANELS = 4  # side by side in one picture
 _TELLING = ("network", "encoding", "cell", "fault_model", "mitigation", "age", "seed")
 _ENDINGS = (".png", ".svg", ".pdf")
 
@@ -77,6 +78,27 @@ def _value(name: str, text: str, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row[name] == found[0]]
 
 
+def _values(rows: Sequence[Row], name: str) -> list[Any]:
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def _panels(
+    panels: Mapping[Any, Sequence[Row]], name: str, *, group: str, target: float | None, chance: float | None
+) -> Figure:
+    """Accuracy or, with a target, yield: a panel for each value of a column, all with one scale."""
+    figure = _figure(0.8 + 4.2 * len(panels), 3.8)
+    axes = figure.subplots(1, len(panels), sharey=True)
+    for index, (ax, (value, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
+        if target is None:
+            plot.accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=ax)
+        else:
+            plot.yield_curve(rows, target, group=group, ax=ax)
+        ax.set_title(f"{name.replace('_', ' ')}: {_text(value)}", fontsize="medium")
+        if index:
+            ax.set_ylabel("")
+    return figure
+
+
 def draw(
     results: Results,
     kind: Literal["accuracy", "yield", "dies", "layers", "cost"] = "accuracy",
@@ -94,8 +116,9 @@ def draw(
     results
         Of :func:`xbarsim.experiments.collect` or :meth:`xbarsim.experiments.Store.results`.
     kind
-        ``"accuracy"`` or ``"yield"`` against the fault rate; ``"dies"``, one violin a group; ``"layers"``, what the
-        faults of each layer cost; ``"cost"``, accuracy against power and area, which must be among the metrics.
+        ``"accuracy"`` or ``"yield"`` against the fault rate, in up to four panels where tasks differ in one more
+        column than `group`; ``"dies"``, one violin a group; ``"layers"``, what the faults of each layer cost;
+        ``"cost"``, accuracy against power and area, which must be among the metrics.
     group
         The column that names the curves, violins, layers or markers; ``None`` for the last one that tells tasks apart.
     where
@@ -111,7 +134,7 @@ def draw(
     ------
     InputError
         If a column or value does not exist, no die is left, `target` is missing, or dies that differ in more than
-        `group` and the fault rate would be drawn as one.
+        group, fault rate and panel would be drawn as one.
     """
     check_instance("results", results, Results)
     check_choice("kind", kind, KINDS)
@@ -125,6 +148,13 @@ def draw(
     if group not in rows[0]:
         raise InputError(f"group must be a column, one of {', '.join(rows[0])}, got {group!r}")
     over_rates = kind in ("accuracy", "yield")
+    if kind == "yield" and target is None:
+        raise InputError("target must be an accuracy for a picture of the yield, got None")
+    others = [name for name in telling if name != group]
+    if over_rates and len(others) == 1:
+        panels = {value: [row for row in rows if row[others[0]] == value] for value in _values(rows, others[0])}
+        if 1 < len(panels) <= _PANELS and all(len(_values(part, group)) <= _CURVES for part in panels.values()):
+            return _panels(panels, others[0], group=group, target=target if kind == "yield" else None, chance=chance)
     fixed = [*telling, *(() if over_rates or group == "fault_rate" else ("fault_rate",))]
     for name in fixed:
         mixed = next(
@@ -138,7 +168,7 @@ def draw(
         if mixed:
             values = ", ".join(sorted(map(str, mixed)))
             raise InputError(f"where must choose one {name} ({values}), or group must be {name!r}, got group {group!r}")
-    groups = len({row[group] for row in rows})
+    groups = len(_values(rows, group))
     if over_rates and groups > _CURVES:
         raise InputError(f"group must have at most {_CURVES} values to be told apart, got {groups} of {group!r}")
 
@@ -146,8 +176,7 @@ def draw(
         figure = _figure(5.2, 3.8)
         plot.accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=figure.add_subplot())
     elif kind == "yield":
-        if target is None:
-            raise InputError("target must be an accuracy for a picture of the yield, got None")
+        assert target is not None
         figure = _figure(5.2, 3.8)
         plot.yield_curve(rows, target, group=group, ax=figure.add_subplot())
     elif kind == "dies":

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -144,10 +145,24 @@ def test_curves_are_chosen_by_what_tells_tasks_apart(store: Path) -> None:
     assert draw(results(store), "layers", where={"polarity": "off", "fault_rate": "0.1"}, baseline=0.95).axes
 
 
+def test_one_more_column_makes_panels(store: Path) -> None:
+    for kind, target in (("accuracy", None), ("yield", 0.9)):
+        first, second = draw(results(store), kind, target=target).axes  # type: ignore[arg-type]
+        assert [first.get_title(), second.get_title()] == ["polarity: <on>", "polarity: off"]
+        assert first.get_ylim() == second.get_ylim()
+        for panel, value in ((first, "<on>"), (second, "off")):
+            alone = draw(results(store), kind, where={"polarity": value}, target=target).axes[0]  # type: ignore[arg-type]
+            for line, other in zip(panel.get_lines(), alone.get_lines(), strict=True):
+                assert np.array_equal(line.get_xydata(), other.get_xydata())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"where must choose one polarity \(<on>, off\), or group must be 'polarity', got group 'mapping'"),
+        (
+            {"kind": "dies"},
+            r"where must choose one polarity \(<on>, off\), or group must be 'polarity', got group 'map",
+        ),
         ({"kind": "dies", "where": {"polarity": "off"}}, r"where must choose one fault_rate \(0.0, 0.01, 0.1\)"),
         ({"kind": "pie"}, "kind must be one of 'accuracy', 'yield', 'dies', 'layers', 'cost', got 'pie'"),
         ({"kind": "yield", "where": {"polarity": "off"}}, "target must be an accuracy for a picture of the yield"),
@@ -185,7 +200,7 @@ def test_the_commands_write_picture_and_page(store: Path, tmp_path: Path, monkey
     assert (tmp_path / "my_sweep.html").exists()
     for arguments, message in (
         (["plot", str(store), "picture.png", "--where", "polarity"], "where must be COLUMN=VALUE, got 'polarity'"),
-        (["plot", str(store), "picture.png"], "where must choose one polarity"),
+        (["plot", str(store), "picture.png", "--kind", "dies"], "where must choose one polarity"),
         (["report", "nothing.sqlite"], "nothing.sqlite"),
     ):
         answer = run(app, arguments)
