@@ -332,7 +332,8 @@ class _Run:
             if not self.out:
                 return
             finished, _ = wait(self.out, timeout=_TICK, return_when=FIRST_COMPLETED)
-            broken = [future for future in finished if not self.take(future)]
+            # in the order in which they were asked for: of those that are ready, none is passed over if writing fails
+            broken = [future for future in list(self.out) if future in finished and not self.take(future)]
             if broken:
                 self.recover()
             if self.store is not None and not finished:

@@ -177,22 +177,6 @@ class Workload:
         )
 
 
-# Data sets by the name that a sweep calls them, with the name on the cards of networks trained on them.
-_DATA_SETS = {"digits": "scikit-learn digits", "cifar10": "CIFAR-10"}
-
-
-def _calibration(data_set: str, count: int) -> npt.NDArray[np.float32]:
-    if data_set == "digits":
-        from xbarsim.data import load_digits_split
-
-        found = load_digits_split().train_images
-        return found[: check_integer("calibration", count, at_least=1, at_most=len(found))]
-    from xbarsim.data import load_cifar10
-    from xbarsim.models import normalise
-
-    return normalise(load_cifar10("train", count=check_integer("calibration", count, at_least=1, at_most=50_000))[0])
-
-
 @lru_cache(maxsize=16)
 def _workload(network: str, data_set: str | None, images: int | None, calibration: int) -> Workload:
     """The workload that a task names."""
@@ -203,18 +187,18 @@ def _workload(network: str, data_set: str | None, images: int | None, calibratio
             raise InputError(f"data_set must be {made.data_set!r} for network {network!r}, got {data_set!r}")
         result: Workload = made.part(images, calibration)
         return result
-    from xbarsim.models import MODELS, load_model, load_test_set
+    from xbarsim.models import DATA_SETS, MODELS, load_images, load_model, load_test_set
 
     if network not in MODELS:
         names = ", ".join(map(repr, MODELS))
         raise InputError(f"network must be one of {names}, or 'module:function', got {network!r}")
     trained_on = MODELS[network].data_set
     if data_set is not None:
-        check_choice("data_set", data_set, _DATA_SETS)
-    own = next((name for name, title in _DATA_SETS.items() if title == trained_on), None)
+        check_choice("data_set", data_set, DATA_SETS)
+    own = next((name for name, title in DATA_SETS.items() if title == trained_on), None)
     if own is None:
         raise InputError(
-            f"network must be one trained on {' or '.join(_DATA_SETS.values())}, got {network!r} ({trained_on})"
+            f"network must be one trained on {' or '.join(DATA_SETS.values())}, got {network!r} ({trained_on})"
         )
     if data_set not in (None, own):
         raise InputError(f"data_set must be {own!r} for network {network!r}, got {data_set!r}")
@@ -226,7 +210,7 @@ def _workload(network: str, data_set: str | None, images: int | None, calibratio
         model=model,
         images=pictures,
         labels=labels,
-        calibration=_calibration(own, calibration),
+        calibration=load_images(own, "train", count=calibration)[0],
     )
 
 

@@ -14,7 +14,6 @@ import math
 import mmap
 import os
 import secrets
-import signal
 import struct
 import tempfile
 import threading
@@ -32,6 +31,7 @@ from xbarsim.design import Design
 from xbarsim.devices import Kind
 from xbarsim.experiments.results import Block
 from xbarsim.experiments.task import Mitigation, Task, die_seed, make_die, metric
+from xbarsim.processes import follow_parent
 from xbarsim.validation import InputError
 
 if TYPE_CHECKING:
@@ -308,21 +308,9 @@ def _measure(job: Job, bench: Bench) -> Block:
 
 
 def start_process() -> None:
-    """Make a spawned process a worker: deaf to Ctrl-C, which is the parent's to handle, and dying with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, name="die with parent", daemon=True).start()
+    """Make a spawned process a worker that ends with its parent."""
+    follow_parent()
     import torch  # noqa: F401  loaded while the parent still maps
 
     import xbarsim.evaluation
     import xbarsim.network  # noqa: F401
-
-
-def _die_with_parent() -> None:
-    import multiprocessing
-    from multiprocessing.connection import wait
-
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    wait([parent.sentinel])  # readable when the parent has ended, however it did
-    os._exit(1)

@@ -19,7 +19,8 @@ from xbarsim.cost import CostReport, Hardware
 from xbarsim.design import Design
 from xbarsim.devices import BrokenLines, Cell, FaultMap
 from xbarsim.engine.plans import Noise, Plan, clipped_share, make_plan
-from xbarsim.network.layers import CrossbarLayer, DigitalLayer, ImageCounter
+from xbarsim.engine.reference import multiply as reference_multiply
+from xbarsim.network.layers import CrossbarLayer, DigitalLayer, ImageCounter, ReferenceLayer
 from xbarsim.network.model import MappedLayer, MappedNetwork, PlanTable, as_images, fill_slots, sample_vectors
 from xbarsim.tables import format_table
 from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
@@ -413,6 +414,31 @@ class Chip(nn.Module):
         with torch.no_grad():
             result: Tensor = self.model(batch)
         return result
+
+    def reference(self) -> nn.Module:
+        """The same die, every layer computed by the reference engine, read by read: to check a few images with.
+
+        Takes batches of images as the chip does and gives the same logits: bit for bit where all cells sit on whole
+        levels, or the chip has double precision. Hundreds of times slower.
+
+        Raises
+        ------
+        InputError
+            If the cells have read noise, which is drawn anew at each read.
+        """
+        if self.network.design.cell.noisy:
+            raise InputError("cell must have no read noise for the reference engine to repeat a read, got some")
+
+        def layer(name: str) -> nn.Module:
+            die, mapped = self.layers[name], self.network.layers[name]
+            cells, errors = die.seen()
+
+            def product(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+                return reference_multiply(codes, mapped.matrix, cells, mapped.readout, errors=errors)
+
+            return ReferenceLayer(mapped.layer, product)
+
+        return fill_slots(self.network.skeleton, layer)
 
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""

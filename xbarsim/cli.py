@@ -240,7 +240,10 @@ def _info_encodings(console: Console) -> None:
 def _info_networks(console: Console) -> None:
     from xbarsim.models import MODELS
 
+    compressed = [found for found in MODELS.values() if found.weight_bits is not None]
     for found in MODELS.values():
+        if found in compressed:
+            continue
         rows = [
             ("parameters", f"{found.parameters:,}", "1"),
             ("input (channels, height, width)", " x ".join(map(str, found.input_shape)), "1"),
@@ -252,6 +255,26 @@ def _info_networks(console: Console) -> None:
         ]
         _show(console, f"{found.name}: {found.description}", ("quantity", "value", "unit"), rows, right=1)
         _lines(console, [_source(found.source, None), ""])
+    if not compressed:
+        return
+    header = ("name", "data set", "bits", "weights kept", "float32 (%)", "simulator (%)")
+    _show(
+        console,
+        "compressed networks, and their accuracy in float32 and mapped onto crossbars without faults",
+        header,
+        [
+            (
+                found.name,
+                found.data_set,
+                found.weight_bits,
+                f"{found.details['weights_kept']:,}",
+                f"{100 * found.accuracy:.2f}",
+                f"{100 * found.details['accuracy_simulator']:.2f}",
+            )
+            for found in compressed
+        ],
+    )
+    _lines(console, [*(_source(text, None) for text in dict.fromkeys(found.source for found in compressed)), ""])
 
 
 def _info_components(console: Console) -> None:
@@ -389,19 +412,15 @@ def _first_design() -> Design:
 
 def _calibration(network: str) -> Any:
     """Training images to calibrate a network with, as it wants them."""
-    if network == "digits":
-        from xbarsim.data import load_digits_split
+    from xbarsim.models import DATA_SETS, MODELS, load_images
 
-        return load_digits_split().train_images
-    from xbarsim.data import load_cifar10
-    from xbarsim.models import normalise
-
-    return normalise(load_cifar10("train", count=128)[0])
+    data_set = next(name for name, title in DATA_SETS.items() if title == MODELS[network].data_set)
+    return load_images(data_set, "train", count=None if data_set == "digits" else 128)[0]
 
 
 @app.command(epilog=_EXIT_CODES)
 def evaluate(
-    network: Annotated[str, typer.Argument(help="digits or resnet20, as in 'xbarsim info networks'.")],
+    network: Annotated[str, typer.Argument(help="digits, resnet20 or another of 'xbarsim info networks'.")],
     design: Annotated[
         Path | None,
         typer.Option(help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit ADC)."),

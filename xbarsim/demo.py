@@ -13,7 +13,6 @@ import io
 import math
 import multiprocessing
 import os
-import signal
 import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +39,7 @@ from xbarsim import plot
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell, Kind, StuckFaults, card
 from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, TwoColumn
+from xbarsim.processes import follow_parent
 from xbarsim.validation import FileWriteError, InputError, check_integer, check_real, write_atomically
 
 if TYPE_CHECKING:
@@ -530,7 +530,7 @@ _worker_bench: _Bench | None = None  # of a worker process, made once when it st
 
 
 def _start_worker(images: int | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    follow_parent()
     global _worker_bench
     from xbarsim.threads import set_threads
 

@@ -556,6 +556,18 @@ def test_a_die_with_all_effects_is_what_the_reference_makes_of_its_parts(encodin
         np.testing.assert_array_equal(layer.plan("double").multiply(codes).reshape(product.shape), product)
 
 
+@pytest.mark.parametrize("effects", [{}, {"adc_bits": 5}, {"adc_bits": 5, "dac_bits": 2}, ARRAY])
+def test_a_chip_equals_its_reference(effects: dict[str, Any]) -> None:
+    chip = mapped(**effects).fabricate(seed=4, precision="double")
+    np.testing.assert_array_equal(chip(images(2)).numpy(), chip.reference()(images(2)).numpy())
+    np.testing.assert_array_equal(chip.reference()(images(3)).numpy()[:2], chip(images(2)).numpy())
+
+
+def test_a_reference_with_read_noise_is_refused() -> None:
+    with pytest.raises(InputError, match="cell must have no read noise for the reference engine"):
+        mapped(NOISY).fabricate(seed=4).reference()
+
+
 def test_each_effect_draws_from_streams_of_its_own() -> None:
     """Adding one effect breaks no other cell, line, driver or converter of the die."""
     all_of_them = mapped(NOISY, **ARRAY).fabricate(seed=6)

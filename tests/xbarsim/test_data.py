@@ -23,6 +23,7 @@ from xbarsim.data import (
     load_cifar10,
     load_digits_split,
     load_mnist,
+    validation_split,
 )
 from xbarsim.data import cifar10 as cifar10_module
 from xbarsim.data import folder as folder_module
@@ -358,3 +359,58 @@ def test_mnist_itself() -> None:
     assert labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert images.mean() == pytest.approx(33.79, abs=0.01)
+
+
+# --- holding images back
+
+
+@given(
+    hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 4)),
+    st.integers(0, 59),
+    st.integers(0, 2**70),
+)
+def test_validation_split_is_stratified(labels: npt.NDArray[np.int64], validation: int, seed: int) -> None:
+    validation %= len(labels)
+    train, held = validation_split(labels, validation, seed=seed)
+    assert sorted([*train, *held]) == list(range(len(labels)))
+    assert len(held) == validation
+    assert (np.diff(train) > 0).all()
+    for label in range(5):
+        share = np.count_nonzero(labels == label) * validation / len(labels)
+        assert abs(np.count_nonzero(labels[held] == label) - share) < 1
+    again = validation_split(labels, validation, seed=seed)
+    np.testing.assert_array_equal(again[0], train)
+    np.testing.assert_array_equal(again[1], held)
+
+
+def test_validation_split_never_changes() -> None:
+    labels = np.arange(1000) % 10
+    _, held = validation_split(labels, 100, seed=0)
+    assert hashlib.sha256(held.astype("<i8").tobytes()).hexdigest()[:16] == "32fac846dbf4ac41"
+    assert set(held) != set(validation_split(labels, 100, seed=1)[1])
+    # More are held back in the same order within a class, so a longer list holds the shorter one.
+    assert set(held) < set(validation_split(labels, 200, seed=0)[1])
+
+
+def test_first_validation_images_are_a_fair_sample() -> None:
+    labels = np.repeat(np.arange(10), 600)
+    _, held = validation_split(labels, 1000, seed=0)
+    counts = np.bincount(labels[held[:200]], minlength=10)  # 20 expected: below 5 or above 40 with probability < 1e-3
+    assert counts.min() >= 5
+    assert counts.max() <= 40
+
+
+@pytest.mark.parametrize(
+    ("labels", "validation", "seed", "message"),
+    [
+        (np.zeros(4, np.int64), 4, 0, "validation must be an integer >= 0 and <= 3, got 4"),
+        (np.zeros(4, np.int64), -1, 0, "validation must be an integer >= 0"),
+        (np.zeros(4, np.int64), 1, -1, "seed must be an integer >= 0, got -1"),
+        (np.zeros(4), 1, 0, "labels must be .* of integer numbers"),
+        (np.zeros(0, np.int64), 0, 0, "labels must be a non-empty"),
+        (np.array([1, -2]), 1, 0, "labels must be >= 0, got -2"),
+    ],
+)
+def test_validation_split_bounds(labels: npt.NDArray[np.int64], validation: int, seed: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        validation_split(labels, validation, seed=seed)

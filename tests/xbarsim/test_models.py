@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,22 @@ from torch import fx, nn
 from xbarsim.data import data_file
 from xbarsim.experiments import train_digits
 from xbarsim.models import (
+    ARCHITECTURES,
     MODELS,
     DigitsNet,
+    convnet,
+    lenet5,
     load_digits_net,
     load_model,
     load_resnet20,
     load_test_set,
     normalise,
     resnet20,
+    untrained_model,
 )
 from xbarsim.models.digits import WEIGHTS
 from xbarsim.models.weights import write_safetensors
+from xbarsim.network.fold import fold_batch_norm
 from xbarsim.validation import FileFormatError, FileWriteError, InputError
 
 
@@ -46,12 +52,12 @@ def test_cards_agree_with_the_networks() -> None:
         network.eval()
         with torch.inference_mode():
             assert network(torch.zeros(2, *card.input_shape)).shape == (2, card.classes)
-    assert set(MODELS) == {"digits", "resnet20"}
+    assert {name for name, card in MODELS.items() if card.weight_bits is None} == {"digits", "resnet20"}
 
 
 def test_unknown_model_names_the_known_ones() -> None:
     for load in (load_model, load_test_set):
-        with pytest.raises(InputError, match="model must be one of 'digits', 'resnet20', got 'resnet8'"):
+        with pytest.raises(InputError, match=r"model must be one of 'digits', 'resnet20'.*, got 'resnet8'"):
             load("resnet8")
 
 
@@ -61,10 +67,10 @@ def test_test_set_count_bounds(count: int) -> None:
         load_test_set("digits", count=count)
 
 
-@pytest.mark.parametrize("build", [DigitsNet, resnet20])
-def test_networks_can_be_traced(build: type[nn.Module]) -> None:
-    network = build().eval()
-    images = torch.randn(3, *((1, 8, 8) if build is DigitsNet else (3, 32, 32)))
+@pytest.mark.parametrize("name", ["digits", "resnet20", "lenet5", "convnet"])
+def test_networks_can_be_traced(name: str) -> None:
+    network, card = untrained_model(name)
+    images = torch.randn(3, *card.input_shape)
     traced = fx.symbolic_trace(network)
     with torch.inference_mode():
         torch.testing.assert_close(traced(images), network(images), rtol=0, atol=0)
@@ -196,6 +202,71 @@ def test_training_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert printed is not None
     assert accuracy(load_digits_net(output), "digits") == pytest.approx(float(printed[1]), abs=1e-4)
     assert float(printed[1]) > 0.6
+
+
+# --- LeNet-5 and ConvNet
+
+
+def multiplications(network: nn.Module, shape: tuple[int, int, int]) -> list[int]:
+    """Multiply-accumulates of every layer for one image, from the shapes that pass through it."""
+    found: list[int] = []
+
+    def count(layer: nn.Module, arguments: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, nn.Parameter)
+        found.append(output[0].numel() * weight[0].numel())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, *shape))
+    return found
+
+
+def weights(network: nn.Module) -> dict[str, int]:
+    return {name: item.numel() for name, item in network.named_parameters() if item.ndim >= 2}
+
+
+def test_lenet5_is_that_of_the_pruning_literature() -> None:
+    network = lenet5()
+    assert list(weights(network).values()) == [500, 25_000, 400_000, 5_000]
+    assert parameters(network) == ARCHITECTURES["lenet5"].parameters == 430_500 + 580
+    assert multiplications(network, (1, 28, 28)) == [288_000, 1_600_000, 400_000, 5_000]
+
+
+def test_convnet_has_four_convolutions_and_a_linear_layer() -> None:
+    network = convnet()
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert [type(layer) for layer in layers] == [nn.Conv2d] * 4 + [nn.Linear]
+    assert [layer.weight[0].numel() for layer in layers] == [27, 288, 576, 1152, 512]
+    assert sum(weights(network).values()) == 245_600
+    assert parameters(network) == ARCHITECTURES["convnet"].parameters
+    assert sum(multiplications(network, (3, 32, 32))) == 12_686_336
+
+
+def test_convnet_folds_into_layers_alone() -> None:
+    network, card = untrained_model("convnet", seed=3)
+    generator = torch.Generator().manual_seed(5)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5, generator=generator)
+    images = torch.randn(4, *card.input_shape, generator=generator)
+    folded, names, note = fold_batch_norm(network, images)
+    assert note == ""
+    assert len(names) == 4
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("build", [lenet5, convnet])
+def test_class_bounds_of_lenet5_and_convnet(build: Callable[[int], nn.Module]) -> None:
+    assert build(7)(torch.zeros(2, *((1, 28, 28) if build is lenet5 else (3, 32, 32)))).shape == (2, 7)
+    for classes in (0, -3, 2.0, True):
+        with pytest.raises(InputError, match="num_classes must be an integer >= 1"):
+            build(classes)  # type: ignore[arg-type]
 
 
 # --- ResNet-20

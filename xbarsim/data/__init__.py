@@ -10,6 +10,7 @@ from xbarsim.data.cifar10 import CIFAR10_CLASSES, load_cifar10
 from xbarsim.data.digits import DigitsSplit, load_digits_split
 from xbarsim.data.folder import data_file, data_folder
 from xbarsim.data.mnist import load_mnist
+from xbarsim.data.splits import validation_split
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -19,4 +20,5 @@ __all__ = [
     "load_cifar10",
     "load_digits_split",
     "load_mnist",
+    "validation_split",
 ]

@@ -16,7 +16,7 @@ from torch import nn
 
 from xbarsim.validation import FileFormatError, read_bytes, write_atomically
 
-__all__ = ["fill", "read_safetensors", "read_torch", "write_safetensors"]
+__all__ = ["fill", "read_metadata", "read_safetensors", "read_torch", "write_safetensors"]
 
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -67,14 +67,34 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     raw = read_bytes(path, "network weights")
     try:
         tensors = safetensors.torch.load(raw)
-        length = int.from_bytes(raw[:8], "little")
-        metadata = json.loads(raw[8 : 8 + length]).get("__metadata__") or {}
+        metadata = _metadata(raw)
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise FileFormatError(f"{path} is not a valid safetensors file: {error}") from error
     expected = metadata.get("sha256")
     if expected is not None and _digest(tensors) != expected:
         raise FileFormatError(f"{path} is corrupt: its tensors do not have the sha256 {expected[:8]}... it states")
     return tensors
+
+
+def _metadata(raw: bytes) -> dict[str, str]:
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    return dict(header.get("__metadata__") or {})
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What the header of a safetensors file says besides its tensors, which are not read.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read, or has no valid header.
+    """
+    raw = read_bytes(path, "network weights")
+    try:
+        return _metadata(raw)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise FileFormatError(f"{path} is not a valid safetensors file: {error}") from error
 
 
 def read_torch(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

@@ -329,3 +329,31 @@ class CrossbarLayer(_Layer):
         if not finite:
             raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
         return result
+
+
+class ReferenceLayer(_Layer):
+    """A layer on the tiles of one die, by the reference engine: slow, and what every plan must equal.
+
+    Parameters
+    ----------
+    layer
+        The quantised layer.
+    multiply
+        From input codes (vectors, inputs) to products (vectors, outputs).
+    """
+
+    def __init__(
+        self, layer: QuantisedLayer, multiply: Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float64]]
+    ) -> None:
+        super().__init__(layer)
+        self._multiply = multiply
+
+    def _run(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        layer = self.layer
+        codes = layer.quantise(maps)
+        height, width = layer.window.output_size(*codes.shape[2:])
+        vectors = layer.unfold(codes)
+        product = self._multiply(vectors.reshape(-1, vectors.shape[2]))
+        scaled = product * layer.scaling.scale + layer.scaling.bias
+        found = scaled.reshape(len(codes), height, width, -1).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(found, dtype=np.float32)

@@ -1,0 +1,454 @@
+"""Table I of the ISLPED 2019 paper (ADMM pruning and quantisation for crossbars) for LeNet-5 and ConvNet, beside ours.
+
+``python -m xbarsim.experiments.islped2019`` measures the stored networks: accuracy by running each one, mapped onto
+32 x 32 arrays of 4-bit cells, through the simulator, 2 % of the test set also through the reference engine; area and
+power from the arrays that are occupied. It prints the table beside the published one and writes a table and a picture
+into experiments/figures.
+
+``--train FOLDER`` repeats everything from nothing: dense network, pruning, retraining, quantisation. A training that is
+cut short goes on where it stopped. All settings are in experiments/recipes and were chosen on 5,000 training images
+that were held back; the test set is used once for each row of the table.
+
+Published figures: G. Yuan et al., An Ultra-Efficient Memristor-Based DNN Framework with Structured Weight Pruning and
+Quantization Using ADMM, ISLPED 2019, doi:10.1109/ISLPED.2019.8824944, table I.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import nn
+
+import xbarsim as xb
+from xbarsim import tomlio
+from xbarsim.compress import (
+    Compressed,
+    LayerRule,
+    Levels,
+    Method,
+    Recipe,
+    Training,
+    TrainingSet,
+    prune,
+    retrain,
+    train,
+)
+from xbarsim.devices import Cell
+from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
+from xbarsim.models.registry import ZOO
+from xbarsim.tables import format_table
+from xbarsim.validation import check_choice, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["BITS", "Measured", "Row", "Study", "design", "load_study", "main", "measure", "picture", "train_study"]
+
+BITS = (9, 7, 6, 5)
+"""Weight bits, sign included: 9 is the precision of the unpruned and pruned networks of the paper."""
+
+STUDIES = ("lenet5", "convnet")
+_RECIPES = Path(__file__).parent / "recipes"
+_FIGURES = Path(__file__).parent / "figures"
+_CALIBRATION = 256  # training images that set the ranges of activations
+_CHECKED = 0.02  # share of the test images that the reference engine classifies too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One compression of the paper, and how ours is pruned.
+
+    Attributes
+    ----------
+    name
+        Of the stored networks.
+    ratio
+        Published compression of the convolutions.
+    published
+        Accuracy (%) at 9, 7, 6 and 5 bits.
+    recipe
+        What is pruned.
+    """
+
+    name: str
+    ratio: float
+    published: tuple[float, float, float, float]
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One network of the table, and all settings of its trainings.
+
+    Attributes
+    ----------
+    network, data_set
+        What is trained on what.
+    original
+        Published accuracy of the unpruned network (%).
+    dense, pruning, retraining, quantising
+        Settings of the four trainings; the last is repeated for 7, 6 and 5 bits, each from the one before.
+    method
+        How the weights that stay are chosen.
+    rows
+        The compressions.
+    """
+
+    network: str
+    data_set: str
+    original: float
+    dense: Training
+    method: Method
+    pruning: Training
+    retraining: Training
+    quantising: Training
+    rows: tuple[Row, ...]
+
+
+def load_study(network: str) -> Study:
+    """Read the settings of a network's rows.
+
+    Raises
+    ------
+    InputError
+        If the table has no such network.
+    """
+    return tomlio.load(Study, _RECIPES / f"islped2019_{check_choice('network', network, STUDIES)}.toml")
+
+
+def design(bits: int) -> xb.Design:
+    """The accelerator: 32 x 32 arrays of 4-bit cells, 1 to 10 Mohm, a column for each sign.
+
+    Converters are lossless: the paper states none.
+    """
+    return xb.Design(
+        cell=Cell.load("islped2019").without_errors(),
+        mapping=xb.Mapping(rows=32, columns=32, weight_bits=bits, cell_bits=4),
+        periphery=xb.Periphery(input_bits=8, dac_bits=1, adc_range="lossless"),
+    )
+
+
+def zoo_name(network: str, row: Row | None, bits: int) -> str:
+    """What a stored network is called; ``None`` for the unpruned one."""
+    return f"{network}-{'unpruned' if row is None else row.name}-{bits}bit"
+
+
+def _levels(bits: int) -> Recipe:
+    """Every weight that is left on a level other than zero, as in the paper."""
+    return Recipe(rules=(LayerRule(layers=("*",), levels=Levels(bits=bits, zero=False)),))
+
+
+# --------------------------------------------------------------------------------------------- training
+
+
+def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> None:
+    """Train all networks of a study into a folder; what is there already is not trained again.
+
+    Parameters
+    ----------
+    study
+        The settings.
+    folder
+        For checkpoints and for the finished networks, which are called as in the zoo.
+    progress
+        Show progress.
+    """
+    data = TrainingSet.load(study.data_set)
+    work = folder / "checkpoints"
+    work.mkdir(parents=True, exist_ok=True)
+    dense, _ = untrained_model(study.network, seed=study.dense.seed)
+    train(dense, data, study.dense, checkpoint=work / f"{study.network}.safetensors", progress=progress)
+    unpruned = retrain(
+        dense.eval(), data, study.quantising, masks={}, recipe=_levels(BITS[0]),
+        checkpoint=work / f"{study.network}.{BITS[0]}bit.safetensors", progress=progress,
+    )  # fmt: skip
+    _save(folder, unpruned, study, BITS[0], None)
+    for row in study.rows:
+        first = work / f"{study.network}-{row.name}"
+        pruned = prune(
+            dense, row.recipe, data, study.pruning,
+            method=study.method, checkpoint=first.with_suffix(".pruning.safetensors"), progress=progress,
+        )  # fmt: skip
+        current = pruned.model
+        for bits in BITS:
+            found = retrain(
+                current, data, study.retraining if bits == BITS[0] else study.quantising,
+                masks=pruned.masks, recipe=_levels(bits),
+                checkpoint=first.with_suffix(f".{bits}bit.safetensors"), progress=progress,
+            )  # fmt: skip
+            current = found.model
+            _save(folder, found, study, bits, row)
+
+
+def _save(folder: Path, found: Compressed, study: Study, bits: int, row: Row | None) -> None:
+    """Write a network with its card; what it reaches on the test set is for :func:`complete_cards` to add."""
+    assert found.retraining is not None
+    name, (ratio, whole) = zoo_name(study.network, row, bits), _ratios(found.model)
+    validation = found.retraining.validation_accuracy[-1]
+    about = {
+        "network": study.network,
+        "data_set": study.data_set,
+        "bits": bits,
+        "compression": "unpruned"
+        if row is None
+        else f"{ratio:.2f} x fewer weights in convolutions, {whole:.2f} x in all",
+        "recipe": f"experiments/recipes/islped2019_{study.network}.toml" + ("" if row is None else f", row {row.name}"),
+        "validation_accuracy": round(validation, 4),
+        "licence": "Apache-2.0",
+    }
+    save_coded(folder / f"{name}.safetensors", found.model, bits=bits, about=about)
+    typer.echo(f"{name}: validation accuracy {validation:.2%}", err=True)
+
+
+def complete_cards(folder: Path, found: Sequence[Measured], study: Study) -> None:
+    """Add to the networks' cards what they reach on the test set."""
+    rows = {row.name: row for row in study.rows}
+    for one in found:
+        path = folder / f"{zoo_name(one.network, rows.get(one.row), one.bits)}.safetensors"
+        model, card = load_zoo_file(path)
+        card |= {
+            "accuracy_float32": one.float_accuracy / 100,
+            "accuracy_simulator": one.accuracy / 100,
+            "test_images": one.images,
+            "weights_kept": int(sum(torch.count_nonzero(module.weight) for module in _layers(model))),
+            "measured_by": "python -m xbarsim.experiments.islped2019, the mapped network with 8-bit inputs",
+        }
+        save_coded(path, model, bits=one.bits, about=card)
+
+
+def _layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+# -------------------------------------------------------------------------------------------- measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One cell of the table, measured.
+
+    Attributes
+    ----------
+    network, row, bits
+        Which; `row` is empty for the unpruned network.
+    published_ratio, published
+        Compression of the convolutions, and accuracy (%), as published; ``None`` where the paper has none.
+    ratio, whole_ratio
+        Compression of the convolutions, and of all layers, here.
+    accuracy
+        Of the mapped network on the simulator, %.
+    float_accuracy
+        Of the same weights in float32, with activations that are not quantised, %.
+    images, checked
+        Test images; and how many of them went through the reference engine too, with the same logits.
+    area, power, tiles
+        Of the occupied arrays of all layers: mm2, W, and their number.
+    area_saved, convolution_area_saved, power_saved
+        Against the unpruned network with 9 bits, %.
+    """
+
+    network: str
+    row: str
+    bits: int
+    published_ratio: float | None
+    published: float | None
+    ratio: float
+    whole_ratio: float
+    accuracy: float
+    float_accuracy: float
+    images: int
+    checked: int
+    area: float
+    power: float
+    tiles: int
+    area_saved: float = 0.0
+    convolution_area_saved: float = 0.0
+    power_saved: float = 0.0
+
+
+def _ratios(model: nn.Module) -> tuple[float, float]:
+    kept = [0, 0]
+    total = [0, 0]
+    for module in _layers(model):
+        for index in (0, 1) if isinstance(module, nn.Conv2d) else (1,):
+            kept[index] += int(torch.count_nonzero(module.weight))
+            total[index] += module.weight.numel()
+    return total[0] / kept[0], total[1] / kept[1]
+
+
+def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> list[Measured]:
+    """Measure all networks of a study on the simulator.
+
+    Parameters
+    ----------
+    study
+        Which.
+    folder
+        Where the networks are: by default, those that come with the project.
+    images
+        Test images, from the first; ``None`` for all.
+
+    Raises
+    ------
+    RuntimeError
+        If the reference engine gives another answer.
+    """
+    pixels, labels = load_images(study.data_set, "test", count=images)
+    calibration = load_images(study.data_set, "train", count=_CALIBRATION)[0]
+    found: list[Measured] = []
+    first_areas = (0.0, 0.0, 0.0)
+    for row in (None, *study.rows):
+        for bits in BITS[:1] if row is None else BITS:
+            model, _ = load_zoo_file(folder / f"{zoo_name(study.network, row, bits)}.safetensors")
+            network = xb.map_model(model, design(bits), calibration=calibration)
+            chip = network.fabricate(seed=0)
+            result = xb.evaluate(chip, pixels, labels)
+            few = max(1, round(_CHECKED * len(pixels)))
+            _check(chip, pixels[:few])
+            cost = network.cost("islped2019")
+            areas = (
+                cost.area,
+                sum(layer.area for layer in cost.layers if network.layers[layer.use.name].layer.kind == "conv2d"),
+                cost.power,
+            )
+            if row is None:
+                first_areas = areas
+            saved = [100 * (1 - value / first) for value, first in zip(areas, first_areas, strict=True)]
+            ratio, whole = _ratios(model)
+            found.append(
+                Measured(
+                    network=study.network,
+                    row="" if row is None else row.name,
+                    bits=bits,
+                    published_ratio=None if row is None else row.ratio,
+                    published=study.original if row is None else row.published[BITS.index(bits)],
+                    ratio=ratio,
+                    whole_ratio=whole,
+                    accuracy=100 * result.accuracy,
+                    float_accuracy=100 * xb.evaluate(model, pixels, labels).accuracy,
+                    images=len(pixels),
+                    checked=few,
+                    area=1e6 * cost.area,
+                    power=cost.power,
+                    tiles=network.tiles,
+                    area_saved=saved[0],
+                    convolution_area_saved=saved[1],
+                    power_saved=saved[2],
+                )
+            )
+    return found
+
+
+def _check(chip: xb.Chip, images: np.ndarray) -> None:
+    reference = chip.reference()
+    for start in range(0, len(images), 20):
+        part = torch.from_numpy(images[start : start + 20])
+        with torch.no_grad():
+            if not torch.equal(chip(part), reference(part)):
+                raise RuntimeError(f"images {start} to {start + 19} differ from the reference engine")
+
+
+# --------------------------------------------------------------------------------------------- pictures
+
+
+def table(found: Sequence[Measured]) -> str:
+    """The table, ours beside the published figures."""
+    header = (
+        "network", "conv compression", "published", "all layers", "bits", "accuracy (%)", "published",
+        "area saved (%)", "conv area saved (%)", "power saved (%)", "arrays",
+    )  # fmt: skip
+    rows = [
+        (
+            one.network,
+            f"{one.ratio:.2f}",
+            "-" if one.published_ratio is None else f"{one.published_ratio:.2f}",
+            f"{one.whole_ratio:.2f}",
+            one.bits,
+            f"{one.accuracy:.2f}",
+            f"{one.published:.2f}",
+            f"{one.area_saved:.2f}",
+            f"{one.convolution_area_saved:.2f}",
+            f"{one.power_saved:.2f}",
+            one.tiles,
+        )
+        for one in found
+    ]
+    return format_table(header, rows)
+
+
+def picture(found: Sequence[Measured]) -> Figure:
+    """Accuracy against bits, ours filled and the published ones hollow; a panel for each network."""
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(one.network for one in found))
+    figure = Figure(figsize=(0.6 + 4.6 * len(networks), 3.9), layout="constrained", dpi=200)
+    colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
+    for ax, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
+        mine = [one for one in found if one.network == network]
+        dense = next(one for one in mine if not one.row)
+        ax.axhline(dense.accuracy, color="black", linewidth=1.2, label=f"unpruned: {dense.accuracy:.2f} %")
+        ax.axhline(
+            dense.published, color="black", linewidth=1, linestyle=":", label=f"published: {dense.published:.2f} %"
+        )
+        for colour, row in zip(colours, dict.fromkeys(one.row for one in mine if one.row), strict=False):
+            part = [one for one in mine if one.row == row]
+            x = [BITS.index(one.bits) for one in part]
+            ax.plot(x, [one.accuracy for one in part], "o-", color=colour, label=f"{part[0].ratio:.1f} x")
+            ax.plot(
+                x, [one.published for one in part], "s:", color=colour, markerfacecolor="white",
+                label=f"published: {part[0].published_ratio:.1f} x",
+            )  # fmt: skip
+        ax.set_xticks(range(len(BITS)), [str(bits) for bits in BITS])
+        ax.set_xlabel("bits of a weight, sign included")
+        ax.set_ylabel("accuracy on the test set (%)")
+        ax.set_title(network)
+        ax.grid(color="#e6e6e6")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(fontsize="x-small", ncols=2, frameon=False)
+    return figure
+
+
+def main(
+    network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
+    images: Annotated[int | None, typer.Option(help="Test images, from the first; all if left out.")] = None,
+    train_in: Annotated[
+        Path | None, typer.Option("--train", help="Train everything from nothing in this folder, and measure that.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for table and picture.")] = _FIGURES,
+) -> None:
+    """Measure the networks of table I, and print them beside the published figures."""
+    studies = [load_study(name) for name in network or STUDIES]
+    found: list[Measured] = []
+    for study in studies:
+        start = time.perf_counter()
+        if train_in is not None:
+            train_study(study, train_in)
+        measured = measure(study, folder=train_in or ZOO, images=images)
+        if train_in is not None:
+            complete_cards(train_in, measured, study)
+        found += measured
+        typer.echo(f"{study.network}: {time.perf_counter() - start:.0f} s", err=True)
+    typer.echo(table(found))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(asdict(found[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(one) for one in found)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "islped2019.csv", stream.getvalue().encode())
+    image = io.BytesIO()
+    picture(found).savefig(image, format="png", metadata={"Software": None})
+    write_atomically(output / "islped2019.png", image.getvalue())
+    typer.echo(f"wrote {output / 'islped2019.csv'} and {output / 'islped2019.png'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,64 @@
+"""Holding images back for validation."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.validation import InputError, check_array, check_integer
+
+__all__ = ["validation_split"]
+
+
+def validation_split(
+    labels: npt.NDArray[np.integer], validation: int, *, seed: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Split images into those to train on and those to choose settings by, each class in its share.
+
+    Every image draws a key from a `SeedSequence`, whose output NumPy promises never to change; of every class, the
+    images with the lowest keys are for validation. A class gives its exact share, rounded so that the parts add up
+    (largest remainders first, then the lowest class).
+
+    Parameters
+    ----------
+    labels
+        Integers >= 0, shape (images,).
+    validation
+        How many images to hold back, fewer than there are; 0 for none.
+    seed
+        Of the split.
+
+    Returns
+    -------
+    train, validation
+        Disjoint indices into `labels` that together cover it: the first ascending, the second in the order of their
+        keys, so that any first few are a fair sample.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of bounds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> train, validation = validation_split(np.array([0, 1] * 50), 10, seed=0)
+    >>> len(train), np.bincount(np.array([0, 1] * 50)[validation]).tolist()
+    (90, [5, 5])
+    """
+    classes = check_array("labels", labels, dimensions=1, kind="integer")
+    if classes.min() < 0:
+        raise InputError(f"labels must be >= 0, got {classes.min()}")
+    validation = check_integer("validation", validation, at_least=0, at_most=len(classes) - 1)
+    seed = check_integer("seed", seed, at_least=0)
+    counts = np.bincount(classes).astype(object)  # Python's integers: the shares are exact
+    taken = counts * validation // len(classes)
+    remainders = counts * validation % len(classes)
+    short = validation - int(taken.sum())
+    taken[sorted(range(len(counts)), key=lambda label: -remainders[label])[:short]] += 1
+    keys = np.random.SeedSequence(seed).generate_state(len(classes), np.uint64)
+    order = np.argsort(keys, kind="stable")
+    held = np.zeros(len(classes), dtype=np.bool_)
+    for label, count in enumerate(taken):
+        held[order[classes[order] == label][:count]] = True
+    return np.flatnonzero(~held), order[held[order]]
