@@ -75,7 +75,7 @@ rules = st.builds(
     targets=st.lists(targets, max_size=3).map(tuple),
     levels=levels,
 )
-few = settings(deadline=None, max_examples=40)
+few = settings(deadline=None, max_examples=30)
 
 
 # --------------------------------------------------------------------------------------------------- TOML

@@ -333,7 +333,7 @@ def block_mask(
     check_integer("block_columns", block_columns, at_least=1)
     energies = _energies(matrix, among)
     if among is not None:  # a weight of zero that may stay is chosen before one that may not
-        energies = energies + _FAINT * among
+        energies = energies + _FAINT * among.to(energies.dtype)
     mask = torch.empty_like(energies, dtype=torch.bool)
     for top, bottom, height in _spans(matrix.shape[0], block_filters):
         for left, right, width in _spans(matrix.shape[1], block_columns):
