@@ -1,13 +1,13 @@
 """Table I of the ISLPED 2019 paper (ADMM pruning and quantisation for crossbars) for LeNet-5 and ConvNet, beside ours.
 
-``python -m xbarsim.experiments.islped2019`` measures the stored networks: accuracy by running each one, mapped onto
-32 x 32 arrays of 4-bit cells, through the simulator, 2 % of the test set also through the reference engine; area and
-power from the arrays that are occupied. It prints the table beside the published one and writes a table and a picture
-into experiments/figures.
+``python -m xbarsim.experiments.islped2019`` measures the stored networks, which takes some minutes: accuracy by running
+each one, mapped onto 32 x 32 arrays of 4-bit cells, through the simulator, 2 % of the test set also through the
+reference engine; area and power from the arrays that are occupied. It prints the table beside the published one and
+writes a table and a picture into experiments/figures.
 
 ``--train FOLDER`` repeats everything from nothing: dense network, pruning, retraining, quantisation. A training that is
-cut short goes on where it stopped. All settings are in experiments/recipes and were chosen on 5,000 training images
-that were held back; the test set is used once for each row of the table.
+cut short goes on where it stopped. All settings are in experiments/recipes; 5,000 training images are held back to
+judge them by, and the test set is used once for each row of the table.
 
 Published figures: G. Yuan et al., An Ultra-Efficient Memristor-Based DNN Framework with Structured Weight Pruning and
 Quantization Using ADMM, ISLPED 2019, doi:10.1109/ISLPED.2019.8824944, table I.
@@ -43,6 +43,7 @@ from xbarsim.compress import (
     train,
 )
 from xbarsim.devices import Cell
+from xbarsim.experiments.statistics import yield_interval
 from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
 from xbarsim.models.registry import ZOO
 from xbarsim.tables import format_table
@@ -140,6 +141,12 @@ def design(bits: int) -> xb.Design:
 def zoo_name(network: str, row: Row | None, bits: int) -> str:
     """What a stored network is called; ``None`` for the unpruned one."""
     return f"{network}-{'unpruned' if row is None else row.name}-{bits}bit"
+
+
+def _names(study: Study) -> list[str]:
+    """All networks of a study."""
+    names = [zoo_name(study.network, None, BITS[0])]
+    return names + [zoo_name(study.network, row, bits) for row in study.rows for bits in BITS]
 
 
 def _levels(bits: int) -> Recipe:
@@ -385,12 +392,18 @@ def table(found: Sequence[Measured]) -> str:
     return format_table(header, rows)
 
 
+def _reach(one: Measured) -> tuple[float, float]:
+    """How far the 95 % interval of the accuracy on other images of the kind reaches down and up, %."""
+    found = yield_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
+    return one.accuracy - 100 * found.low, 100 * found.high - one.accuracy
+
+
 def picture(found: Sequence[Measured]) -> Figure:
-    """Accuracy against bits, ours filled and the published ones hollow; a panel for each network."""
+    """Accuracy against bits, ours filled, with 95 % intervals, and the published ones hollow; a panel a network."""
     from matplotlib.figure import Figure
 
     networks = list(dict.fromkeys(one.network for one in found))
-    figure = Figure(figsize=(0.6 + 4.6 * len(networks), 3.9), layout="constrained", dpi=200)
+    figure = Figure(figsize=(0.6 + 5.2 * len(networks), 4.4), layout="constrained", dpi=200)
     colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
     for ax, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
         mine = [one for one in found if one.network == network]
@@ -402,7 +415,10 @@ def picture(found: Sequence[Measured]) -> Figure:
         for colour, row in zip(colours, dict.fromkeys(one.row for one in mine if one.row), strict=False):
             part = [one for one in mine if one.row == row]
             x = [BITS.index(one.bits) for one in part]
-            ax.plot(x, [one.accuracy for one in part], "o-", color=colour, label=f"{part[0].ratio:.1f} x")
+            ax.errorbar(
+                x, [one.accuracy for one in part], yerr=np.transpose([_reach(one) for one in part]), fmt="o-",
+                color=colour, capsize=3, linewidth=1.3, elinewidth=0.9, label=f"{part[0].ratio:.1f} x",
+            )  # fmt: skip
             ax.plot(
                 x, [one.published for one in part], "s:", color=colour, markerfacecolor="white",
                 label=f"published: {part[0].published_ratio:.1f} x",
@@ -413,7 +429,7 @@ def picture(found: Sequence[Measured]) -> Figure:
         ax.set_title(network)
         ax.grid(color="#e6e6e6")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(fontsize="x-small", ncols=2, frameon=False)
+        ax.legend(fontsize="x-small", ncols=4, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
 
 
@@ -426,17 +442,23 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for table and picture.")] = _FIGURES,
 ) -> None:
     """Measure the networks of table I, and print them beside the published figures."""
-    studies = [load_study(name) for name in network or STUDIES]
+    folder = train_in or ZOO
     found: list[Measured] = []
-    for study in studies:
+    for study in [load_study(name) for name in network or STUDIES]:
         start = time.perf_counter()
         if train_in is not None:
             train_study(study, train_in)
-        measured = measure(study, folder=train_in or ZOO, images=images)
+        missing = [name for name in _names(study) if not (folder / f"{name}.safetensors").exists()]
+        if missing:
+            typer.echo(f"{study.network}: {len(missing)} networks are not stored; --train FOLDER makes them", err=True)
+            continue
+        measured = measure(study, folder=folder, images=images)
         if train_in is not None:
             complete_cards(train_in, measured, study)
         found += measured
         typer.echo(f"{study.network}: {time.perf_counter() - start:.0f} s", err=True)
+    if not found:
+        raise typer.Exit(1)
     typer.echo(table(found))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(asdict(found[0])), lineterminator="\n")

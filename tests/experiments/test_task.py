@@ -185,7 +185,10 @@ def test_columns() -> None:
         ({"network": "nonsense:x"}, "network must name a function as 'module:function', got 'nonsense:x'"),
         ({"network": "tests.experiments.workloads:none"}, "network must name a function"),
         ({"network": "tests.experiments.workloads:not_a_workload"}, "must be of type Workload, got 3"),
-        ({"network": "digits", "data_set": "imagenet"}, "data_set must be one of 'digits', 'cifar10', got 'imagenet'"),
+        (
+            {"network": "digits", "data_set": "imagenet"},
+            "data_set must be one of 'digits', 'cifar10', 'mnist', got 'imagenet'",
+        ),
         ({"network": "digits", "data_set": "cifar10"}, "data_set must be 'digits' for network 'digits', got 'cifar10'"),
         ({"data_set": "digits"}, "data_set must be 'noise'"),
         ({"network": tiny(), "data_set": "digits"}, "data_set must be 'noise'"),

@@ -193,7 +193,7 @@ def test_evaluate_reports_accuracy_errors_and_cost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope"], "network must be one of 'digits', 'resnet20', got 'nope'"),
+        (["nope"], f"network must be one of {', '.join(map(repr, MODELS))}, got 'nope'"),
         (["digits", "--dies", "0"], "dies must be an integer >= 1, got 0"),
         (["digits", "--images", "597"], "images must be an integer >= 1 and <= 596, got 597"),
         (["digits", "--design", "missing.toml"], "cannot read Design from missing.toml"),

@@ -97,7 +97,11 @@ def test_two_kinds_of_hardware() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nope"], 2, "model must be one of 'digits', 'resnet20', 'resnet18', 'vgg16', got 'nope'"),
+        (
+            ["nope"],
+            2,
+            "model must be one of 'digits', 'resnet20', 'resnet18', 'vgg16', 'lenet5', 'convnet', got 'nope'",
+        ),
         (["digits", "--preset", "nope"], 2, "hardware must be one of"),
         (["digits", "--adc", "nope"], 2, "adc must be one of 'cimloop2024'"),
         (

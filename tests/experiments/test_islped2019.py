@@ -1,0 +1,115 @@
+"""The table of the ISLPED 2019 paper: its settings, its trainings in miniature, and the networks that ship."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import xbarsim as xb
+from xbarsim.compress import Training, TrainingSet
+from xbarsim.experiments import islped2019 as script
+from xbarsim.models import MODELS, load_images, load_model, load_zoo_file, untrained_model
+
+FIGURES = Path(script.__file__).parent / "figures"
+
+
+@pytest.mark.parametrize("name", script.STUDIES)
+def test_rows_are_compressed_at_least_as_published(name: str) -> None:
+    study = script.load_study(name)
+    model, _ = untrained_model(name)
+    weights = {key: part.weight for key, part in model.named_modules() if isinstance(part, nn.Conv2d)}
+    total = sum(weight.numel() for weight in weights.values())
+    for row in study.rows:
+        masks = row.recipe.masks(model)
+        kept = sum(int(masks[key].sum()) if key in masks else weight.numel() for key, weight in weights.items())
+        assert row.ratio <= total / kept < 1.05 * row.ratio
+        assert len(row.published) == len(script.BITS)
+    assert len({row.name for row in study.rows}) == len(study.rows) == 3
+    assert (study.dense.epochs, study.network) == (study.dense.epochs, name)
+
+
+def test_an_unknown_network_is_refused() -> None:
+    with pytest.raises(xb.InputError, match="network must be one of 'lenet5', 'convnet', got 'vgg16'"):
+        script.load_study("vgg16")
+
+
+def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
+    small = TrainingSet.split("noise", images, labels, validation=32, mean=(0.0,), standard_deviation=(1.0,))
+    scaled = (images / np.float32(255)).astype(np.float32)
+    monkeypatch.setattr(TrainingSet, "load", lambda name: small)
+    monkeypatch.setattr(script, "load_images", lambda name, split, count: (scaled[:count], labels[:count]))
+    monkeypatch.setattr(script, "BITS", (9, 5))
+    study = script.load_study("lenet5")
+
+    def short(training: Training) -> Training:
+        return dataclasses.replace(training, epochs=1, batch=32, warm_up=0.0)
+
+    row = dataclasses.replace(study.rows[2], published=(98.33, 98.23))  # type: ignore[arg-type]
+    study = dataclasses.replace(
+        study,
+        rows=(row,),
+        dense=short(study.dense),
+        pruning=short(study.pruning),
+        retraining=short(study.retraining),
+        quantising=short(study.quantising),
+    )
+    script.train_study(study, tmp_path)
+    found = script.measure(study, folder=tmp_path, images=60)
+    script.complete_cards(tmp_path, found, study)
+    assert [(one.row, one.bits, one.images, one.checked) for one in found] == [
+        ("", 9, 60, 1),
+        ("106x", 9, 60, 1),
+        ("106x", 5, 60, 1),
+    ]
+    dense, nine, five = found
+    assert dense.area_saved == dense.power_saved == 0
+    assert dense.ratio == dense.whole_ratio == 1
+    assert nine.ratio == five.ratio == 25_500 / 240
+    # 9 bits take two slices of 4 bits, 5 bits one: the columns, and nearly the arrays, halve.
+    assert 0.45 < (100 - five.area_saved) / (100 - nine.area_saved) < 0.6
+    assert 90 < nine.area_saved < five.area_saved < 100
+    model, card = load_zoo_file(tmp_path / "lenet5-106x-5bit.safetensors")
+    assert card["accuracy_simulator"] == five.accuracy / 100
+    assert card["weights_kept"] == sum(
+        int(torch.count_nonzero(part.weight)) for part in model.modules() if isinstance(part, nn.Conv2d | nn.Linear)
+    )
+    assert "106.25 x fewer weights in convolutions" in str(card["compression"])
+    text = script.table(found)
+    assert "106.25" in text
+    axes = script.picture(found).axes
+    assert [ax.get_title() for ax in axes] == ["lenet5"]
+    legend = axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][1:] == [
+        "published: 99.17 %",
+        "published: 105.5 x",
+        "106.2 x",
+    ]
+
+
+@pytest.mark.data
+def test_shipped_networks_are_those_of_the_table() -> None:
+    """Every row of the table has its network, with the accuracy that its card and the table give."""
+    with (FIGURES / "islped2019.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        card = MODELS[f"{row['network']}-{row['row'] or 'unpruned'}-{row['bits']}bit"]
+        assert card.weight_bits == int(row["bits"])
+        assert card.details["accuracy_simulator"] == pytest.approx(float(row["accuracy"]) / 100)
+        assert card.accuracy == pytest.approx(float(row["float_accuracy"]) / 100)
+        assert int(row["images"]) == card.test_images == 10_000
+    # One of them measured again.
+    model, card = load_model("lenet5-106x-5bit")
+    images, labels = load_images("mnist", "test")
+    calibration = load_images("mnist", "train", count=256)[0]
+    chip = xb.map_model(model, script.design(5), calibration=calibration).fabricate(seed=0)
+    assert xb.evaluate(chip, images, labels).accuracy == card.details["accuracy_simulator"]
