@@ -42,6 +42,7 @@ from xbarsim.compress import (
     retrain,
     train,
 )
+from xbarsim.compress.recipe import mappable_layers
 from xbarsim.devices import Cell
 from xbarsim.experiments.statistics import yield_interval
 from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
@@ -226,14 +227,10 @@ def complete_cards(folder: Path, found: Sequence[Measured], study: Study) -> Non
             "accuracy_float32": one.float_accuracy / 100,
             "accuracy_simulator": one.accuracy / 100,
             "test_images": one.images,
-            "weights_kept": int(sum(torch.count_nonzero(module.weight) for module in _layers(model))),
+            "weights_kept": sum(int(torch.count_nonzero(module.weight)) for module in mappable_layers(model).values()),
             "measured_by": "python -m xbarsim.experiments.islped2019, the mapped network with 8-bit inputs",
         }
         save_coded(path, model, bits=one.bits, about=card)
-
-
-def _layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    return [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 # -------------------------------------------------------------------------------------------- measuring
@@ -285,7 +282,7 @@ class Measured:
 def _ratios(model: nn.Module) -> tuple[float, float]:
     kept = [0, 0]
     total = [0, 0]
-    for module in _layers(model):
+    for module in mappable_layers(model).values():
         for index in (0, 1) if isinstance(module, nn.Conv2d) else (1,):
             kept[index] += int(torch.count_nonzero(module.weight))
             total[index] += module.weight.numel()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from xbarsim.experiments.kill_and_resume import _alive
+
 SCRIPT = """
 import multiprocessing, time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,14 +26,6 @@ if __name__ == "__main__":
 """
 
 
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in ("Z", "X")
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_idle_workers_end_with_their_parent(number: int, tmp_path: Path) -> None:
@@ -42,12 +36,12 @@ def test_idle_workers_end_with_their_parent(number: int, tmp_path: Path) -> None
         assert process.stdout is not None
         workers = [int(pid) for pid in process.stdout.readline().split()]
         assert len(workers) == 2
-        assert all(alive(pid) for pid in workers)
+        assert all(_alive(pid) for pid in workers)
         process.send_signal(number)
         process.wait(timeout=60)
         deadline = time.monotonic() + 60
-        while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not any(alive(pid) for pid in workers)
+        assert not any(_alive(pid) for pid in workers)
     finally:
         process.kill()

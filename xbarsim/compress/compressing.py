@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xbarsim.compress.hardening import Hardening, Injection
 from xbarsim.compress.methods import Magnitude, Method
-from xbarsim.compress.recipe import Recipe
+from xbarsim.compress.recipe import Recipe, mappable_layers
 from xbarsim.compress.training import History, Training, TrainingSet, train
 from xbarsim.validation import InputError, check_instance
 
@@ -121,15 +121,11 @@ def retrain(
     changed = copy.deepcopy(model)
     rules = {} if recipe is None else recipe.layers(changed)
     levels = {name: rule.levels for name, rule in rules.items() if rule.levels is not None}
-    every = () if injection is None else tuple(name for name, module in changed.named_modules() if _has_cells(module))
+    every = () if injection is None else tuple(mappable_layers(changed))
     hardening = Hardening(masks=masks, levels=levels, injection=injection, layers=every)
     history = train(changed, data, training, callbacks=(hardening,), checkpoint=checkpoint, progress=progress)
     hardening.bake()
     return Compressed(model=changed.eval(), masks=dict(masks), pruning=None, retraining=history)
-
-
-def _has_cells(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
 
 
 def compress(
