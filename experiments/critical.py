@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from xbarsim.experiments.task import Task
 from xbarsim.experiments.worker import SharedBench
 from xbarsim.validation import InputError, check_instance, check_integer, check_real
 
-__all__ = ["CriticalRate", "critical_rate"]
+__all__ = ["CriticalRate", "critical_rate", "crossing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,48 @@ def critical_rate(
     )
 
 
+def crossing(rates: Sequence[float], values: Sequence[float], target: float) -> float:
+    """Where a measured curve first falls below a target.
+
+    Parameters
+    ----------
+    rates
+        Where it was measured, ascending, >= 0.
+    values
+        What was found there, as many.
+    target
+        What to fall below.
+
+    Returns
+    -------
+    float
+        Between the last rate before and the first after, interpolated on a logarithmic axis of rates, linearly next to
+        a rate of 0. The first rate if the curve begins below the target; infinity if it never falls below.
+
+    Raises
+    ------
+    InputError
+        If rates do not ascend, or there is not one value for each.
+
+    Examples
+    --------
+    >>> crossing([0.0, 0.01, 0.1], [0.9, 0.8, 0.6], 0.7)
+    0.03162277660168379
+    """
+    if not rates or len(values) != len(rates):
+        raise InputError(f"values must be one for each of {len(rates)} rates, got {len(values)}")
+    if rates[0] < 0 or any(second <= first for first, second in itertools.pairwise(rates)):
+        raise InputError(f"rates must ascend from 0 or more, got {list(rates)}")
+    index = next((index for index, value in enumerate(values) if value < target), None)
+    if index is None:
+        return math.inf
+    if index == 0:
+        return rates[0]
+    share = (values[index - 1] - target) / (values[index - 1] - values[index])
+    before, after = rates[index - 1], rates[index]
+    return share * after if before == 0 else before * (after / before) ** share
+
+
 def cross(
     measure: Callable[[float], Interval], *, target: float, low: float, high: float, steps: int
 ) -> tuple[float, float, float, dict[float, Interval]]:
@@ -202,8 +245,7 @@ def cross(
     above, below = bisect(lambda interval: interval.estimate)
     left, _ = bisect(lambda interval: end(interval, interval.low))
     _, right = bisect(lambda interval: end(interval, interval.high))
-    first, second = at(above).estimate, at(below).estimate
-    share = (first - target) / (first - second)
-    estimate = rate_of(above) * (rate_of(below) / rate_of(above)) ** share
+    ends = (above, below)
+    estimate = crossing([rate_of(node) for node in ends], [at(node).estimate for node in ends], target)
     # the three searches can part where dies are few: the interval never excludes the estimate
     return estimate, min(rate_of(left), estimate), max(rate_of(right), estimate), known

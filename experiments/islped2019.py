@@ -15,8 +15,6 @@ Quantization Using ADMM, ISLPED 2019, doi:10.1109/ISLPED.2019.8824944, table I.
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -44,16 +42,31 @@ from xbarsim.compress import (
 )
 from xbarsim.compress.recipe import mappable_layers
 from xbarsim.devices import Cell
+from xbarsim.experiments.report import save_figure
 from xbarsim.experiments.statistics import yield_interval
 from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
 from xbarsim.models.registry import ZOO
-from xbarsim.tables import format_table
+from xbarsim.tables import csv_bytes, format_table
 from xbarsim.validation import check_choice, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BITS", "Measured", "Row", "Study", "design", "load_study", "main", "measure", "picture", "train_study"]
+__all__ = [
+    "BITS",
+    "Measured",
+    "Row",
+    "Study",
+    "design",
+    "load_study",
+    "main",
+    "measure",
+    "picture",
+    "table",
+    "train_dense",
+    "train_study",
+    "without_loss",
+]
 
 BITS = (9, 7, 6, 5)
 """Weight bits, sign included: 9 is the precision of the unpruned and pruned networks of the paper."""
@@ -67,24 +80,24 @@ _CHECKED = 0.02  # share of the test images that the reference engine classifies
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One compression of the paper, and how ours is pruned.
+    """One compression, of the paper or beyond it, and how ours is pruned.
 
     Attributes
     ----------
     name
         Of the stored networks.
-    ratio
-        Published compression of the convolutions.
-    published
-        Accuracy (%) at 9, 7, 6 and 5 bits.
     recipe
         What is pruned.
+    ratio
+        Published compression of the convolutions; ``None`` where the paper has no such row.
+    published
+        Accuracy (%) at 9, 7, 6 and 5 bits, likewise.
     """
 
     name: str
-    ratio: float
-    published: tuple[float, float, float, float]
     recipe: Recipe
+    ratio: float | None = None
+    published: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +116,8 @@ class Study:
         How the weights that stay are chosen.
     rows
         The compressions.
+    progressive
+        Whether each row begins with the network of the row before it, with 9 bits, instead of the dense one.
     """
 
     network: str
@@ -114,6 +129,7 @@ class Study:
     retraining: Training
     quantising: Training
     rows: tuple[Row, ...]
+    progressive: bool = False
 
 
 def load_study(network: str) -> Study:
@@ -158,6 +174,27 @@ def _levels(bits: int) -> Recipe:
 # --------------------------------------------------------------------------------------------- training
 
 
+def train_dense(study: Study, folder: Path, *, progress: bool | None = None) -> nn.Module:
+    """Train the unpruned network, store it on the levels of 9 bits, and return it as it was before that.
+
+    Parameters
+    ----------
+    study, folder, progress
+        As in :func:`train_study`.
+    """
+    data = TrainingSet.load(study.data_set)
+    work = folder / "checkpoints"
+    work.mkdir(parents=True, exist_ok=True)
+    dense, _ = untrained_model(study.network, seed=study.dense.seed)
+    train(dense, data, study.dense, checkpoint=work / f"{study.network}.safetensors", progress=progress)
+    unpruned = retrain(
+        dense.eval(), data, study.quantising, masks={}, recipe=_levels(BITS[0]),
+        checkpoint=work / f"{study.network}.{BITS[0]}bit.safetensors", progress=progress,
+    )  # fmt: skip
+    _save(folder, unpruned, study, BITS[0], None)
+    return dense
+
+
 def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> None:
     """Train all networks of a study into a folder; what is there already is not trained again.
 
@@ -170,30 +207,26 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
     progress
         Show progress.
     """
+    dense = train_dense(study, folder, progress=progress)
     data = TrainingSet.load(study.data_set)
     work = folder / "checkpoints"
-    work.mkdir(parents=True, exist_ok=True)
-    dense, _ = untrained_model(study.network, seed=study.dense.seed)
-    train(dense, data, study.dense, checkpoint=work / f"{study.network}.safetensors", progress=progress)
-    unpruned = retrain(
-        dense.eval(), data, study.quantising, masks={}, recipe=_levels(BITS[0]),
-        checkpoint=work / f"{study.network}.{BITS[0]}bit.safetensors", progress=progress,
-    )  # fmt: skip
-    _save(folder, unpruned, study, BITS[0], None)
+    start = dense
     for row in study.rows:
-        first = work / f"{study.network}-{row.name}"
+        first = f"{study.network}-{row.name}"
         pruned = prune(
-            dense, row.recipe, data, study.pruning,
-            method=study.method, checkpoint=first.with_suffix(".pruning.safetensors"), progress=progress,
+            start, row.recipe, data, study.pruning,
+            method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
         )  # fmt: skip
         current = pruned.model
         for bits in BITS:
             found = retrain(
                 current, data, study.retraining if bits == BITS[0] else study.quantising,
                 masks=pruned.masks, recipe=_levels(bits),
-                checkpoint=first.with_suffix(f".{bits}bit.safetensors"), progress=progress,
+                checkpoint=work / f"{first}.{bits}bit.safetensors", progress=progress,
             )  # fmt: skip
             current = found.model
+            if study.progressive and bits == BITS[0]:
+                start = current
             _save(folder, found, study, bits, row)
 
 
@@ -334,7 +367,7 @@ def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> l
                     row="" if row is None else row.name,
                     bits=bits,
                     published_ratio=None if row is None else row.ratio,
-                    published=study.original if row is None else row.published[BITS.index(bits)],
+                    published=_published(study, row, bits),
                     ratio=ratio,
                     whole_ratio=whole,
                     accuracy=100 * result.accuracy,
@@ -350,6 +383,12 @@ def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> l
                 )
             )
     return found
+
+
+def _published(study: Study, row: Row | None, bits: int) -> float | None:
+    if row is None:
+        return study.original
+    return None if row.published is None else row.published[BITS.index(bits)]
 
 
 def _check(chip: xb.Chip, images: np.ndarray) -> None:
@@ -378,7 +417,7 @@ def table(found: Sequence[Measured]) -> str:
             f"{one.whole_ratio:.2f}",
             one.bits,
             f"{one.accuracy:.2f}",
-            f"{one.published:.2f}",
+            "-" if one.published is None else f"{one.published:.2f}",
             f"{one.area_saved:.2f}",
             f"{one.convolution_area_saved:.2f}",
             f"{one.power_saved:.2f}",
@@ -387,6 +426,20 @@ def table(found: Sequence[Measured]) -> str:
         for one in found
     ]
     return format_table(header, rows)
+
+
+def without_loss(found: Sequence[Measured]) -> str:
+    """The highest compression of each network that is no worse than the unpruned one, the paper's and ours."""
+    lines = []
+    for dense in (one for one in found if not one.row):
+        for limit, words in ((dense.published, "the published unpruned network"), (dense.accuracy, "ours")):
+            if limit is None:
+                continue
+            fit = [one for one in found if one.network == dense.network and one.row and one.accuracy >= limit]
+            best = max(fit, key=lambda one: (one.ratio, -one.bits), default=None)
+            reach = "at no compression" if best is None else f"up to {best.ratio:.2f} x at {best.bits} bits"
+            lines.append(f"{dense.network}: no worse than {words} ({limit:.2f} %) {reach}")
+    return "\n".join(lines)
 
 
 def _reach(one: Measured) -> tuple[float, float]:
@@ -401,14 +454,15 @@ def picture(found: Sequence[Measured]) -> Figure:
 
     networks = list(dict.fromkeys(one.network for one in found))
     figure = Figure(figsize=(0.6 + 5.2 * len(networks), 4.4), layout="constrained", dpi=200)
-    colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
+    colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
     for ax, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
         mine = [one for one in found if one.network == network]
         dense = next(one for one in mine if not one.row)
         ax.axhline(dense.accuracy, color="black", linewidth=1.2, label=f"unpruned: {dense.accuracy:.2f} %")
-        ax.axhline(
-            dense.published, color="black", linewidth=1, linestyle=":", label=f"published: {dense.published:.2f} %"
-        )
+        if dense.published is not None:
+            ax.axhline(
+                dense.published, color="black", linewidth=1, linestyle=":", label=f"published: {dense.published:.2f} %"
+            )
         for colour, row in zip(colours, dict.fromkeys(one.row for one in mine if one.row), strict=False):
             part = [one for one in mine if one.row == row]
             x = [BITS.index(one.bits) for one in part]
@@ -416,8 +470,11 @@ def picture(found: Sequence[Measured]) -> Figure:
                 x, [one.accuracy for one in part], yerr=np.transpose([_reach(one) for one in part]), fmt="o-",
                 color=colour, capsize=3, linewidth=1.3, elinewidth=0.9, label=f"{part[0].ratio:.1f} x",
             )  # fmt: skip
+            published = [one.published for one in part if one.published is not None]
+            if len(published) < len(part):
+                continue  # beyond the paper
             ax.plot(
-                x, [one.published for one in part], "s:", color=colour, markerfacecolor="white",
+                x, published, "s:", color=colour, markerfacecolor="white",
                 label=f"published: {part[0].published_ratio:.1f} x",
             )  # fmt: skip
         ax.set_xticks(range(len(BITS)), [str(bits) for bits in BITS])
@@ -456,16 +513,10 @@ def main(
         typer.echo(f"{study.network}: {time.perf_counter() - start:.0f} s", err=True)
     if not found:
         raise typer.Exit(1)
-    typer.echo(table(found))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(asdict(found[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(one) for one in found)
+    typer.echo(table(found) + "\n\n" + without_loss(found))
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "islped2019.csv", stream.getvalue().encode())
-    image = io.BytesIO()
-    picture(found).savefig(image, format="png", metadata={"Software": None})
-    write_atomically(output / "islped2019.png", image.getvalue())
+    write_atomically(output / "islped2019.csv", csv_bytes(asdict(one) for one in found))
+    save_figure(picture(found), output / "islped2019.png")
     typer.echo(f"wrote {output / 'islped2019.csv'} and {output / 'islped2019.png'}")
 
 

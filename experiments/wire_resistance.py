@@ -7,8 +7,6 @@ in a store, so that a run that was cut short goes on where it stopped.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +18,10 @@ import xbarsim as xb
 from xbarsim.circuit import Wires
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.experiments.collecting import collect
+from xbarsim.experiments.report import save_figure
 from xbarsim.experiments.results import Results
 from xbarsim.experiments.task import Task
-from xbarsim.tables import format_table
+from xbarsim.tables import csv_bytes, format_table
 from xbarsim.validation import write_atomically
 
 if TYPE_CHECKING:
@@ -158,14 +157,8 @@ def main(
         )
     )
     output.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(output / "wire_resistance.csv", text.getvalue().encode())
-    png = io.BytesIO()
-    picture(rows, images).savefig(png, format="png", dpi=150)
-    write_atomically(output / "wire_resistance.png", png.getvalue())
+    write_atomically(output / "wire_resistance.csv", csv_bytes(rows))
+    save_figure(picture(rows, images), output / "wire_resistance.png")
     typer.echo(f"wrote {output / 'wire_resistance.csv'} and {output / 'wire_resistance.png'}")
 
 

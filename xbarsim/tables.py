@@ -1,10 +1,29 @@
-"""Plain-text tables for reports."""
+"""Tables: plain text for reports, CSV for files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["format_table"]
+__all__ = ["csv_bytes", "format_table"]
+
+
+def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as a CSV file: the keys of the first as header, ``None`` as nothing, numbers so that they read back exactly.
+
+    Parameters
+    ----------
+    rows
+        All with the same keys.
+    """
+    listed = list(rows)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, fieldnames=list(listed[0]) if listed else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return stream.getvalue().encode()
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> str:

@@ -13,7 +13,7 @@ from tests.experiments.workloads import DESIGN, task
 from xbarsim import InputError
 from xbarsim.devices import StuckFaults
 from xbarsim.experiments import InProcess, Interval, Store, Task, critical_rate, mean_interval
-from xbarsim.experiments.critical import cross
+from xbarsim.experiments.critical import cross, crossing
 
 
 def curve(rate: float) -> float:
@@ -71,6 +71,21 @@ def test_out_of_range() -> None:
         cross(exactly(0.0), target=0.9, low=0.02, high=0.5, steps=3)
     with pytest.raises(InputError, match=r"high must be a rate at which the target of 0\.5 is not reached, got 0\.002"):
         cross(exactly(0.0), target=0.5, low=0.001, high=0.002, steps=3)
+
+
+def test_crossing_of_a_measured_curve() -> None:
+    rates, values = [0.0, 0.001, 0.01, 0.1], [0.9, 0.8, 0.85, 0.1]
+    assert crossing(rates, values, 0.85) == pytest.approx(0.0005)  # linear from 0; the first time it falls below
+    assert crossing(rates, values, 0.75) == pytest.approx(0.01 * 10 ** (0.1 / 0.75))
+    assert crossing(rates, values, 0.8) == pytest.approx(0.01 * 10 ** (0.05 / 0.75))  # at the target is not below
+    assert crossing(rates, values, 0.95) == 0.0
+    assert crossing(rates, values, 0.05) == math.inf
+    power = [curve(rate) for rate in np.geomspace(1e-3, 1e-1, 401)]
+    assert crossing(np.geomspace(1e-3, 1e-1, 401).tolist(), power, 0.5) == pytest.approx(0.01, rel=1e-4)
+    with pytest.raises(InputError, match=r"rates must ascend from 0 or more, got \[0\.1, 0\.1\]"):
+        crossing([0.1, 0.1], [1, 1], 0.5)
+    with pytest.raises(InputError, match="values must be one for each of 2 rates, got 1"):
+        crossing([0.1, 0.2], [1], 0.5)
 
 
 def make(rate: float) -> Task:

@@ -28,9 +28,12 @@ def test_rows_are_compressed_at_least_as_published(name: str) -> None:
     for row in study.rows:
         masks = row.recipe.masks(model)
         kept = sum(int(masks[key].sum()) if key in masks else weight.numel() for key, weight in weights.items())
-        assert row.ratio <= total / kept < 1.05 * row.ratio
-        assert len(row.published) == len(script.BITS)
-    assert len({row.name for row in study.rows}) == len(study.rows) == 3
+        if row.ratio is not None:
+            assert row.ratio <= total / kept < 1.05 * row.ratio
+        assert (row.ratio is None) == (row.published is None)
+        assert row.name == f"{total / kept:.{len(row.name.partition('.')[2]) - 1 if '.' in row.name else 0}f}x"
+    assert len({row.name for row in study.rows}) == len(study.rows)
+    assert sum(row.ratio is not None for row in study.rows) == 3
     assert study.network == name
 
 
@@ -93,6 +96,31 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
         "published: 105.5 x",
         "106.2 x",
     ]
+
+
+def _measured(row: str, bits: int, ratio: float, accuracy: float, published: float | None) -> script.Measured:
+    return script.Measured(
+        network="net", row=row, bits=bits, published_ratio=None, published=published, ratio=ratio, whole_ratio=ratio,
+        accuracy=accuracy, float_accuracy=accuracy, images=1000, checked=20, area=1.0, power=1.0, tiles=1,
+    )  # fmt: skip
+
+
+def test_the_highest_compression_without_loss() -> None:
+    dense = _measured("", 9, 1.0, 95.0, 90.0)
+    rows = [
+        _measured("2x", 9, 2.0, 95.0, 89.0),
+        _measured("2x", 5, 2.0, 95.1, 89.0),
+        _measured("4x", 9, 4.0, 90.0, None),
+        _measured("4x", 5, 4.0, 89.9, None),
+    ]
+    assert script.without_loss([dense, *rows]).splitlines() == [
+        "net: no worse than the published unpruned network (90.00 %) up to 4.00 x at 9 bits",
+        "net: no worse than ours (95.00 %) up to 2.00 x at 5 bits",
+    ]
+    assert "at no compression" in script.without_loss([dense, rows[3]])
+    assert script.table([dense, *rows]).splitlines()[-1].split()[6] == "-"
+    names = [text.get_text() for text in script.picture([dense, *rows[2:]]).axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+    assert names == ["unpruned: 95.00 %", "published: 90.00 %", "4.0 x"]
 
 
 @pytest.mark.data

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from xbarsim.cost.estimate import estimate
 from xbarsim.cost.hardware import Hardware
 from xbarsim.cost.report import CostReport
 from xbarsim.cost.workload import Replication, Workload
+from xbarsim.tables import csv_bytes
 from xbarsim.validation import InputError, check_integer, write_atomically
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class NetworkCost:
         }
         if self.deltas is not None:
             tables["deltas.csv"] = self.deltas.to_rows()
-        contents = {name: _csv(rows) for name, rows in tables.items()}
+        contents = {name: csv_bytes(rows) for name, rows in tables.items()}
         contents["sources.bib"] = (self.report.sources().bibtex() + "\n").encode()
         for name, axes in (
             ("peak.png", plot.cost_breakdown(self.report)),
@@ -101,15 +100,6 @@ class NetworkCost:
         for name, content in contents.items():
             write_atomically(folder / name, content)
         return [folder / name for name in contents]
-
-
-def _csv(rows: Iterable[dict[str, Any]]) -> bytes:
-    rows = list(rows)
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()
 
 
 def network_cost(

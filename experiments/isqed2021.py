@@ -1,0 +1,633 @@
+"""The fault tolerance that the ISQED 2021 paper gains by pruning and differential mapping, with its ablation.
+
+``python -m xbarsim.experiments.isqed2021`` measures ResNet-20 and ConvNet on CIFAR-10, dense and pruned, in three
+mappings, with both ratios of stuck-on to stuck-off, on 50 dies a point. It prints how much accuracy is lost, which
+failure rate is tolerated at a loss of 1 and of 2 points, and how much of that the mapping and the pruning each buy, and
+writes tables and a picture into experiments/figures. What is measured is kept in a store, so that a run that was cut
+short goes on where it stopped; on two cores it takes more than an hour.
+
+``--train FOLDER`` prunes again: algorithm 1 of the paper, by the accuracy of faulty dies on training images that were
+held back; ConvNet is trained from nothing before. Settings are in experiments/recipes. Test images are used for the
+final curves alone.
+
+The paper compares {pruned, differential} with {dense, two columns}, for stuck-on faults 5.2 times as frequent as
+stuck-off ones; what each half buys, and what happens where stuck-off dominates, it does not say. Its networks are
+ResNet-18 and larger, its faults act on float weights with one full scale a layer. Here weights have 9 bits in two
+4-bit cells a sign and one scale an output, every layer is faulty, inputs have 8 bits, converters lose nothing.
+
+Published figures: G. Yuan et al., Improving DNN Fault Tolerance using Weight Pruning and Differential Crossbar Mapping
+for ReRAM-based Edge AI, ISQED 2021, doi:10.48550/arXiv.2106.09166, section V and figure 6.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from torch import nn
+
+import xbarsim as xb
+from xbarsim import tomlio
+from xbarsim.compress import (
+    LayerRule,
+    Levels,
+    Method,
+    ProgressivePruning,
+    PruningStep,
+    Recipe,
+    Training,
+    TrainingSet,
+    Unstructured,
+    faulty_accuracy,
+    prune,
+    prune_progressively,
+    retrain,
+)
+from xbarsim.compress.recipe import mappable_layers
+from xbarsim.devices import Cell, fault_preset
+from xbarsim.experiments import islped2019
+from xbarsim.experiments.collecting import collect
+from xbarsim.experiments.critical import crossing
+from xbarsim.experiments.report import save_figure
+from xbarsim.experiments.results import Results
+from xbarsim.experiments.task import Task, Workload
+from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
+from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file, save_coded
+from xbarsim.models.registry import ZOO
+from xbarsim.tables import csv_bytes, format_table
+from xbarsim.validation import check_choice, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ENCODINGS",
+    "LOSSES",
+    "POLARITIES",
+    "RATES",
+    "Point",
+    "Study",
+    "Tolerance",
+    "design",
+    "load_study",
+    "main",
+    "picture",
+    "points",
+    "tasks",
+    "tolerances",
+    "train_study",
+]
+
+RATES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+"""Probability that a cell is stuck, one way or the other."""
+
+ENCODINGS: tuple[Encoding, ...] = (TwoColumn(), Differential(), Balanced())
+
+POLARITIES = {"chen2015_sa0_hrs": "mostly stuck on", "chen2015_sa0_lrs": "mostly stuck off"}
+"""Both readings of one measured ratio, 5.2 to 1, by fault preset; the paper's comes first."""
+
+LOSSES = (1.0, 2.0)
+"""Percentage points of accuracy against the dense network without faults."""
+
+WEIGHTS = ("dense", "pruned")
+STUDIES = ("resnet20", "convnet")
+_BITS = 9
+_CALIBRATION = 256  # training images that set the ranges of activations
+_RECIPES = Path(__file__).parent / "recipes"
+_FIGURES = Path(__file__).parent / "figures"
+_PAPER = {("dense", "TwoColumn"): 1.2, ("pruned", "Differential"): 0.2}  # points lost by ResNet-18 at a rate of 0.001
+_COLOURS = {"TwoColumn": "#0072B2", "Differential": "#D55E00", "Balanced": "#009E73"}
+_MARKERS = {"TwoColumn": "o", "Differential": "s", "Balanced": "^"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One network, and all settings of its pruning.
+
+    Attributes
+    ----------
+    network, data_set
+        What is pruned on what.
+    dense
+        The stored network that it begins with.
+    layers
+        Patterns of the names of layers that are pruned.
+    ratios
+        Shares of a layer's weights to take away, rising: R of the paper.
+    threshold
+        Largest loss of faulty accuracy in one step, as a fraction: th of the paper.
+    failure_rate, dies, images
+        The faulty dies that steps are judged by (differential mapping, mostly stuck on), and the images held back from
+        training that they classify.
+    method, pruning
+        How the weights that stay are chosen, and the training that goes with it; ``None`` for the largest, at once.
+    retraining
+        Training of what is left, on levels of 9 bits, in each step.
+    """
+
+    network: str
+    data_set: str
+    dense: str
+    layers: tuple[str, ...]
+    ratios: tuple[float, ...]
+    threshold: float
+    failure_rate: float
+    dies: int
+    images: int
+    method: Method | None = None
+    pruning: Training | None = None
+    retraining: Training
+
+
+def load_study(network: str) -> Study:
+    """Read a network's settings.
+
+    Raises
+    ------
+    InputError
+        If there are none for it.
+    """
+    return tomlio.load(Study, _RECIPES / f"isqed2021_{check_choice('network', network, STUDIES)}.toml")
+
+
+def design(encoding: Encoding, polarity: str, rate: float) -> xb.Design:
+    """The accelerator: the paper's cells of 1 to 10 Mohm with 4 bits, two for a magnitude of 8 bits.
+
+    Parameters
+    ----------
+    encoding
+        The mapping.
+    polarity
+        A fault preset, whose ratio of stuck-on to stuck-off is used.
+    rate
+        Total probability that a cell is stuck; without any, polarity plays no part.
+    """
+    return xb.Design(
+        cell=Cell.load("islped2019").without_errors(),
+        mapping=xb.Mapping(encoding=encoding, rows=128, columns=128, weight_bits=_BITS, cell_bits=4),
+        periphery=xb.Periphery(input_bits=8, dac_bits=1, adc_range="lossless"),
+        faults=fault_preset(polarity).faults.with_total(rate) if rate else None,
+    )
+
+
+def pruned_name(study: Study) -> str:
+    """What the pruned network is called in the zoo."""
+    return f"{study.network}-pruned-{_BITS}bit"
+
+
+# --------------------------------------------------------------------------------------------- training
+
+
+def _load(name: str, folder: Path) -> nn.Module:
+    """A network from a folder, or else one that comes with the project or the data folder."""
+    path = folder / f"{name}.safetensors"
+    return load_zoo_file(path)[0] if path.exists() else load_model(name)[0]
+
+
+def _stays(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: module.weight.detach() != 0 for name, module in mappable_layers(model).items()}
+
+
+def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> ProgressivePruning:
+    """Prune a network as far as faulty dies gain by it (algorithm 1), and store it.
+
+    Parameters
+    ----------
+    study
+        The settings.
+    folder
+        For checkpoints and for the finished network. A dense network that this project trains is trained here first.
+    progress
+        Show progress.
+
+    Raises
+    ------
+    RuntimeError
+        If no pruned network is better than the dense one.
+    """
+    work = folder / "checkpoints"
+    work.mkdir(parents=True, exist_ok=True)
+    if study.network in islped2019.STUDIES:
+        islped2019.train_dense(islped2019.load_study(study.network), folder, progress=progress)
+    dense = _load(study.dense, folder)
+    data = TrainingSet.load(study.data_set)
+    layers = [name for name in mappable_layers(dense) if any(fnmatch.fnmatchcase(name, p) for p in study.layers)]
+    numbers = itertools.count(1)
+
+    def further(model: nn.Module, names: tuple[str, ...], ratio: float) -> nn.Module:
+        first = f"{pruned_name(study)}.{next(numbers)}"
+        keep = Unstructured(keep=1 - ratio)
+        recipe = Recipe(rules=tuple(LayerRule(layers=(name,), targets=(keep,)) for name in names))
+        masks = {name: mask for name, mask in _stays(model).items() if name not in names}  # these stay as they are
+        if study.pruning is None or study.method is None:
+            masks |= recipe.masks(model)
+        else:
+            found = prune(
+                model, recipe, data, study.pruning,
+                method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
+            )  # fmt: skip
+            model, masks = found.model, masks | found.masks
+        return retrain(
+            model, data, study.retraining,
+            masks=masks, recipe=Recipe(rules=(LayerRule(layers=("*",), levels=Levels(bits=_BITS)),)),
+            checkpoint=work / f"{first}.retraining.safetensors", progress=progress,
+        ).model  # fmt: skip
+
+    def report(step: PruningStep) -> None:
+        typer.echo(
+            f"{study.network}: {step.ratio:.0%} of {len(step.layers)} layers away, "
+            f"{step.accuracy:.2%} on faulty dies{', the best' if step.best else '' if step.kept else ', dropped'}",
+            err=True,
+        )
+
+    judge = faulty_accuracy(
+        design(Differential(), next(iter(POLARITIES)), study.failure_rate),
+        data.normalise(data.validation_images[: study.images]).numpy(),
+        data.validation_labels[: study.images].numpy(),
+        calibration=load_images(study.data_set, "train", count=_CALIBRATION)[0],
+        dies=study.dies,
+    )
+    found = prune_progressively(
+        dense,
+        layers=layers, ratios=study.ratios, prune=further, accuracy=judge,
+        threshold=study.threshold, repeat=False, report=report,
+    )  # fmt: skip
+    if found.model is dense:
+        raise RuntimeError(f"no pruned {study.network} is better than the dense one with {found.before:.2%}")
+    kept = sum(int(torch.count_nonzero(module.weight)) for module in mappable_layers(found.model).values())
+    total = sum(module.weight.numel() for module in mappable_layers(found.model).values())
+    about = {
+        "network": study.network,
+        "data_set": study.data_set,
+        "bits": _BITS,
+        "compression": f"{1 - kept / total:.1%} of all weights pruned one by one for fault tolerance",
+        "recipe": f"experiments/recipes/isqed2021_{study.network}.toml",
+        "weights_kept": kept,
+        "faulty_validation_accuracy": round(found.accuracy, 4),
+        "faulty_validation_accuracy_before": round(found.before, 4),
+        "licence": "Apache-2.0",
+    }
+    save_coded(folder / f"{pruned_name(study)}.safetensors", found.model, bits=_BITS, about=about)
+    return found
+
+
+def complete_card(study: Study, folder: Path) -> None:
+    """Add to the pruned network's card what it reaches on the test set, in float32 and on a chip without faults."""
+    path = folder / f"{pruned_name(study)}.safetensors"
+    model, card = load_zoo_file(path)
+    images, labels = load_images(study.data_set, "test")
+    calibration = load_images(study.data_set, "train", count=_CALIBRATION)[0]
+    chip = xb.map_model(model, design(TwoColumn(), "", 0.0), calibration=calibration).fabricate(seed=0)
+    card |= {
+        "accuracy_float32": xb.evaluate(model, images, labels).accuracy,
+        "accuracy_simulator": xb.evaluate(chip, images, labels).accuracy,
+        "test_images": len(labels),
+        "measured_by": "python -m xbarsim.experiments.isqed2021 --train, the mapped network with 8-bit inputs",
+    }
+    save_coded(path, model, bits=_BITS, about=card)
+
+
+# -------------------------------------------------------------------------------------------- measuring
+
+
+def tasks(
+    study: Study, images: int, *, folder: Path = ZOO, rates: Sequence[float] = RATES, seed: int = 1
+) -> tuple[list[Task], list[Task]]:
+    """Tasks without faults, of which one die is enough, and with; all meet dies of the same seeds.
+
+    Parameters
+    ----------
+    study
+        Which network.
+    images
+        Test images, from the first.
+    folder
+        Where the networks are; what is not there comes with the project or from the data folder.
+    rates
+        Failure rates.
+    seed
+        Root of the dies' seeds.
+    """
+    pixels, labels = load_images(study.data_set, "test", count=images)
+    calibration = load_images(study.data_set, "train", count=_CALIBRATION)[0]
+    sound: list[Task] = []
+    faulty: list[Task] = []
+    for weights, name in zip(WEIGHTS, (study.dense, pruned_name(study)), strict=True):
+        workload = Workload(
+            name=name,
+            data_set=DATA_SETS[study.data_set],
+            model=_load(name, folder),
+            images=pixels,
+            labels=labels,
+            calibration=calibration,
+        )
+        for encoding in ENCODINGS:
+            for polarity, words in POLARITIES.items():
+                for rate in (0.0, *rates):
+                    task = Task(
+                        network=workload,
+                        design=design(encoding, polarity, rate),
+                        calibration=_CALIBRATION,
+                        seed=seed,
+                        tags={"study": study.network, "weights": weights, "polarity": words},
+                    )
+                    (faulty if rate else sound).append(task)
+    return sound, faulty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of a curve.
+
+    Attributes
+    ----------
+    network, weights, encoding, polarity, rate
+        Which.
+    dies, images
+        How many were measured, on how many test images.
+    accuracy, low, high
+        Mean of the dies and its 95 % interval, %; of dies on these images, so that it does not hold the chance by which
+        these images are harder or easier than others.
+    lost
+        Points against the dense network without faults, on the same images.
+    """
+
+    network: str
+    weights: str
+    encoding: str
+    polarity: str
+    rate: float
+    dies: int
+    images: int
+    accuracy: float
+    low: float
+    high: float
+    lost: float
+
+
+def points(results: Results) -> list[Point]:
+    """The points of the curves, in the order of the tasks; the dense network without faults must be among them."""
+    found = []
+    references = {
+        result.columns["study"]: 100 * result.mean().estimate
+        for result in results.tasks
+        if result.columns["weights"] == "dense" and result.columns["fault_rate"] == 0
+    }
+    for result in results.tasks:
+        interval = result.mean()
+        accuracy = 100 * interval.estimate
+        found.append(
+            Point(
+                network=str(result.columns["study"]),
+                weights=str(result.columns["weights"]),
+                encoding=result.columns["encoding"],
+                polarity=str(result.columns["polarity"]),
+                rate=result.columns["fault_rate"],
+                dies=len(result.blocks),
+                images=result.blocks[0].images,
+                accuracy=accuracy,
+                # one die has no interval; without faults it needs none, for all are alike
+                low=accuracy if math.isnan(interval.low) else 100 * interval.low,
+                high=accuracy if math.isnan(interval.high) else 100 * interval.high,
+                lost=references[result.columns["study"]] - accuracy,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """The failure rate at which a given loss is reached.
+
+    Attributes
+    ----------
+    network, weights, encoding, polarity
+        Which curve.
+    loss
+        Points against the dense network without faults.
+    rate, low, high
+        Where the mean of the dies, and the ends of its 95 % interval, fall below; interpolated between the rates that
+        were measured. 0 if that is so without faults, infinite if not even at the highest rate.
+    """
+
+    network: str
+    weights: str
+    encoding: str
+    polarity: str
+    loss: float
+    rate: float
+    low: float
+    high: float
+
+
+def tolerances(found: Sequence[Point], losses: Sequence[float] = LOSSES) -> list[Tolerance]:
+    """The tolerated rates of every curve."""
+    made = []
+    for (network, weights, encoding, polarity), curve in _curves(found).items():
+        reference = curve[0].accuracy + curve[0].lost
+        rates = [point.rate for point in curve]
+        for loss in losses:
+            low, rate, high = (
+                crossing(rates, [getattr(point, name) for point in curve], reference - loss)
+                for name in ("low", "accuracy", "high")
+            )
+            made.append(
+                Tolerance(
+                    network=network,
+                    weights=weights,
+                    encoding=encoding,
+                    polarity=polarity,
+                    loss=loss,
+                    rate=rate,
+                    low=low,
+                    high=high,
+                )
+            )
+    return made
+
+
+def _curves(found: Sequence[Point]) -> dict[tuple[str, str, str, str], list[Point]]:
+    """Points by network, weights, encoding and polarity, each curve by ascending rate."""
+    curves: dict[tuple[str, str, str, str], list[Point]] = {}
+    for point in found:
+        curves.setdefault((point.network, point.weights, point.encoding, point.polarity), []).append(point)
+    for curve in curves.values():
+        curve.sort(key=lambda point: point.rate)
+    return curves
+
+
+# ----------------------------------------------------------------------------------------------- tables
+
+
+def accuracy_table(found: Sequence[Point]) -> str:
+    """Mean accuracy of every curve, a column for each rate."""
+    rates = sorted({point.rate for point in found})
+    return format_table(
+        ("network", "faults", "weights", "mapping", *(f"{rate:g}" for rate in rates)),
+        [
+            (network, polarity, weights, encoding, *(f"{point.accuracy:.1f}" for point in curve))
+            for (network, weights, encoding, polarity), curve in sorted(
+                _curves(found).items(), key=lambda item: (item[0][0], item[0][3] != "mostly stuck on")
+            )
+        ],
+        left=4,
+    )
+
+
+def _rate(value: float, highest: float) -> str:
+    return f"> {highest:g}" if math.isinf(value) else f"{value:.2g}"
+
+
+def tolerance_table(found: Sequence[Tolerance], highest: float = RATES[-1]) -> str:
+    """Tolerated rates with their intervals."""
+    return format_table(
+        ("network", "faults", "weights", "mapping", "points lost", "rate tolerated", "95 % interval"),
+        [
+            (
+                one.network, one.polarity, one.weights, one.encoding, f"{one.loss:g}",
+                _rate(one.rate, highest), f"{_rate(one.low, highest)} to {_rate(one.high, highest)}",
+            )
+            for one in sorted(found, key=lambda one: (one.network, one.polarity != "mostly stuck on", one.loss))
+        ],
+        left=4,
+    )  # fmt: skip
+
+
+def _ratio(above: float, below: float) -> str:
+    if below == 0 or (math.isinf(above) and math.isinf(below)):
+        return "-"
+    return "> 1" if math.isinf(above) else f"{above / below:.1f} x"
+
+
+def ablation_table(found: Sequence[Tolerance]) -> str:
+    """By what factor the tolerated rate grows: by the mapping, by pruning, by both."""
+    rates = {(one.network, one.polarity, one.loss, one.weights, one.encoding): one.rate for one in found}
+    rows = []
+    for network, polarity, loss in dict.fromkeys(key[:3] for key in rates):
+
+        def rate(weights: str, encoding: str, key: tuple[str, str, float] = (network, polarity, loss)) -> float:
+            return rates[(*key, weights, encoding)]
+
+        base = rate("dense", "TwoColumn")
+        rows.append(
+            (
+                network, polarity, f"{loss:g}",
+                _ratio(rate("dense", "Differential"), base), _ratio(rate("dense", "Balanced"), base),
+                _ratio(rate("pruned", "TwoColumn"), base),
+                _ratio(rate("pruned", "Differential"), rate("dense", "Differential")),
+                _ratio(rate("pruned", "Differential"), base),
+            )
+        )  # fmt: skip
+    return format_table(
+        (
+            "network", "faults", "points lost", "differential", "balanced", "pruning, two columns",
+            "pruning, differential", "both",
+        ),
+        sorted(rows, key=lambda row: (row[0], row[1] != "mostly stuck on")),
+        left=2,
+    )  # fmt: skip
+
+
+def paper_table(found: Sequence[Point], rate: float = 0.001) -> str:
+    """Points lost at the rate that the paper gives numbers for, beside them."""
+    lost = {
+        (point.network, point.weights, point.encoding): point.lost
+        for point in found
+        if point.polarity == "mostly stuck on" and math.isclose(point.rate, rate)
+    }
+    networks = list(dict.fromkeys(key[0] for key in lost))
+    return format_table(
+        (f"points lost at {rate:g}, mostly stuck on", "published, ResNet-18", *networks),
+        [
+            (f"{weights}, {encoding}", f"{value:.1f}", *(f"{lost[name, weights, encoding]:.1f}" for name in networks))
+            for (weights, encoding), value in _PAPER.items()
+        ],
+    )
+
+
+# --------------------------------------------------------------------------------------------- pictures
+
+
+def picture(found: Sequence[Point]) -> Figure:
+    """Accuracy against failure rate with 95 % bands: a row for each network, a column for each polarity."""
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(point.network for point in found))
+    figure = Figure(figsize=(10.4, 0.7 + 3.5 * len(networks)), layout="constrained", dpi=150)
+    panels = figure.subplots(len(networks), len(POLARITIES), squeeze=False, sharex=True, sharey="row")
+    for row, network in zip(panels, networks, strict=True):
+        for axes, polarity in zip(row, POLARITIES.values(), strict=True):
+            for (name, weights, encoding, words), curve in _curves(found).items():
+                if (name, words) != (network, polarity):
+                    continue
+                shown = [point for point in curve if point.rate > 0]
+                rates = [point.rate for point in shown]
+                dense = weights == "dense"
+                style: dict[str, Any] = {"color": _COLOURS[encoding], "linestyle": "--" if dense else "-"}
+                axes.plot(
+                    rates, [point.accuracy for point in shown], marker=_MARKERS[encoding], markersize=5, linewidth=1.5,
+                    markerfacecolor="white" if dense else style["color"], label=f"{encoding}, {weights}", **style,
+                )  # fmt: skip
+                axes.fill_between(
+                    rates, [point.low for point in shown], [point.high for point in shown],
+                    color=style["color"], alpha=0.15, linewidth=0,
+                )  # fmt: skip
+            reference = next(p for p in found if p.network == network and p.weights == "dense" and p.rate == 0)
+            axes.axhline(reference.accuracy, color="black", linewidth=1, linestyle=":", label="dense, no faults")
+            axes.set_xscale("log")
+            axes.set_ylim(0, 100)
+            axes.grid(color="0.9", linewidth=0.8)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_title(f"{network}, {polarity}", fontsize=11)
+            if row is panels[-1]:
+                axes.set_xlabel("probability that a cell is stuck")
+        row[0].set_ylabel(f"accuracy on {reference.images} CIFAR-10 images (%)")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def main(
+    network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
+    dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 50,
+    resnet20_images: Annotated[int, typer.Option(help="Test images for ResNet-20.", min=1)] = 200,
+    convnet_images: Annotated[int, typer.Option(help="Test images for ConvNet.", min=1)] = 400,
+    train_in: Annotated[
+        Path | None, typer.Option("--train", help="Train and prune again in this folder, and measure that.")
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Where dies are kept.")] = Path("isqed2021.sqlite"),
+    workers: Annotated[int | None, typer.Option(help="Processes; one a core if left out.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for tables and picture.")] = _FIGURES,
+) -> None:
+    """Measure accuracy against failure rate, and print what is tolerated and what buys it."""
+    folder = train_in or ZOO
+    images = {"resnet20": resnet20_images, "convnet": convnet_images}
+    found: list[Point] = []
+    for study in [load_study(name) for name in network or STUDIES]:
+        if train_in is not None:
+            train_study(study, folder)
+            complete_card(study, folder)
+        sound, faulty = tasks(study, images[study.network], folder=folder)
+        first = collect(sound, stop=1, store=store, workers=workers)
+        second = collect(faulty, stop=dies, store=store, workers=workers)
+        found += points(Results(tasks=(*first.tasks, *second.tasks)))
+    tolerated = tolerances(found)
+    for text in (accuracy_table(found), tolerance_table(tolerated), ablation_table(tolerated), paper_table(found)):
+        typer.echo(text + "\n")
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "isqed2021.csv", csv_bytes(asdict(point) for point in found))
+    write_atomically(output / "isqed2021_tolerance.csv", csv_bytes(asdict(one) for one in tolerated))
+    save_figure(picture(found), output / "isqed2021.png")
+    typer.echo(f"wrote isqed2021.csv, isqed2021_tolerance.csv and isqed2021.png into {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
