@@ -180,7 +180,11 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
             *collect(chosen, stop=2, workers=1, progress=False).tasks,
         )
     )
-    points = script.points(results)
+    every = script.whole(study, folder=tmp_path)
+    assert len(every) == 2
+    all_images = collect(every, stop=1, workers=1, progress=False)
+    assert {task.blocks[0].images for task in all_images.tasks} == {96}
+    points = script.points(results, all_images)
     assert {(p.weights, p.encoding, p.polarity) for p in points if p.rate} == {
         (w, e, p)
         for w in script.WEIGHTS
@@ -189,7 +193,13 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
     }
     assert {p.dies for p in points if p.rate} == {2}
     assert all(p.low == p.accuracy == p.high for p in points if not p.rate)
-    assert all(p.lost == 0 for p in points if not p.rate and p.weights == "dense")
+    without = {p.weights: p for p in points if not p.rate}
+    assert without["dense"].lost == 0
+    dense, pruned = (100 * task.mean().estimate for task in all_images.tasks)
+    assert without["pruned"].lost == dense - pruned
+    for point in points:
+        fault_free = without[point.weights]
+        assert point.lost - fault_free.lost == pytest.approx(fault_free.accuracy - point.accuracy)
 
 
 def test_nothing_is_stored_if_pruning_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
