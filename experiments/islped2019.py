@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,7 +117,8 @@ class Study:
     rows
         The compressions.
     progressive
-        Whether each row begins with the network of the row before it, with 9 bits, instead of the dense one.
+        Whether each row begins with the network of the row before it, with 9 bits, instead of the dense one; each
+        training then has another seed, counted up in steps of 10.
     """
 
     network: str
@@ -211,21 +212,31 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
     data = TrainingSet.load(study.data_set)
     work = folder / "checkpoints"
     start = dense
-    for row in study.rows:
+
+    def other_seed(training: Training, stage: int) -> Training:
+        # a network that goes on from row to row must not meet the same order and augmentation of images again
+        return replace(training, seed=training.seed + 10 * stage) if study.progressive else training
+
+    for number, row in enumerate(study.rows):
         first = f"{study.network}-{row.name}"
         pruned = prune(
-            start, row.recipe, data, study.pruning,
+            start, row.recipe, data, other_seed(study.pruning, number),
             method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
         )  # fmt: skip
         current = pruned.model
-        for bits in BITS:
+        for index, bits in enumerate(BITS):
+            training = (
+                other_seed(study.retraining, number)
+                if index == 0
+                else other_seed(study.quantising, number * len(BITS) + index - 1)
+            )
             found = retrain(
-                current, data, study.retraining if bits == BITS[0] else study.quantising,
+                current, data, training,
                 masks=pruned.masks, recipe=_levels(bits),
                 checkpoint=work / f"{first}.{bits}bit.safetensors", progress=progress,
             )  # fmt: skip
             current = found.model
-            if study.progressive and bits == BITS[0]:
+            if study.progressive and index == 0:
                 start = current
             _save(folder, found, study, bits, row)
 

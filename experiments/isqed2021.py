@@ -25,7 +25,7 @@ import fnmatch
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,7 +130,7 @@ class Study:
     method, pruning
         How the weights that stay are chosen, and the training that goes with it; ``None`` for the largest, at once.
     retraining
-        Training of what is left, on levels of 9 bits, in each step.
+        Training of what is left, on levels of 9 bits, in each step. Every step has other seeds, counted up by 10.
     """
 
     network: str
@@ -220,10 +220,15 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
     dense = _load(study.dense, folder)
     data = TrainingSet.load(study.data_set)
     layers = [name for name in mappable_layers(dense) if any(fnmatch.fnmatchcase(name, p) for p in study.layers)]
-    numbers = itertools.count(1)
+    numbers = itertools.count()
+
+    def other_seed(training: Training, number: int) -> Training:
+        # a network that goes on from step to step must not meet the same order and augmentation of images again
+        return replace(training, seed=training.seed + 10 * number)
 
     def further(model: nn.Module, names: tuple[str, ...], ratio: float) -> nn.Module:
-        first = f"{pruned_name(study)}.{next(numbers)}"
+        number = next(numbers)
+        first = f"{pruned_name(study)}.{number}"
         keep = Unstructured(keep=1 - ratio)
         recipe = Recipe(rules=tuple(LayerRule(layers=(name,), targets=(keep,)) for name in names))
         masks = {name: mask for name, mask in _stays(model).items() if name not in names}  # these stay as they are
@@ -231,12 +236,12 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
             masks |= recipe.masks(model)
         else:
             found = prune(
-                model, recipe, data, study.pruning,
+                model, recipe, data, other_seed(study.pruning, number),
                 method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
             )  # fmt: skip
             model, masks = found.model, masks | found.masks
         return retrain(
-            model, data, study.retraining,
+            model, data, other_seed(study.retraining, number),
             masks=masks, recipe=Recipe(rules=(LayerRule(layers=("*",), levels=Levels(bits=_BITS)),)),
             checkpoint=work / f"{first}.retraining.safetensors", progress=progress,
         ).model  # fmt: skip
