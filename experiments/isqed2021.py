@@ -629,7 +629,7 @@ def main(
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
     dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 50,
     resnet20_images: Annotated[int, typer.Option(help="Test images for ResNet-20.", min=1)] = 200,
-    convnet_images: Annotated[int, typer.Option(help="Test images for ConvNet.", min=1)] = 400,
+    convnet_images: Annotated[int, typer.Option(help="Test images for ConvNet.", min=1)] = 300,
     train_in: Annotated[
         Path | None, typer.Option("--train", help="Train and prune again in this folder, and measure that.")
     ] = None,
