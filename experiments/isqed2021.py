@@ -618,7 +618,7 @@ def picture(found: Sequence[Point]) -> Figure:
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_title(f"{network}, {polarity}", fontsize=11)
-            if row is panels[-1]:
+            if network == networks[-1]:
                 axes.set_xlabel("probability that a cell is stuck")
         row[0].set_ylabel(f"accuracy on {reference.images} CIFAR-10 images (%)")
     handles, labels = panels[0, 0].get_legend_handles_labels()

@@ -116,6 +116,7 @@ def test_picture_has_a_panel_for_each_network_and_polarity() -> None:
     assert [axes.get_title() for axes in panels] == ["net, mostly stuck on", "net, mostly stuck off"]
     assert all(len(axes.lines) == 7 for axes in panels)
     assert panels[0].get_ylabel() == "accuracy on 100 CIFAR-10 images (%)"
+    assert [axes.get_xlabel() for axes in panels] == ["probability that a cell is stuck"] * 2
 
 
 def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +236,17 @@ def test_shipped_curves_are_complete() -> None:
         rows = list(csv.DictReader(file))
     again = [dataclasses.asdict(one) for one in script.tolerances(found)]
     assert [{name: str(value) for name, value in row.items()} for row in again] == rows
+
+
+def test_shipped_curves_show_the_duality() -> None:
+    """Two columns with one polarity are the complement of differential with the other: the same law, other dies."""
+    found = {(p.network, p.weights, p.encoding, p.polarity, p.rate): p for p in _shipped()}
+    for (network, weights, encoding, polarity, rate), one in found.items():
+        if encoding == "TwoColumn":
+            opposite = "mostly stuck off" if polarity == "mostly stuck on" else "mostly stuck on"
+            other = found[network, weights, "Differential", opposite, rate]
+            four_sigma = math.hypot(one.high - one.low, other.high - other.low)  # each about four standard errors wide
+            assert abs(one.accuracy - other.accuracy) <= four_sigma
 
 
 @pytest.mark.data
