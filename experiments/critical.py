@@ -168,8 +168,8 @@ def crossing(rates: Sequence[float], values: Sequence[float], target: float) -> 
 
     Examples
     --------
-    >>> crossing([0.0, 0.01, 0.1], [0.9, 0.8, 0.6], 0.7)
-    0.03162277660168379
+    >>> round(crossing([0.0, 0.01, 0.1], [0.9, 0.8, 0.6], 0.7), 6)
+    0.031623
     """
     if not rates or len(values) != len(rates):
         raise InputError(f"values must be one for each of {len(rates)} rates, got {len(values)}")
