@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,7 +118,7 @@ class Study:
         The compressions.
     progressive
         Whether each row begins with the network of the row before it, with 9 bits, instead of the dense one; each
-        training then has another seed, counted up in steps of 10.
+        training is then a stage of its own, see :meth:`Training.stage`.
     """
 
     network: str
@@ -175,15 +175,16 @@ def _levels(bits: int) -> Recipe:
 # --------------------------------------------------------------------------------------------- training
 
 
-def train_dense(study: Study, folder: Path, *, progress: bool | None = None) -> nn.Module:
+def train_dense(study: Study, data: TrainingSet, folder: Path, *, progress: bool | None = None) -> nn.Module:
     """Train the unpruned network, store it on the levels of 9 bits, and return it as it was before that.
 
     Parameters
     ----------
+    data
+        What to train on.
     study, folder, progress
         As in :func:`train_study`.
     """
-    data = TrainingSet.load(study.data_set)
     work = folder / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
     dense, _ = untrained_model(study.network, seed=study.dense.seed)
@@ -208,28 +209,22 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
     progress
         Show progress.
     """
-    dense = train_dense(study, folder, progress=progress)
     data = TrainingSet.load(study.data_set)
+    start = train_dense(study, data, folder, progress=progress)
     work = folder / "checkpoints"
-    start = dense
-
-    def other_seed(training: Training, stage: int) -> Training:
-        # a network that goes on from row to row must not meet the same order and augmentation of images again
-        return replace(training, seed=training.seed + 10 * stage) if study.progressive else training
-
     for number, row in enumerate(study.rows):
         first = f"{study.network}-{row.name}"
+        stage = number if study.progressive else 0
         pruned = prune(
-            start, row.recipe, data, other_seed(study.pruning, number),
+            start, row.recipe, data, study.pruning.stage(stage),
             method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
         )  # fmt: skip
         current = pruned.model
         for index, bits in enumerate(BITS):
-            training = (
-                other_seed(study.retraining, number)
-                if index == 0
-                else other_seed(study.quantising, number * len(BITS) + index - 1)
-            )
+            if index == 0:
+                training = study.retraining.stage(stage)
+            else:
+                training = study.quantising.stage(stage * len(BITS) + index - 1 if study.progressive else 0)
             found = retrain(
                 current, data, training,
                 masks=pruned.masks, recipe=_levels(bits),

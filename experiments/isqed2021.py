@@ -51,7 +51,8 @@ from xbarsim.compress import (
     retrain,
 )
 from xbarsim.compress.recipe import mappable_layers
-from xbarsim.devices import Cell, fault_preset
+from xbarsim.demo import POLARITIES
+from xbarsim.devices import fault_preset
 from xbarsim.experiments import islped2019
 from xbarsim.experiments.collecting import collect
 from xbarsim.experiments.critical import crossing
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODINGS",
     "LOSSES",
-    "POLARITIES",
     "RATES",
     "Point",
     "Study",
@@ -83,7 +83,6 @@ __all__ = [
     "tasks",
     "tolerances",
     "train_study",
-    "whole",
 ]
 
 RATES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
@@ -91,14 +90,12 @@ RATES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
 ENCODINGS: tuple[Encoding, ...] = (TwoColumn(), Differential(), Balanced())
 
-POLARITIES = {"chen2015_sa0_hrs": "mostly stuck on", "chen2015_sa0_lrs": "mostly stuck off"}
-"""Both readings of one measured ratio, 5.2 to 1, by fault preset; the paper's comes first."""
-
 LOSSES = (1.0, 2.0)
 """Percentage points of accuracy against the dense network without faults."""
 
 WEIGHTS = ("dense", "pruned")
 STUDIES = ("resnet20", "convnet")
+_PAPERS_PRESET, _PAPERS_POLARITY = next(iter(POLARITIES.items()))  # of both readings of one ratio, 5.2 to 1
 _BITS = 9
 _CALIBRATION = 256  # training images that set the ranges of activations
 _RECIPES = Path(__file__).parent / "recipes"
@@ -130,7 +127,7 @@ class Study:
     method, pruning
         How the weights that stay are chosen, and the training that goes with it; ``None`` for the largest, at once.
     retraining
-        Training of what is left, on levels of 9 bits, in each step. Every step has other seeds, counted up by 10.
+        Training of what is left, on levels of 9 bits, in each step. Steps are stages, see :meth:`Training.stage`.
     """
 
     network: str
@@ -159,7 +156,7 @@ def load_study(network: str) -> Study:
 
 
 def design(encoding: Encoding, polarity: str, rate: float) -> xb.Design:
-    """The accelerator: the paper's cells of 1 to 10 Mohm with 4 bits, two for a magnitude of 8 bits.
+    """The accelerator: that of :func:`.islped2019.design` with 9 bits in 128 x 128 arrays, another mapping and faults.
 
     Parameters
     ----------
@@ -170,10 +167,9 @@ def design(encoding: Encoding, polarity: str, rate: float) -> xb.Design:
     rate
         Total probability that a cell is stuck; without any, polarity plays no part.
     """
-    return xb.Design(
-        cell=Cell.load("islped2019").without_errors(),
-        mapping=xb.Mapping(encoding=encoding, rows=128, columns=128, weight_bits=_BITS, cell_bits=4),
-        periphery=xb.Periphery(input_bits=8, dac_bits=1, adc_range="lossless"),
+    base = islped2019.design(_BITS)
+    return base.replace(
+        mapping=replace(base.mapping, encoding=encoding, rows=128, columns=128),
         faults=fault_preset(polarity).faults.with_total(rate) if rate else None,
     )
 
@@ -213,17 +209,13 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
     """
     work = folder / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
-    if study.network in islped2019.STUDIES:
-        islped2019.train_dense(islped2019.load_study(study.network), folder, progress=progress)
-    dense = _load(study.dense, folder)
     data = TrainingSet.load(study.data_set)
+    if study.network in islped2019.STUDIES:
+        islped2019.train_dense(islped2019.load_study(study.network), data, folder, progress=progress)
+    dense = _load(study.dense, folder)
     layers = [name for name in mappable_layers(dense) if any(fnmatch.fnmatchcase(name, p) for p in study.layers)]
     numbers = itertools.count()
     pruned: list[nn.Module] = []
-
-    def other_seed(training: Training, number: int) -> Training:
-        # a network that goes on from step to step must not meet the same order and augmentation of images again
-        return replace(training, seed=training.seed + 10 * number)
 
     def further(model: nn.Module, names: tuple[str, ...], ratio: float) -> nn.Module:
         number = next(numbers)
@@ -235,12 +227,12 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
             masks |= recipe.masks(model)
         else:
             found = prune(
-                model, recipe, data, other_seed(study.pruning, number),
+                model, recipe, data, study.pruning.stage(number),
                 method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
             )  # fmt: skip
             model, masks = found.model, masks | found.masks
         after = retrain(
-            model, data, other_seed(study.retraining, number),
+            model, data, study.retraining.stage(number),
             masks=masks, recipe=Recipe(rules=(LayerRule(layers=("*",), levels=Levels(bits=_BITS)),)),
             checkpoint=work / f"{first}.retraining.safetensors", progress=progress,
         ).model  # fmt: skip
@@ -255,7 +247,7 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
         )
 
     judge = faulty_accuracy(
-        design(Differential(), next(iter(POLARITIES)), study.failure_rate),
+        design(Differential(), _PAPERS_PRESET, study.failure_rate),
         data.normalise(data.validation_images[: study.images]).numpy(),
         data.validation_labels[: study.images].numpy(),
         calibration=load_images(study.data_set, "train", count=_CALIBRATION)[0],
@@ -305,31 +297,41 @@ def complete_card(study: Study, folder: Path) -> None:
 
 
 def tasks(
-    study: Study, images: int | None, *, folder: Path = ZOO, rates: Sequence[float] = RATES, seed: int = 1
-) -> tuple[list[Task], list[Task]]:
-    """Tasks without faults, of which one die is enough, and with; all meet dies of the same seeds.
-
-    Every mapping, polarity and rate for the dense and for the pruned network.
+    study: Study, images: int, *, folder: Path = ZOO, rates: Sequence[float] = RATES, seed: int = 1
+) -> tuple[list[Task], list[Task], list[Task]]:
+    """Everything to measure of a dense network and of its pruned one.
 
     Parameters
     ----------
     study
-        Which network.
+        Which networks.
     images
-        Test images, from the first; ``None`` for all.
+        Test images of the curves, from the first.
     folder
         Where the networks are; what is not there comes with the project or from the data folder.
     rates
         Failure rates.
     seed
-        Root of the dies' seeds.
+        Root of the dies' seeds: all curves meet dies of the same seeds.
+
+    Returns
+    -------
+    tuple of three lists of Task
+        Both networks without faults on all test images, where all mappings give the same answers; without faults on
+        `images`, in every mapping; the same at every rate and polarity. Without faults one die is enough.
+
+    Raises
+    ------
+    InputError
+        If there are not as many images.
     """
-    pixels, labels = load_images(study.data_set, "test", count=images)
+    pixels, labels = load_images(study.data_set, "test")
     calibration = load_images(study.data_set, "train", count=_CALIBRATION)[0]
+    whole: list[Task] = []
     sound: list[Task] = []
     faulty: list[Task] = []
     for weights, name in zip(WEIGHTS, (study.dense, pruned_name(study)), strict=True):
-        workload = Workload(
+        every = Workload(
             name=name,
             data_set=DATA_SETS[study.data_set],
             model=_load(name, folder),
@@ -337,24 +339,22 @@ def tasks(
             labels=labels,
             calibration=calibration,
         )
-        for encoding in ENCODINGS:
-            for polarity, words in POLARITIES.items():
-                for rate in (0.0, *rates):
-                    task = Task(
-                        network=workload,
-                        design=design(encoding, polarity, rate),
-                        calibration=_CALIBRATION,
-                        seed=seed,
-                        tags={"study": study.network, "weights": weights, "polarity": words},
-                    )
-                    (faulty if rate else sound).append(task)
-    return sound, faulty
+        some = every.part(images, None)
 
+        def task(workload: Workload, encoding: Encoding, preset: str, rate: float, weights: str = weights) -> Task:
+            return Task(
+                network=workload,
+                design=design(encoding, preset, rate),
+                calibration=_CALIBRATION,
+                seed=seed,
+                tags={"study": study.network, "weights": weights, "polarity": POLARITIES[preset]},
+            )
 
-def whole(study: Study, *, folder: Path = ZOO) -> list[Task]:
-    """Both networks without faults on all test images; without faults all mappings give the same answers."""
-    sound, _ = tasks(study, None, folder=folder, rates=())
-    return sound[:: len(ENCODINGS) * len(POLARITIES)]
+        whole.append(task(every, ENCODINGS[0], _PAPERS_PRESET, 0.0))
+        for encoding, preset in itertools.product(ENCODINGS, POLARITIES):
+            sound.append(task(some, encoding, preset, 0.0))
+            faulty += [task(some, encoding, preset, rate) for rate in rates]
+    return whole, sound, faulty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -505,7 +505,7 @@ def accuracy_table(found: Sequence[Point]) -> str:
         [
             (network, polarity, weights, encoding, *(f"{point.accuracy:.1f}" for point in curve))
             for (network, weights, encoding, polarity), curve in sorted(
-                _curves(found).items(), key=lambda item: (item[0][0], item[0][3] != "mostly stuck on")
+                _curves(found).items(), key=lambda item: (item[0][0], item[0][3] != _PAPERS_POLARITY)
             )
         ],
         left=4,
@@ -525,7 +525,7 @@ def tolerance_table(found: Sequence[Tolerance], highest: float = RATES[-1]) -> s
                 one.network, one.polarity, one.weights, one.encoding, f"{one.loss:g}",
                 _rate(one.rate, highest), f"{_rate(one.low, highest)} to {_rate(one.high, highest)}",
             )
-            for one in sorted(found, key=lambda one: (one.network, one.polarity != "mostly stuck on", one.loss))
+            for one in sorted(found, key=lambda one: (one.network, one.polarity != _PAPERS_POLARITY, one.loss))
         ],
         left=4,
     )  # fmt: skip
@@ -561,7 +561,7 @@ def ablation_table(found: Sequence[Tolerance]) -> str:
             "network", "faults", "points lost", "differential", "balanced", "pruning, two columns",
             "pruning, differential", "both",
         ),
-        sorted(rows, key=lambda row: (row[0], row[1] != "mostly stuck on")),
+        sorted(rows, key=lambda row: (row[0], row[1] != _PAPERS_POLARITY)),
         left=2,
     )  # fmt: skip
 
@@ -571,11 +571,11 @@ def paper_table(found: Sequence[Point], rate: float = 0.001) -> str:
     lost = {
         (point.network, point.weights, point.encoding): point.lost
         for point in found
-        if point.polarity == "mostly stuck on" and math.isclose(point.rate, rate)
+        if point.polarity == _PAPERS_POLARITY and math.isclose(point.rate, rate)
     }
     networks = list(dict.fromkeys(key[0] for key in lost))
     return format_table(
-        (f"points lost at {rate:g}, mostly stuck on", "published, ResNet-18", *networks),
+        (f"points lost at {rate:g}, {_PAPERS_POLARITY}", "published, ResNet-18", *networks),
         [
             (f"{weights}, {encoding}", f"{value:.1f}", *(f"{lost[name, weights, encoding]:.1f}" for name in networks))
             for (weights, encoding), value in _PAPER.items()
@@ -646,13 +646,11 @@ def main(
         if train_in is not None:
             train_study(study, folder)
             complete_card(study, folder)
-        sound, faulty = tasks(study, images[study.network], folder=folder)
-        every = whole(study, folder=folder)
-        first, second, third = (
+        whole, sound, faulty = (
             collect(part, stop=count, store=store, workers=workers)
-            for part, count in ((every, 1), (sound, 1), (faulty, dies))
+            for part, count in zip(tasks(study, images[study.network], folder=folder), (1, 1, dies), strict=True)
         )
-        found += points(Results(tasks=(*second.tasks, *third.tasks)), first)
+        found += points(Results(tasks=(*sound.tasks, *faulty.tasks)), whole)
     tolerated = tolerances(found)
     for text in (accuracy_table(found), tolerance_table(tolerated), ablation_table(tolerated), paper_table(found)):
         typer.echo(text + "\n")

@@ -19,6 +19,7 @@ import numpy as np
 import typer
 
 from xbarsim.cost import Hardware, LayerUse, compare_published, estimate, hardware_names
+from xbarsim.experiments.report import save_figure
 from xbarsim.mapping import Differential, Mapping, TwoColumn
 from xbarsim.tables import format_table
 from xbarsim.validation import write_atomically
@@ -336,9 +337,7 @@ def _save(rows: Sequence[Row], figure: Figure) -> None:
         numbers = (f"{row.published:.6g}", f"{row.ours:.6g}", f"{row.deviation:.6f}")
         writer.writerow((row.source, row.name, row.quantity, row.unit, *numbers, row.note))
     write_atomically(_CSV, stream.getvalue().encode())
-    image = io.BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
-    write_atomically(_PICTURE, image.getvalue())
+    save_figure(figure, _PICTURE)
 
 
 def main() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.compress import Training, TrainingSet
+from xbarsim.compress import Compressed, Training, TrainingSet, prune, retrain
 from xbarsim.experiments import islped2019 as script
 from xbarsim.models import MODELS, load_images, load_model, load_zoo_file, untrained_model
 
@@ -96,6 +98,51 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
         "published: 105.5 x",
         "106.2 x",
     ]
+
+
+def test_rows_that_go_on_from_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row begins where the one before ended, with seeds and checkpoints of its own."""
+    rng = np.random.default_rng(1)
+    images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
+    small = TrainingSet.split("noise", images, labels, validation=32, mean=(0.0,), standard_deviation=(1.0,))
+    monkeypatch.setattr(TrainingSet, "load", lambda name: small)
+    monkeypatch.setattr(script, "BITS", (9, 5))
+    study = script.load_study("lenet5")
+    short = dataclasses.replace(study.dense, epochs=1, batch=32, warm_up=0.0, learning_rate=0.01)
+    study = dataclasses.replace(
+        study,
+        # names that are the same up to their point
+        rows=tuple(dataclasses.replace(study.rows[0], name=name) for name in ("2.4x", "2.9x")),
+        dense=short, pruning=short, retraining=short, quantising=short, progressive=True,
+    )  # fmt: skip
+    calls: list[tuple[str, torch.Tensor, torch.Tensor, int]] = []
+
+    def recorded(stage: Callable[..., Compressed]) -> Callable[..., Compressed]:
+        def call(model: nn.Module, data: TrainingSet, training: Training, *args: Any, **options: Any) -> Compressed:
+            before = model.state_dict()["classifier.1.weight"].clone()
+            found = stage(model, data, training, *args, **options)
+            after = found.model.state_dict()["classifier.1.weight"].clone()
+            calls.append((options["checkpoint"].name, before, after, training.seed))
+            return found
+
+        return call
+
+    monkeypatch.setattr(script, "retrain", recorded(retrain))
+    in_order = recorded(
+        lambda model, data, training, recipe, **options: prune(model, recipe, data, training, **options)
+    )
+    monkeypatch.setattr(
+        script, "prune", lambda model, recipe, data, training, **o: in_order(model, data, training, recipe, **o)
+    )
+    script.train_study(study, tmp_path)
+    names, before, after, seeds = zip(*calls[1:], strict=True)  # the first is the unpruned network
+    stages = ("pruning", "9bit", "5bit")
+    assert names == tuple(f"lenet5-{row}.{stage}.safetensors" for row in ("2.4x", "2.9x") for stage in stages)
+    assert all((tmp_path / "checkpoints" / name).exists() for name in names)
+    # by kind of training, for they are other trainings anyway
+    assert [seed - short.seed for seed in seeds] == [0, 0, 0, 10, 10, 20]
+    for stage, origin in ((1, 0), (2, 1), (3, 1), (4, 3), (5, 4)):  # the second row goes on from 9 bits of the first
+        assert torch.equal(before[stage], after[origin])
 
 
 def _measured(row: str, bits: int, ratio: float, accuracy: float, published: float | None) -> script.Measured:

@@ -15,6 +15,7 @@ from torch import nn
 
 import xbarsim as xb
 from xbarsim.compress import Admm, Training, TrainingSet
+from xbarsim.demo import POLARITIES
 from xbarsim.devices import StuckFaults
 from xbarsim.experiments import islped2019
 from xbarsim.experiments import isqed2021 as script
@@ -63,7 +64,7 @@ def test_an_unknown_network_is_refused() -> None:
 
 
 def test_design_has_the_papers_ratio_and_its_opposite() -> None:
-    on, off = (script.design(TwoColumn(), preset, 0.01).faults for preset in script.POLARITIES)
+    on, off = (script.design(TwoColumn(), preset, 0.01).faults for preset in POLARITIES)
     assert isinstance(on, StuckFaults)
     assert isinstance(off, StuckFaults)
     assert on.on / on.off == pytest.approx(9.04 / 1.75)
@@ -184,7 +185,7 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
     assert int(torch.count_nonzero(model.state_dict()["features.3.weight"])) > 14_000
     assert card["faulty_validation_accuracy"] < card["faulty_validation_accuracy_before"]
 
-    sound, faulty = script.tasks(study, 8, folder=tmp_path, rates=(0.01, 0.2))
+    every, sound, faulty = script.tasks(study, 8, folder=tmp_path, rates=(0.01, 0.2))
     assert (len(sound), len(faulty)) == (12, 24)
     chosen = [task for task in faulty if task.columns()["encoding"] != "Balanced"]
     results = Results(
@@ -193,7 +194,6 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
             *collect(chosen, stop=2, workers=1, progress=False).tasks,
         )
     )
-    every = script.whole(study, folder=tmp_path)
     assert len(every) == 2
     all_images = collect(every, stop=1, workers=1, progress=False)
     assert {task.blocks[0].images for task in all_images.tasks} == {96}

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -198,6 +198,14 @@ class Training:
             passed = (epoch - self.warm_up) / (self.epochs - self.warm_up)
             return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
+
+    def stage(self, number: int) -> Training:
+        """These settings for one of several trainings that go on from one another, counted from 0, with its own seed.
+
+        With one seed for all, every training would meet the same order and augmentation of images again, and the
+        network would learn them by heart. Seeds are counted up by 10, which leaves room for a few first seeds.
+        """
+        return replace(self, seed=self.seed + 10 * number)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Training:
