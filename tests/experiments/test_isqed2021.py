@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,30 @@ def test_picture_has_a_panel_for_each_network_and_polarity() -> None:
     assert all(len(axes.lines) == 7 for axes in panels)
     assert panels[0].get_ylabel() == "accuracy on 100 CIFAR-10 images (%)"
     assert [axes.get_xlabel() for axes in panels] == ["probability that a cell is stuck"] * 2
+
+
+def test_what_a_point_has_lost_by_hand() -> None:
+    """Faults cost against the same network on the same images; pruning costs without faults on all images."""
+
+    def measured(weights: str, rate: float, accuracy: float, images: int) -> Any:
+        columns = {
+            "study": "net", "weights": weights, "encoding": "TwoColumn", "polarity": "mostly stuck on",
+            "fault_rate": rate,
+        }  # fmt: skip
+        interval = SimpleNamespace(estimate=accuracy, low=accuracy - 0.01, high=accuracy + 0.01)
+        block = SimpleNamespace(images=images)
+        return SimpleNamespace(columns=columns, blocks=[block] * 2, mean=lambda: interval)
+
+    whole: Any = SimpleNamespace(tasks=[measured("dense", 0.0, 0.90, 1000), measured("pruned", 0.0, 0.87, 1000)])
+    curves: Any = SimpleNamespace(
+        tasks=[
+            measured("dense", 0.0, 0.95, 100),
+            measured("pruned", 0.0, 0.96, 100),
+            measured("dense", 0.1, 0.80, 100),
+            measured("pruned", 0.1, 0.90, 100),
+        ]
+    )
+    assert [point.lost for point in script.points(curves, whole)] == pytest.approx([0, 3, 15, 3 + 6])
 
 
 def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
