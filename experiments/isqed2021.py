@@ -531,10 +531,13 @@ def tolerance_table(found: Sequence[Tolerance], highest: float = RATES[-1]) -> s
     )  # fmt: skip
 
 
-def _ratio(above: float, below: float) -> str:
+def _ratio(above: float, below: float, highest: float = RATES[-1]) -> str:
+    """A factor between two rates; a bound where one of them lies beyond the highest that was measured."""
     if below == 0 or (math.isinf(above) and math.isinf(below)):
         return "-"
-    return "> 1" if math.isinf(above) else f"{above / below:.1f} x"
+    sign = "> " if math.isinf(above) else "< " if math.isinf(below) else ""
+    ratio = min(above, highest) / min(below, highest)
+    return f"{sign}{ratio:.1f} x" if ratio >= 1 else f"{sign}{ratio:.2g} x"
 
 
 def ablation_table(found: Sequence[Tolerance]) -> str:

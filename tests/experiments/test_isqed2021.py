@@ -112,6 +112,15 @@ def test_tables_tell_what_buys_what() -> None:
     assert "87.5" in script.accuracy_table(found)
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "text"),
+    [(0.02, 0.01, "2.0 x"), (0.0004, 0.01, "0.04 x"), (0.0, 0.01, "0 x"), (math.inf, 0.05, "> 2.0 x"),
+     (0.05, math.inf, "< 0.5 x"), (0.01, 0.0, "-"), (math.inf, math.inf, "-")],
+)  # fmt: skip
+def test_factors_beyond_what_was_measured_are_bounds(above: float, below: float, text: str) -> None:
+    assert script._ratio(above, below) == text
+
+
 def test_picture_has_a_panel_for_each_network_and_polarity() -> None:
     found = [*_points(), *(dataclasses.replace(p, polarity="mostly stuck off") for p in _points())]
     panels = script.picture(found).axes
