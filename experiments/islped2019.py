@@ -469,9 +469,11 @@ def picture(found: Sequence[Measured]) -> Figure:
             ax.axhline(
                 dense.published, color="black", linewidth=1, linestyle=":", label=f"published: {dense.published:.2f} %"
             )
-        for colour, row in zip(colours, dict.fromkeys(one.row for one in mine if one.row), strict=False):
+        rows = list(dict.fromkeys(one.row for one in mine if one.row))
+        for number, (colour, row) in enumerate(zip(colours, rows, strict=False)):
             part = [one for one in mine if one.row == row]
-            x = [BITS.index(one.bits) for one in part]
+            beside = 0.05 * (number - (len(rows) - 1) / 2)  # so that no interval hides another
+            x = [BITS.index(one.bits) + beside for one in part]
             ax.errorbar(
                 x, [one.accuracy for one in part], yerr=np.transpose([_reach(one) for one in part]), fmt="o-",
                 color=colour, capsize=3, linewidth=1.3, elinewidth=0.9, label=f"{part[0].ratio:.1f} x",
