@@ -4,7 +4,7 @@
 mappings, with both ratios of stuck-on to stuck-off, on 50 dies a point. It prints how much accuracy is lost, which
 failure rate is tolerated at a loss of 1 and of 2 points, and how much of that the mapping and the pruning each buy, and
 writes tables and a picture into experiments/figures. What is measured is kept in a store, so that a run that was cut
-short goes on where it stopped; on two cores it takes more than an hour.
+short goes on where it stopped; on two cores it takes about 50 minutes.
 
 ``--train FOLDER`` prunes again: algorithm 1 of the paper, by the accuracy of faulty dies on training images that were
 held back; ConvNet is trained from nothing before. Settings are in experiments/recipes. Test images are used for the
@@ -259,9 +259,7 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
         threshold=study.threshold, repeat=False, report=report,
     )  # fmt: skip
     step, chosen = max(zip(found.steps, pruned, strict=True), key=lambda pair: pair[0].accuracy)
-    weights = [module.weight for module in mappable_layers(chosen).values()]
-    kept = sum(int(torch.count_nonzero(weight)) for weight in weights)
-    total = sum(weight.numel() for weight in weights)
+    kept, total = islped2019.count_weights(mappable_layers(chosen).values())
     about = {
         "network": study.network,
         "data_set": study.data_set,

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import xbarsim as xb
+from tests.experiments.workloads import noise
 from xbarsim.compress import Compressed, Training, TrainingSet, prune, retrain
 from xbarsim.experiments import islped2019 as script
 from xbarsim.models import MODELS, load_images, load_model, load_zoo_file, untrained_model
@@ -46,10 +46,7 @@ def test_an_unknown_network_is_refused() -> None:
 
 
 def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(1)
-    images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
-    small = TrainingSet.split("noise", images, labels, validation=32, mean=(0.0,), standard_deviation=(1.0,))
-    scaled = (images / np.float32(255)).astype(np.float32)
+    scaled, labels, small = noise()
     monkeypatch.setattr(TrainingSet, "load", lambda name: small)
     monkeypatch.setattr(script, "load_images", lambda name, split, count: (scaled[:count], labels[:count]))
     monkeypatch.setattr(script, "BITS", (9, 5))
@@ -103,9 +100,7 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
 
 def test_rows_that_go_on_from_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row begins where the one before ended, with seeds and checkpoints of its own."""
-    rng = np.random.default_rng(1)
-    images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
-    small = TrainingSet.split("noise", images, labels, validation=32, mean=(0.0,), standard_deviation=(1.0,))
+    _, _, small = noise()
     monkeypatch.setattr(TrainingSet, "load", lambda name: small)
     monkeypatch.setattr(script, "BITS", (9, 5))
     study = script.load_study("lenet5")
@@ -119,22 +114,18 @@ def test_rows_that_go_on_from_one_another(tmp_path: Path, monkeypatch: pytest.Mo
     calls: list[tuple[str, torch.Tensor, torch.Tensor, int]] = []
 
     def recorded(stage: Callable[..., Compressed]) -> Callable[..., Compressed]:
-        def call(model: nn.Module, data: TrainingSet, training: Training, *args: Any, **options: Any) -> Compressed:
+        def call(model: nn.Module, *settings: Any, **options: Any) -> Compressed:
             before = model.state_dict()["classifier.1.weight"].clone()
-            found = stage(model, data, training, *args, **options)
+            found = stage(model, *settings, **options)
             after = found.model.state_dict()["classifier.1.weight"].clone()
+            training = next(item for item in settings if isinstance(item, Training))
             calls.append((options["checkpoint"].name, before, after, training.seed))
             return found
 
         return call
 
+    monkeypatch.setattr(script, "prune", recorded(prune))
     monkeypatch.setattr(script, "retrain", recorded(retrain))
-    in_order = recorded(
-        lambda model, data, training, recipe, **options: prune(model, recipe, data, training, **options)
-    )
-    monkeypatch.setattr(
-        script, "prune", lambda model, recipe, data, training, **o: in_order(model, data, training, recipe, **o)
-    )
     script.train_study(study, tmp_path)
     names, before, after, seeds = zip(*calls[1:], strict=True)  # the first is the unpruned network
     stages = ("pruning", "9bit", "5bit")

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import xbarsim as xb
+from tests.experiments.workloads import noise
 from xbarsim.compress import Admm, Training, TrainingSet
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import StuckFaults
@@ -155,10 +155,7 @@ def test_what_a_point_has_lost_by_hand() -> None:
 
 
 def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(1)
-    images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
-    small = TrainingSet.split("noise", images, labels, validation=32, mean=(0.0,), standard_deviation=(1.0,))
-    scaled = (images / np.float32(255)).astype(np.float32)
+    scaled, labels, small = noise()
 
     def few(name: str, split: str, count: int | None = None) -> Any:
         return scaled[:count], labels[:count]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from xbarsim import Chip, Design, Mapping, Periphery
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.experiments import Block, Task, Workload
+
+if TYPE_CHECKING:
+    from xbarsim.compress import TrainingSet
 
 NAME = "tests.experiments.workloads:tiny"
 DESIGN = Design(
@@ -47,6 +51,16 @@ def other() -> Workload:
 
 def not_a_workload() -> int:
     return 3
+
+
+def noise() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], TrainingSet]:
+    """Images in the shape of MNIST's on the scale 0 to 1, 96 of them, their labels, and the same to train with."""
+    from xbarsim.compress import TrainingSet  # not for the worker processes, which import this module too
+
+    rng = np.random.default_rng(1)
+    images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
+    data = TrainingSet.split("noise", images, labels, validation=32, mean=(0.0,), standard_deviation=(1.0,))
+    return (images / np.float32(255)).astype(np.float32), labels, data
 
 
 def task(**changes: Any) -> Task:
