@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xbarsim import tomlio
 from xbarsim.devices.cell import Cell, ProgrammingError
 from xbarsim.devices.drift import Drift
 from xbarsim.devices.noise import NoiseModel
-from xbarsim.validation import FileFormatError, InputError, check_integer, check_real
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError, check_integer, check_real
 
 __all__ = [
     "Card",

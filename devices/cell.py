@@ -13,7 +13,7 @@ import numpy.typing as npt
 from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
 from xbarsim.devices.polynomial import Polynomial, check_spread
-from xbarsim.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["GRID", "Cell", "ProgrammingError", "round_to_grid"]
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
-from xbarsim.validation import InputError, check_instance, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = ["Drift", "DriftStep", "LogarithmicDrift", "MeasuredDrift", "Programming"]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xbarsim.devices.faultmap import FaultMap, Kind, Shape, as_shape
 from xbarsim.devices.faults import FaultModel
-from xbarsim.validation import InputError, check_choice, check_instance, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
 
 __all__ = [
     "CombinedFaults",

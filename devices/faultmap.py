@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.cell import Cell, round_to_grid
-from xbarsim.validation import (
+from xbarsim.foundation.validation import (
     FileFormatError,
     InputError,
     check_choice,

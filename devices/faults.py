@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim import tomlio
 from xbarsim.devices.cards import FAULTS_SUFFIX, FOLDER, find, preset_names
 from xbarsim.devices.faultmap import FaultMap, Kind, Shape, as_shape
-from xbarsim.validation import (
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import (
     FileFormatError,
     InputError,
     check_choice,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["BrokenLines", "LineFaults"]
 

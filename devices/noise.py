@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.constants import Boltzmann, elementary_charge
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
-from xbarsim.validation import InputError, check_instance, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = [
     "FlickerNoise",

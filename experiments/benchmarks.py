@@ -30,9 +30,9 @@ import xbarsim as xb
 from xbarsim.devices import Cell, Polynomial, ProgrammingError, StuckFaults
 from xbarsim.engine import reference_multiply
 from xbarsim.engine.plans import Plan, Scaling, Window, largest_conversion, make_plan
+from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import MappedMatrix, map_matrix
-from xbarsim.tables import format_table
-from xbarsim.validation import InputError, write_atomically
 
 __all__ = ["BENCHMARKS", "Measurement", "main", "run"]
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xbarsim.validation import FileFormatError, InputError, check_integer, check_real
+from xbarsim.foundation.validation import FileFormatError, InputError, check_integer, check_real
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from xbarsim.experiments.results import Results, TaskResult
-    from xbarsim.experiments.task import Task
+    from xbarsim.sweep.results import Results, TaskResult
+    from xbarsim.sweep.task import Task
 
 __all__ = ["COMMANDS"]
 
@@ -86,16 +86,16 @@ def sweep(
         if dask is not None:
             raise InputError(f"workers must not be given with dask, got {workers}")
     part = _shard(shard)
-    from xbarsim.experiments.sweep import Sweep
+    from xbarsim.sweep.sweep import Sweep
 
     asked = Sweep.load(file)
     target = file.with_suffix(".sqlite").name if store is None else store
     if dry_run:
         _dry_run(asked, Path(target), part)
         return
-    from xbarsim.experiments.collecting import CollectError, Interrupted, collect
-    from xbarsim.experiments.executors import dask_executor
-    from xbarsim.experiments.store import Store
+    from xbarsim.sweep.collecting import CollectError, Interrupted, collect
+    from xbarsim.sweep.executors import dask_executor
+    from xbarsim.sweep.store import Store
 
     with Store(target) as kept, contextlib.ExitStack() as stack:
         executor = None if dask is None else stack.enter_context(dask_executor(dask))
@@ -130,9 +130,9 @@ def _report(result: TaskResult) -> None:
 
 
 def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:
-    from xbarsim.experiments.collecting import missing
-    from xbarsim.experiments.store import Store
-    from xbarsim.tables import format_table
+    from xbarsim.foundation.tables import format_table
+    from xbarsim.sweep.collecting import missing
+    from xbarsim.sweep.store import Store
 
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(Store(store, read_only=True)) if store.exists() else None
@@ -207,7 +207,7 @@ def show(
     from rich.console import Console
     from rich.live import Live
 
-    from xbarsim.experiments.store import Store
+    from xbarsim.sweep.store import Store
 
     with Store(store, read_only=True) as kept:
         found = kept.results()
@@ -237,7 +237,7 @@ def merge(
     sources: Annotated[list[Path], typer.Argument(help="Stores, such as those of the parts of a job array.")],
 ) -> None:
     """Bring stores together: the union of their dies, none twice."""
-    from xbarsim.experiments.store import Store
+    from xbarsim.sweep.store import Store
 
     for source in sources:
         if not source.is_file():
@@ -261,7 +261,7 @@ def export(
     ] = False,
 ) -> None:
     """Write the dies of a store as CSV."""
-    from xbarsim.experiments.store import Store
+    from xbarsim.sweep.store import Store
 
     with Store(store, read_only=True) as kept:
         found = kept.results()
@@ -288,8 +288,8 @@ def plot(
     chance: Annotated[float | None, typer.Option(help="Accuracy of guessing, drawn as a line.")] = None,
 ) -> None:
     """Draw a picture of a store."""
-    from xbarsim.experiments.report import draw, save_figure
-    from xbarsim.experiments.store import Store
+    from xbarsim.sweep.report import draw, save_figure
+    from xbarsim.sweep.store import Store
 
     chosen = {}
     for text in where or ():
@@ -316,7 +316,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Heading of the page (the store's name).")] = None,
 ) -> None:
     """Write all that a store holds as one HTML page, pictures in it, which loads nothing."""
-    from xbarsim.experiments.report import write_report
+    from xbarsim.sweep.report import write_report
 
     target_path = Path(store.with_suffix(".html").name) if output is None else output
     write_report(store, target_path, title=title, target=target, chance=chance)

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from xbarsim import tomlio
 from xbarsim.data import data_folder
 from xbarsim.devices import Card, Fit, Polynomial, ProgrammingError, ProgrammingErrorValue, Quantity
 from xbarsim.devices import card as shipped
-from xbarsim.validation import FileFormatError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

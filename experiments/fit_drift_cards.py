@@ -31,12 +31,12 @@ import numpy.typing as npt
 import typer
 from scipy import stats
 
-from xbarsim import tomlio
 from xbarsim.data import data_folder
 from xbarsim.devices import Card, DriftFit, DriftStep, DriftValue, MeasuredDrift, card
 from xbarsim.devices.drift import quantile_moments
 from xbarsim.experiments.fit_device_cards import FULL_SCALE
-from xbarsim.validation import FileFormatError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

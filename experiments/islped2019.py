@@ -27,7 +27,6 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim import tomlio
 from xbarsim.compress import (
     Compressed,
     LayerRule,
@@ -42,12 +41,13 @@ from xbarsim.compress import (
 )
 from xbarsim.compress.recipe import mappable_layers
 from xbarsim.devices import Cell
-from xbarsim.experiments.report import save_figure
-from xbarsim.experiments.statistics import yield_interval
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.tables import csv_bytes, format_table
+from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
 from xbarsim.models.registry import ZOO
-from xbarsim.tables import csv_bytes, format_table
-from xbarsim.validation import check_choice, write_atomically
+from xbarsim.sweep.report import save_figure
+from xbarsim.sweep.statistics import yield_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -34,7 +34,6 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim import tomlio
 from xbarsim.compress import (
     LayerRule,
     Levels,
@@ -54,16 +53,17 @@ from xbarsim.compress.recipe import mappable_layers
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import fault_preset
 from xbarsim.experiments import islped2019
-from xbarsim.experiments.collecting import collect
-from xbarsim.experiments.critical import crossing
-from xbarsim.experiments.report import save_figure
-from xbarsim.experiments.results import Results, TaskResult
-from xbarsim.experiments.task import Task, Workload
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.tables import csv_bytes, format_table
+from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
 from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file, save_coded
 from xbarsim.models.registry import ZOO
-from xbarsim.tables import csv_bytes, format_table
-from xbarsim.validation import check_choice, write_atomically
+from xbarsim.sweep.collecting import collect
+from xbarsim.sweep.critical import crossing
+from xbarsim.sweep.report import save_figure
+from xbarsim.sweep.results import Results, TaskResult
+from xbarsim.sweep.task import Task, Workload
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,9 +23,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from xbarsim.experiments.store import Store
-from xbarsim.tables import format_table
-from xbarsim.validation import FileFormatError
+from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import FileFormatError
+from xbarsim.sweep.store import Store
 
 __all__ = ["Outcome", "check_dask", "check_kills", "check_shards", "check_workers", "sweep_text"]
 

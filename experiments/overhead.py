@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import xbarsim as xb
-from xbarsim.experiments.collecting import collect
-from xbarsim.experiments.task import Task
+from xbarsim.sweep.collecting import collect
+from xbarsim.sweep.task import Task
 
 __all__ = ["sweep_overhead"]
 

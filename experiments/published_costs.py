@@ -19,10 +19,10 @@ import numpy as np
 import typer
 
 from xbarsim.cost import Hardware, LayerUse, compare_published, estimate, hardware_names
-from xbarsim.experiments.report import save_figure
+from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import write_atomically
 from xbarsim.mapping import Differential, Mapping, TwoColumn
-from xbarsim.tables import format_table
-from xbarsim.validation import write_atomically
+from xbarsim.sweep.report import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

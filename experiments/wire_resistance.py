@@ -17,17 +17,17 @@ import typer
 import xbarsim as xb
 from xbarsim.circuit import Wires
 from xbarsim.devices import Cell, StuckFaults
-from xbarsim.experiments.collecting import collect
-from xbarsim.experiments.report import save_figure
-from xbarsim.experiments.results import Results
-from xbarsim.experiments.task import Task
-from xbarsim.tables import csv_bytes, format_table
-from xbarsim.validation import write_atomically
+from xbarsim.foundation.tables import csv_bytes, format_table
+from xbarsim.foundation.validation import write_atomically
+from xbarsim.sweep.collecting import collect
+from xbarsim.sweep.report import save_figure
+from xbarsim.sweep.results import Results
+from xbarsim.sweep.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from xbarsim.chip import Chip
+    from xbarsim.network.chip import Chip
 
 __all__ = ["RATES", "RESISTANCES", "current_loss", "main", "picture", "tasks"]
 

@@ -22,7 +22,7 @@ if __name__ != "xbarsim.mapping":
 
 from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import ENCODINGS, Balanced, Differential, Encoding, Offset, TwoColumn
-from xbarsim.mapping.matrix import CellSet, MappedMatrix, RowGroup, WeightCell, map_matrix
+from xbarsim.mapping.placement import CellSet, MappedMatrix, RowGroup, WeightCell, map_matrix
 from xbarsim.mapping.quantisation import QuantisedMatrix, quantise
 
 __all__ = [

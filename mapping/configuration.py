@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.mapping.encodings import Encoding, TwoColumn
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer
 
 __all__ = ["Mapping"]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.validation import InputError, check_choice, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_integer
 
 __all__ = ["ENCODINGS", "Balanced", "Differential", "Encoding", "Offset", "TwoColumn"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.validation import check_array, check_choice, check_integer
+from xbarsim.foundation.validation import check_array, check_choice, check_integer
 
 __all__ = ["QuantisedMatrix", "quantise"]
 

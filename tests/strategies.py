@@ -12,8 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from xbarsim.circuit import Wires
-from xbarsim.converters import AdcErrors, DacErrors
-from xbarsim.design import Design, Periphery, Readout
+from xbarsim.design import AdcErrors, DacErrors, Design, Periphery, Readout
 from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.mapping import (
     Balanced,

@@ -61,7 +61,7 @@ def room_of(module: str) -> str | None:
         return None
     if len(parts) > 1 and parts[1] in ROOMS:
         return parts[1]
-    if len(parts) > 1 and parts[1] in ("validation", "tomlio"):
+    if len(parts) > 1 and parts[1] == "foundation":
         return "floor"
     return "xbarsim"
 

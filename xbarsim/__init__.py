@@ -7,36 +7,49 @@ run like the model it came from (:func:`evaluate`) and costed (``chip.cost()``).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from xbarsim.foundation.lazy import attach
 
 if TYPE_CHECKING:
-    from xbarsim.chip import Chip
     from xbarsim.design import Design, Periphery
-    from xbarsim.evaluation import Evaluation, evaluate
+    from xbarsim.foundation.threads import set_threads
+    from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
     from xbarsim.mapping import Mapping
     from xbarsim.network import MappedNetwork, map_model
-    from xbarsim.threads import set_threads
-    from xbarsim.validation import FileFormatError, FileWriteError, InputError
+    from xbarsim.network.chip import Chip
+    from xbarsim.network.evaluation import Evaluation, evaluate
 
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `import xbarsim` costs neither torch nor matplotlib.
 _HOMES = {
-    "Chip": "chip",
+    "Chip": "network.chip",
     "Design": "design",
-    "Evaluation": "evaluation",
-    "FileFormatError": "validation",
-    "FileWriteError": "validation",
-    "InputError": "validation",
+    "Evaluation": "network.evaluation",
+    "FileFormatError": "foundation.validation",
+    "FileWriteError": "foundation.validation",
+    "InputError": "foundation.validation",
     "MappedNetwork": "network",
     "Mapping": "mapping",
     "Periphery": "design",
-    "evaluate": "evaluation",
+    "evaluate": "network.evaluation",
     "map_model": "network",
-    "set_threads": "threads",
+    "set_threads": "foundation.threads",
 }
-_ROOMS = ("circuit", "cost", "data", "devices", "engine", "experiments", "mapping", "models", "network", "plot")
+_ROOMS = (
+    "circuit",
+    "cost",
+    "data",
+    "devices",
+    "engine",
+    "experiments",
+    "mapping",
+    "models",
+    "network",
+    "plot",
+    "sweep",
+)
 
 __all__ = [
     "Chip",
@@ -54,13 +67,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"xbarsim.{_HOMES[name]}"), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"xbarsim.{name}")
-    raise AttributeError(f"module 'xbarsim' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, *_ROOMS])
+__getattr__, __dir__ = attach(__name__, _HOMES, _ROOMS)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import xbarsim
-from xbarsim.validation import FileFormatError, FileWriteError, InputError, check_integer
+from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError, check_integer
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
@@ -450,9 +450,9 @@ def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | Non
     import numpy as np
     from scipy.special import stdtrit
 
-    from xbarsim.evaluation import evaluate as measure
     from xbarsim.models import load_model, load_test_set
     from xbarsim.network import map_model
+    from xbarsim.network.evaluation import evaluate as measure
 
     model, _ = load_model(name)
     pictures, labels = load_test_set(name, count=images)

@@ -38,9 +38,9 @@ from scipy.special import stdtrit
 from xbarsim import plot
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell, Kind, StuckFaults, card
+from xbarsim.foundation.processes import follow_parent
+from xbarsim.foundation.validation import FileWriteError, InputError, check_integer, check_real, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, TwoColumn
-from xbarsim.processes import follow_parent
-from xbarsim.validation import FileWriteError, InputError, check_integer, check_real, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -326,7 +326,7 @@ class _Bench:
         return costs
 
     def dies(self, mapping: str, preset: str, rate: float, seeds: Iterable[int]) -> list[Die]:
-        from xbarsim.evaluation import evaluate
+        from xbarsim.network.evaluation import evaluate
 
         faults = StuckFaults.load(preset).with_total(rate)
         network = self.networks[mapping].with_faults(faults)
@@ -532,7 +532,7 @@ _worker_bench: _Bench | None = None  # of a worker process, made once when it st
 def _start_worker(images: int | None) -> None:
     follow_parent()
     global _worker_bench
-    from xbarsim.threads import set_threads
+    from xbarsim.foundation.threads import set_threads
 
     set_threads(1)
     _worker_bench = _Bench(images)

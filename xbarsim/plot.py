@@ -20,15 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import FaultMap, Kind
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from xbarsim.chip import Chip, ErrorReport, TileView
     from xbarsim.circuit import Solution
     from xbarsim.cost import CostReport, Workload
     from xbarsim.network import MappedNetwork
+    from xbarsim.network.chip import Chip, ErrorReport, TileView
 
 __all__ = [
     "accuracy",
@@ -590,7 +590,7 @@ def tile(
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
-    from xbarsim.chip import TileView  # brings torch, which whoever has a chip or a tile of one has loaded
+    from xbarsim.network.chip import TileView  # brings torch, which whoever has a chip or a tile of one has loaded
 
     check_choice("unit", unit, ("level", "uS"))
     title = ""

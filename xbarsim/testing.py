@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim import tomlio
 from xbarsim.devices import FaultMap, FaultModel, Kind
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import Encoding, MappedMatrix, Mapping, map_matrix
-from xbarsim.validation import InputError, check_instance, check_integer
 
 __all__ = ["FALSE_ALARM", "check_encoding", "check_fault_model", "check_mapping"]
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xbarsim import tomlio
 from xbarsim.compress import (
     Admm,
     AdmmCallback,
@@ -38,8 +37,9 @@ from xbarsim.compress import (
     gemm_view,
     train,
 )
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import quantise
-from xbarsim.validation import FileFormatError, InputError
 
 COLUMNS = Recipe(rules=(LayerRule(layers=("0",), targets=(Columns(keep=0.25),)),))
 BOTH = Recipe(

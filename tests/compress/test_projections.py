@@ -26,8 +26,8 @@ from xbarsim.compress import (
     tile_mask,
     unstructured_mask,
 )
+from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import quantise
-from xbarsim.validation import InputError
 
 MaskFunction = Callable[..., Tensor]
 few = settings(deadline=None, max_examples=50)

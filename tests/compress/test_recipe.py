@@ -29,8 +29,8 @@ from xbarsim.compress import (
     gemm_view,
     kept_count,
 )
+from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.mapping import Mapping, map_matrix, quantise
-from xbarsim.validation import FileFormatError, FileWriteError, InputError
 
 
 class Small(nn.Module):

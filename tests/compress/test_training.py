@@ -23,9 +23,9 @@ from torch.nn import functional
 
 from xbarsim.compress import Callback, Training, TrainingSet, augment, train
 from xbarsim.compress import training as training_module
+from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.models import normalise
 from xbarsim.models.weights import write_safetensors
-from xbarsim.validation import FileFormatError, InputError
 
 few = settings(deadline=None, max_examples=40)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xbarsim import tomlio
 from xbarsim.devices import (
     Card,
     Cell,
@@ -20,7 +19,8 @@ from xbarsim.devices import (
     fault_preset,
     preset_names,
 )
-from xbarsim.validation import FileFormatError, InputError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 
 
 def test_the_promised_cards_are_there() -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.strategies import cells
-from xbarsim import tomlio
 from xbarsim.devices import GRID, Cell, Polynomial, ProgrammingError, ReadNoise
-from xbarsim.validation import FileFormatError, InputError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 
 SPREAD = Polynomial(coefficients=(1e-6,), scale=1e-6)
 

@@ -16,7 +16,6 @@ from scipy import stats
 from torch import nn
 
 import xbarsim as xb
-from xbarsim import tomlio
 from xbarsim.data import data_file, data_folder
 from xbarsim.devices import (
     GRID,
@@ -34,9 +33,10 @@ from xbarsim.devices import (
 )
 from xbarsim.experiments import fit_drift_cards
 from xbarsim.experiments.fit_device_cards import FULL_SCALE
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Mapping
 from xbarsim.network import MappedNetwork, map_model
-from xbarsim.validation import FileFormatError, InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xbarsim import tomlio
 from xbarsim.data import data_file
 from xbarsim.devices import (
     CombinedFaults,
@@ -28,7 +27,8 @@ from xbarsim.devices import (
     StuckLineFaults,
     UniformConductances,
 )
-from xbarsim.validation import FileFormatError, InputError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 
 FALSE_ALARM = 1e-6  # of each statistical test, over the choice of its seed
 

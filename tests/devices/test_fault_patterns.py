@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from xbarsim import tomlio
 from xbarsim.devices import (
     BetaBinomialFaults,
     ClusteredFaults,
@@ -28,7 +27,8 @@ from xbarsim.devices import (
     StuckLineFaults,
     WearOutFaults,
 )
-from xbarsim.validation import InputError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import InputError
 
 # Every statistical test below has a fixed seed, and would raise a false alarm for this share of seeds.
 FALSE_ALARM = 1e-6

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.strategies import fault_maps
 from xbarsim.data import data_file
 from xbarsim.devices import GRID, Cell, FaultMap, Kind
-from xbarsim.validation import FileFormatError, FileWriteError, InputError
+from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 
 CELL = Cell(g_min=1e-6, g_max=16e-6, levels=16)
 SHAPE = (2, 3, 4)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from xbarsim import tomlio
 from xbarsim.devices import FaultModel, Kind, StuckFaults
-from xbarsim.validation import FileFormatError, InputError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 
 # Every statistical test below has a fixed seed, and would raise a false alarm for this share of seeds.
 FALSE_ALARM = 1e-6

@@ -10,7 +10,7 @@ import pytest
 from xbarsim.data import data_file, data_folder
 from xbarsim.devices import card
 from xbarsim.experiments.fit_device_cards import FULL_SCALE, fit, measure, picture
-from xbarsim.validation import FileFormatError
+from xbarsim.foundation.validation import FileFormatError
 
 
 @pytest.fixture(params=sorted(FULL_SCALE))

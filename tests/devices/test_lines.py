@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.strategies import relaxed
-from xbarsim import tomlio
 from xbarsim.devices import BrokenLines, LineFaults
-from xbarsim.validation import FileFormatError, InputError
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 
 
 @st.composite

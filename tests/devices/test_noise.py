@@ -20,8 +20,6 @@ from torch import nn
 
 import xbarsim as xb
 from tests.strategies import ALL_ENCODINGS, EngineCase, engine_cases
-from xbarsim import tomlio
-from xbarsim.chip import Chip
 from xbarsim.devices import (
     Cell,
     FlickerNoise,
@@ -36,9 +34,11 @@ from xbarsim.devices import (
     ThermalNoise,
 )
 from xbarsim.engine import Noise, make_plan, reference_multiply
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Encoding, Mapping, TwoColumn
 from xbarsim.network import map_model
-from xbarsim.validation import FileFormatError, InputError
+from xbarsim.network.chip import Chip
 
 Array = npt.NDArray[Any]
 

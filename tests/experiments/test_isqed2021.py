@@ -14,18 +14,18 @@ import torch
 from torch import nn
 
 import xbarsim as xb
-from tests.experiments.workloads import noise
+from tests.sweep.workloads import noise
 from xbarsim.compress import Admm, Training, TrainingSet
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import StuckFaults
 from xbarsim.experiments import islped2019
 from xbarsim.experiments import isqed2021 as script
-from xbarsim.experiments.collecting import collect
 from xbarsim.experiments.isqed2021 import Point, Study
-from xbarsim.experiments.results import Results
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.models import MODELS, load_images, load_model, load_zoo_file
 from xbarsim.models.registry import ZOO
+from xbarsim.sweep.collecting import collect
+from xbarsim.sweep.results import Results
 
 FIGURES = Path(script.__file__).parent / "figures"
 

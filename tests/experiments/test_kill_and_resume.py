@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xbarsim.experiments import kill_and_resume as script
-from xbarsim.experiments.store import Store
+from xbarsim.sweep.store import Store
 
 
 @pytest.fixture(scope="module")

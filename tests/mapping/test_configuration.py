@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 
 from tests.strategies import mappings, relaxed
-from xbarsim import tomlio
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Balanced, Mapping, Offset, TwoColumn
-from xbarsim.validation import FileFormatError, InputError
 
 
 def test_derived_values() -> None:

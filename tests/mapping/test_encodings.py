@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.strategies import ALL_ENCODINGS, encodings, relaxed
-from xbarsim import tomlio
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import ENCODINGS, Balanced, Differential, Encoding, Offset, TwoColumn
-from xbarsim.validation import FileFormatError, InputError
 
 BITS = [(weight, cell) for weight in [*range(2, 11), 16] for cell in range(1, 9)]
 PAIRS = (TwoColumn(), Differential(), Balanced())

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.strategies import relaxed
+from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import quantise
-from xbarsim.validation import InputError
 
 Per = Literal["tensor", "output"]
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)

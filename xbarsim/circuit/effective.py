@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 from xbarsim.circuit.kernels import ABSENT, TERMINAL, bundle, dissect
 from xbarsim.circuit.network import FloatingNodeError, build_network
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
-from xbarsim.validation import check_instance
+from xbarsim.foundation.validation import check_instance
 
 __all__ = ["effective_conductance"]
 

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from xbarsim.circuit.wires import Wires
-from xbarsim.validation import InputError
+from xbarsim.foundation.validation import InputError
 
 __all__ = ["FloatingNodeError", "Network", "build_network"]
 

@@ -12,7 +12,7 @@ from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.network import Network, build_network
 from xbarsim.circuit.reference import active_cells, factorise
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
-from xbarsim.validation import InputError, check_array, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_real
 
 __all__ = ["ConvergenceError", "LinearisationError", "Solution", "linearisation_error", "solve"]
 

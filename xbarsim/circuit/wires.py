@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.validation import InputError, check_choice, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_real
 
 __all__ = ["Wires", "check_conductance", "check_lines"]
 

@@ -13,7 +13,7 @@ from xbarsim.compress.hardening import Hardening, Injection
 from xbarsim.compress.methods import Magnitude, Method
 from xbarsim.compress.recipe import Recipe, mappable_layers
 from xbarsim.compress.training import History, Training, TrainingSet, train
-from xbarsim.validation import InputError, check_instance
+from xbarsim.foundation.validation import InputError, check_instance
 
 __all__ = ["Compressed", "compress", "prune", "retrain"]
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xbarsim import tomlio
 from xbarsim.compress.recipe import Levels, gemm_view
 from xbarsim.compress.training import Callback
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import map_matrix, quantise
-from xbarsim.validation import InputError, check_instance, check_integer
 
 __all__ = ["Hardening", "Injection"]
 

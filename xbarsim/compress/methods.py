@@ -15,10 +15,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xbarsim import tomlio
 from xbarsim.compress.recipe import LayerRule, Recipe, free_weight, gemm_view, layer_mask
 from xbarsim.compress.training import Callback
-from xbarsim.validation import FileFormatError, InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import (
+    FileFormatError,
+    InputError,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+)
 
 __all__ = ["Admm", "AdmmCallback", "Magnitude", "Method", "MethodCallback", "Residual", "Reweighted"]
 

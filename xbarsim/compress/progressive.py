@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from xbarsim.design import Design
-from xbarsim.validation import InputError, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_integer, check_real
 
 __all__ = ["ProgressivePruning", "PruningStep", "faulty_accuracy", "prune_progressively"]
 
@@ -99,8 +99,8 @@ def faulty_accuracy(
         raise InputError("design must have a fault model, got faults = None")
 
     def measure(model: nn.Module) -> float:
-        from xbarsim.evaluation import evaluate
         from xbarsim.network import map_model
+        from xbarsim.network.evaluation import evaluate
 
         network = map_model(model, design, calibration=calibration)
         found = [

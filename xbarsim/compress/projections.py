@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = [
     "block_mask",

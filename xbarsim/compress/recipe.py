@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xbarsim import tomlio
 from xbarsim.compress import projections
-from xbarsim.tables import format_table
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = [
     "BlockColumnRow",

@@ -26,10 +26,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.nn import functional
 
-from xbarsim import tomlio
 from xbarsim.data import load_cifar10, load_mnist, validation_split
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import (
+    FileFormatError,
+    InputError,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+)
 from xbarsim.models.weights import read_metadata, read_safetensors, write_safetensors
-from xbarsim.validation import FileFormatError, InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = ["Callback", "History", "Training", "TrainingSet", "augment", "train"]
 

@@ -14,10 +14,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from xbarsim import tomlio
 from xbarsim.cost.quantities import Quantity, Reference, Series, check_dimension, check_text
 from xbarsim.cost.units import AREA, ENERGY, FREQUENCY, LENGTH, NUMBER
-from xbarsim.validation import FileFormatError, InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import (
+    FileFormatError,
+    InputError,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+)
 
 __all__ = ["MOST_ADC_BITS", "Adc", "AdcCard", "AdcRegression", "AdcTable", "adc_names"]
 

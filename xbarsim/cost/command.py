@@ -12,8 +12,8 @@ from xbarsim.cost.estimate import estimate
 from xbarsim.cost.hardware import Hardware
 from xbarsim.cost.report import CostReport
 from xbarsim.cost.workload import Replication, Workload
-from xbarsim.tables import csv_bytes
-from xbarsim.validation import InputError, check_integer, write_atomically
+from xbarsim.foundation.tables import csv_bytes
+from xbarsim.foundation.validation import InputError, check_integer, write_atomically
 
 if TYPE_CHECKING:
     from xbarsim.design import Design

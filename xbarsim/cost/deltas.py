@@ -8,7 +8,7 @@ from typing import Any
 from xbarsim.cost.report import CostReport
 from xbarsim.cost.views import frame, number, table
 from xbarsim.cost.workload import Replication
-from xbarsim.validation import check_instance
+from xbarsim.foundation.validation import check_instance
 
 __all__ = ["Change", "Deltas", "compare"]
 

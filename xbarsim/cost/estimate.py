@@ -10,7 +10,7 @@ from xbarsim.cost.adc import MOST_ADC_BITS
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.report import ComponentCost, CostReport, LayerCost
 from xbarsim.cost.units import parse_unit
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = ["Comparison", "LayerUse", "compare_published", "estimate"]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xbarsim import tomlio
 from xbarsim.cost.adc import ENDING, Adc, AdcCard
 from xbarsim.cost.quantities import (
     ORIGINS,
@@ -37,7 +36,8 @@ from xbarsim.cost.units import (
     Dimension,
     parse_unit,
 )
-from xbarsim.validation import (
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import (
     FileFormatError,
     InputError,
     check_choice,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from xbarsim.cost.units import Dimension, parse_unit
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = [
     "ORIGINS",

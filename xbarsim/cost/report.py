@@ -11,7 +11,7 @@ from xbarsim.cost.hardware import Hardware
 from xbarsim.cost.quantities import Reference
 from xbarsim.cost.views import frame, html_tree, number, percent, table
 from xbarsim.cost.workload import Replication, Workload, run_workload
-from xbarsim.validation import check_choice
+from xbarsim.foundation.validation import check_choice
 
 if TYPE_CHECKING:
     from xbarsim.cost.estimate import LayerUse

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from xbarsim.validation import check_real
+from xbarsim.foundation.validation import check_real
 
 __all__ = ["NODES", "area_factor", "energy_factor"]
 

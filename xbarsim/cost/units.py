@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from xbarsim.validation import InputError
+from xbarsim.foundation.validation import InputError
 
 __all__ = [
     "AREA",

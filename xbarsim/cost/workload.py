@@ -37,7 +37,7 @@ import numpy as np
 
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.views import frame, html_tree, number, percent, table
-from xbarsim.validation import InputError, check_choice, check_instance, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
 if TYPE_CHECKING:
     from xbarsim.cost.estimate import LayerUse

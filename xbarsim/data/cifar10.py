@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
-from xbarsim.validation import FileFormatError, check_choice, check_integer
+from xbarsim.foundation.validation import FileFormatError, check_choice, check_integer
 
 __all__ = ["CIFAR10_CLASSES", "load_cifar10"]
 

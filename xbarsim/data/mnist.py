@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
-from xbarsim.validation import FileFormatError, check_choice
+from xbarsim.foundation.validation import FileFormatError, check_choice
 
 __all__ = ["load_mnist"]
 

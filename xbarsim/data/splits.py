@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.validation import InputError, check_array, check_integer
+from xbarsim.foundation.validation import InputError, check_array, check_integer
 
 __all__ = ["validation_split"]
 

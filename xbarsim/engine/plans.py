@@ -29,8 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.converters import ConverterErrors
-from xbarsim.design import Readout
+from xbarsim.design import ConverterErrors, Readout
 from xbarsim.engine import kernels
 from xbarsim.engine.reference import activations, held_variances, hold, input_passes
 from xbarsim.mapping import MappedMatrix

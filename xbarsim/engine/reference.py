@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.converters import ConverterErrors, successive_approximation
-from xbarsim.design import Readout
+from xbarsim.design import ConverterErrors, Readout, successive_approximation
 from xbarsim.mapping import MappedMatrix
 
 __all__ = ["activations", "convert", "held_variances", "hold", "input_passes", "multiply", "read_tile"]

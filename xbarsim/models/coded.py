@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer
 from xbarsim.mapping import quantise
 from xbarsim.models.weights import fill, read_metadata, read_safetensors, write_safetensors
-from xbarsim.validation import FileFormatError, InputError, check_instance, check_integer
 
 __all__ = ["load_coded", "read_card", "save_coded"]
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from xbarsim.data import load_cifar10, load_digits_split, load_mnist
+from xbarsim.foundation.validation import FileFormatError, InputError, check_choice, check_integer
 from xbarsim.models.coded import load_coded, read_card
 from xbarsim.models.convnet import convnet
 from xbarsim.models.digits import DigitsNet, load_digits_net
@@ -22,7 +23,6 @@ from xbarsim.models.lenet import lenet5
 from xbarsim.models.resnet import load_resnet20, normalise, resnet20
 from xbarsim.models.resnet18 import resnet18
 from xbarsim.models.vgg import vgg16
-from xbarsim.validation import FileFormatError, InputError, check_choice, check_integer
 
 __all__ = [
     "ARCHITECTURES",

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from xbarsim.data import data_file
+from xbarsim.foundation.validation import FileFormatError, InputError, check_integer
 from xbarsim.models.weights import fill, read_torch
-from xbarsim.validation import FileFormatError, InputError, check_integer
 
 __all__ = ["ResNet20", "load_resnet20", "normalise", "resnet20"]
 

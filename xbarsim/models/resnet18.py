@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from xbarsim.validation import check_integer
+from xbarsim.foundation.validation import check_integer
 
 __all__ = ["ResNet18", "resnet18"]
 

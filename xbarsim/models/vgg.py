@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from xbarsim.validation import check_integer
+from xbarsim.foundation.validation import check_integer
 
 __all__ = ["VGG16", "vgg16"]
 

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from xbarsim.validation import FileFormatError, read_bytes, write_atomically
+from xbarsim.foundation.validation import FileFormatError, read_bytes, write_atomically
 
 __all__ = ["fill", "read_metadata", "read_safetensors", "read_torch", "write_safetensors"]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from xbarsim.engine import kernels
 from xbarsim.engine.plans import Plan, Scaling, Window
-from xbarsim.validation import InputError
+from xbarsim.foundation.validation import InputError
 
 __all__ = ["CrossbarLayer", "DigitalLayer", "ImageCounter", "QuantisedLayer", "describe"]
 

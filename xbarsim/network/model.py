@@ -13,20 +13,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xbarsim.arrays import seen_cells
 from xbarsim.cost import CostReport, Hardware, estimate, layer_use
 from xbarsim.design import Design, Readout
 from xbarsim.devices import FaultMap, FaultModel
+from xbarsim.die.seen import seen_cells
 from xbarsim.engine.plans import choose_plan, largest_conversion
 from xbarsim.engine.reference import input_passes
+from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import MappedMatrix, map_matrix, quantise
 from xbarsim.network.fold import fold_batch_norm
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer, describe
-from xbarsim.tables import format_table
-from xbarsim.validation import InputError, check_instance
 
 if TYPE_CHECKING:
-    from xbarsim.chip import Chip
+    from xbarsim.network.chip import Chip
 
 __all__ = [
     "MappedLayer",
@@ -295,7 +295,7 @@ class MappedNetwork:
         InputError
             If the seed is negative, a name is no mapped layer, or a map has another shape than the layer's tiles.
         """
-        from xbarsim.chip import Chip
+        from xbarsim.network.chip import Chip
 
         return Chip(self, seed, faults=faults, precision=precision)
 

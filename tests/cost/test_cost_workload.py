@@ -1,0 +1,628 @@
+"""Cost of an inference: closed forms by hand, invariants of the model, copies of layers, cells of a die."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import xbarsim as xb
+from xbarsim.cost import (
+    AdcCard,
+    AdcRegression,
+    CostReport,
+    Hardware,
+    LayerUse,
+    Workload,
+    adc_names,
+    compare,
+    estimate,
+    hardware_names,
+    index_bits,
+    layer_use,
+    replicate,
+)
+from xbarsim.cost.quantities import Reference
+from xbarsim.cost.scaling import NODES, area_factor, energy_factor
+from xbarsim.devices import Cell, FaultMap
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError
+from xbarsim.mapping import Differential, Mapping, Offset, TwoColumn, map_matrix
+from xbarsim.network import MappedNetwork, map_model
+
+ISAAC = Hardware.load("isaac")
+
+
+def use(name: str = "layer", **changes: Any) -> LayerUse:
+    """A layer on ISAAC arrays, used as ISAAC does."""
+    fields: dict[str, Any] = {
+        "name": name,
+        "arrays": 1,
+        "rows": 128,
+        "columns": 128,
+        "adc_bits": 8,
+        "dac_bits": 1,
+        "reads_per_vector": 16,
+        "macs_per_vector": 2048,
+        "vectors_per_image": 1,
+    }
+    return LayerUse(**(fields | changes))
+
+
+def energies(work: Workload) -> dict[tuple[str, str], float]:
+    return {(cost.level, cost.name): cost.energy for cost in work.components}
+
+
+# ------------------------------------------------------------------------------------------- closed forms
+
+
+def test_a_layer_by_hand() -> None:
+    """Three arrays, ten vectors, eight reads: every number of ISAAC's table multiplied out."""
+    layer = use(
+        arrays=3,
+        reads_per_vector=8,
+        vectors_per_image=10,
+        driven_rows=300,
+        used_columns=200,
+        conversions=100,
+        cells_used=20_000,
+        inputs=150,
+        outputs=25,
+        input_bits=8,
+        macs_per_vector=3750,
+    )
+    work = estimate([layer], ISAAC).workload()
+    found = energies(work)
+    reads, t = 10 * 8, 100e-9
+    assert found["array", "ADC"] == pytest.approx(reads * 100 * 1.667e-12)
+    assert found["array", "DAC"] == pytest.approx(reads * t * 300 * 4e-3 / 1024)
+    assert found["array", "sample and hold"] == pytest.approx(reads * t * 200 * 10e-6 / 1024)
+    assert found["array", "cells"] == pytest.approx(reads * t * 20_000 * 2.4e-3 / 131072)
+    assert found["ima", "shift and add"] == pytest.approx(reads * 100 * 0.05e-3 / 2.4e9)
+    assert found["ima", "input register"] == pytest.approx(reads * 300 * 1.24e-3 / 10.24e9)
+    assert found["ima", "output register"] == pytest.approx(reads * 100 * 0.23e-3 / 9.6e9)
+    moved = 10 * (150 + 25) * 8
+    # as the Accelergy library has them: 20.45 pJ for 256 bit, 0.054 pJ a bit, 20.74 pJ for 256 bit
+    assert found["tile", "eDRAM buffer"] == pytest.approx(moved * 20.45e-12 / 256, rel=1e-3)
+    assert found["tile", "eDRAM to IMA bus"] == pytest.approx(moved * 0.054e-12, rel=2e-3)
+    assert found["tile", "router"] == pytest.approx(10 * 25 * 8 * 20.74e-12 / 256, rel=1e-3)
+    assert found["tile", "sigmoid"] == pytest.approx(10 * 25 * 0.26e-3 / 1.2e9)
+    assert work.energy == pytest.approx(math.fsum(found.values()), rel=1e-12)
+    assert work.latency == pytest.approx(10 * 8 * t + 6 * t)
+    assert work.interval == pytest.approx(10 * 8 * t)
+    assert work.bottleneck[0] == "layer"
+    assert work.operations == 2 * 3750 * 10
+    assert work.throughput == pytest.approx(75_000 / 8e-6)
+    assert work.average_power == pytest.approx(work.energy / 8e-6)
+    assert work.throughput_per_power == pytest.approx(75_000 / work.energy)
+    assert work.time_utilisation == pytest.approx(1.0)
+    assert work.cell_utilisation == pytest.approx(20_000 / 3 / 16384)
+
+
+def test_the_cells_of_a_die_take_their_own_power() -> None:
+    layer = use(arrays=2, vectors_per_image=5, cells_power=7e-3, redundancy=3, copies=2)
+    work = estimate([layer], ISAAC).workload()
+    assert energies(work)["array", "cells"] == pytest.approx(7e-3 * 5 * 16 * 100e-9 * 3)
+    assert next(c.power for c in work.report.components if c.name == "cells") == pytest.approx(7e-3 * 3 * 2)
+
+
+def test_times_of_a_pipeline() -> None:
+    layers = [use("a", vectors_per_image=100), use("b", vectors_per_image=30, arrays=4), use("c", arrays=0)]
+    report = estimate(layers, ISAAC)
+    vector = 16 * 100e-9
+    work = report.workload()
+    assert work.latency == pytest.approx(130 * vector + 2 * 600e-9)
+    assert work.interval == pytest.approx(100 * vector)
+    assert work.time_utilisation == pytest.approx((100 + 4 * 30) / (5 * 100))
+    alone = report.workload(pipelined=False)
+    assert alone.interval == alone.latency == pytest.approx(work.latency)
+    assert alone.energy == pytest.approx(work.energy)  # nothing of ISAAC's tile is always on
+    assert [layer.energy for layer in work.layers][2] == 0
+
+
+def test_what_is_always_on_is_paid_for_the_interval() -> None:
+    report = estimate([use(vectors_per_image=100)], ISAAC, level="chip")
+    work = report.workload()
+    assert work.static_power == pytest.approx(10.4)
+    assert work.energy - work.dynamic_energy == pytest.approx(10.4 * work.interval)
+    assert work.average_power == pytest.approx(10.4 + work.dynamic_energy / work.interval)
+    slower = report.workload(pipelined=False)
+    assert slower.energy > work.energy
+
+
+def test_a_buffer_can_set_the_pace() -> None:
+    work = estimate([use(inputs=100_000, outputs=10, vectors_per_image=3)], ISAAC).workload()
+    assert work.bottleneck[0] == "eDRAM to IMA bus"
+    assert work.interval == pytest.approx(3 * 100_010 * 8 / 129.6e9)
+
+
+def test_few_rows_at_once_take_more_reads() -> None:
+    forms = Hardware.load("forms2021")
+    layer = use(adc_bits=4, rows=100, vectors_per_image=2)  # 13 fragments of 8 rows
+    work = estimate([layer], forms).workload()
+    t = 128 / (4 * 2.1e9)
+    assert work.layers[0].time == pytest.approx(2 * 16 * 13 * t)
+    assert work.layers[0].actions.conversion == 2 * 16 * 13 * 128
+    assert work.layers[0].actions.input_bit == 2 * 16 * 100
+    assert estimate([layer], forms).peak_throughput == pytest.approx(2 * 2048 / (16 * 13 * t))
+
+
+NOTHING_SPARE_TWICE: tuple[dict[str, Any], ...] = ({}, {"spare_columns": 8}, {"redundancy": 2})
+
+
+def test_rows_driven_in_groups() -> None:
+    """Four groups of rows: four times the reads and conversions, each row driven once."""
+    whole = use(arrays=2, vectors_per_image=3, cells_power=8e-3)
+    groups = dataclasses.replace(whole, reads_per_vector=64, activations=4, cells_power=2e-3)
+    one, two = (estimate([each], ISAAC).workload() for each in (whole, groups))
+    before, after = energies(one), energies(two)
+    assert two.layers[0].time == 4 * one.layers[0].time
+    assert two.layers[0].actions.input_bit == one.layers[0].actions.input_bit
+    for name, ratio in (("ADC", 4), ("sample and hold", 4), ("DAC", 1), ("cells", 1)):
+        assert after["array", name] == pytest.approx(ratio * before["array", name])
+    forms = Hardware.load("forms2021")  # reads 8 rows at once: 4 groups of 32 rows take 4 reads each
+    assert forms.reads_of_vector(whole) == 16 * 16
+    assert forms.reads_of_vector(groups) == 64 * 4
+    with pytest.raises(InputError, match=r"activations must divide reads_per_vector \(16\), got 3"):
+        use(activations=3)
+
+
+def test_spare_columns_cost_area_and_redundancy_everything() -> None:
+    plain, spare, twice = (estimate([use(arrays=8, **more)], ISAAC, level="array") for more in NOTHING_SPARE_TWICE)
+    assert spare.power == plain.power
+    extra = 8 * 8 * (0.00004 / 1024 + 128 * 0.0002 / 131072) * 1e-6
+    assert spare.area - plain.area == pytest.approx(extra, rel=1e-6)
+    assert spare.workload().energy == plain.workload().energy
+    assert twice.power == pytest.approx(2 * plain.power)
+    assert twice.area == pytest.approx(2 * plain.area)
+    assert twice.workload().energy == pytest.approx(2 * plain.workload().energy)
+    assert twice.workload().latency == plain.workload().latency
+
+
+def test_index_storage_has_a_price() -> None:
+    plain, indexed = (estimate([use(index_bits=bits)], ISAAC, level="array") for bits in (0, 1000))
+    assert indexed.area - plain.area == pytest.approx(1000 * 0.083e-6 / 524288)
+    assert indexed.power - plain.power == pytest.approx(1000 * 20.7e-3 / 524288)
+    assert any(
+        "no memory for the indices" in note for note in estimate([use(index_bits=1)], Hardware.load("islped")).notes
+    )
+
+
+# -------------------------------------------------------------------------------------------- properties
+
+
+@st.composite
+def layers(draw: st.DrawFn, least: int = 0, most: int = 5) -> list[LayerUse]:
+    found = []
+    for index in range(draw(st.integers(least, most))):
+        arrays, rows, columns = draw(st.integers(0, 200)), draw(st.sampled_from([8, 64, 128, 256])), 128
+        columns_used = draw(st.integers(0, arrays * columns))
+        found.append(
+            use(
+                f"layer{index}",
+                arrays=arrays,
+                rows=rows,
+                columns=columns,
+                adc_bits=draw(st.integers(1, 14)),
+                dac_bits=draw(st.integers(1, 4)),
+                reads_per_vector=draw(st.integers(1, 16)),
+                vectors_per_image=draw(st.integers(0, 300)),
+                driven_rows=draw(st.integers(0, arrays * rows)),
+                used_columns=columns_used,
+                conversions=draw(st.integers(0, columns_used)),
+                cells_used=draw(st.integers(0, arrays * rows * columns)),
+                cells_power=draw(st.none() | st.floats(0, 1)) if arrays else None,
+                inputs=draw(st.integers(1, 5000)),
+                outputs=draw(st.integers(1, 500)),
+                index_bits=draw(st.integers(0, 10**5)),
+                redundancy=draw(st.integers(1, 3)),
+                copies=draw(st.integers(1, 5)),
+            )
+        )
+    return found
+
+
+CARDS = st.sampled_from([Hardware.load(name) for name in hardware_names()])
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers(), CARDS, st.booleans())
+def test_views_of_an_inference_add_up(uses: list[LayerUse], card: Hardware, pipelined: bool) -> None:
+    work = estimate(uses, card).workload(pipelined=pipelined)
+    assert math.isfinite(work.energy)
+    assert min(work.energy, work.latency, work.interval, work.static_power, work.average_power) >= 0
+    assert 0 <= work.time_utilisation <= 1 + 1e-9
+    assert 0 <= work.cell_utilisation <= 1
+    assert work.interval <= work.latency * (1 + 1e-12) or work.bottleneck[0] not in {each.name for each in uses}
+    for by in ("part", "component", "layer"):
+        rows = work.to_rows(by)
+        assert all(row["energy_J"] >= 0 for row in rows)
+        assert math.fsum(row["energy_J"] for row in rows) == pytest.approx(work.energy, rel=1e-9, abs=1e-30)
+    assert work.tree()["energy"] == pytest.approx(work.energy, rel=1e-9, abs=1e-30)
+    assert str(work)
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers(least=1), CARDS)
+def test_energy_and_latency_add_over_layers(uses: list[LayerUse], card: Hardware) -> None:
+    whole = estimate(uses, card).workload()
+    alone = [estimate([each], card).workload() for each in uses]
+    assert whole.dynamic_energy == pytest.approx(math.fsum(each.dynamic_energy for each in alone), rel=1e-9, abs=1e-30)
+    assert whole.latency == pytest.approx(math.fsum(each.latency for each in alone), rel=1e-9)
+    without = estimate(uses[1:], card).workload()  # removing a layer removes exactly its energy
+    assert whole.dynamic_energy - without.dynamic_energy == pytest.approx(
+        alone[0].dynamic_energy, rel=1e-9, abs=1e-9 * whole.dynamic_energy + 1e-30
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers(least=1), CARDS, st.integers(2, 6))
+def test_copies_change_time_and_area_but_no_energy(uses: list[LayerUse], card: Hardware, copies: int) -> None:
+    more = [dataclasses.replace(each, copies=each.copies * copies) for each in uses]
+    before, after = estimate(uses, card), estimate(more, card)
+    one, two = before.workload(), after.workload()
+    assert two.dynamic_energy == pytest.approx(one.dynamic_energy, rel=1e-12)
+    assert two.latency <= one.latency
+    assert two.interval <= one.interval * (1 + 1e-12)
+    assert after.area >= before.area
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers(least=1), st.data())
+def test_more_bits_and_arrays_never_take_less_energy(uses: list[LayerUse], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(uses) - 1))
+    field = data.draw(
+        st.sampled_from(["adc_bits", "dac_bits", "reads_per_vector", "redundancy", "index_bits", "vectors_per_image"])
+    )
+    more = list(uses)
+    more[index] = dataclasses.replace(uses[index], **{field: getattr(uses[index], field) + 1})
+    before, after = (estimate(each, ISAAC).workload() for each in (uses, more))
+    assert after.dynamic_energy >= before.dynamic_energy * (1 - 1e-12)
+    assert after.report.area >= before.report.area * (1 - 1e-12)
+
+
+@given(CARDS, st.integers(1, 20), st.data())
+def test_removing_a_unit_removes_exactly_its_cost(card: Hardware, units: int, data: st.DataObject) -> None:
+    level = data.draw(st.sampled_from([each.name for each in card.levels]))
+    one, some, fewer = (card.totals(level, number) for number in (1, units, units - 1))
+    assert some.power - fewer.power == pytest.approx(one.power, rel=1e-9)
+    assert some.area - fewer.area == pytest.approx(one.area, rel=1e-9)
+    assert some.peak_throughput - fewer.peak_throughput == pytest.approx(one.peak_throughput, rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------- replication
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 3)), min_size=1, max_size=3),
+    st.integers(0, 12),
+)
+def test_copies_are_the_best_there_are(shapes: list[tuple[int, int, int]], spare: int) -> None:
+    uses = [
+        use(str(i), arrays=arrays, vectors_per_image=vectors, reads_per_vector=reads)
+        for i, (arrays, vectors, reads) in enumerate(shapes)
+    ]
+    budget = sum(each.arrays for each in uses) + spare
+
+    def longest(copies: tuple[int, ...]) -> float:
+        return max(
+            -(-each.vectors_per_image // n) * each.reads_per_vector for each, n in zip(uses, copies, strict=True)
+        )
+
+    found = replicate(uses, ISAAC, budget)
+    taken = tuple(each.copies for each in found)
+    assert sum(each.occupied for each in found) <= budget
+    ranges = [range(1, 2 + spare // each.arrays) for each in uses]
+    best = min(
+        longest(each)
+        for each in itertools.product(*ranges)
+        if sum(use.arrays * n for use, n in zip(uses, each, strict=True)) <= budget
+    )
+    assert longest(taken) == best
+    for index, n in enumerate(taken):  # as few as reach that time
+        if n > 1:
+            assert longest((*taken[:index], n - 1, *taken[index + 1 :])) > best
+
+
+def test_copies_fill_a_chip() -> None:
+    report = estimate([use("a", vectors_per_image=1000), use("b", arrays=5, vectors_per_image=10)], ISAAC)
+    chip = report.workload(replication="chip")
+    assert chip.report.units["array"] <= 16128
+    assert chip.layers[0].use.copies == 1000
+    assert chip.interval < report.workload().interval / 100
+    some = report.workload(replication=20)
+    assert some.report.units["array"] <= 20
+    with pytest.raises(InputError, match="replication must be an integer >= 6, got 5"):
+        report.workload(replication=5)
+    with pytest.raises(InputError, match="replication must be one of 'none', 'chip', got 'all'"):
+        report.workload(replication="all")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"replication must be 'none', 'chip' or a number of arrays, got 7\.5"):
+        report.workload(replication=7.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="pipelined must be of type bool"):
+        report.workload(pipelined=1)  # type: ignore[arg-type]
+
+
+def test_nothing_takes_nothing() -> None:
+    for uses in ([], [use(arrays=0)], [use(vectors_per_image=0)]):
+        work = estimate(uses, ISAAC).workload(replication="chip")
+        assert (work.energy, work.latency, work.images_per_second, work.throughput_per_power) == (0, 0, 0, 0)
+
+
+# --------------------------------------------------------------------------------------- mapped networks
+
+CELL = Cell(name="test", g_min=1e-6, g_max=16e-6, levels=16, read_voltage=0.2)
+
+
+def network(encoding: Any = None, *, adc_bits: int = 8, weights: Any = None, **mapping: Any) -> MappedNetwork:
+    """One linear layer of 20 inputs and 6 outputs, its inputs in [0, 1]."""
+    fields: dict[str, Any] = {"rows": 16, "columns": 16, "weight_bits": 5, "cell_bits": 4, "pack": "none"}
+    generator = torch.Generator().manual_seed(3)
+    layer = nn.Linear(20, 6, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(6, 20, generator=generator) if weights is None else weights)
+    design = xb.Design(
+        cell=CELL,
+        mapping=Mapping(encoding=TwoColumn() if encoding is None else encoding, **(fields | mapping)),
+        periphery=xb.Periphery(input_bits=4, dac_bits=1, adc_bits=adc_bits),
+    )
+    return map_model(nn.Sequential(layer), design, calibration=torch.rand(50, 20, generator=generator))
+
+
+@pytest.mark.parametrize("encoding", [TwoColumn(), Differential()])
+def test_static_power_of_an_encoding_in_closed_form(encoding: Any) -> None:
+    """Per weight: two columns draw 2 g_min + |s| step, parked zeros 2 g_max - |s| step (s: slice, step: a level)."""
+    mapped = network(encoding)
+    (layer,) = mapped.layers.values()
+    drive = layer.drive[:, np.newaxis]  # mean square voltage of each input over the read voltage's
+    size = np.abs(layer.layer.codes)
+    step = 15e-6 / 15
+    each = 2e-6 + size * step if isinstance(encoding, TwoColumn) else 32e-6 - size * step
+    expected = 0.2**2 * float((drive * each).sum())
+    report = mapped.cost()
+    assert next(c.power for c in report.components if c.name == "cells") == pytest.approx(expected, rel=1e-6)
+    work = report.workload()
+    assert energies(work)["array", "cells"] == pytest.approx(expected * 4 * ISAAC.time_per_read(16), rel=1e-6)
+
+
+def test_drive_is_the_mean_square_of_the_planes() -> None:
+    """Inputs of one code: each plane is a bit of it, so the drive is the share of its bits that are 1."""
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    design = xb.Design(
+        cell=CELL,
+        mapping=Mapping(rows=4, columns=4, weight_bits=5, cell_bits=4),
+        periphery=xb.Periphery(input_bits=4, dac_bits=1, adc_bits=6),
+    )
+    images = torch.tensor([[1.0, 1 / 3]] * 3)  # codes 15 and 5: bits 1111 and 0101
+    (mapped,) = map_model(nn.Sequential(layer), design, calibration=images).layers.values()
+    assert mapped.drive.tolist() == [1.0, 0.5]
+
+
+def test_a_die_without_faults_costs_what_its_network_costs() -> None:
+    mapped = network(Differential())
+    assert mapped.fabricate(seed=1).cost() == mapped.cost()
+    assert mapped.fabricate(seed=1).cost().workload() == mapped.cost().workload()
+
+
+def test_stuck_cells_burn_and_save_power_exactly() -> None:
+    mapped = network()
+    ((name, layer),) = mapped.layers.items()
+    tile, row, column = 0, 3, 2
+    kinds = np.zeros(layer.matrix.levels.shape, dtype=int)
+    level = int(layer.matrix.levels[tile, row, column])
+    before = mapped.cost().power
+    drive = layer.drive[layer.matrix.tile_rows[tile, row]]
+    for kind, target in ((2, 15), (1, 0)):
+        kinds[tile, row, column] = kind
+        chip = mapped.fabricate(seed=1, faults={name: FaultMap.from_dense(kinds)})
+        held = float(chip.layers[name].cells()[tile, row, column])
+        assert held == target
+        change = 0.2**2 * drive * (held - level) * 1e-6
+        assert chip.cost().power - before == pytest.approx(change, rel=1e-5, abs=1e-12)
+
+
+def test_pruning_saves_with_two_columns_and_costs_with_parked_zeros() -> None:
+    weights = torch.randn(6, 20, generator=torch.Generator().manual_seed(1))
+    sparse = weights.clone()
+    sparse[sparse.abs() < 1.0] = 0.0
+    power = {
+        (type(encoding).__name__, kind): network(encoding, weights=each).cost().power
+        for encoding in (TwoColumn(), Differential())
+        for kind, each in (("dense", weights), ("sparse", sparse))
+    }
+    assert power["TwoColumn", "sparse"] < power["TwoColumn", "dense"]
+    assert power["Differential", "sparse"] > power["Differential", "dense"] > power["TwoColumn", "dense"]
+
+
+def test_what_a_mapped_layer_uses_by_hand() -> None:
+    mapped = network()  # two columns a weight: 8 outputs a tile; 20 inputs on tiles of 16 rows
+    (layer,) = mapped.layers.values()
+    found = layer_use(layer, mapped.design, None)
+    assert (found.arrays, found.driven_rows, found.used_columns, found.conversions) == (2, 20, 24, 12)
+    assert (found.cells_used, found.inputs, found.outputs, found.index_bits) == (20 * 12, 20, 6, 0)
+    assert (found.reads_per_vector, found.input_bits, found.macs_per_vector) == (4, 4, 120)
+    assert found.cells_power is None
+    offset = network(Offset(reference="column"))  # 15 outputs and a reference a tile, every column converted
+    (layer,) = offset.layers.values()
+    found = layer_use(layer, offset.design, None)
+    assert found.used_columns == found.conversions
+    assert found.used_columns == 2 * (6 * offset.design.mapping.slices + 1)
+    power = offset.cost(data=False).power
+    assert power != offset.cost().power
+
+
+@pytest.mark.parametrize(
+    ("pack", "rows", "outputs", "bits"),
+    [("none", 10, 3, 0), ("matrix", 40, 8, 0), ("matrix", 10, 8, 10 * 6), ("matrix", 10, 3, 10 * 6 + 3 * 3)],
+)
+def test_index_bits_by_hand(pack: Any, rows: int, outputs: int, bits: int) -> None:
+    codes = np.zeros((40, 8), dtype=int)
+    codes[:rows, :outputs] = 1  # of 40 inputs (6 bits) and 8 outputs (3 bits)
+    assert index_bits(map_matrix(codes, Mapping(rows=16, columns=16, weight_bits=5, cell_bits=4, pack=pack))) == bits
+
+
+def test_index_bits_of_blocks() -> None:
+    codes = np.zeros((40, 16), dtype=int)
+    codes[:10, :8] = 1
+    codes[:20, 8:] = 1  # two blocks of outputs with lists of 10 and of 16 + 4 rows
+    mapping = Mapping(rows=16, columns=16, weight_bits=5, cell_bits=4, pack="block")
+    assert index_bits(map_matrix(codes, mapping)) == (10 + 20) * 6
+    assert index_bits(map_matrix(np.zeros((40, 16), dtype=int), mapping)) == 0
+
+
+# ------------------------------------------------------------------------------------------- converters
+
+
+@pytest.mark.parametrize(
+    ("rate", "node", "expected"),
+    [
+        (1.28e9, 32, (0.92, 0.94, 1.07, 1.31, 1.93, 5.53, 16.4)),
+        (100e6, 32, (0.92, 0.94, 1.07, 1.31, 1.71, 2.34, 3.31)),
+        (100e6, 65, (3.50, 3.55, 4.04, 4.97, 6.49, 8.87, 12.5)),
+    ],
+)
+def test_survey_regression_gives_the_published_table(rate: float, node: int, expected: tuple[float, ...]) -> None:
+    card = AdcCard.load("cimloop2024")
+    quantity = dataclasses.replace(card.adc.rate, value=rate / 1e9)
+    placed = card.at(rate=quantity, nameplate_rate=quantity)
+    assert isinstance(placed, AdcRegression)
+    adc = dataclasses.replace(placed, technology_node=dataclasses.replace(placed.technology_node, value=node))
+    for bits, energy in zip(range(4, 11), expected, strict=True):
+        assert adc.energy_per_conversion(bits) * 1e12 == pytest.approx(energy, rel=5e-3), bits
+    if (rate, node) == (1.28e9, 32):
+        assert adc.area_each(4) * 1e12 == pytest.approx(5190, rel=1e-3)
+        assert adc.area_each(10) * 1e12 == pytest.approx(12275, rel=1e-3)
+
+
+@given(st.integers(1, 31))
+def test_survey_regression_grows_with_bits(bits: int) -> None:
+    adc = AdcCard.load("cimloop2024").adc
+    assert adc.energy_per_conversion(bits + 1) >= adc.energy_per_conversion(bits) > 0
+    assert adc.area_each(bits + 1) >= adc.area_each(bits) > 0
+
+
+def test_another_converter_in_a_hardware() -> None:
+    assert adc_names() == ["cimloop2024"]
+    other = ISAAC.with_adc("cimloop2024")
+    mine, theirs = (card.totals("tile") for card in (ISAAC, other))
+    adc = {c.name: c for c in theirs.components}["ADC"]
+    assert adc.power == pytest.approx(96 * 1.93e-12 * 1.28e9, rel=2e-3)
+    assert adc.area > 4 * {c.name: c for c in mine.components}["ADC"].area
+    assert any("2404.06553" in text for text in theirs.sources())
+    assert any("about the best possible" in note for note in theirs.notes)
+    assert theirs.peak_throughput == mine.peak_throughput
+    with pytest.raises(InputError, match=r"adc must be one of 'cimloop2024', or a path .* got 'flash'"):
+        ISAAC.with_adc("flash")
+    with pytest.raises(InputError, match="adc must be a converter of the hardware to be replaced, got none"):
+        Hardware.load("islped2019").with_adc("cimloop2024")
+
+
+def test_converter_cards_round_trip(tmp_path: Any) -> None:
+    card = AdcCard.load("cimloop2024")
+    tomlio.save(card, tmp_path / "mine.toml")
+    assert AdcCard.load(tmp_path / "mine.toml") == card
+    (tmp_path / "bad.toml").write_text((tmp_path / "mine.toml").read_text().replace("least_bits = 4", "least_bits = 0"))
+    with pytest.raises(InputError, match=r"adc\.least_bits must be an integer >= 1"):
+        AdcCard.load(tmp_path / "bad.toml")
+    with pytest.raises(FileFormatError):
+        AdcCard.load(tmp_path / "none.toml")
+
+
+def test_node_scaling() -> None:
+    assert area_factor(45e-9, 32e-9) == 0.46
+    assert area_factor(32e-9, 32e-9) == 1.0
+    assert area_factor(38.5e-9, 38.5e-9) == 1.0
+    assert area_factor(65e-9, 38.5e-9) == pytest.approx((0.66 + 0.31) / 2)
+    assert energy_factor(65e-9, 45e-9) == pytest.approx((1.103 - 0.362 + 0.2767) / (3.755 - 4.398 + 1.975))
+    for larger, smaller in itertools.pairwise(NODES):
+        assert energy_factor(larger, smaller) < 1
+        assert area_factor(larger, smaller) < 1
+        assert energy_factor(larger, smaller) * energy_factor(smaller, larger) == pytest.approx(1)
+    with pytest.raises(InputError, match=r"node must be .*1\.8e-07"):
+        area_factor(180e-9, 32e-9)
+    with pytest.raises(InputError, match=r"supply must be .*3\.0"):
+        energy_factor(65e-9, 45e-9, 3.0)
+
+
+# ---------------------------------------------------------------------------------------------- reports
+
+
+def report() -> CostReport:
+    return estimate([use("conv", arrays=9, vectors_per_image=64), use("fc", arrays=2, adc_bits=9)], ISAAC)
+
+
+def test_frames_and_html() -> None:
+    pandas = pytest.importorskip("pandas")
+    found, work = report(), report().workload()
+    assert isinstance(found.to_frame(), pandas.DataFrame)
+    assert found.to_frame("component")["power_W"].sum() == pytest.approx(found.power)
+    assert work.to_frame("part")["energy_J"].sum() == pytest.approx(work.energy)
+    assert list(compare(found, found).to_frame()["relative"].dropna().unique()) == [0.0]
+    for view in (found._repr_html_(), work._repr_html_()):
+        assert view.count("<details") == view.count("</details>") > 3
+        assert "<b>conv</b>" in view
+
+
+def test_a_frame_without_pandas_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="to_frame needs pandas"):
+        report().to_frame()
+
+
+def test_html_is_escaped() -> None:
+    view = estimate([use("<script>")], ISAAC)._repr_html_()
+    assert "<script>" not in view
+    assert "&lt;script&gt;" in view
+
+
+def test_sources_print_references_and_bibtex() -> None:
+    sources = report().sources()
+    text = str(sources)
+    for words in ("10.1109/ISCA.2016.12", "@misc{isaac2016,", "author = {Shafiee, Ali and", "year = {2016}"):
+        assert words in text
+    assert sources.bibtex().count("@misc{") == len(sources)
+    assert text.count("{") == text.count("}")
+    bare = Reference(key="x", citation="A. Author, A title")
+    assert bare.bibtex() == "@misc{x,\n  howpublished = {A. Author, A title}\n}"
+
+
+def test_deltas() -> None:
+    before, after = report(), estimate([use("conv", arrays=18, vectors_per_image=64)], ISAAC)
+    deltas = compare(before, after, names=("one", "two"))
+    assert (deltas["arrays"].before, deltas["arrays"].after) == (11, 18)
+    assert deltas["arrays"].relative == pytest.approx(18 / 11 - 1)
+    assert deltas["area"].difference == pytest.approx(after.area - before.area)
+    assert deltas["ADC: area"].after == pytest.approx(18 * 1200e-12)
+    assert deltas["ADC: energy"].after == pytest.approx(64 * 16 * 18 * 128 * 1.667e-12)
+    text = str(deltas)
+    assert "one" in text
+    assert "two" in text
+    assert "+7" in text
+    same = compare(before, before)
+    assert all(change.difference == 0 for change in (*same.changes, *same.components))
+    with pytest.raises(InputError, match="after must be of type CostReport"):
+        compare(before, "x")  # type: ignore[arg-type]
+    gone = compare(estimate([], ISAAC), before)
+    assert gone["area"].relative is None
+    assert str(gone)
+
+
+def test_a_comparison_of_encodings_shows_what_parking_zeros_costs() -> None:
+    two, parked = (network(encoding).cost() for encoding in (TwoColumn(), Differential()))
+    deltas = compare(two, parked)
+    assert deltas["area"].difference == 0
+    assert deltas["cells: energy"].after > 1.5 * deltas["cells: energy"].before
+    changed = deltas["energy per inference"].difference
+    assert changed == pytest.approx(deltas["cells: energy"].difference, rel=1e-6)

@@ -1,0 +1,211 @@
+"""Frozen dataclasses to TOML and back, exactly, with unknown keys and wrong types refused.
+
+Fields may be numbers, strings, bools, tuples of numbers, literals, unions of these, ``None`` (the key is
+left out), other dataclasses (a table), or a base class with dataclass subclasses (a table with the
+subclass's name under ``type``). A dataclass with a ``load`` class method may also be given by name:
+``cell = "milo2021"``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from typing import Any, Literal, TypeVar, Union
+
+import tomli_w
+
+from xbarsim.foundation.validation import FileFormatError, read_bytes, write_atomically
+
+__all__ = ["dumps", "from_table", "load", "loads", "save", "to_table"]
+
+T = TypeVar("T")
+
+
+def _concrete(kind: type) -> dict[str, type]:
+    """The dataclass subclasses of `kind` by name: what a ``type`` key may say."""
+    found: dict[str, type] = {}
+    subclass: type
+    for subclass in kind.__subclasses__():
+        found.update(_concrete(subclass))
+        if dataclasses.is_dataclass(subclass):
+            found[subclass.__name__] = subclass
+    return found
+
+
+def to_table(value: Any, *, declared: type | None = None) -> Any:
+    """Turn a dataclass (and all it holds) into plain tables, leaving out fields that are ``None``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        table: dict[str, Any] = {}
+        if any(_concrete(base) for base in type(value).__mro__[1:-1]):
+            table["type"] = type(value).__name__
+        for field in dataclasses.fields(value):
+            item = getattr(value, field.name)
+            if item is not None:
+                table[field.name] = to_table(item)
+        return table
+    if isinstance(value, tuple):
+        return [to_table(item) for item in value]
+    return value
+
+
+def _describe(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if annotation is types.NoneType:
+        return "nothing"
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in typing.get_args(annotation))
+    if origin in (Union, types.UnionType):
+        kinds = [a for a in typing.get_args(annotation) if a is not types.NoneType]
+        return " or ".join(_describe(a) for a in kinds)
+    if origin is tuple:
+        return "an array of " + _describe(typing.get_args(annotation)[0])
+    if isinstance(annotation, type) and (_concrete(annotation) or dataclasses.is_dataclass(annotation)):
+        return f"a table ({annotation.__name__})"
+    return str(getattr(annotation, "__name__", annotation))
+
+
+_MISMATCH = object()
+
+
+def _convert(annotation: Any, value: Any, path: str) -> Any:
+    """`value` as `annotation` wants it, or `_MISMATCH`."""
+    origin = typing.get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        for member in typing.get_args(annotation):
+            converted = _convert(member, value, path)
+            if converted is not _MISMATCH:
+                return converted
+        return _MISMATCH
+    if origin is Literal:
+        return value if value in typing.get_args(annotation) else _MISMATCH
+    if origin is tuple:
+        if not isinstance(value, list):
+            return _MISMATCH
+        members = typing.get_args(annotation)
+        variable = len(members) == 2 and members[1] is Ellipsis
+        if not variable and len(members) != len(value):
+            return _MISMATCH
+        wanted = [members[0]] * len(value) if variable else list(members)
+        items = [
+            _convert(kind, item, f"{path}[{index}]")
+            for index, (kind, item) in enumerate(zip(wanted, value, strict=True))
+        ]
+        return _MISMATCH if any(item is _MISMATCH for item in items) else tuple(items)
+    if annotation is bool:
+        return value if isinstance(value, bool) else _MISMATCH
+    if annotation is int:
+        return value if isinstance(value, int) and not isinstance(value, bool) else _MISMATCH
+    if annotation is float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return _MISMATCH
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond what a float holds
+            return _MISMATCH
+    if annotation is str:
+        return value if isinstance(value, str) else _MISMATCH
+    if isinstance(annotation, type):
+        if isinstance(value, str) and hasattr(annotation, "load"):
+            return annotation.load(value)
+        if isinstance(value, dict) and (_concrete(annotation) or dataclasses.is_dataclass(annotation)):
+            return from_table(annotation, value, path=path)
+    return _MISMATCH
+
+
+def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
+    """Build a `cls` from plain tables.
+
+    Parameters
+    ----------
+    cls
+        A dataclass, or a base class whose subclasses are dataclasses.
+    table
+        What a TOML reader returns.
+    path
+        Where the table stands in its file, for messages.
+
+    Raises
+    ------
+    FileFormatError
+        For an unknown or missing key or a value of the wrong type.
+    InputError
+        From the dataclass's own validation.
+    """
+    here = path or cls.__name__
+    subclasses = _concrete(cls)
+    if subclasses:
+        table = dict(table)
+        name = table.pop("type", None)
+        if name is None and dataclasses.is_dataclass(cls):
+            name, subclasses = cls.__name__, {**subclasses, cls.__name__: cls}
+        if not isinstance(name, str) or name not in subclasses:
+            raise FileFormatError(
+                f"{here}.type must be one of {', '.join(map(repr, sorted(subclasses)))}, got {name!r}"
+            )
+        cls = subclasses[name]
+    elif any(_concrete(base) for base in cls.__mro__[1:-1]):
+        table = {key: item for key, item in table.items() if key != "type"}
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        raise FileFormatError(
+            f"{here} has no key {', '.join(map(repr, unknown))}; its keys are {', '.join(sorted(fields))}"
+        )
+    arguments: dict[str, Any] = {}
+    for name, field in fields.items():
+        where = f"{path}.{name}" if path else name
+        if name in table:
+            value = _convert(hints[name], table[name], where)
+            if value is _MISMATCH:
+                raise FileFormatError(f"{where} must be {_describe(hints[name])}, got {table[name]!r}")
+            arguments[name] = value
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise FileFormatError(f"{where} is missing; it must be {_describe(hints[name])}")
+    return cls(**arguments)
+
+
+def dumps(value: Any) -> str:
+    """The TOML text of a dataclass."""
+    return tomli_w.dumps(to_table(value))
+
+
+def loads(cls: type[T], text: str, *, source: str = "TOML text") -> T:
+    """Read a `cls` from TOML text.
+
+    Raises
+    ------
+    FileFormatError
+        If the text is not TOML, or does not describe a `cls`.
+    InputError
+        If a value is out of bounds.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FileFormatError(f"{source} is not valid TOML: {error}") from error
+    return from_table(cls, table)
+
+
+def load(cls: type[T], path: str | os.PathLike[str]) -> T:
+    """Read a `cls` from a TOML file; errors as :func:`loads`."""
+    raw = read_bytes(path, cls.__name__)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not valid TOML: {error}") from error
+    return loads(cls, text, source=str(path))
+
+
+def save(value: Any, path: str | os.PathLike[str]) -> None:
+    """Write a dataclass as a TOML file, whole or not at all.
+
+    Raises
+    ------
+    FileWriteError
+        If the file cannot be written.
+    """
+    write_atomically(path, dumps(value).encode("utf-8"))

@@ -1,0 +1,390 @@
+"""What a sweep found: one block a die, and the statistics of each task."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
+from xbarsim.sweep.statistics import (
+    Interval,
+    StopRule,
+    is_good,
+    mean_interval,
+    paired_difference,
+    yield_interval,
+)
+from xbarsim.sweep.task import COLUMNS, die_seed
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Block", "Results", "TaskResult"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One die of one task: the unit of work, and one row of the table.
+
+    Attributes
+    ----------
+    task
+        Id of the task.
+    die
+        Number of the die, from 0.
+    correct, images
+        How many images were classified right, of how many.
+    seconds
+        Wall time of the whole block; the only fields that another run may give differently are this and
+        `inference_seconds`.
+    inference_seconds
+        Wall time of the inference in it.
+    fault_hash
+        SHA-256 over the fault maps and the broken lines of all layers.
+    cells, stuck_on, stuck_off, stuck_at
+        Cells of the die, and how many are stuck in which way.
+    metrics
+        What else was asked for, by name.
+    """
+
+    task: str
+    die: int
+    correct: int
+    images: int
+    seconds: float
+    inference_seconds: float
+    fault_hash: str
+    cells: int
+    stuck_on: int
+    stuck_off: int
+    stuck_at: int
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def accuracy(self) -> float:
+        """The share classified right, 0 to 1."""
+        return self.correct / self.images
+
+    @property
+    def answer(self) -> tuple[Any, ...]:
+        """All that must be the same whenever, wherever and however often this die is measured."""
+        return (
+            self.task, self.die, self.correct, self.images, self.fault_hash, self.cells, self.stuck_on, self.stuck_off,
+            self.stuck_at, tuple(sorted(self.metrics.items())),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """What is known of one task.
+
+    Attributes
+    ----------
+    columns
+        The task's columns in a table, tags among them, as :meth:`Task.columns` gives them.
+    tags
+        Names of its tags.
+    stop
+        The rule that says which dies are its answer.
+    collected
+        Every die measured so far, in the order of their numbers.
+    """
+
+    columns: Mapping[str, Any]
+    tags: tuple[str, ...]
+    stop: StopRule
+    collected: tuple[Block, ...]
+
+    @property
+    def id(self) -> str:
+        """Id of the task."""
+        return str(self.columns["task"])
+
+    @cached_property
+    def _prefix(self) -> tuple[Block, ...]:
+        """The dies 0, 1, 2, ... up to the first that is missing."""
+        for number, block in enumerate(self.collected):
+            if block.die != number:
+                return self.collected[:number]
+        return self.collected
+
+    @cached_property
+    def enough(self) -> int | None:
+        """How many dies are the answer, or ``None`` if they are not all there yet."""
+        prefix = self._prefix
+        return self.stop.enough([block.correct for block in prefix], prefix[0].images) if prefix else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether its stop rule is satisfied."""
+        return self.enough is not None
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The dies that count: the shortest prefix that satisfies the stop rule, or the prefix there is so far."""
+        return self._prefix if self.enough is None else self._prefix[: self.enough]
+
+    @property
+    def accuracies(self) -> npt.NDArray[np.float64]:
+        """Accuracy of each die that counts, shape ``(dies,)``."""
+        return np.array([block.accuracy for block in self.blocks], dtype=np.float64)
+
+    def mean(self, *, confidence: float = 0.95, method: Literal["t", "bootstrap"] = "t") -> Interval:
+        """Mean accuracy of the dies and its interval, which does not leave [0, 1].
+
+        Raises
+        ------
+        InputError
+            If no die counts yet.
+        """
+        found = mean_interval(self.accuracies, confidence=confidence, method=method)
+        return dataclasses.replace(found, low=_within_unit(found.low), high=_within_unit(found.high))
+
+    def yield_(self, target: float, *, confidence: float = 0.95) -> Interval:
+        """Share of the dies whose accuracy is `target` or more, and its interval.
+
+        Raises
+        ------
+        InputError
+            If no die counts yet, or `target` is outside [0, 1].
+        """
+        check_real("target", target, at_least=0.0, at_most=1.0)
+        blocks = self.blocks
+        good = sum(bool(is_good(np.array([block.correct]), block.images, target)[0]) for block in blocks)
+        return yield_interval(good, len(blocks), confidence=confidence)
+
+    def rows(self, *, every: bool = False) -> Iterator[dict[str, Any]]:
+        """One dictionary a die, with the columns :data:`~xbarsim.sweep.COLUMNS`, tags and metrics.
+
+        Parameters
+        ----------
+        every
+            Also the dies that do not count: those beyond the answer, or behind a gap.
+        """
+        for block in self.collected if every else self.blocks:
+            yield {
+                **self.columns,
+                "die": block.die,
+                "die_seed": die_seed(self.columns["seed"], block.die),
+                "correct": block.correct,
+                "images": block.images,
+                "accuracy": block.accuracy,
+                "seconds": block.seconds,
+                "inference_seconds": block.inference_seconds,
+                "fault_hash": block.fault_hash,
+                "cells": block.cells,
+                "stuck_on": block.stuck_on,
+                "stuck_off": block.stuck_off,
+                "stuck_at": block.stuck_at,
+                **block.metrics,
+            }
+
+    def __str__(self) -> str:
+        parts = [f"{name}={self.columns[name]}" for name in self.tags]
+        if not parts:
+            parts = [str(self.columns["network"]), str(self.columns["encoding"])]
+        return " ".join([*parts, f"rate={self.columns['fault_rate']:g}"])
+
+
+def _within_unit(value: float) -> float:
+    return min(1.0, max(0.0, value)) if value == value else value  # NaN stays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a sweep found.
+
+    Attributes
+    ----------
+    tasks
+        In the order in which they were asked for.
+    """
+
+    tasks: tuple[TaskResult, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task has dies enough."""
+        return all(task.complete for task in self.tasks)
+
+    def rows(self, *, every: bool = False) -> list[dict[str, Any]]:
+        """One dictionary a die, all with the same keys (``None`` where a task has no such tag or metric).
+
+        Parameters
+        ----------
+        every
+            Also the dies that do not count for an answer, see :class:`TaskResult`.
+        """
+        found = [row for task in self.tasks for row in task.rows(every=every)]
+        header = self._header(found)
+        return [{name: row.get(name) for name in header} for row in found]
+
+    def _header(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        tags = list(dict.fromkeys(name for task in self.tasks for name in task.tags))
+        metrics = list(dict.fromkeys(name for row in rows for name in row if name not in COLUMNS and name not in tags))
+        return [COLUMNS[0], *tags, *COLUMNS[1:], *metrics]
+
+    def summary(
+        self,
+        *,
+        confidence: float = 0.95,
+        method: Literal["t", "bootstrap"] = "t",
+        target: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """One dictionary a task that has dies: its columns, ``dies``, ``complete`` and the statistics.
+
+        Parameters
+        ----------
+        confidence, method
+            Of the interval of the mean: ``accuracy_mean``, ``accuracy_low``, ``accuracy_high`` (``None`` where one die
+            gives no interval).
+        target
+            Adds ``yield``, ``yield_low`` and ``yield_high``, the share of dies that reach this accuracy.
+        """
+        found = []
+        for task in self.tasks:
+            if not task.blocks:
+                continue
+            mean = task.mean(confidence=confidence, method=method)
+            row = {
+                **task.columns,
+                "images": task.blocks[0].images,
+                "dies": mean.dies,
+                "complete": task.complete,
+                "accuracy_mean": mean.estimate,
+                "accuracy_low": None if mean.low != mean.low else mean.low,
+                "accuracy_high": None if mean.high != mean.high else mean.high,
+            }
+            if target is not None:
+                good = task.yield_(target, confidence=confidence)
+                row |= {"yield": good.estimate, "yield_low": good.low, "yield_high": good.high}
+            found.append(row)
+        tags = list(dict.fromkeys(name for task in self.tasks for name in task.tags))
+        return [{"task": row["task"], **{name: row.get(name) for name in tags}, **row} for row in found]
+
+    def compare(
+        self,
+        by: str,
+        first: Any,
+        second: Any,
+        *,
+        confidence: float = 0.95,
+        method: Literal["t", "bootstrap"] = "t",
+    ) -> list[dict[str, Any]]:
+        """Paired differences of mean accuracy on the same dies.
+
+        Parameters
+        ----------
+        by
+            The column, a tag for example, whose values are compared.
+        first, second
+            Two of its values; the difference is that of `first` minus that of `second`.
+        confidence, method
+            As in :func:`paired_difference`.
+
+        Returns
+        -------
+        list of dict
+            One for each pair of tasks that agree in their root seed, fault rates and all other tags: those columns,
+            ``dies`` (those that count for both), ``difference``, ``difference_low`` and ``difference_high``.
+
+        Raises
+        ------
+        InputError
+            If there is no such column or value, or no pair.
+        """
+        self._check_column(by)
+        values = list(dict.fromkeys(task.columns[by] for task in self.tasks if by in task.columns))
+        for name, value in (("first", first), ("second", second)):
+            if value not in values:
+                raise InputError(f"{name} must be one of {', '.join(map(repr, values))}, got {value!r}")
+        alike = [name for name in dict.fromkeys(n for task in self.tasks for n in task.tags) if name != by]
+        alike += [
+            name for name in ("network", "data_set", "fault_rate_on", "fault_rate_off", "age", "seed") if name != by
+        ]
+
+        def key(task: TaskResult) -> tuple[Any, ...]:
+            return tuple(task.columns.get(name) for name in alike)
+
+        others = {key(task): task for task in self.tasks if task.columns.get(by) == second}
+        found = []
+        for task in self.tasks:
+            other = others.get(key(task))
+            if task.columns.get(by) != first or other is None:
+                continue
+            dies = min(len(task.blocks), len(other.blocks))
+            if dies == 0 or task.blocks[0].images != other.blocks[0].images:
+                continue
+            difference = paired_difference(
+                task.accuracies[:dies], other.accuracies[:dies], confidence=confidence, method=method
+            )
+            found.append(
+                {
+                    **dict(zip(alike, key(task), strict=True)),
+                    "dies": dies,
+                    "difference": difference.estimate,
+                    "difference_low": None if difference.low != difference.low else difference.low,
+                    "difference_high": None if difference.high != difference.high else difference.high,
+                }
+            )
+        if not found:
+            raise InputError(
+                f"first and second must have tasks that agree in {', '.join(alike)}, got none for {first!r} and "
+                f"{second!r}"
+            )
+        return found
+
+    def _check_column(self, name: str) -> None:
+        names = list(dict.fromkeys(column for task in self.tasks for column in task.columns))
+        check_choice("by", name, names)
+
+    def to_frame(self, *, every: bool = False) -> pandas.DataFrame:
+        """The rows as a pandas frame, one a die.
+
+        Parameters
+        ----------
+        every
+            Also the dies that do not count for an answer, see :class:`TaskResult`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is absent.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("frames come with pandas, which is not installed: pip install pandas") from error
+        rows = self.rows(every=every)
+        return pandas.DataFrame(rows, columns=None if rows else self._header([]))
+
+    def to_csv(self, path: str | os.PathLike[str], *, every: bool = False) -> None:
+        """Write the rows as CSV, whole or not at all; numbers as they read back, empty for ``None``.
+
+        Parameters
+        ----------
+        path
+            The file.
+        every
+            Also the dies that do not count for an answer, see :class:`TaskResult`.
+
+        Raises
+        ------
+        FileWriteError
+            If the file cannot be written.
+        """
+        rows = self.rows(every=every)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=self._header(rows), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue().encode("utf-8"))

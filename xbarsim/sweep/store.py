@@ -1,0 +1,465 @@
+"""One SQLite file that keeps every die of a sweep, with where each came from.
+
+The parent process of a sweep is the only one that writes; commits are batched, and what is committed survives a kill at
+any moment. Others may read at the same time. A block is identified by its task's id and the number of its die, and the
+same block is the same wherever it was measured, so that bringing two stores together is the union of two sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import xbarsim
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
+from xbarsim.sweep.results import Block, Results, TaskResult
+from xbarsim.sweep.statistics import StopRule, describe
+from xbarsim.sweep.task import Task
+
+__all__ = ["SCHEMA", "Store"]
+
+SCHEMA = 1
+"""Version of the tables; a store of a newer version is refused."""
+
+_APPLICATION = 0x78627331  # "xbs1": what kind of SQLite file it is
+_SECONDS = 1.0  # between commits
+_PATIENCE = 30.0  # seconds to wait for another process that reads or writes
+
+_TABLES = """
+CREATE TABLE schema (version INTEGER NOT NULL);
+CREATE TABLE runs (
+    run TEXT PRIMARY KEY,           -- a random id
+    started TEXT NOT NULL,          -- UTC
+    host TEXT NOT NULL,
+    git_commit TEXT NOT NULL,       -- of the simulator, '' where unknown, with '+' where files had been changed
+    versions TEXT NOT NULL,         -- JSON: python and packages
+    configuration TEXT NOT NULL     -- the resolved sweep
+);
+CREATE TABLE tasks (
+    task TEXT PRIMARY KEY,          -- SHA-256 of the description
+    description TEXT NOT NULL       -- canonical JSON of everything that changes the answer
+);
+CREATE TABLE asked (
+    task TEXT NOT NULL REFERENCES tasks,
+    tags TEXT NOT NULL,             -- JSON
+    columns TEXT NOT NULL,          -- JSON: the task's columns in a table
+    stop TEXT NOT NULL,             -- JSON: the stop rule
+    asked TEXT NOT NULL,            -- UTC
+    position INTEGER NOT NULL,      -- in its sweep
+    PRIMARY KEY (task, tags)
+);
+CREATE TABLE blocks (
+    task TEXT NOT NULL REFERENCES tasks,
+    die INTEGER NOT NULL,
+    correct INTEGER NOT NULL,
+    images INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    inference_seconds REAL NOT NULL,
+    fault_hash TEXT NOT NULL,
+    cells INTEGER NOT NULL,
+    stuck_on INTEGER NOT NULL,
+    stuck_off INTEGER NOT NULL,
+    stuck_at INTEGER NOT NULL,
+    metrics TEXT NOT NULL,          -- JSON
+    run TEXT NOT NULL REFERENCES runs,
+    PRIMARY KEY (task, die)
+) WITHOUT ROWID;
+"""
+
+_BLOCK = (
+    "task", "die", "correct", "images", "seconds", "inference_seconds", "fault_hash", "cells", "stuck_on", "stuck_off",
+    "stuck_at", "metrics",
+)  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+@cache
+def provenance() -> Mapping[str, str]:
+    """Host, git commit and versions of what is installed here, as of when this process first asked."""
+    versions = {"python": platform.python_version(), "xbarsim": xbarsim.__version__}
+    for name in ("numpy", "scipy", "numba", "llvmlite", "torch"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    folder = Path(xbarsim.__file__).resolve().parent
+    return {
+        "host": f"{platform.node()} ({platform.machine()})",
+        "git_commit": _git(folder),
+        "versions": _json(versions),
+    }
+
+
+def _git(folder: Path) -> str:
+    def ask(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if Path(ask("rev-parse", "--show-toplevel")).resolve() != folder.parent:
+            return ""  # installed inside the checkout of another project
+        return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+class Store:
+    """The results of sweeps in one file.
+
+    Parameters
+    ----------
+    path
+        An SQLite file; made where it does not exist, unless `read_only`.
+    read_only
+        Only look: for watching a sweep while it runs.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is no store, is corrupt, is of a newer schema, cannot be read, or stays locked by another process
+        for 30 s.
+    FileWriteError
+        If it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self.read_only = read_only
+        self._run: str | None = None
+        self._pending: list[Block] = []
+        self._committed = time.monotonic()
+        if read_only and not self.path.is_file():
+            raise FileFormatError(f"cannot read store {self.path}: there is no such file")
+        if not read_only and not self.path.parent.is_dir():
+            raise FileWriteError(None, f"cannot write store {self.path}: there is no folder {self.path.parent}")
+        if read_only:
+            self._finish_cut_off_write()
+        with self._errors():
+            self._connection = self._connect("ro" if read_only else "rwc")
+        try:
+            with self._errors():
+                self._open()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        address = f"{self.path.resolve().as_uri()}?mode={mode}"
+        return sqlite3.connect(address, uri=True, timeout=_PATIENCE, isolation_level=None)
+
+    def _finish_cut_off_write(self) -> None:
+        """Let SQLite roll back what a killed process left half-written, which it does not on a read-only connection."""
+        if self.path.with_name(self.path.name + "-journal").exists():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connect("rw")) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    def _open(self) -> None:
+        """Make the tables of a new file; see that an old one is a whole store that this version understands."""
+        empty = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if empty and not self.read_only:
+            with self._writing():
+                # asked again inside the transaction: another process may have made them meanwhile
+                if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                    for statement in _TABLES.split(";\n"):
+                        if statement.strip():
+                            self._connection.execute(statement)
+                    self._connection.execute("INSERT INTO schema VALUES (?)", (SCHEMA,))
+                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        found = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        if found != _APPLICATION:
+            raise FileFormatError(f"{self.path} is not a store of sweeps")
+        version = self._connection.execute("SELECT max(version) FROM schema").fetchone()[0]
+        if version != SCHEMA:
+            raise FileFormatError(
+                f"{self.path} is a store of schema {version}, this version of xbarsim reads and writes schema {SCHEMA}"
+            )
+        state = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if state != "ok":
+            raise FileFormatError(f"{self.path} is corrupt: {' '.join(state.split())}")
+        if not self.read_only:
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            with self._writing():  # is it really writable?
+                self._connection.execute("UPDATE schema SET version = version")
+
+    # ------------------------------------------------------------------------------------- housekeeping
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What SQLite says, in the words of this project."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                message = f"store {self.path} is locked by another process"
+                raise FileWriteError(None, message) from error
+            if name.startswith("SQLITE_FULL"):
+                raise FileWriteError(None, f"cannot write store {self.path}: the disk is full") from error
+            if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+                raise FileWriteError(None, f"cannot write store {self.path}: it is read-only") from error
+            if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT", "SQLITE_ERROR")):
+                raise FileFormatError(f"{self.path} is not a store of sweeps, or is corrupt: {error}") from error
+            if self.read_only:
+                raise FileFormatError(f"cannot read store {self.path}: {error}") from error
+            raise FileWriteError(None, f"cannot write store {self.path}: {error}") from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction that is kept whole or not at all."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk may have ended it already
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is waiting, and close the file; a second time does nothing.
+
+        Raises
+        ------
+        FileWriteError
+            If it cannot be written; see :meth:`flush`.
+        """
+        try:
+            self.flush()
+        finally:
+            self._pending = []
+            self._connection.close()
+
+    # --------------------------------------------------------------------------------------------- write
+
+    def begin(self, tasks: Sequence[Task], stop: StopRule, *, configuration: str = "") -> None:
+        """Note that a run starts, and what it was asked for.
+
+        Parameters
+        ----------
+        tasks, stop
+            What is asked for. A task that was asked before with the same tags now has this stop rule.
+        configuration
+            The sweep, as it was resolved.
+        """
+        origin = provenance()
+        run, now = uuid.uuid4().hex, _now()
+        with self._errors(), self._writing():
+            self._connection.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+                (run, now, origin["host"], origin["git_commit"], origin["versions"], configuration),
+            )
+            for position, task in enumerate(tasks):
+                self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (task.id, task.description))
+                self._ask(
+                    task.id, _json(dict(task.tags)), json.dumps(task.columns()), _json(describe(stop)), now, position
+                )
+        self._run = run
+
+    def _ask(self, task: str, tags: str, columns: str, stop: str, asked: str, position: int) -> None:
+        # the latest rule holds, whichever of two stores it is in
+        self._connection.execute(
+            "INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (task, tags) DO UPDATE SET "
+            "columns = excluded.columns, stop = excluded.stop, asked = excluded.asked, position = excluded.position "
+            "WHERE (excluded.asked, excluded.stop) > (asked.asked, asked.stop)",
+            (task, tags, columns, stop, asked, position),
+        )
+
+    def add(self, block: Block) -> None:
+        """Keep one die. It is on the disk a second later, or after :meth:`flush`.
+
+        Raises
+        ------
+        InputError
+            If the store holds another answer for the same die, or no run was begun.
+        FileWriteError
+            If the store cannot be written; see :meth:`flush`.
+        """
+        if self._run is None:
+            raise InputError("begin must be called before a store takes blocks")
+        with self._errors():
+            self._check_same(block)
+        self._pending.append(block)
+        if time.monotonic() - self._committed >= _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all blocks that wait.
+
+        Raises
+        ------
+        FileWriteError
+            If that fails. What is in the file stays; the blocks that could not be written are saved in another store,
+            in the folder for temporary files, which the message names where that was possible.
+        """
+        self._committed = time.monotonic()
+        if not self._pending:
+            return
+        waiting = list(self._pending)
+        try:
+            with self._errors(), self._writing():
+                assert self._run is not None
+                self._insert(waiting, self._run)
+        except FileWriteError as error:
+            self._pending = []
+            raise FileWriteError(None, f"{error.strerror}; {self._rescue(waiting)}") from error
+        self._pending = []  # only now: an interrupt before leaves them waiting, and twice does no harm
+
+    def _insert(self, blocks: Iterable[Block], run: str) -> None:
+        for block in blocks:
+            values = tuple(_json(dict(block.metrics)) if name == "metrics" else getattr(block, name) for name in _BLOCK)
+            changed = self._connection.execute(
+                f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(_BLOCK) + 1))})", (*values, run)
+            ).rowcount
+            if not changed:
+                self._check_same(block)
+
+    def _check_same(self, block: Block) -> None:
+        row = self._connection.execute(
+            f"SELECT {', '.join(_BLOCK)} FROM blocks WHERE task = ? AND die = ?", (block.task, block.die)
+        ).fetchone()
+        if row is not None and (held := _block(row)).answer != block.answer:
+            raise InputError(
+                f"die {block.die} of task {block.task[:12]} must give one answer wherever it is measured, got "
+                f"{block.correct} of {block.images} images right where store {self.path} holds {held.correct} of "
+                f"{held.images} (or another fault map or metric)"
+            )
+
+    def _rescue(self, blocks: Sequence[Block]) -> str:
+        """Save blocks that the store does not take, and say where."""
+        many = f"{len(blocks)} di{'e' if len(blocks) == 1 else 'es'}"
+        target: Path | None = None
+        try:
+            with tempfile.NamedTemporaryFile(prefix="xbarsim-rescued-", suffix=".sqlite", delete=False) as file:
+                target = Path(file.name)
+            with Store(target) as other, other._errors(), other._writing():
+                ids = {block.task for block in blocks}
+                for table in ("runs", "tasks", "asked"):
+                    for row in self._connection.execute(f"SELECT * FROM {table}"):
+                        if table == "runs" or row[0] in ids:
+                            other._connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+                assert self._run is not None
+                other._insert(blocks, self._run)
+            return f"{many} that it did not take are in {target}: bring them in with xbarsim merge"
+        except (OSError, ValueError, sqlite3.Error):
+            if target is not None:
+                target.unlink(missing_ok=True)
+            return f"{many} that it did not take are lost and will be measured again"
+
+    def merge(self, others: Sequence[str | os.PathLike[str]]) -> int:
+        """Take over all that other stores hold: the union of the sets of blocks.
+
+        Parameters
+        ----------
+        others
+            Paths of stores, which are not changed.
+
+        Returns
+        -------
+        int
+            How many blocks were new. All others are in this store already.
+
+        Raises
+        ------
+        InputError
+            If two stores hold different answers for one die.
+        FileFormatError, FileWriteError
+            As when a store is opened. Nothing is taken over then.
+        """
+        before = self.count()
+        with contextlib.ExitStack() as stack:
+            stores = [stack.enter_context(Store(path, read_only=True)) for path in others]
+            with self._errors(), self._writing():
+                for other in stores:
+                    with other._errors():
+                        for row in other._connection.execute("SELECT * FROM runs"):
+                            self._connection.execute(f"INSERT OR IGNORE INTO runs VALUES ({', '.join('?' * 6)})", row)
+                        for row in other._connection.execute("SELECT * FROM tasks"):
+                            self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", row)
+                        for row in other._connection.execute("SELECT * FROM asked"):
+                            self._ask(*row)
+                        query = f"SELECT {', '.join(_BLOCK)}, run FROM blocks"
+                        for *row, run in other._connection.execute(query):
+                            self._insert([_block(row)], run)
+        return self.count() - before
+
+    # ---------------------------------------------------------------------------------------------- read
+
+    def count(self) -> int:
+        """How many blocks there are on the disk."""
+        with self._errors():
+            return int(self._connection.execute("SELECT count(*) FROM blocks").fetchone()[0])
+
+    def blocks(self, task: str) -> list[Block]:
+        """All dies of one task on the disk, in the order of their numbers."""
+        with self._errors():
+            rows = self._connection.execute(
+                f"SELECT {', '.join(_BLOCK)} FROM blocks WHERE task = ? ORDER BY die", (task,)
+            ).fetchall()
+        return [_block(row) for row in rows]
+
+    def results(self) -> Results:
+        """Everything that was asked for and what is known of it, in the order of asking."""
+        with self._errors():
+            rows = self._connection.execute(
+                "SELECT task, tags, columns, stop FROM asked ORDER BY asked, position, task, tags"
+            ).fetchall()
+        found = []
+        for task, tags, columns, stop in rows:
+            try:
+                rule = tomlio.from_table(StopRule, json.loads(stop))  # type: ignore[type-abstract]
+                named = json.loads(columns)
+                found.append(
+                    TaskResult(
+                        columns=named,
+                        tags=tuple(name for name in named if name in json.loads(tags)),
+                        stop=rule,
+                        collected=tuple(self.blocks(task)),
+                    )
+                )
+            except ValueError as error:
+                raise FileFormatError(f"{self.path} is corrupt: task {task[:12]}: {error}") from error
+        return Results(tasks=tuple(found))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Where the blocks came from: start, host, commit, versions and configuration of each run, and its blocks."""
+        with self._errors():
+            rows = self._connection.execute(
+                "SELECT run, started, host, git_commit, versions, configuration, "
+                "(SELECT count(*) FROM blocks WHERE blocks.run = runs.run) FROM runs ORDER BY started, run"
+            ).fetchall()
+        names = ("run", "started", "host", "git_commit", "versions", "configuration", "blocks")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _block(row: Sequence[Any]) -> Block:
+    values: Mapping[str, Any] = dict(zip(_BLOCK, row, strict=True))
+    return Block(**{**values, "metrics": json.loads(values["metrics"])})

@@ -1,0 +1,180 @@
+"""Sweeps as TOML files: one table of what all points share, and what is varied.
+
+.. code-block:: toml
+
+    network = "digits"          # the fields of a Task: network, images, calibration, seed, metrics, mitigation, tags
+    images = 200
+    rates = [0.0, 0.01, 0.05]   # total probability that a cell is stuck; the ratio on : off is that of design.faults
+
+    [stop]                      # Dies, MeanWithin or YieldWithin, with their fields
+    type = "Dies"
+    count = 20
+
+    [design]                    # as Design.save writes it, or the path of such a file
+    cell = "islped2019"
+    faults = "chen2015_sa0_hrs"
+
+    [vary.mapping.TwoColumn]    # vary.TAG.VALUE: what this value of the tag changes in the tables above
+    design.mapping.encoding.type = "TwoColumn"
+
+    [vary.mapping.Differential]
+    design.mapping.encoding.type = "Differential"
+
+Every combination of the values of all tags, and of the rates, is a task.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import FileFormatError, InputError, check_real, read_bytes
+from xbarsim.sweep.statistics import StopRule
+from xbarsim.sweep.task import Task
+
+__all__ = ["Sweep"]
+
+_OWN = ("stop", "rates", "vary", "tags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep file asks for.
+
+    Attributes
+    ----------
+    tasks
+        Every combination, the first axis of the file slowest, the rates fastest.
+    stop
+        When each has dies enough.
+    text
+        The file.
+    """
+
+    tasks: tuple[Task, ...]
+    stop: StopRule
+    text: str
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sweep:
+        """Read a sweep from a TOML file.
+
+        Raises
+        ------
+        FileFormatError
+            If the file cannot be read, is not TOML, or has unknown keys or wrong types.
+        InputError
+            If a value is out of bounds.
+        """
+        raw = read_bytes(path, "a sweep")
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FileFormatError(f"{path} is not valid TOML: {error}") from error
+        return cls.loads(text, source=str(path), folder=Path(path).parent)
+
+    @classmethod
+    def loads(cls, text: str, *, source: str = "TOML text", folder: str | os.PathLike[str] = ".") -> Sweep:
+        """Read a sweep from TOML text; errors as :meth:`load`.
+
+        Parameters
+        ----------
+        text
+            The TOML.
+        source
+            What messages call it.
+        folder
+            Where the path of a design starts.
+        """
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise FileFormatError(f"{source} is not valid TOML: {error}") from error
+        try:
+            if "stop" not in table:
+                raise FileFormatError("stop is missing; it must be a table (StopRule)")
+            stop = tomlio.from_table(StopRule, _table(table.pop("stop"), "stop"), path="stop")  # type: ignore[type-abstract]
+            return cls(tasks=tuple(_tasks(table, Path(folder))), stop=stop, text=text)
+        except (FileFormatError, InputError) as error:
+            raise type(error)(f"{source}: {error}") from error
+
+
+def _table(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{path} must be a table, got {value!r}")
+    return value
+
+
+def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
+    axes: list[list[tuple[str, str, dict[str, Any]]]] = []
+    for tag, values in _table(table.pop("vary", {}), "vary").items():
+        points = _table(values, f"vary.{tag}")
+        if not points:
+            raise FileFormatError(f"vary.{tag} must have at least one value, got none")
+        axes.append([(tag, value, _table(change, f"vary.{tag}.{value}")) for value, change in points.items()])
+    rates = table.pop("rates", None)
+    if rates is not None:
+        if not isinstance(rates, list) or not rates:
+            raise FileFormatError(f"rates must be an array of at least one number, got {rates!r}")
+        rates = [check_real(f"rates[{index}]", rate, at_least=0.0, at_most=1.0) for index, rate in enumerate(rates)]
+    tags = _table(table.pop("tags", {}), "tags")
+    known = {field.name for field in fields(Task)} | set(_OWN)
+    unknown = sorted(set(table) - known)
+    if unknown:
+        names = ", ".join(sorted(known))
+        raise FileFormatError(f"a sweep has no key {', '.join(map(repr, unknown))}; its keys are {names}")
+    _read_design(table, folder)
+    found = []
+    for combination in itertools.product(*axes):
+        merged = copy.deepcopy(table)
+        for tag, value, change in combination:
+            for key in change:
+                if key in _OWN or key not in known:
+                    raise FileFormatError(f"vary.{tag}.{value} cannot change {key!r}")
+            merged = _merge(merged, copy.deepcopy(change))
+        _read_design(merged, folder)
+        task = tomlio.from_table(Task, merged)
+        labels = {**tags, **{tag: value for tag, value, _ in combination}}
+        for rate in [None] if rates is None else rates:
+            design = task.design
+            if rate is not None:
+                if design.faults is None:
+                    raise InputError("rates needs a fault model in design.faults to take the ratio from, got none")
+                design = design.replace(faults=design.faults.with_total(rate))
+            # all tasks of a combination share one network by name, so a copy costs nothing
+            found.append(_copy(task, design, labels))
+    return found
+
+
+def _copy(task: Task, design: Any, tags: dict[str, Any]) -> Task:
+    values = {field.name: getattr(task, field.name) for field in fields(Task)}
+    return Task(**{**values, "design": design, "tags": tags})
+
+
+def _read_design(table: dict[str, Any], folder: Path) -> None:
+    """Replace the path of a design by its table, so that parts of it can be varied."""
+    design = table.get("design")
+    if isinstance(design, str):
+        path = folder / design
+        try:
+            table["design"] = tomllib.loads(read_bytes(path, "a design").decode("utf-8"))
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise FileFormatError(f"{path} is not valid TOML: {error}") from error
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables put over tables; a table of another ``type`` takes the place of the old one."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("type", old.get("type")) == old.get("type"):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged

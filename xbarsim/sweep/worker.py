@@ -1,0 +1,315 @@
+"""What runs in a worker: one die of one task, on a mapped network that all workers of a machine share.
+
+The parent maps each network once and writes it, with the images, into a file in memory (:class:`SharedBench`). Workers
+map that file into their own memory, so that the arrays exist once on a machine and nothing large is sent with a die. A
+worker that cannot see the file, on another machine of a cluster, maps the network itself; the outcome is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import mmap
+import os
+import secrets
+import struct
+import tempfile
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.design import Design
+from xbarsim.devices import Kind
+from xbarsim.foundation.processes import follow_parent
+from xbarsim.foundation.validation import InputError
+from xbarsim.sweep.results import Block
+from xbarsim.sweep.task import Mitigation, Task, die_seed, make_die, metric
+
+if TYPE_CHECKING:
+    from xbarsim.network import MappedNetwork
+
+__all__ = ["Bench", "Failure", "Job", "SharedBench", "make_bench", "measure", "start_process"]
+
+_MOST_BENCHES = 8  # mapped networks that a worker keeps
+_WARM_IMAGES = 16  # run once before the first die is timed, so that compiled code is loaded
+_ALIGNMENT = 64
+_HEAD = struct.Struct("<32sQQ")  # token, bytes of the message, number of buffers
+_BUFFER = struct.Struct("<QQ?")  # start, bytes, read-only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A mapped network and what it is measured on."""
+
+    network: MappedNetwork
+    images: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+
+def make_bench(task: Task) -> Bench:
+    """Map the network of a task; fault models are put in die by die."""
+    workload = task.workload
+    return Bench(network=task.map().with_faults(None), images=workload.images, labels=workload.labels)
+
+
+class _Sender(ForkingPickler):
+    """What multiprocessing sends objects with, and tensors as arrays, whose memory can stand outside of the message."""
+
+    def reducer_override(self, value: Any) -> Any:
+        import torch
+
+        if type(value) is torch.Tensor and value.device.type == "cpu" and value.dtype != torch.bfloat16:
+            return torch.from_numpy, (np.ascontiguousarray(value.detach().numpy()),)
+        return NotImplemented
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a shared bench is: a path that holds on this machine while the parent lives, and how the file begins."""
+
+    path: str
+    token: bytes
+
+
+class SharedBench:
+    """A bench in a file in memory, for other processes of this machine.
+
+    On Linux the file has no name in any folder: it is gone with the last process that has it open, however that ends.
+
+    Parameters
+    ----------
+    bench
+        What to share.
+
+    Raises
+    ------
+    InputError
+        If it holds something that cannot be sent to another process.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        buffers: list[Any] = []
+        stream = io.BytesIO()
+        try:
+            _Sender(stream, 5, True, buffers.append).dump(bench)
+        except Exception as error:  # whatever the classes of a user's network raise
+            raise InputError(
+                f"network must be one that can be sent to worker processes (classes of a module), got {error}"
+            ) from error
+        content = stream.getbuffer()
+        token = secrets.token_bytes(32)
+        start = _HEAD.size + len(content) + _BUFFER.size * len(buffers)
+        table, views = [], []
+        for buffer in buffers:
+            view = buffer.raw()
+            start = -(-start // _ALIGNMENT) * _ALIGNMENT
+            table.append((start, view.nbytes, view.readonly))
+            views.append(view)
+            start += view.nbytes
+        self._name: str | None = None
+        if hasattr(os, "memfd_create"):
+            handle = os.memfd_create("xbarsim")
+            path = f"/proc/{os.getpid()}/fd/{handle}"
+        else:
+            handle, path = tempfile.mkstemp(prefix="xbarsim-")
+            self._name = path
+        self._file = os.fdopen(handle, "wb")
+        self._file.write(_HEAD.pack(token, len(content), len(buffers)))
+        self._file.write(content)
+        for row in table:
+            self._file.write(_BUFFER.pack(*row))
+        for (start, _, _), view in zip(table, views, strict=True):
+            self._file.seek(start)
+            self._file.write(view)
+        self._file.truncate()
+        self._file.flush()
+        self.place = _Place(path=path, token=token)
+
+    def close(self) -> None:
+        """Let go of the file; workers that have it open keep it."""
+        self._file.close()
+        if self._name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name)
+
+
+def _open_shared(place: _Place) -> Bench | None:
+    """The bench at a place, or ``None`` where there is no such file: on another machine."""
+    try:
+        with open(place.path, "rb") as file:
+            # private to this process if it should ever be written, shared with all others as long as it is not
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):
+        return None
+    if len(memory) < _HEAD.size:
+        return None
+    token, size, count = _HEAD.unpack_from(memory, 0)
+    if token != place.token:
+        return None
+    view = memoryview(memory)
+    buffers = []
+    for index in range(count):
+        start, length, readonly = _BUFFER.unpack_from(memory, _HEAD.size + size + index * _BUFFER.size)
+        part = view[start : start + length]
+        buffers.append(part.toreadonly() if readonly else part)
+    found = ForkingPickler.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
+    assert isinstance(found, Bench)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One die to measure, small enough to be sent by itself.
+
+    Attributes
+    ----------
+    task, die
+        Id of the task and number of the die.
+    root
+        Root seed.
+    design, mitigation, age, metrics
+        As in the task.
+    mapping_key
+        Names the mapped network.
+    place
+        Where it is shared.
+    rebuild
+        The task, to map the network where the place cannot be seen; ``None`` if its network has no name.
+    """
+
+    task: str
+    die: int
+    root: int
+    design: Design
+    mitigation: Mitigation | None
+    age: float
+    metrics: tuple[str, ...]
+    mapping_key: str
+    place: _Place
+    rebuild: Task | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A die that could not be measured, and why."""
+
+    task: str
+    die: int
+    message: str
+    traceback: str
+
+
+_benches: OrderedDict[str, Bench] = OrderedDict()
+_lock = threading.Lock()
+_settled = threading.local()
+
+
+def _settle_threads(place: _Place) -> None:
+    """One thread for each worker; a parent that measures by itself keeps those it has."""
+    own = f"/proc/{os.getpid()}/"
+    if getattr(_settled, "done", False) or place.path.startswith(own):
+        return
+    from xbarsim.foundation.threads import set_threads
+
+    set_threads(1)
+    _settled.done = True
+
+
+def _find_bench(job: Job) -> Bench:
+    with _lock:
+        if job.mapping_key in _benches:
+            _benches.move_to_end(job.mapping_key)
+            return _benches[job.mapping_key]
+        import torch
+
+        bench = _open_shared(job.place)
+        if bench is None:
+            if job.rebuild is None:
+                raise InputError(
+                    "network must be a name or 'module:function' to be measured on other machines, got a Workload"
+                )
+            bench = make_bench(job.rebuild)
+        chip = bench.network.with_faults(job.design.faults).fabricate(die_seed(job.root, job.die))
+        chip(torch.from_numpy(bench.images[:_WARM_IMAGES]))
+        _benches[job.mapping_key] = bench
+        while len(_benches) > _MOST_BENCHES:
+            _benches.popitem(last=False)
+        return bench
+
+
+def measure(job: Job) -> Block | Failure:
+    """Make one die and count what it gets right.
+
+    Whatever goes wrong is returned, not raised: it belongs to this die, and says nothing about the worker.
+    """
+    try:
+        import torch  # noqa: F401  before the threads are settled, so that it is told too
+
+        _settle_threads(job.place)
+        bench = _find_bench(job)
+        return _measure(job, bench)
+    except Exception as error:
+        return Failure(
+            task=job.task, die=job.die, message=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()
+        )
+
+
+def _measure(job: Job, bench: Bench) -> Block:
+    from xbarsim.network.evaluation import evaluate
+
+    start = time.perf_counter()
+    network = bench.network.with_faults(job.design.faults)
+    chip = make_die(network, die_seed(job.root, job.die), job.mitigation, job.age)
+    result = evaluate(chip, bench.images, bench.labels, progress=False)
+    metrics = {}
+    for name in job.metrics:
+        value = float(metric(name)(chip))
+        if not math.isfinite(value):
+            raise InputError(f"metrics must give finite numbers, got {value} for {name!r}")
+        metrics[name] = value
+    digest = hashlib.sha256()
+    counts = dict.fromkeys(Kind, 0)
+    cells = 0
+    for name, faults in chip.faults.items():
+        digest.update(f"{name} {faults.hash}\n".encode())
+        lines = chip.layers[name].lines()
+        if lines is not None:
+            for broken in (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines):
+                digest.update(np.packbits(broken).tobytes())
+        cells += faults.cells
+        for kind, count in faults.counts.items():
+            counts[kind] += count
+    return Block(
+        task=job.task,
+        die=job.die,
+        correct=result.correct,
+        images=result.images,
+        seconds=time.perf_counter() - start,
+        inference_seconds=result.seconds,
+        fault_hash=digest.hexdigest(),
+        cells=cells,
+        stuck_on=counts[Kind.STUCK_ON],
+        stuck_off=counts[Kind.STUCK_OFF],
+        stuck_at=counts[Kind.STUCK_AT],
+        metrics=metrics,
+    )
+
+
+def start_process() -> None:
+    """Make a spawned process a worker that ends with its parent."""
+    follow_parent()
+    import torch  # noqa: F401  loaded while the parent still maps
+
+    import xbarsim.network  # noqa: F401
