@@ -27,19 +27,7 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.compress import (
-    Compressed,
-    LayerRule,
-    Levels,
-    Method,
-    Recipe,
-    Training,
-    TrainingSet,
-    prune,
-    retrain,
-    train,
-)
-from xbarsim.compress.recipe import mappable_layers
+from xbarsim.compress import Compressed, LayerRule, Levels, Method, Recipe, mappable_layers, prune, retrain
 from xbarsim.devices import Cell
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
@@ -48,6 +36,7 @@ from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_mod
 from xbarsim.models.registry import ZOO
 from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.statistics import yield_interval
+from xbarsim.training import Training, TrainingSet, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

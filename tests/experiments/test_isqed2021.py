@@ -15,7 +15,7 @@ from torch import nn
 
 import xbarsim as xb
 from tests.sweep.workloads import noise
-from xbarsim.compress import Admm, Training, TrainingSet
+from xbarsim.compress import Admm
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import StuckFaults
 from xbarsim.experiments import islped2019
@@ -26,6 +26,7 @@ from xbarsim.models import MODELS, load_images, load_model, load_zoo_file
 from xbarsim.models.registry import ZOO
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import Results
+from xbarsim.training import Training, TrainingSet
 
 FIGURES = Path(script.__file__).parent / "figures"
 
