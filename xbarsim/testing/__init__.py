@@ -1,4 +1,4 @@
-"""Conformance tests for encodings, fault models and mappings of your own.
+"""Conformance tests for encodings, fault models, mappings, pruning targets and methods of your own.
 
 Each ``check_...`` function takes an object, tries it on many generated cases, and raises an ``AssertionError`` that
 names the promise that was broken and how. What passes can stand in a :class:`xbarsim.Design` like what comes with the
@@ -19,17 +19,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import FaultMap, FaultModel, Kind
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.lazy import attach
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import Encoding, MappedMatrix, Mapping, map_matrix
 
-__all__ = ["FALSE_ALARM", "check_encoding", "check_fault_model", "check_mapping"]
+if TYPE_CHECKING:
+    from xbarsim.testing.compress import check_method, check_target
+
+__all__ = ["FALSE_ALARM", "check_encoding", "check_fault_model", "check_mapping", "check_method", "check_target"]
+
+# Loaded on first use: they need torch.
+__getattr__, __dir__ = attach(__name__, {"check_method": "compress", "check_target": "compress"})
 
 #: Probability that a check fails a fault model that keeps all its promises, over the choice of seeds.
 FALSE_ALARM = 1e-6
