@@ -34,8 +34,9 @@ def _program(
     levels: npt.NDArray[np.uint8],
     cell: Cell,
     cell_bits: int,
-    faults: FaultMap | FaultModel | None,
     rng: np.random.Generator,
+    *,
+    faults: FaultMap | FaultModel | None,
 ) -> npt.NDArray[np.float64]:
     """From target levels to what the cells of a die hold, in level units of the same shape.
 
@@ -130,7 +131,8 @@ class Injection:
         known = None if self.faults is None else self.faults.get(layer)
         if known is not None and known.shape != placed.levels.shape:
             raise InputError(f"faults of layer {layer!r} must have shape {placed.levels.shape}, got {known.shape}")
-        cells = _program(placed.levels, cell, mapping.cell_bits, self.design.faults if known is None else known, rng)
+        faults = self.design.faults if known is None else known
+        cells = _program(placed.levels, cell, mapping.cell_bits, rng, faults=faults)
         error = (placed.decode(cells) - quantised.codes) * quantised.scale
         return weights.detach() + torch.from_numpy(error.T.reshape(tuple(weights.shape))).to(weights)
 
