@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +187,30 @@ def test_something_must_be_trainable() -> None:
     for arguments in ((None, data(), QUICK), (network(), None, QUICK), (network(), data(), None)):
         with pytest.raises(InputError, match=r"(model|data|training) must be of type"):
             train(*arguments)
+
+
+def test_a_checkpoint_of_the_first_version_is_taken_up() -> None:
+    """Written before its training was finished, by code that is gone; see tests/reference."""
+    import safetensors.torch
+
+    from tests.reference.checkpoint_reference import STEM, pieces
+    from xbarsim import compress, training
+
+    network, part, settings_, method = pieces(compress, training)
+
+    class Stop(Callback):
+        def settings(self) -> str:
+            return "Stop"
+
+        def begin_epoch(self, epoch: int) -> None:
+            assert epoch >= 2  # the first two epochs are those of the file
+
+    model = network()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(f"{STEM}.safetensors", folder))
+        history = train(model, part, settings_, callbacks=(method(), Stop()), checkpoint=path)
+    assert len(history.loss) == 4
+    ended = safetensors.torch.load_file(f"{STEM}_end.safetensors")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, ended[name], rtol=1e-4, atol=1e-5)  # other machines round otherwise
+        assert torch.equal(tensor == 0, ended[name] == 0)
