@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tests.training.squares import QUICK, Killed, SquarePenalty, Wandering, data, images, network, same
 from xbarsim.foundation.validation import InputError
-from xbarsim.training import Callback, Training, TrainingSet, train
+from xbarsim.training import Callback, ParameterGroup, Training, TrainingSet, train
 
 # --- the arithmetic of a step
 
@@ -154,6 +154,37 @@ def test_callbacks_are_called_in_order() -> None:
     train(network(), data(50 + 8, 8), Training(epochs=2, batch=16, device="cpu"), callbacks=[recorder])
     steps = ["penalty", "before", "after"] * 3  # 50 images: the last 2 of each epoch are left out
     assert recorder.calls == ["start 2", "begin 0", *steps, "end 0", "begin 1", *steps, "end 1"]
+
+
+def test_steps_are_counted_over_all_epochs_and_the_end_is_announced_once(tmp_path: Path) -> None:
+    class Ends(Recorder):
+        def groups(self) -> Sequence[ParameterGroup]:
+            self.calls.append("groups")
+            return ()
+
+        def begin_step(self, step: int) -> None:
+            self.calls.append(f"step {step}")
+
+        def renewed(self) -> Sequence[tuple[nn.Parameter, torch.Tensor]]:
+            self.calls.append("renewed")
+            return ()
+
+        def finish(self) -> None:
+            self.calls.append("finish")
+
+    first, again = Ends(), Ends()
+    path = tmp_path / "run.safetensors"
+    training = Training(epochs=2, batch=16, device="cpu")
+    train(network(), data(40, 8), training, callbacks=[first], checkpoint=path)
+    one, two = (
+        [call for step in steps for call in (f"step {step}", "penalty", "before", "renewed", "after")]
+        for steps in ((0, 1), (2, 3))
+    )
+    assert first.calls == [
+        "start 2", "groups", "begin 0", *one, "end 0", "renewed", "begin 1", *two, "end 1", "renewed", "finish",
+    ]  # fmt: skip
+    train(network(), data(40, 8), training, callbacks=[again], checkpoint=path)
+    assert again.calls == ["start 2", "groups", "finish"]
 
 
 def test_gradients_and_weights_can_be_changed_on_the_way() -> None:

@@ -48,7 +48,7 @@ def block_mask(
     Parameters
     ----------
     matrix, among
-        As in :func:`unstructured_mask`.
+        As in :func:`~xbarsim.compress.unstructured_mask`.
     block_filters, block_columns
         Filters and columns of a block. Blocks at the edges are smaller.
     keep_filters, keep_columns
@@ -62,7 +62,7 @@ def block_mask(
     Raises
     ------
     InputError
-        As :func:`unstructured_mask`, or if a size is below 1.
+        As :func:`~xbarsim.compress.unstructured_mask`, or if a size is below 1.
     """
     check_matrix(matrix, among)
     check_integer("block_filters", block_filters, at_least=1)

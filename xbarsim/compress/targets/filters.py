@@ -19,7 +19,7 @@ def filter_mask(matrix: Tensor, keep: float, *, among: Tensor | None = None) -> 
     Parameters
     ----------
     matrix, among
-        As in :func:`unstructured_mask`.
+        As in :func:`~xbarsim.compress.unstructured_mask`.
     keep
         Share of the matrix's filters that stays, in (0, 1].
 
@@ -31,7 +31,7 @@ def filter_mask(matrix: Tensor, keep: float, *, among: Tensor | None = None) -> 
     Raises
     ------
     InputError
-        As :func:`unstructured_mask`.
+        As :func:`~xbarsim.compress.unstructured_mask`.
     """
     check_matrix(matrix, among)
     rows = choose(energies_of(matrix, among).sum(dim=1), keep, None if among is None else among.any(dim=1))

@@ -22,7 +22,7 @@ def tile_mask(
     Parameters
     ----------
     matrix, among
-        As in :func:`unstructured_mask`.
+        As in :func:`~xbarsim.compress.unstructured_mask`.
     keep
         Share of the *tiles* that stays, in (0, 1]. A tile at an edge counts as one although it holds fewer weights.
     tile_filters, tile_columns
@@ -37,7 +37,7 @@ def tile_mask(
     Raises
     ------
     InputError
-        As :func:`unstructured_mask`, or if a size is below 1.
+        As :func:`~xbarsim.compress.unstructured_mask`, or if a size is below 1.
     """
     check_matrix(matrix, among)
     check_integer("tile_filters", tile_filters, at_least=1)

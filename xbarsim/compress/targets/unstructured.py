@@ -37,6 +37,7 @@ def unstructured_mask(matrix: Tensor, keep: float, *, among: Tensor | None = Non
 
     Examples
     --------
+    >>> import torch
     >>> unstructured_mask(torch.tensor([[1.0, -3.0], [2.0, 0.5]]), 0.5).tolist()
     [[False, True], [True, False]]
     """
