@@ -14,7 +14,7 @@ from xbarsim.training import Training, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnCells(Target):
+class ThinColumns(Target):
     """The same share of the cells of every crossbar column: fewer are summed, and a converter needs fewer bits.
 
     Parameters
@@ -56,16 +56,16 @@ class ColumnCells(Target):
         return (matrix.abs(),)
 
 
-TARGET = ColumnCells(rows=4, keep=0.5)
+TARGET = ThinColumns(rows=4, keep=0.5)
 
 
 def test_it_conforms() -> None:
     check_target(TARGET)
-    check_target(ColumnCells(rows=5, keep=0.01))
+    check_target(ThinColumns(rows=5, keep=0.01))
 
 
 def test_a_recipe_in_toml_may_hold_it() -> None:
-    text = '[[rules]]\nlayers = ["*"]\n[[rules.targets]]\ntype = "ColumnCells"\nrows = 4\nkeep = 0.5\n'
+    text = '[[rules]]\nlayers = ["*"]\n[[rules.targets]]\ntype = "ThinColumns"\nrows = 4\nkeep = 0.5\n'
     assert Recipe.from_toml(text) == Recipe(rules=(LayerRule(layers=("*",), targets=(TARGET,)),))
 
 

@@ -232,7 +232,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def check_method(method: Method, *, recipe: Recipe | None = None, epochs: int = 6) -> None:
+def check_method(method: Method, *, recipe: Recipe | None = None, epochs: int = 6, seed: int = 2) -> None:
     """Check that a pruning method keeps the promises of :class:`xbarsim.compress.Method`.
 
     It must be a frozen dataclass with an exact TOML round trip; refuse a recipe that has nothing to do; reach the
@@ -249,6 +249,8 @@ def check_method(method: Method, *, recipe: Recipe | None = None, epochs: int = 
         ``"5"``; ``None`` for half the filters of the first, and a quarter of the columns of the second.
     epochs
         Of each training, 2 or more.
+    seed
+        Of the images and their order.
 
     Raises
     ------
@@ -257,6 +259,7 @@ def check_method(method: Method, *, recipe: Recipe | None = None, epochs: int = 
     """
     check_instance("method", method, Method)
     check_integer("epochs", epochs, at_least=2)
+    check_integer("seed", seed, at_least=0)
     if recipe is None:
         recipe = Recipe(
             rules=(
@@ -274,14 +277,14 @@ def check_method(method: Method, *, recipe: Recipe | None = None, epochs: int = 
         "settings must say the same of the same method and recipe",
         "they differ",
     )
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     data = TrainingSet.split(
         "noise", rng.integers(0, 256, (60, 1, 5, 5), dtype=np.uint8), rng.integers(0, 3, 60),
         validation=12, mean=(0.5,), standard_deviation=(0.3,),
     )  # fmt: skip
     optimisers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
     for optimiser in optimisers:
-        training = Training(epochs=epochs, batch=16, optimiser=optimiser, learning_rate=0.02, device="cpu", seed=3)
+        training = Training(epochs=epochs, batch=16, optimiser=optimiser, learning_rate=0.02, device="cpu", seed=seed)
         _check_trainings(method, recipe, data, training)
 
 
