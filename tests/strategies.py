@@ -12,16 +12,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from xbarsim.circuit import Wires
-from xbarsim.design import AdcErrors, DacErrors, Design, Periphery, Readout
+from xbarsim.design import AdcErrors, Converter, DacErrors, Design, Drive, Periphery
 from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.mapping import (
     Balanced,
     Differential,
+    DuplicatedTop,
     Encoding,
     MappedMatrix,
     Mapping,
     Offset,
+    Reading,
     TwoColumn,
+    Unary,
     map_matrix,
 )
 
@@ -34,6 +37,8 @@ ALL_ENCODINGS: tuple[Encoding, ...] = (
     Balanced(),
     Offset(reference="column"),
     Offset(reference="digital"),
+    Unary(),
+    DuplicatedTop(),
 )
 
 #: For properties whose examples build small matrices: no deadline, since the machine may be busy.
@@ -163,10 +168,16 @@ class EngineCase:
     """One layer of one die with inputs: all that the engine is given."""
 
     design: Design
-    mapped: MappedMatrix
-    readout: Readout
+    reading: Reading
+    drive: Drive
+    converter: Converter
     cells: npt.NDArray[np.float32]
     codes: npt.NDArray[np.int32]  # (images, positions, inputs)
+
+    @property
+    def mapped(self) -> MappedMatrix:
+        """The placed matrix."""
+        return self.reading.matrix
 
     @property
     def vectors(self) -> npt.NDArray[np.int32]:
@@ -175,7 +186,7 @@ class EngineCase:
 
     def __repr__(self) -> str:
         return (
-            f"EngineCase({self.design.mapping}, {self.readout}, {self.mapped.shape}, {self.codes.shape}, "
+            f"EngineCase({self.design.mapping}, {self.drive}, {self.converter}, {self.mapped.shape}, {self.codes.shape}, "
             f"whole={bool((self.cells == np.rint(self.cells)).all())})"
         )
 
@@ -260,7 +271,7 @@ def engine_cases(
             **_converter(draw, draw(st.sampled_from(converters))),
         ),
     )
-    readout = design.readout(signed=signed, rows=rows, calibrated_range=None)
+    drive, converter = design.drive(signed=signed), design.converter(rows=rows)
 
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     inputs = draw(st.integers(1, min(3 * rows, 150)))
@@ -284,11 +295,11 @@ def engine_cases(
         broken = StuckFaults(on=rate, off=rate).sample(mapped.levels.shape, rng)
         die.reshape(-1)[broken.index] = broken.stuck_levels(ENGINE_CELL, cell_bits)
     images, positions = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    low, high = (-readout.max_input if signed else 0), readout.max_input
+    low, high = drive.min_input, drive.max_input
     given = rng.integers(low, high, size=(images, positions, inputs), endpoint=True).astype(np.int32)
     given[rng.random(given.shape) < draw(st.sampled_from([0.0, 0.6]))] = 0
     given[0, 0] = draw(st.sampled_from([low, high]))  # the extremes, at which converters saturate
-    return EngineCase(design, mapped, readout, die, given)
+    return EngineCase(design, design.reading(mapped), drive, converter, die, given)
 
 
 @st.composite

@@ -1,11 +1,12 @@
-"""Converters and drivers that are not ideal: what a designer states, and what one die got.
+"""How sums are read: converters, ideal and not.
 
-Everything here that is linear (gain errors, dead drivers, dead converters) is folded into the conductances that the
+Everything that is linear (gain errors, dead drivers, dead converters) is folded into the conductances that the
 engine is given; what remains are constants at the converters' inputs and converters that are not straight lines.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,41 @@ import numpy.typing as npt
 
 from xbarsim.foundation.validation import check_real
 
-__all__ = ["AdcErrors", "ConverterErrors", "DacErrors", "successive_approximation"]
+__all__ = ["AdcErrors", "Converter", "ConverterErrors", "successive_approximation"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter:
+    """How the sums of one layer's reads become codes.
+
+    Parameters
+    ----------
+    step
+        Converter step in level steps times plane code; ``None`` for an ideal read-out without a converter.
+    low, high
+        Lowest and highest converter code.
+    offset_levels
+        g_min in level steps: what every cell adds to its column per unit of plane code; unitless, a multiple of
+        2^-16 so that column sums stay exact. The known sum of these currents is taken off the code of a column that is
+        read singly; in a pair that is subtracted they cancel.
+    """
+
+    step: float | None = None
+    low: int = 0
+    high: int = 0
+    offset_levels: float = 0.0
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of a converter with these codes; ``None`` without a converter."""
+        return None if self.step is None else math.ceil(math.log2(self.high - self.low + 1))
+
+    @property
+    def unit(self) -> float:
+        """What one code stands for, in level steps times plane code; 1 without a converter."""
+        return 1.0 if self.step is None else self.step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,36 +95,6 @@ class AdcErrors:
         drawn = np.maximum(drawn, 0.0)  # no capacitor is negative
         total = drawn.sum(axis=-1, keepdims=True)
         return np.asarray(drawn * ((2.0**bits - 1.0) / np.where(total > 0.0, total, 1.0)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DacErrors:
-    """How the drivers of the word lines differ from ideal ones and from each other; drawn once for a die.
-
-    Attributes
-    ----------
-    offset
-        Standard deviation of the voltage offset of a driver, in steps of its plane code. A driver adds it to every
-        code, also to 0, in every read of its row.
-    gain
-        Standard deviation of the relative gain error.
-    dead
-        Probability that a driver is dead: it always gives 0 V.
-
-    Raises
-    ------
-    InputError
-        For a negative deviation, or a probability outside [0, 1].
-    """
-
-    offset: float = 0.0
-    gain: float = 0.0
-    dead: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("offset", "gain"):
-            object.__setattr__(self, name, check_real(name, getattr(self, name), at_least=0.0))
-        object.__setattr__(self, "dead", check_real("dead", self.dead, at_least=0.0, at_most=1.0))
 
 
 @dataclass(frozen=True, eq=False)
