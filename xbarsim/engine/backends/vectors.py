@@ -21,6 +21,13 @@ FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
 
+def _in_order(left: FloatArray, right: FloatArray) -> FloatArray:
+    """A matrix product that sums in the order of the rows, on any number of threads."""
+    result = np.zeros((len(left), right.shape[1]))
+    kernels.add_product(left, right, result)
+    return result
+
+
 class _VectorProgram(metaclass=ABCMeta):
     """A program that unfolds feature maps into vectors.
 
@@ -81,7 +88,7 @@ class NoisySumProgram(_VectorProgram):
                 for plane in range(drive.planes):
                     x = drive.plane(driven, plane).astype(np.float64)
                     driven_by += 4.0 ** (plane * drive.dac_bits) * x**power
-            kernels.add_product(driven_by, variances, total)  # in the order of the rows, on any number of threads
+            total += _in_order(driven_by, variances)
         return np.asarray(quiet[:, :, 0] + np.sqrt(total) * normals)
 
 
@@ -186,9 +193,7 @@ class NoisyProgram(_ReadProgram):
         if normals is not None:
             total = np.zeros((len(x), len(group.counts)))
             for power, groups in layout.variances:
-                added = np.zeros_like(total)
-                kernels.add_product(x.astype(np.float64) ** power, groups[index], added)  # in order, on any threads
-                total += added
+                total += _in_order(x.astype(np.float64) ** power, groups[index])
             noise = normals[:, pass_index, plane, group.tiles, group.reads] * np.sqrt(total)
         if layout.offsets is not None:
             offset = layout.offsets[index][np.newaxis]
