@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xbarsim.cost import CostReport, Hardware, estimate, layer_use
+from xbarsim.cost import CostReport, Hardware, estimate
 from xbarsim.design import Design, Readout
 from xbarsim.devices import FaultMap, FaultModel
 from xbarsim.die.seen import seen_cells
@@ -24,6 +24,7 @@ from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import MappedMatrix, map_matrix, quantise
 from xbarsim.network.fold import fold_batch_norm
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer, describe
+from xbarsim.network.use import layer_use
 
 if TYPE_CHECKING:
     from xbarsim.network.chip import Chip
@@ -319,7 +320,15 @@ class MappedNetwork:
         """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`)."""
         card = Hardware.load(hardware) if isinstance(hardware, str) else hardware
         uses = [
-            layer_use(mapped, self.design, None if cells is None else cells[name])
+            layer_use(
+                name,
+                mapped.matrix,
+                mapped.readout,
+                self.design,
+                macs_per_vector=mapped.layer.codes.size // mapped.layer.groups,
+                vectors_per_image=mapped.vectors_per_image,
+                cells_power=None if cells is None else mapped.cells_power(cells[name], self.design),
+            )
             for name, mapped in self.layers.items()
         ]
         return estimate(uses, card)
