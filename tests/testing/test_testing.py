@@ -108,9 +108,9 @@ class WrongKinds(Broken):
 @dataclass(frozen=True, kw_only=True)
 class MissedCell(Broken):
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
-        found = self.good(shape, rng)
-        kept = found.index % 48 != 47
-        return FaultMap(shape=found.shape, index=found.index[kept], kind=found.kind[kept])
+        faults = self.good(shape, rng)
+        kept = faults.index % 48 != 47
+        return FaultMap(shape=faults.shape, index=faults.index[kept], kind=faults.kind[kept])
 
 
 @dataclass(frozen=True, kw_only=True)
