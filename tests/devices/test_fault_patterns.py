@@ -16,10 +16,10 @@ from xbarsim.devices import (
     BetaBinomialFaults,
     ClusteredFaults,
     CombinedFaults,
+    FaultKind,
     FaultMap,
     FaultModel,
     GradientFaults,
-    Kind,
     ListedConductances,
     RadialFaults,
     StuckAtFaults,
@@ -60,11 +60,11 @@ pattern = pytest.mark.parametrize("make", PATTERNS.values(), ids=list(PATTERNS))
 def counts_of_dies(model: FaultModel, shape: tuple[int, int, int], dies: int, seed: int) -> np.ndarray:
     """Broken cells of each kind in each tile, (dies * tiles, kinds)."""
     rng = np.random.default_rng(seed)
-    counts = np.zeros((dies, shape[0], len(Kind)), np.int64)
+    counts = np.zeros((dies, shape[0], len(FaultKind)), np.int64)
     for die in range(dies):
         fault_map = model.sample(shape, rng)
         np.add.at(counts[die], (fault_map.index // (shape[1] * shape[2]), fault_map.kind - 1), 1)
-    return counts.reshape(-1, len(Kind))
+    return counts.reshape(-1, len(FaultKind))
 
 
 @pattern
@@ -78,7 +78,7 @@ def test_every_pattern_has_the_same_mean_rate(
     counts = counts_of_dies(model, shape, dies, seed=21)
     # Tiles are independent: 4000 of them, whose mean is normal to well within the margin.
     limit = stats.norm.isf(FALSE_ALARM / 4 / len(PATTERNS) / 2)
-    for kind in (Kind.STUCK_ON, Kind.STUCK_OFF):
+    for kind in (FaultKind.STUCK_ON, FaultKind.STUCK_OFF):
         shares = counts[:, kind - 1] / (12 * 16)
         error = abs(shares.mean() - model.rates[kind])
         assert error < limit * shares.std(ddof=1) / math.sqrt(len(shares)), (kind, shares.mean(), model.rates)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import fault_maps
 from xbarsim.data import data_file
-from xbarsim.devices import GRID, Cell, FaultMap, Kind
+from xbarsim.devices import GRID, Cell, FaultKind, FaultMap
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 
 CELL = Cell(g_min=1e-6, g_max=16e-6, levels=16)
@@ -24,7 +24,7 @@ SHAPE = (2, 3, 4)
 MAP = FaultMap(
     shape=SHAPE,
     index=np.array([1, 5, 23]),
-    kind=np.array([Kind.STUCK_ON, Kind.STUCK_AT, Kind.STUCK_OFF]),
+    kind=np.array([FaultKind.STUCK_ON, FaultKind.STUCK_AT, FaultKind.STUCK_OFF]),
     value=np.array([np.nan, 2.5e-6, np.nan]),
     note="by hand",
 )
@@ -33,14 +33,14 @@ MAP = FaultMap(
 def test_the_parts() -> None:
     assert len(MAP) == 3
     assert MAP.cells == 24
-    assert MAP.counts == {Kind.STUCK_OFF: 1, Kind.STUCK_ON: 1, Kind.STUCK_AT: 1}
+    assert MAP.counts == {FaultKind.STUCK_OFF: 1, FaultKind.STUCK_ON: 1, FaultKind.STUCK_AT: 1}
     assert MAP.on_rate == MAP.off_rate == 1 / 24
     assert MAP.rate == 3 / 24
     dense = MAP.dense()
     assert dense.dtype == np.uint8
-    assert dense[0, 0, 1] == Kind.STUCK_ON
-    assert dense[0, 1, 1] == Kind.STUCK_AT
-    assert dense[1, 2, 3] == Kind.STUCK_OFF
+    assert dense[0, 0, 1] == FaultKind.STUCK_ON
+    assert dense[0, 1, 1] == FaultKind.STUCK_AT
+    assert dense[1, 2, 3] == FaultKind.STUCK_OFF
     assert np.count_nonzero(dense) == 3
 
 
@@ -84,9 +84,9 @@ def test_apply_touches_exactly_the_broken_cells(faults: FaultMap) -> None:
     np.testing.assert_array_equal(sound, before)
     dense = faults.dense()
     assert np.all(broken[dense == 0] == 5e-6)
-    assert np.all(broken[dense == Kind.STUCK_ON] == CELL.g_max)
-    assert np.all(broken[dense == Kind.STUCK_OFF] == CELL.g_min)
-    np.testing.assert_array_equal(broken[dense == Kind.STUCK_AT], faults.value[faults.kind == Kind.STUCK_AT])
+    assert np.all(broken[dense == FaultKind.STUCK_ON] == CELL.g_max)
+    assert np.all(broken[dense == FaultKind.STUCK_OFF] == CELL.g_min)
+    np.testing.assert_array_equal(broken[dense == FaultKind.STUCK_AT], faults.value[faults.kind == FaultKind.STUCK_AT])
     np.testing.assert_array_equal(faults.apply(broken, faults.conductance(CELL)), broken)
 
 
@@ -110,28 +110,28 @@ def test_apply_keeps_the_type_and_takes_any_layout() -> None:
 def test_stuck_levels(faults: FaultMap, bits: int) -> None:
     levels = faults.stuck_levels(CELL, bits)
     assert levels.dtype == np.float64
-    assert np.all(levels[faults.kind == Kind.STUCK_OFF] == 0)
-    assert np.all(levels[faults.kind == Kind.STUCK_ON] == 2**bits - 1)
+    assert np.all(levels[faults.kind == FaultKind.STUCK_OFF] == 0)
+    assert np.all(levels[faults.kind == FaultKind.STUCK_ON] == 2**bits - 1)
     np.testing.assert_array_equal(np.rint(levels / GRID) * GRID, levels)
     np.testing.assert_array_equal(levels.astype(np.float32), levels)
     assert np.all(levels >= -CELL.offset_levels(bits))
-    at = faults.kind == Kind.STUCK_AT
+    at = faults.kind == FaultKind.STUCK_AT
     wanted = np.maximum((faults.value[at] - CELL.g_min) / CELL.level_step(bits), -CELL.offset_levels(bits))
     np.testing.assert_allclose(levels[at], wanted, rtol=1e-7, atol=GRID)
 
 
 def test_a_value_no_float_holds_is_refused() -> None:
-    huge = FaultMap(shape=SHAPE, index=[0], kind=[Kind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
+    huge = FaultMap(shape=SHAPE, index=[0], kind=[FaultKind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"value must be a conductance .*got 1e\+300 at position 0"):
         huge.stuck_levels(CELL, 4)
 
 
-@given(fault_maps(kinds=(Kind.STUCK_OFF, Kind.STUCK_ON)))
+@given(fault_maps(kinds=(FaultKind.STUCK_OFF, FaultKind.STUCK_ON)))
 def test_complement(faults: FaultMap) -> None:
     other = faults.complement()
-    assert (other.counts[Kind.STUCK_ON], other.counts[Kind.STUCK_OFF]) == (
-        faults.counts[Kind.STUCK_OFF],
-        faults.counts[Kind.STUCK_ON],
+    assert (other.counts[FaultKind.STUCK_ON], other.counts[FaultKind.STUCK_OFF]) == (
+        faults.counts[FaultKind.STUCK_OFF],
+        faults.counts[FaultKind.STUCK_ON],
     )
     np.testing.assert_array_equal(other.index, faults.index)
     assert other.complement() == faults
@@ -162,7 +162,7 @@ def test_difference_sees_kind_and_value() -> None:
     other = FaultMap(
         shape=SHAPE,
         index=np.array([1, 5, 22]),
-        kind=np.array([Kind.STUCK_OFF, Kind.STUCK_AT, Kind.STUCK_OFF]),
+        kind=np.array([FaultKind.STUCK_OFF, FaultKind.STUCK_AT, FaultKind.STUCK_OFF]),
         value=np.array([np.nan, 2.6e-6, np.nan]),
     )
     change = MAP.difference(other)
@@ -425,7 +425,7 @@ def test_a_dead_cell_list(tmp_path: Path) -> None:
     # Word line in the upper byte, source line in the lower.
     positions = np.argwhere(faults.dense()).tolist()
     assert positions == [[0, 0, 9], [0, 65165 >> 8, 65165 & 255]]
-    assert set(faults.kind) == {Kind.STUCK_AT}
+    assert set(faults.kind) == {FaultKind.STUCK_AT}
     np.testing.assert_array_equal(faults.value, [1 / 7456.806879600608, 1 / 7300.033951356306])
     assert FaultMap.from_csv(path, (4, 128, 128), layout="addresses").shape == (4, 128, 128)
 
@@ -457,7 +457,7 @@ def test_the_measured_dead_cell_list() -> None:
     except FileNotFoundError as error:
         pytest.skip(str(error))
     faults = FaultMap.from_csv(path, layout="addresses")
-    assert len(faults) == faults.counts[Kind.STUCK_AT] == 778
+    assert len(faults) == faults.counts[FaultKind.STUCK_AT] == 778
     assert faults.cells == 65536
     assert faults.value.min() > 1 / 10_000  # all of too low a resistance
     assert "nirram_C13_deadcells.csv" in faults.note
@@ -544,7 +544,7 @@ def test_overlay_keeps_the_first(first: FaultMap, second: FaultMap) -> None:
 def test_cells_that_miss_a_window_of_resistance() -> None:
     ohm = np.array([[1e3, 5e3, 10e3], [20e3, 1e6, 5e3]])
     ends = FaultMap.from_resistance(ohm, low=5e3, high=20e3, stuck="ends")
-    assert ends.dense().tolist() == [[[Kind.STUCK_ON, 0, 0], [0, Kind.STUCK_OFF, 0]]]
+    assert ends.dense().tolist() == [[[FaultKind.STUCK_ON, 0, 0], [0, FaultKind.STUCK_OFF, 0]]]
     values = FaultMap.from_resistance(ohm, low=5e3, high=20e3, note="chip")
     assert values.index.tolist() == [0, 4]
     np.testing.assert_allclose(values.value, [1e-3, 1e-6])

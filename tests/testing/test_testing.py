@@ -18,10 +18,10 @@ from xbarsim.devices import (
     BetaBinomialFaults,
     ClusteredFaults,
     CombinedFaults,
+    FaultKind,
     FaultMap,
     FaultModel,
     GradientFaults,
-    Kind,
     LogNormalConductances,
     MeasuredFaults,
     RadialFaults,
@@ -151,8 +151,8 @@ class AnyTotal(Broken):
 @dataclass(frozen=True, kw_only=True)
 class WrongSum(Broken):
     @property
-    def rates(self) -> dict[Kind, float]:
-        return {Kind.STUCK_OFF: 0.1, Kind.STUCK_ON: 0.1, Kind.STUCK_AT: 0.0}
+    def rates(self) -> dict[FaultKind, float]:
+        return {FaultKind.STUCK_OFF: 0.1, FaultKind.STUCK_ON: 0.1, FaultKind.STUCK_AT: 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
