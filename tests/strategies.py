@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from xbarsim.circuit import Wires
 from xbarsim.design import AdcErrors, Converter, DacErrors, Design, Drive, Periphery
-from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.devices import Cell, FaultKind, FaultMap, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.engine import Noise, Plan, make_plan, reference_multiply
 from xbarsim.mapping import (
     Balanced,
@@ -146,7 +146,7 @@ def cells(draw: st.DrawFn, *, programming_error: bool | None = None) -> Cell:
 def fault_maps(
     draw: st.DrawFn,
     shape: tuple[int, int, int] | None = None,
-    kinds: tuple[Kind, ...] = tuple(Kind),
+    kinds: tuple[FaultKind, ...] = tuple(FaultKind),
 ) -> FaultMap:
     """Any fault map, of `shape` if one is given, with faults of `kinds`."""
     if shape is None:
@@ -164,7 +164,7 @@ def fault_maps(
         shape=shape,
         index=np.array(index, dtype=np.int64),
         kind=np.array([faults[i][0] for i in index], dtype=np.uint8),
-        value=np.array([faults[i][1] if faults[i][0] == Kind.STUCK_AT else np.nan for i in index]),
+        value=np.array([faults[i][1] if faults[i][0] == FaultKind.STUCK_AT else np.nan for i in index]),
         note=draw(st.text(max_size=20)),
     )
 

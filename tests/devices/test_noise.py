@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -43,6 +41,8 @@ from xbarsim.network.chip import Chip
 Array = npt.NDArray[Any]
 
 ALARM = 1e-6  # two-sided false-alarm rate of each test of a variance; seeds are fixed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODELS: dict[str, NoiseModel] = {
     "measured": ReadNoise(spread=Polynomial(coefficients=(1e-8, 0.02), scale=1.0), valid_from=1e-7, valid_to=1e-4),
@@ -204,10 +204,10 @@ def test_noise_in_toml_is_read_strictly(old: str, new: str, message: str) -> Non
 def test_a_cell_counts_in_its_own_levels_and_codes() -> None:
     """Level step 1 uS, 0.2 V at code 3: thermal noise over (0.2 / 3 V)^2, all of it over (1 uS)^2."""
     made = cell(MODELS["sum"])
-    found = made.read_variance(np.array([0.0, 15.0]), 4, 3)
+    variance = made.read_variance(np.array([0.0, 15.0]), 4, 3)
     expected = MODELS["sum"].variance([1e-6, 1.6e-5], 0.2 / 3)
     for name in ("constant", "linear", "quadratic"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name) / 1e-12, rtol=1e-9)
+        np.testing.assert_allclose(getattr(variance, name), getattr(expected, name) / 1e-12, rtol=1e-9)
     assert made.noisy
     assert made.exact
     assert not cell(MODELS["frozen"]).exact
@@ -274,15 +274,6 @@ def test_bad_noise_is_refused(make: Any, message: str) -> None:
 
 
 # --- through the plans
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small layers: threads would wait for each other most of the time."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
 
 
 def polynomials(shape: tuple[int, ...], seed: int) -> Noise:

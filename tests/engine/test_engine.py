@@ -19,7 +19,7 @@ from scipy import stats
 
 from tests.strategies import ALL_ENCODINGS, ENGINE_CELL, EngineCase, TiledLayer, encodings, engine_cases
 from xbarsim.design import Converter, Design, Drive, Periphery
-from xbarsim.devices import Cell, FaultMap, Kind, StuckFaults
+from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
 from xbarsim.engine import Noise, Plan, choose_plan, kernels, largest_conversion
 from xbarsim.mapping import (
     Differential,
@@ -281,7 +281,7 @@ def test_the_reference_is_the_definition(
     kinds, values = np.zeros(mapped.levels.shape, np.uint8), np.zeros(mapped.levels.shape)
     for place, value in stuck.items():
         if place[0] < mapped.tiles:
-            kinds[place], values[place] = Kind.STUCK_AT, value
+            kinds[place], values[place] = FaultKind.STUCK_AT, value
     broken = FaultMap.from_dense(kinds, values)
     cells = mapped.levels.astype(np.float32)
     cells.reshape(-1)[broken.index] = broken.stuck_levels(cell, mapped.mapping.cell_bits)
