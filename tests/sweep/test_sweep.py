@@ -240,7 +240,7 @@ def test_interrupts_end_cleanly(number: int, file: Path, tmp_path: Path) -> None
     file.write_text(TEXT.replace("count = 4", "count = 100000"))
     store = tmp_path / "s.sqlite"
     process = subprocess.Popen(
-        [sys.executable, "-m", "xbarsim.cli", "sweep", str(file), "--store", str(store), "--workers", "1"],
+        [sys.executable, "-m", "xbarsim", "sweep", str(file), "--store", str(store), "--workers", "1"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -57,7 +57,7 @@ def load_digits_net(path: str | os.PathLike[str] | None = None) -> DigitsNet:
     ----------
     path
         A safetensors file; None for the weights shipped here, trained by
-        ``python -m xbarsim.experiments.train_digits``.
+        ``python -m xbarsim.experiments.fits.train_digits``.
 
     Raises
     ------

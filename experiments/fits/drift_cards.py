@@ -1,7 +1,7 @@
 """Fit the drift of two measured RRAM technologies into their device cards; draw fit against measurement.
 
-Run as ``python -m xbarsim.experiments.fit_drift_cards [--data DIR]``. The measurements are the same cells that
-:mod:`xbarsim.experiments.fit_device_cards` fits the programming error of: about 16,000 of each of two anonymous
+Run as ``python -m xbarsim.experiments.fits.drift_cards [--data DIR]``. The measurements are the same cells that
+:mod:`xbarsim.experiments.fits.device_cards` fits the programming error of: about 16,000 of each of two anonymous
 technologies, read at several times after programming.
 
 The error of a cell is its conductance minus the centre of the range that its first read fell into, as for its
@@ -34,7 +34,8 @@ from scipy import stats
 from xbarsim.data import data_folder
 from xbarsim.devices import Card, DriftFit, DriftStep, DriftValue, MeasuredDrift, card
 from xbarsim.devices.drift import quantile_moments
-from xbarsim.experiments.fit_device_cards import FULL_SCALE
+from xbarsim.experiments.fits.device_cards import FULL_SCALE
+from xbarsim.experiments.folders import DEVICE_CARDS, FIGURES
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError
 
@@ -52,8 +53,7 @@ _REFERENCE = 1.0  # s after programming: every cell was read then
 _EDGES = (0, 1, 2, 3, 4, *range(6, 33, 2))  # ranges of conductance that bound the groups; fine where cells differ most
 _RANGES = 32
 _FEWEST = 40  # cells of a group: four in each tenth
-_PICTURE = Path(__file__).parent / "figures" / "drift_fits.png"
-_CARDS = Path(__file__).resolve().parent.parent / "devices" / "cards"
+_PICTURE = FIGURES / "drift_fits.png"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -357,7 +357,7 @@ def main(
     for measured in measurements:
         old = card(f"levy2021_{measured.technology.lower()}")
         cards.append(dataclasses.replace(old, drift=fit(measured)))
-        tomlio.save(cards[-1], _CARDS / f"{old.name}.toml")
+        tomlio.save(cards[-1], DEVICE_CARDS / f"{old.name}.toml")
         assert cards[-1].drift is not None
         typer.echo(f"wrote {old.name}: {cards[-1].drift.value}\n{cards[-1].drift.fit}")
     _PICTURE.parent.mkdir(exist_ok=True)

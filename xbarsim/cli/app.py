@@ -6,7 +6,6 @@ Nothing heavy is loaded before a command needs it.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import os
 import sys
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import xbarsim
+from xbarsim.cli.sweep import COMMANDS
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError, check_integer
 
 if TYPE_CHECKING:
@@ -361,8 +361,8 @@ def cost(
     --output, writes peak.csv, energy.csv, layers.csv, summary.csv, deltas.csv, sources.bib and plots.
     """
     with _one_line_errors():
+        from xbarsim.cli.cost import network_cost, parse_replication
         from xbarsim.cost import Hardware
-        from xbarsim.cost.command import network_cost, parse_replication
         from xbarsim.design import Design
 
         hardware = Hardware.load(preset)
@@ -490,8 +490,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-# Commands of the room above, which nothing here imports: it is found by its name.
-for _command in importlib.import_module("xbarsim.experiments.commands").COMMANDS:
+for _command in COMMANDS:
     app.command(epilog=_EXIT_CODES)(_guarded(_command))
 
 

@@ -1,6 +1,6 @@
 """Fit the programming error of two measured RRAM technologies; write their device cards and the picture.
 
-Run as ``python -m xbarsim.experiments.fit_device_cards [--data DIR]``. The measurements are the relaxation
+Run as ``python -m xbarsim.experiments.fits.device_cards [--data DIR]``. The measurements are the relaxation
 data of A. Levy's RRAM-Relaxation-Master-Model: about 16,000 cells of each of two anonymous technologies, each
 programmed into one of 32 equal ranges of conductance, then read several times.
 
@@ -22,6 +22,7 @@ import typer
 from xbarsim.data import data_folder
 from xbarsim.devices import Card, Fit, Polynomial, ProgrammingError, ProgrammingErrorValue, Quantity
 from xbarsim.devices import card as shipped
+from xbarsim.experiments.folders import DEVICE_CARDS, FIGURES
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError
 
@@ -36,8 +37,7 @@ FULL_SCALE = {"B": 128e-6, "C": 40e-6}
 _RANGES = 32
 _TIME = 1.0  # s after programming: every cell was read then, as few were later
 _HIGHEST_ORDER = 8
-_PICTURE = Path(__file__).parent / "figures" / "device_fits.png"
-_CARDS = Path(__file__).resolve().parent.parent / "devices" / "cards"
+_PICTURE = FIGURES / "device_fits.png"
 _SOURCE = (
     "A. Levy, RRAM-Relaxation-Master-Model, github.com/akashlevy/RRAM-Relaxation-Master-Model (2021), commit "
     "ca0cfff655a7392dc8955585f7345303b3cffde8, MIT licence. No publication of these measurements was found, "
@@ -238,7 +238,7 @@ def main(
     measurements = [measure(folder, technology) for technology in FULL_SCALE]
     cards = [fit(measurement) for measurement in measurements]
     for card in cards:
-        tomlio.save(replace(card, drift=shipped(card.name).drift), _CARDS / f"{card.name}.toml")
+        tomlio.save(replace(card, drift=shipped(card.name).drift), DEVICE_CARDS / f"{card.name}.toml")
         typer.echo(f"wrote {card.name}: {card.values()['programming_error']}")
     _PICTURE.parent.mkdir(exist_ok=True)
     picture(measurements, cards).savefig(_PICTURE, dpi=120)

@@ -1,10 +1,10 @@
 """The fault tolerance that the ISQED 2021 paper gains by pruning and differential mapping, with its ablation.
 
-``python -m xbarsim.experiments.isqed2021`` measures ResNet-20 and ConvNet on CIFAR-10, dense and pruned, in three
-mappings, with both ratios of stuck-on to stuck-off, on 50 dies a point. It prints how much accuracy is lost, which
-failure rate is tolerated at a loss of 1 and of 2 points, and how much of that the mapping and the pruning each buy, and
-writes tables and a picture into experiments/figures. What is measured is kept in a store, so that a run that was cut
-short goes on where it stopped; on two cores it takes about 50 minutes.
+``python -m xbarsim.experiments.papers.isqed2021`` measures ResNet-20 and ConvNet on CIFAR-10, dense and pruned, in
+three mappings, with both ratios of stuck-on to stuck-off, on 50 dies a point. It prints how much accuracy is lost,
+which failure rate is tolerated at a loss of 1 and of 2 points, and how much of that the mapping and the pruning each
+buy, and writes tables and a picture into experiments/figures. What is measured is kept in a store, so that a run that
+was cut short goes on where it stopped; on two cores it takes about 50 minutes.
 
 ``--train FOLDER`` prunes again: algorithm 1 of the paper, by the accuracy of faulty dies on training images that were
 held back; ConvNet is trained from nothing before. Settings are in experiments/recipes. Test images are used for the
@@ -52,7 +52,8 @@ from xbarsim.compress import (
 from xbarsim.compress.recipe import mappable_layers
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import fault_preset
-from xbarsim.experiments import islped2019
+from xbarsim.experiments.folders import FIGURES, RECIPES
+from xbarsim.experiments.papers import islped2019
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
@@ -98,8 +99,6 @@ STUDIES = ("resnet20", "convnet")
 _PAPERS_PRESET, _PAPERS_POLARITY = next(iter(POLARITIES.items()))  # of both readings of one ratio, 5.2 to 1
 _BITS = 9
 _CALIBRATION = 256  # training images that set the ranges of activations
-_RECIPES = Path(__file__).parent / "recipes"
-_FIGURES = Path(__file__).parent / "figures"
 _PAPER = {("dense", "TwoColumn"): 1.2, ("pruned", "Differential"): 0.2}  # points lost by ResNet-18 at a rate of 0.001
 _COLOURS = {"TwoColumn": "#0072B2", "Differential": "#D55E00", "Balanced": "#009E73"}
 _MARKERS = {"TwoColumn": "o", "Differential": "s", "Balanced": "^"}
@@ -152,7 +151,7 @@ def load_study(network: str) -> Study:
     InputError
         If there are none for it.
     """
-    return tomlio.load(Study, _RECIPES / f"isqed2021_{check_choice('network', network, STUDIES)}.toml")
+    return tomlio.load(Study, RECIPES / f"isqed2021_{check_choice('network', network, STUDIES)}.toml")
 
 
 def design(encoding: Encoding, polarity: str, rate: float) -> xb.Design:
@@ -286,7 +285,7 @@ def complete_card(study: Study, folder: Path) -> None:
         "accuracy_float32": xb.evaluate(model, images, labels).accuracy,
         "accuracy_simulator": xb.evaluate(chip, images, labels).accuracy,
         "test_images": len(labels),
-        "measured_by": "python -m xbarsim.experiments.isqed2021 --train, the mapped network with 8-bit inputs",
+        "measured_by": "python -m xbarsim.experiments.papers.isqed2021 --train, the mapped network with 8-bit inputs",
     }
     save_coded(path, model, bits=_BITS, about=card)
 
@@ -637,7 +636,7 @@ def main(
     ] = None,
     store: Annotated[Path, typer.Option(help="Where dies are kept.")] = Path("isqed2021.sqlite"),
     workers: Annotated[int | None, typer.Option(help="Processes; one a core if left out.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder for tables and picture.")] = _FIGURES,
+    output: Annotated[Path, typer.Option(help="Folder for tables and picture.")] = FIGURES,
 ) -> None:
     """Measure accuracy against failure rate, and print what is tolerated and what buys it."""
     folder = train_in or ZOO

@@ -263,7 +263,7 @@ def _import(threads: int) -> Measurement:
 
 
 def _sweep(threads: int) -> Measurement:
-    from xbarsim.experiments.overhead import sweep_overhead
+    from xbarsim.experiments.benchmarks.overhead import sweep_overhead
 
     total, inference, check = sweep_overhead(_one_pulse(), workers=threads)
     return Measurement(
@@ -430,7 +430,3 @@ def main(
     if json_file is not None:
         content = {"machine": _machine(), "measurements": [vars(m) | {"ratio": m.ratio} for m in rows]}
         write_atomically(json_file, json.dumps(content, indent=2).encode())
-
-
-if __name__ == "__main__":
-    typer.run(main)

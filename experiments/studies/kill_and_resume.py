@@ -1,6 +1,6 @@
 """Sweeps that are killed, shared out and merged give the table of one that was left alone.
 
-``python -m xbarsim.experiments.kill_and_resume [--kills 50] [--dies 600]``
+``python -m xbarsim.experiments.studies.kill_and_resume [--kills 50] [--dies 600]``
 
 Runs ``xbarsim sweep`` in processes of its own, kills them with SIGKILL at random moments (while they start, while they
 measure, while they write), and compares what is in the store at the end with an uninterrupted sweep: nothing that was
@@ -95,7 +95,7 @@ design.mapping.encoding.type = "Differential"
 
 def _start(file: Path, store: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "xbarsim.cli", "sweep", str(file), "--store", str(store), *options],
+        [sys.executable, "-m", "xbarsim", "sweep", str(file), "--store", str(store), *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -251,7 +251,7 @@ def check_shards(folder: Path, expected: _Table, file: Path) -> Outcome:
     merged = folder / "merged.sqlite"
     for order in (stores, stores[::-1]):  # merging again, and in another order, changes nothing
         code = subprocess.run(
-            [sys.executable, "-m", "xbarsim.cli", "merge", str(merged), *map(str, order)],
+            [sys.executable, "-m", "xbarsim", "merge", str(merged), *map(str, order)],
             stdout=subprocess.DEVNULL,
             check=False,
         ).returncode

@@ -1,6 +1,6 @@
 """Train `DigitsNet` on scikit-learn's digits and write the weights that xbarsim.models ships.
 
-``python -m xbarsim.experiments.train_digits`` repeats what was done: one fit on five sixths of the training
+``python -m xbarsim.experiments.fits.train_digits`` repeats what was done: one fit on five sixths of the training
 images, whose accuracy on the remaining sixth judges the settings below; then one fit with the same settings
 on all training images. The test images are looked at only at the end; nothing was chosen by them. The same
 seed gives the same weights on the same machine and torch version; it takes a minute or two on one core.
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "data_set": "scikit-learn digits",
         "licence": "Apache-2.0",
         "network": "xbarsim.models.DigitsNet",
-        "trained_by": "python -m xbarsim.experiments.train_digits",
+        "trained_by": "python -m xbarsim.experiments.fits.train_digits",
         "training": f"seed {options.seed}, {options.epochs} epochs",
     }
     write_safetensors(options.output, network.state_dict(), about=about)

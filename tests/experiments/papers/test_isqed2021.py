@@ -18,16 +18,15 @@ from tests.sweep.workloads import noise
 from xbarsim.compress import Admm, Training, TrainingSet
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import StuckFaults
-from xbarsim.experiments import islped2019
-from xbarsim.experiments import isqed2021 as script
-from xbarsim.experiments.isqed2021 import Point, Study
+from xbarsim.experiments.folders import FIGURES
+from xbarsim.experiments.papers import islped2019
+from xbarsim.experiments.papers import isqed2021 as script
+from xbarsim.experiments.papers.isqed2021 import Point, Study
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.models import MODELS, load_images, load_model, load_zoo_file
 from xbarsim.models.registry import ZOO
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import Results
-
-FIGURES = Path(script.__file__).parent / "figures"
 
 
 def _curve(weights: str, encoding: str, accuracies: list[float], polarity: str = "mostly stuck on") -> list[Point]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xbarsim.experiments.wire_resistance import RATES, RESISTANCES, picture, tasks
+from xbarsim.experiments.studies.wire_resistance import RATES, RESISTANCES, picture, tasks
 
 
 def test_all_points_meet_the_same_dies_with_other_wires_and_rates() -> None:

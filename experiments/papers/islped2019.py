@@ -1,9 +1,9 @@
 """Table I of the ISLPED 2019 paper (ADMM pruning and quantisation for crossbars) for LeNet-5 and ConvNet, beside ours.
 
-``python -m xbarsim.experiments.islped2019`` measures the stored networks, in about 12 minutes on two cores: accuracy by
-running each one, mapped onto 32 x 32 arrays of 4-bit cells, through the simulator, 2 % of the test set also through the
-reference engine; area and power from the arrays that are occupied. It prints the table beside the published one and
-writes a table and a picture into experiments/figures.
+``python -m xbarsim.experiments.papers.islped2019`` measures the stored networks, in about 12 minutes on two cores:
+accuracy by running each one, mapped onto 32 x 32 arrays of 4-bit cells, through the simulator, 2 % of the test set also
+through the reference engine; area and power from the arrays that are occupied. It prints the table beside the published
+one and writes a table and a picture into experiments/figures.
 
 ``--train FOLDER`` repeats everything from nothing: dense network, pruning, retraining, quantisation. A training that is
 cut short goes on where it stopped. All settings are in experiments/recipes; 5,000 training images are held back to
@@ -41,6 +41,7 @@ from xbarsim.compress import (
 )
 from xbarsim.compress.recipe import mappable_layers
 from xbarsim.devices import Cell
+from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
@@ -73,8 +74,6 @@ BITS = (9, 7, 6, 5)
 """Weight bits, sign included: 9 is the precision of the unpruned and pruned networks of the paper."""
 
 STUDIES = ("lenet5", "convnet")
-_RECIPES = Path(__file__).parent / "recipes"
-_FIGURES = Path(__file__).parent / "figures"
 _CALIBRATION = 256  # training images that set the ranges of activations
 _CHECKED = 0.02  # share of the test images that the reference engine classifies too
 
@@ -142,7 +141,7 @@ def load_study(network: str) -> Study:
     InputError
         If the table has no such network.
     """
-    return tomlio.load(Study, _RECIPES / f"islped2019_{check_choice('network', network, STUDIES)}.toml")
+    return tomlio.load(Study, RECIPES / f"islped2019_{check_choice('network', network, STUDIES)}.toml")
 
 
 def design(bits: int) -> xb.Design:
@@ -268,7 +267,7 @@ def complete_cards(folder: Path, found: Sequence[Measured], study: Study) -> Non
             "accuracy_simulator": one.accuracy / 100,
             "test_images": one.images,
             "weights_kept": count_weights(mappable_layers(model).values())[0],
-            "measured_by": "python -m xbarsim.experiments.islped2019, the mapped network with 8-bit inputs",
+            "measured_by": "python -m xbarsim.experiments.papers.islped2019, the mapped network with 8-bit inputs",
         }
         save_coded(path, model, bits=one.bits, about=card)
 
@@ -506,7 +505,7 @@ def main(
     train_in: Annotated[
         Path | None, typer.Option("--train", help="Train everything from nothing in this folder, and measure that.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for table and picture.")] = _FIGURES,
+    output: Annotated[Path, typer.Option(help="Folder for table and picture.")] = FIGURES,
 ) -> None:
     """Measure the networks of table I, and print them beside the published figures."""
     folder = train_in or ZOO

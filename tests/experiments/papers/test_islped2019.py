@@ -15,11 +15,10 @@ from torch import nn
 import xbarsim as xb
 from tests.sweep.workloads import noise
 from xbarsim.compress import Compressed, Training, TrainingSet, prune, retrain
-from xbarsim.experiments import islped2019 as script
+from xbarsim.experiments.folders import FIGURES
+from xbarsim.experiments.papers import islped2019 as script
 from xbarsim.models import MODELS, load_images, load_model, load_zoo_file, untrained_model
 from xbarsim.models.registry import ZOO
-
-FIGURES = Path(script.__file__).parent / "figures"
 
 
 @pytest.mark.parametrize("name", script.STUDIES)

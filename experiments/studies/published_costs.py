@@ -1,7 +1,7 @@
 """Published power, area and throughput against ours, with what closes each gap; and what differential mapping costs.
 
-Run as ``python -m xbarsim.experiments.published_costs``. Prints the table, fits the card islped2019 anew, and writes
-``published_costs.csv`` and ``figures/published_costs.png`` beside this file.
+Run as ``python -m xbarsim.experiments.studies.published_costs``. Prints the table, fits the card islped2019 anew, and
+writes ``published_costs.csv`` and ``published_costs.png`` into experiments/figures.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 
 from xbarsim.cost import Hardware, LayerUse, compare_published, estimate, hardware_names
+from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.mapping import Differential, Mapping, TwoColumn
@@ -40,8 +40,8 @@ __all__ = [
     "totals",
 ]
 
-_CSV = Path(__file__).with_name("published_costs.csv")
-_PICTURE = Path(__file__).parent / "figures" / "published_costs.png"
+_CSV = FIGURES / "published_costs.csv"
+_PICTURE = FIGURES / "published_costs.png"
 
 ANCHORS = (
     ("resnet18", 5.83, 0.235, 3.359),
@@ -390,7 +390,7 @@ def main() -> None:
     header = ("device", "zeros", "cells, two (mW)", "differential", "ratio", "all, two (nJ)", "differential", "ratio")
     typer.echo(format_table(header, lines))
     _save(rows, picture(rows))
-    typer.echo(f"\nwrote {_CSV.name} and {_PICTURE.parent.name}/{_PICTURE.name}")
+    typer.echo(f"\nwrote {_CSV.name} and {_PICTURE.name} into {FIGURES}")
 
 
 if __name__ == "__main__":

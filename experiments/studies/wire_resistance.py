@@ -1,8 +1,8 @@
 """How wire resistance and stuck-on cells together cost accuracy: ResNet-20 with the exact circuit of every tile.
 
-``python -m xbarsim.experiments.wire_resistance`` measures 1,000 CIFAR-10 images on arrays of 128 x 128 cells with an
-8-bit converter on every row tile, and writes a table and a picture into experiments/figures. What is measured is kept
-in a store, so that a run that was cut short goes on where it stopped.
+``python -m xbarsim.experiments.studies.wire_resistance`` measures 1,000 CIFAR-10 images on arrays of 128 x 128 cells
+with an 8-bit converter on every row tile, and writes a table and a picture into experiments/figures. What is measured
+is kept in a store, so that a run that was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typer
 import xbarsim as xb
 from xbarsim.circuit import Wires
 from xbarsim.devices import Cell, StuckFaults
+from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.sweep.collecting import collect
@@ -38,7 +39,6 @@ RATES = (0.0, 0.0005, 0.001, 0.002)
 """Probability that a cell is stuck on."""
 
 _LOSS = "xbarsim.experiments.wire_resistance:current_loss"
-_FIGURES = Path(__file__).parent / "figures"
 _COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00")
 _MARKERS = ("o", "s", "^", "D")
 
@@ -133,7 +133,7 @@ def main(
     images: Annotated[int, typer.Option(help="Test images.", min=1)] = 1000,
     dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 5,
     store: Annotated[Path, typer.Option(help="Where dies are kept.")] = Path("wire_resistance.sqlite"),
-    output: Annotated[Path, typer.Option(help="Folder of the table and the picture.")] = _FIGURES,
+    output: Annotated[Path, typer.Option(help="Folder of the table and the picture.")] = FIGURES,
 ) -> None:
     """Measure, print, and write wire_resistance.csv and wire_resistance.png."""
     every = tasks(images)

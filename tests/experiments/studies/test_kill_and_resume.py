@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xbarsim.experiments import kill_and_resume as script
+from xbarsim.experiments.studies import kill_and_resume as script
 from xbarsim.sweep.store import Store
 
 
