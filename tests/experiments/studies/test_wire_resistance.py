@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from xbarsim.experiments.studies.wire_resistance import RATES, RESISTANCES, picture, tasks
 
@@ -20,6 +21,14 @@ def test_all_points_meet_the_same_dies_with_other_wires_and_rates() -> None:
         assert faults.total == task.tags["stuck_on_rate"]
         assert task.design.periphery.adc_bits == 8
         assert task.images == 1000
+
+
+@pytest.mark.data
+def test_dies_measured_before_the_study_moved_are_still_its_own() -> None:
+    """The id of the first task, by which stores know its dies; and the name that its metric had."""
+    first = tasks(1000)[0]
+    assert first.id == "9e3b8c2b7fe220694cdb97a441e7d1e9fa585188ce68044c13575af3099fb9f3"
+    assert '"metrics":["xbarsim.experiments.wire_resistance:current_loss"]' in first.description
 
 
 def test_the_picture_shows_every_point_with_its_interval() -> None:
