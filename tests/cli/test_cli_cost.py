@@ -16,7 +16,7 @@ from xbarsim.mapping import Differential, TwoColumn
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, ["cost", *arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    return CliRunner().invoke(cli.application, ["cost", *arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
 
 
 def design(path: Path, encoding: object, **mapping: object) -> str:
@@ -132,6 +132,6 @@ def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
 
 
 def test_evaluate_refuses_an_architecture() -> None:
-    result = CliRunner().invoke(cli.app, ["evaluate", "resnet18"])
+    result = CliRunner().invoke(cli.application, ["evaluate", "resnet18"])
     assert result.exit_code == 2
     assert "network must be one with stored weights" in result.output

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from xbarsim.cli.app import Topic, app, main
+from xbarsim.cli.app import COMMANDS, application, main
 
-__all__ = ["Topic", "app", "main"]
+__all__ = ["COMMANDS", "application", "main"]

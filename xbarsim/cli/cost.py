@@ -1,27 +1,82 @@
-"""What ``xbarsim cost`` does: map a network by its shape, print what it costs, write tables and pictures."""
+"""``xbarsim cost``: map a network by its shape, print what it costs, write tables and pictures."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from xbarsim.cost.deltas import Deltas, compare
-from xbarsim.cost.estimate import estimate
-from xbarsim.cost.hardware import Hardware
-from xbarsim.cost.report import CostReport
-from xbarsim.cost.workload import Replication, Workload
+import typer
+
+from xbarsim.cli.defaults import calibration_images, first_design
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_integer, write_atomically
 
 if TYPE_CHECKING:
+    from xbarsim.cost import CostReport, Deltas, Hardware, Workload
+    from xbarsim.cost.workload import Replication
     from xbarsim.design import Design
     from xbarsim.network import MappedNetwork
 
-__all__ = ["NetworkCost", "network_cost", "parse_replication"]
+__all__ = ["NetworkCost", "cost", "network_cost", "parse_replication"]
 
 _IMAGES = 2  # random images; they decide no number that is printed for an untrained network
+
+
+def cost(
+    network: Annotated[str, typer.Argument(help="resnet18, vgg16, resnet20 or digits.")],
+    preset: Annotated[
+        str, typer.Option(help="Hardware: a card of 'xbarsim info components', or a TOML file.")
+    ] = "isaac2016",
+    design: Annotated[
+        Path | None,
+        typer.Option(help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit ADC)."),
+    ] = None,
+    adc: Annotated[str | None, typer.Option(help="Another converter: cimloop2024, or a TOML file.")] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Another design (a TOML file) or hardware (a card) to print the difference to.")
+    ] = None,
+    replication: Annotated[
+        str, typer.Option(help="Copies of layers: none, chip (fill whole chips), or a number of arrays to fill.")
+    ] = "none",
+    spare_columns: Annotated[int, typer.Option(help="Spare columns of each array.")] = 0,
+    redundancy: Annotated[int, typer.Option(help="Arrays that do the work of one.")] = 1,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Use stored weights: cells draw the power of their own conductances.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for CSV files and plots; made if it does not exist.")
+    ] = None,
+) -> None:
+    """Print what a network costs: power, area, energy, latency; of any architecture, without weights.
+
+    Prints peak and workload view by component and by layer, and the difference to another design or hardware. With
+    --output, writes peak.csv, energy.csv, layers.csv, summary.csv, deltas.csv, sources.bib and plots.
+    """
+    from xbarsim.cost import Hardware
+    from xbarsim.design import Design
+
+    hardware = Hardware.load(preset)
+    if adc is not None:
+        hardware = hardware.with_adc(adc)
+    copies = parse_replication(replication)
+    chosen = first_design() if design is None else Design.load(design)
+    other: Design | Hardware | None = None
+    if compare is not None:
+        other = Design.load(compare) if compare.endswith(".toml") else Hardware.load(compare)
+    folder = None
+    if output is not None:
+        from xbarsim.demo import prepare_folder
+
+        folder = prepare_folder(output)
+    costs = network_cost(
+        network, chosen, hardware, other=other, trained=trained, replication=copies, spare_columns=spare_columns,
+        redundancy=redundancy,
+    )  # fmt: skip
+    typer.echo(str(costs))
+    for path in costs.save(folder) if folder is not None else []:
+        typer.echo(f"wrote {path}")
 
 
 def parse_replication(text: str) -> Replication | int:
@@ -139,6 +194,7 @@ def network_cost(
     InputError
         If there is no such network, or `trained` is asked of one without stored weights.
     """
+    from xbarsim.cost import Hardware, compare, estimate
     from xbarsim.network import map_model
 
     check_integer("spare_columns", spare_columns, at_least=0)
@@ -147,14 +203,14 @@ def network_cost(
     mapped = map_model(model, design, calibration=images)
 
     def report(mapped: MappedNetwork, hardware: Hardware) -> CostReport:
-        found = mapped.cost(hardware, data=trained)
+        plain = mapped.cost(hardware, data=trained)
         if spare_columns == 0 and redundancy == 1:
-            return found
-        uses = [replace(layer.use, spare_columns=spare_columns, redundancy=redundancy) for layer in found.layers]
+            return plain
+        uses = [replace(layer.use, spare_columns=spare_columns, redundancy=redundancy) for layer in plain.layers]
         return estimate(uses, hardware)
 
-    cost = report(mapped, hardware)
-    work = cost.workload(replication=replication)
+    peak = report(mapped, hardware)
+    work = peak.workload(replication=replication)
     deltas = None
     if other is not None:
         if isinstance(other, Hardware):
@@ -162,30 +218,25 @@ def network_cost(
         else:
             names = ("this design", "the other")
             changed = report(map_model(model, other, calibration=images), hardware)
-        deltas = compare(cost, changed, names=names, replication=replication)
+        deltas = compare(peak, changed, names=names, replication=replication)
     notes = []
     if not trained:
         notes.append(
             "weights are random: their shapes decide every number, and the cells draw the power of the card's array "
             "(--trained for that of their own conductances)"
         )
-    return NetworkCost(report=cost, work=work, deltas=deltas, notes=tuple(notes))
+    return NetworkCost(report=peak, work=work, deltas=deltas, notes=tuple(notes))
 
 
 def _model(name: str, trained: bool, seed: int) -> tuple[Any, Any]:
     """A network and images to calibrate it with."""
     import numpy as np
 
-    from xbarsim import models
+    from xbarsim.models import check_trained, load_model, untrained_model
 
     if not trained:
-        model, card = models.untrained_model(name, seed=seed)
-        shape = (_IMAGES, *card.input_shape)
+        model, architecture = untrained_model(name, seed=seed)
+        shape = (_IMAGES, *architecture.input_shape)
         return model, np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    models.check_trained(name)
-    from xbarsim import data
-
-    model, _ = models.load_model(name)
-    if name == "digits":
-        return model, data.load_digits_split().train_images
-    return model, models.normalise(data.load_cifar10("train", count=128)[0])
+    check_trained(name)
+    return load_model(name)[0], calibration_images(name)
