@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import xbarsim as xb
 from tests.sweep.workloads import block, task
+from xbarsim.cli import application
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.sweep import Dies, Results, Store, Task

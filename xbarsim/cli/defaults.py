@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
 
-__all__ = ["calibration_images", "cores", "first_design"]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = ["calibration_images", "first_design"]
 
 
 def first_design() -> Design:

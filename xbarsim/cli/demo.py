@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xbarsim.cli.defaults import cores
 from xbarsim.cli.output import print_lines
 from xbarsim.foundation.validation import check_integer
 
@@ -33,6 +32,7 @@ def demo(
     accuracy.png.
     """
     from xbarsim import demo as demonstration
+    from xbarsim.sweep.executors import cores
 
     dies = (3 if quick else 20) if dies is None else dies
     workers = min(cores(), _MOST_WORKERS) if workers is None else workers
