@@ -45,8 +45,7 @@ from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
-from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
-from xbarsim.models.registry import ZOO
+from xbarsim.models import ZOO, load_images, load_zoo_file, save_coded, untrained_model
 from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.statistics import yield_interval
 

@@ -58,8 +58,7 @@ from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
-from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file, save_coded
-from xbarsim.models.registry import ZOO
+from xbarsim.models import DATA_SETS, ZOO, load_images, load_model, load_zoo_file, save_coded
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.critical import crossing
 from xbarsim.sweep.report import save_figure

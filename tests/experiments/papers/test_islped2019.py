@@ -17,8 +17,7 @@ from tests.sweep.workloads import noise
 from xbarsim.compress import Compressed, Training, TrainingSet, prune, retrain
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019 as script
-from xbarsim.models import MODELS, load_images, load_model, load_zoo_file, untrained_model
-from xbarsim.models.registry import ZOO
+from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file, untrained_model
 
 
 @pytest.mark.parametrize("name", script.STUDIES)

@@ -23,8 +23,7 @@ from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.papers import isqed2021 as script
 from xbarsim.experiments.papers.isqed2021 import Point, Study
 from xbarsim.mapping import Differential, TwoColumn
-from xbarsim.models import MODELS, load_images, load_model, load_zoo_file
-from xbarsim.models.registry import ZOO
+from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import Results
 
