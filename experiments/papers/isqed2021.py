@@ -54,13 +54,13 @@ from xbarsim.demo import POLARITIES
 from xbarsim.devices import fault_preset
 from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.experiments.papers import islped2019
+from xbarsim.experiments.tolerance import Point, Tolerance, curves, factor, tolerance_table, tolerances
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
 from xbarsim.models import DATA_SETS, ZOO, load_images, load_model, load_zoo_file, save_coded
 from xbarsim.sweep.collecting import collect
-from xbarsim.sweep.critical import crossing
 from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.results import Results, TaskResult
 from xbarsim.sweep.task import Task, Workload
@@ -72,16 +72,13 @@ __all__ = [
     "ENCODINGS",
     "LOSSES",
     "RATES",
-    "Point",
     "Study",
-    "Tolerance",
     "design",
     "load_study",
     "main",
     "picture",
     "points",
     "tasks",
-    "tolerances",
     "train_study",
 ]
 
@@ -224,11 +221,11 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
         if study.pruning is None or study.method is None:
             masks |= recipe.masks(model)
         else:
-            found = prune(
+            pruning = prune(
                 model, recipe, data, study.pruning.stage(number),
                 method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
             )  # fmt: skip
-            model, masks = found.model, masks | found.masks
+            model, masks = pruning.model, masks | pruning.masks
         after = retrain(
             model, data, study.retraining.stage(number),
             masks=masks, recipe=Recipe(rules=(LayerRule(layers=("*",), levels=Levels(bits=_BITS)),)),
@@ -251,12 +248,12 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
         calibration=load_images(study.data_set, "train", count=_CALIBRATION)[0],
         dies=study.dies,
     )
-    found = prune_progressively(
+    outcome = prune_progressively(
         dense,
         layers=layers, ratios=study.ratios, prune=further, accuracy=judge,
         threshold=study.threshold, repeat=False, report=report,
     )  # fmt: skip
-    step, chosen = max(zip(found.steps, pruned, strict=True), key=lambda pair: pair[0].accuracy)
+    step, chosen = max(zip(outcome.steps, pruned, strict=True), key=lambda pair: pair[0].accuracy)
     kept, total = islped2019.count_weights(mappable_layers(chosen).values())
     about = {
         "network": study.network,
@@ -266,11 +263,11 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
         "recipe": f"experiments/recipes/isqed2021_{study.network}.toml",
         "weights_kept": kept,
         "faulty_validation_accuracy": round(step.accuracy, 4),
-        "faulty_validation_accuracy_before": round(found.before, 4),
+        "faulty_validation_accuracy_before": round(outcome.before, 4),
         "licence": "Apache-2.0",
     }
     save_coded(folder / f"{pruned_name(study)}.safetensors", chosen, bits=_BITS, about=about)
-    return found
+    return outcome
 
 
 def complete_card(study: Study, folder: Path) -> None:
@@ -353,38 +350,6 @@ def tasks(
     return whole, sound, faulty
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One point of a curve.
-
-    Attributes
-    ----------
-    network, weights, encoding, polarity, rate
-        Which.
-    dies, images
-        How many were measured, on how many test images.
-    accuracy, low, high
-        Mean of the dies and its 95 % interval, %; of dies on these images, so that it does not hold the chance by which
-        these images are harder or easier than others.
-    lost
-        Points against the dense network without faults: what faults cost on these images, plus what pruning costs
-        without faults on all test images. (On few images two networks differ by chance more than by pruning; one
-        network with and without faults does not.)
-    """
-
-    network: str
-    weights: str
-    encoding: str
-    polarity: str
-    rate: float
-    dies: int
-    images: int
-    accuracy: float
-    low: float
-    high: float
-    lost: float
-
-
 def points(results: Results, whole: Results) -> list[Point]:
     """The points of the curves, in the order of the tasks.
 
@@ -397,12 +362,12 @@ def points(results: Results, whole: Results) -> list[Point]:
     """
     every = {_network(result): 100 * result.mean().estimate for result in whole.tasks}
     sound = {_network(result): 100 * result.mean().estimate for result in results.tasks if not _fault_rate(result)}
-    found = []
+    listed = []
     for result in results.tasks:
         interval = result.mean()
         accuracy = 100 * interval.estimate
         network, weights = _network(result)
-        found.append(
+        listed.append(
             Point(
                 network=network,
                 weights=weights,
@@ -418,7 +383,7 @@ def points(results: Results, whole: Results) -> list[Point]:
                 lost=every[network, "dense"] - every[network, weights] + sound[network, weights] - accuracy,
             )
         )
-    return found
+    return listed
 
 
 def _network(result: TaskResult) -> tuple[str, str]:
@@ -429,116 +394,31 @@ def _fault_rate(result: TaskResult) -> float:
     return float(result.columns["fault_rate"])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """The failure rate at which a given loss is reached.
-
-    Attributes
-    ----------
-    network, weights, encoding, polarity
-        Which curve.
-    loss
-        Points against the dense network without faults.
-    rate, low, high
-        Where the mean of the dies, and the ends of its 95 % interval, fall below; interpolated between the rates that
-        were measured. 0 if that is so without faults, infinite if not even at the highest rate.
-    """
-
-    network: str
-    weights: str
-    encoding: str
-    polarity: str
-    loss: float
-    rate: float
-    low: float
-    high: float
-
-
-def tolerances(found: Sequence[Point], losses: Sequence[float] = LOSSES) -> list[Tolerance]:
-    """The tolerated rates of every curve."""
-    made = []
-    for (network, weights, encoding, polarity), curve in _curves(found).items():
-        reference = curve[0].accuracy + curve[0].lost
-        rates = [point.rate for point in curve]
-        for loss in losses:
-            low, rate, high = (
-                crossing(rates, [getattr(point, name) for point in curve], reference - loss)
-                for name in ("low", "accuracy", "high")
-            )
-            made.append(
-                Tolerance(
-                    network=network,
-                    weights=weights,
-                    encoding=encoding,
-                    polarity=polarity,
-                    loss=loss,
-                    rate=rate,
-                    low=low,
-                    high=high,
-                )
-            )
-    return made
-
-
-def _curves(found: Sequence[Point]) -> dict[tuple[str, str, str, str], list[Point]]:
-    """Points by network, weights, encoding and polarity, each curve by ascending rate."""
-    curves: dict[tuple[str, str, str, str], list[Point]] = {}
-    for point in found:
-        curves.setdefault((point.network, point.weights, point.encoding, point.polarity), []).append(point)
-    for curve in curves.values():
-        curve.sort(key=lambda point: point.rate)
-    return curves
-
-
 # ----------------------------------------------------------------------------------------------- tables
 
 
-def accuracy_table(found: Sequence[Point]) -> str:
+def accuracy_table(measured: Sequence[Point]) -> str:
     """Mean accuracy of every curve, a column for each rate."""
-    rates = sorted({point.rate for point in found})
+    rates = sorted({point.rate for point in measured})
     return format_table(
         ("network", "faults", "weights", "mapping", *(f"{rate:g}" for rate in rates)),
         [
             (network, polarity, weights, encoding, *(f"{point.accuracy:.1f}" for point in curve))
             for (network, weights, encoding, polarity), curve in sorted(
-                _curves(found).items(), key=lambda item: (item[0][0], item[0][3] != _PAPERS_POLARITY)
+                curves(measured).items(), key=lambda item: (item[0][0], item[0][3] != _PAPERS_POLARITY)
             )
         ],
         left=4,
     )
 
 
-def _rate(value: float, highest: float) -> str:
-    return f"> {highest:g}" if math.isinf(value) else f"{value:.2g}"
+def _ratio(above: float, below: float) -> str:
+    return factor(above, below, RATES[-1])
 
 
-def tolerance_table(found: Sequence[Tolerance], highest: float = RATES[-1]) -> str:
-    """Tolerated rates with their intervals."""
-    return format_table(
-        ("network", "faults", "weights", "mapping", "points lost", "rate tolerated", "95 % interval"),
-        [
-            (
-                one.network, one.polarity, one.weights, one.encoding, f"{one.loss:g}",
-                _rate(one.rate, highest), f"{_rate(one.low, highest)} to {_rate(one.high, highest)}",
-            )
-            for one in sorted(found, key=lambda one: (one.network, one.polarity != _PAPERS_POLARITY, one.loss))
-        ],
-        left=4,
-    )  # fmt: skip
-
-
-def _ratio(above: float, below: float, highest: float = RATES[-1]) -> str:
-    """A factor between two rates; a bound where one of them lies beyond the highest that was measured."""
-    if below == 0 or (math.isinf(above) and math.isinf(below)):
-        return "-"
-    sign = "> " if math.isinf(above) else "< " if math.isinf(below) else ""
-    ratio = min(above, highest) / min(below, highest)
-    return f"{sign}{ratio:.1f} x" if ratio >= 1 else f"{sign}{ratio:.2g} x"
-
-
-def ablation_table(found: Sequence[Tolerance]) -> str:
+def ablation_table(tolerated: Sequence[Tolerance]) -> str:
     """By what factor the tolerated rate grows: by the mapping, by pruning, by both."""
-    rates = {(one.network, one.polarity, one.loss, one.weights, one.encoding): one.rate for one in found}
+    rates = {(one.network, one.polarity, one.loss, one.weights, one.encoding): one.rate for one in tolerated}
     rows = []
     for network, polarity, loss in dict.fromkeys(key[:3] for key in rates):
 
@@ -565,11 +445,11 @@ def ablation_table(found: Sequence[Tolerance]) -> str:
     )  # fmt: skip
 
 
-def paper_table(found: Sequence[Point], rate: float = 0.001) -> str:
+def paper_table(measured: Sequence[Point], rate: float = 0.001) -> str:
     """Points lost at the rate that the paper gives numbers for, beside them."""
     lost = {
         (point.network, point.weights, point.encoding): point.lost
-        for point in found
+        for point in measured
         if point.polarity == _PAPERS_POLARITY and math.isclose(point.rate, rate)
     }
     networks = list(dict.fromkeys(key[0] for key in lost))
@@ -585,16 +465,16 @@ def paper_table(found: Sequence[Point], rate: float = 0.001) -> str:
 # --------------------------------------------------------------------------------------------- pictures
 
 
-def picture(found: Sequence[Point]) -> Figure:
+def picture(measured: Sequence[Point]) -> Figure:
     """Accuracy against failure rate with 95 % bands: a row for each network, a column for each polarity."""
     from matplotlib.figure import Figure
 
-    networks = list(dict.fromkeys(point.network for point in found))
+    networks = list(dict.fromkeys(point.network for point in measured))
     figure = Figure(figsize=(10.4, 0.7 + 3.5 * len(networks)), layout="constrained", dpi=150)
     panels = figure.subplots(len(networks), len(POLARITIES), squeeze=False, sharex=True, sharey="row")
     for row, network in zip(panels, networks, strict=True):
         for axes, polarity in zip(row, POLARITIES.values(), strict=True):
-            for (name, weights, encoding, words), curve in _curves(found).items():
+            for (name, weights, encoding, words), curve in curves(measured).items():
                 if (name, words) != (network, polarity):
                     continue
                 shown = [point for point in curve if point.rate > 0]
@@ -609,7 +489,7 @@ def picture(found: Sequence[Point]) -> Figure:
                     rates, [point.low for point in shown], [point.high for point in shown],
                     color=style["color"], alpha=0.15, linewidth=0,
                 )  # fmt: skip
-            reference = next(p for p in found if p.network == network and p.weights == "dense" and p.rate == 0)
+            reference = next(p for p in measured if p.network == network and p.weights == "dense" and p.rate == 0)
             axes.axhline(reference.accuracy, color="black", linewidth=1, linestyle=":", label="dense, no faults")
             axes.set_xscale("log")
             axes.set_ylim(0, 100)
@@ -640,7 +520,7 @@ def main(
     """Measure accuracy against failure rate, and print what is tolerated and what buys it."""
     folder = train_in or ZOO
     images = {"resnet20": resnet20_images, "convnet": convnet_images}
-    found: list[Point] = []
+    measured: list[Point] = []
     for study in [load_study(name) for name in network or STUDIES]:
         if train_in is not None:
             train_study(study, folder)
@@ -649,14 +529,19 @@ def main(
             collect(part, stop=count, store=store, workers=workers)
             for part, count in zip(tasks(study, images[study.network], folder=folder), (1, 1, dies), strict=True)
         )
-        found += points(Results(tasks=(*sound.tasks, *faulty.tasks)), whole)
-    tolerated = tolerances(found)
-    for text in (accuracy_table(found), tolerance_table(tolerated), ablation_table(tolerated), paper_table(found)):
+        measured += points(Results(tasks=(*sound.tasks, *faulty.tasks)), whole)
+    tolerated = tolerances(measured, LOSSES)
+    for text in (
+        accuracy_table(measured),
+        tolerance_table(tolerated, RATES[-1], first=_PAPERS_POLARITY),
+        ablation_table(tolerated),
+        paper_table(measured),
+    ):
         typer.echo(text + "\n")
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "isqed2021.csv", csv_bytes(asdict(point) for point in found))
+    write_atomically(output / "isqed2021.csv", csv_bytes(asdict(point) for point in measured))
     write_atomically(output / "isqed2021_tolerance.csv", csv_bytes(asdict(one) for one in tolerated))
-    save_figure(picture(found), output / "isqed2021.png")
+    save_figure(picture(measured), output / "isqed2021.png")
     typer.echo(f"wrote isqed2021.csv, isqed2021_tolerance.csv and isqed2021.png into {output}")
 
 

@@ -15,6 +15,7 @@ import pytest
 from xbarsim.experiments import papers
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019, isqed2021
+from xbarsim.experiments.tolerance import Point
 from xbarsim.testing import check_paper
 
 HERE = Path("figures")
@@ -136,7 +137,7 @@ def test_islped2019_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_isqed2021_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = shipped(isqed2021.Point, "isqed2021.csv")
+    rows = shipped(Point, "isqed2021.csv")
     monkeypatch.setattr(isqed2021, "tasks", lambda study, images, **options: (study.network, [], []))
     monkeypatch.setattr(isqed2021, "collect", lambda part, **options: SimpleNamespace(tasks=(), network=part))
     monkeypatch.setattr(

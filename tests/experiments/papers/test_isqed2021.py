@@ -21,7 +21,8 @@ from xbarsim.devices import StuckFaults
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.papers import isqed2021 as script
-from xbarsim.experiments.papers.isqed2021 import Point, Study
+from xbarsim.experiments.papers.isqed2021 import Study
+from xbarsim.experiments.tolerance import Point, curves, tolerance_table, tolerances
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file
 from xbarsim.sweep.collecting import collect
@@ -74,7 +75,7 @@ def test_design_has_the_papers_ratio_and_its_opposite() -> None:
 
 
 def test_tolerances_by_hand() -> None:
-    found = {(one.weights, one.encoding, one.loss): one for one in script.tolerances(_points())}
+    found = {(one.weights, one.encoding, one.loss): one for one in tolerances(_points(), script.LOSSES)}
     # linear between a rate of 0 and the first, logarithmic from there
     assert found["dense", "TwoColumn", 1.0].rate == pytest.approx(0.0005)
     assert found["dense", "Differential", 1.0].rate == pytest.approx(0.001 * 10**0.5)
@@ -88,7 +89,7 @@ def test_tolerances_by_hand() -> None:
 
 def test_tables_tell_what_buys_what() -> None:
     found = _points()
-    tolerated = script.tolerances(found)
+    tolerated = tolerances(found, script.LOSSES)
     row = next(line for line in script.ablation_table(tolerated).splitlines() if line.split()[4] == "1")
     # differential 6.3, balanced, pruning with two columns, pruning with differential, both
     rates = {(one.weights, one.encoding): one.rate for one in tolerated if one.loss == 1}
@@ -103,7 +104,7 @@ def test_tables_tell_what_buys_what() -> None:
             rates["pruned", "Differential"] / base,
         )
     ]
-    assert "> 0.1" in script.tolerance_table(tolerated)
+    assert "> 0.1" in tolerance_table(tolerated, script.RATES[-1], first="mostly stuck on")
     text = script.paper_table(found).splitlines()
     assert text[2].split() == ["dense,", "TwoColumn", "1.2", "2.0"]
     assert text[3].split() == ["pruned,", "Differential", "0.2", "0.5"]
@@ -255,15 +256,15 @@ def _shipped() -> list[Point]:
 def test_shipped_curves_are_complete() -> None:
     found = _shipped()
     assert {p.network for p in found} == set(script.STUDIES)
-    curves = script._curves(found)
-    assert len(curves) == 2 * 2 * 3 * 2
-    for curve in curves.values():
+    grouped = curves(found)
+    assert len(grouped) == 2 * 2 * 3 * 2
+    for curve in grouped.values():
         assert [p.rate for p in curve] == [0.0, *script.RATES]
         assert all(p.dies >= 50 for p in curve[1:])
         assert all(p.low <= p.accuracy <= p.high for p in curve)
     with (FIGURES / "isqed2021_tolerance.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    again = [dataclasses.asdict(one) for one in script.tolerances(found)]
+    again = [dataclasses.asdict(one) for one in tolerances(found, script.LOSSES)]
     assert [{name: str(value) for name, value in row.items()} for row in again] == rows
 
 
