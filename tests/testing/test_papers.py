@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.experiments.papers.shipped import shipped
 from xbarsim.experiments import papers
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019, isqed2021
@@ -113,16 +112,6 @@ def test_writing_where_it_writes_by_default_is_told(tmp_path: Path) -> None:
 def test_every_paper_is_checked_here() -> None:
     files = {path.stem for path in Path(inspect.getfile(papers)).parent.glob("*.py")}
     assert files == {"__init__", "islped2019", "isqed2021"}
-
-
-def shipped(kind: Any, name: str) -> list[Any]:
-    """The rows of a shipped table, as what they were written from."""
-    convert: dict[str, Callable[[str], Any]] = {
-        "str": str, "int": int, "float": float, "float | None": lambda text: float(text) if text else None
-    }  # fmt: skip
-    kinds = {field.name: convert[str(field.type)] for field in dataclasses.fields(kind)}
-    with (FIGURES / name).open(newline="") as file:
-        return [kind(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file)]
 
 
 def test_islped2019_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

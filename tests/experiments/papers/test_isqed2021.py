@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import xbarsim as xb
+from tests.experiments.papers.shipped import shipped
 from tests.sweep.workloads import noise
 from xbarsim.compress import Admm, Training, TrainingSet
 from xbarsim.demo import POLARITIES
@@ -245,16 +246,8 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
         assert point.lost - fault_free.lost == pytest.approx(fault_free.accuracy - point.accuracy)
 
 
-def _shipped() -> list[Point]:
-    with (FIGURES / "isqed2021.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    kinds = {field.name: field.type for field in dataclasses.fields(Point)}
-    convert: dict[Any, Any] = {"str": str, "int": int, "float": float}
-    return [Point(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in rows]
-
-
 def test_shipped_curves_are_complete() -> None:
-    found = _shipped()
+    found = shipped(Point, "isqed2021.csv")
     assert {p.network for p in found} == set(script.STUDIES)
     grouped = curves(found)
     assert len(grouped) == 2 * 2 * 3 * 2
@@ -270,7 +263,7 @@ def test_shipped_curves_are_complete() -> None:
 
 def test_shipped_curves_show_the_duality() -> None:
     """Two columns with one polarity are the complement of differential with the other: the same law, other dies."""
-    found = {(p.network, p.weights, p.encoding, p.polarity, p.rate): p for p in _shipped()}
+    found = {(p.network, p.weights, p.encoding, p.polarity, p.rate): p for p in shipped(Point, "isqed2021.csv")}
     for (network, weights, encoding, polarity, rate), one in found.items():
         if encoding == "TwoColumn":
             opposite = "mostly stuck off" if polarity == "mostly stuck on" else "mostly stuck on"
@@ -286,7 +279,9 @@ def test_shipped_pruned_network_without_faults_is_that_of_the_table() -> None:
     model, card = load_model(name)
     assert (ZOO / f"{name}.safetensors").exists()
     assert MODELS[name].accuracy == card.accuracy > 0.8
-    point = next(p for p in _shipped() if (p.network, p.weights, p.rate) == ("convnet", "pruned", 0.0))
+    point = next(
+        p for p in shipped(Point, "isqed2021.csv") if (p.network, p.weights, p.rate) == ("convnet", "pruned", 0.0)
+    )
     images, labels = load_images("cifar10", "test", count=point.images)
     calibration = load_images("cifar10", "train", count=256)[0]
     chip = xb.map_model(model, script.design(TwoColumn(), "", 0.0), calibration=calibration).fabricate(seed=0)
