@@ -395,10 +395,10 @@ def _machine() -> str:
     model = platform.processor() or platform.machine()
     path = Path("/proc/cpuinfo")
     if path.exists():
-        found = [
+        named = [
             line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")
         ]
-        model = found[0] if found else model
+        model = named[0] if named else model
     return f"{model}, torch {torch.__version__}, numpy {np.__version__}"
 
 

@@ -133,8 +133,8 @@ def measure(folder: Path, technology: str) -> Relaxation:
         since = float(np.median(exact[now]) - np.median(exact[first]))
         seconds.append(float(f"{since:.3g}"))
     width = FULL_SCALE[technology] / _RANGES
-    found = np.floor(initial / width)
-    target = np.where((found >= 0) & (found < _RANGES), (found + 0.5) * width, np.nan)
+    place = np.floor(initial / width)
+    target = np.where((place >= 0) & (place < _RANGES), (place + 0.5) * width, np.nan)
     return Relaxation(
         technology=technology, first=initial, target=target, start=start, later=later, seconds=np.array(seconds)
     )
@@ -143,8 +143,8 @@ def measure(folder: Path, technology: str) -> Relaxation:
 def groups(measured: Relaxation) -> npt.NDArray[np.int64]:
     """The group of each cell by its target, shape ``(cells,)``; -1 without one."""
     width = FULL_SCALE[measured.technology] / _RANGES
-    found = np.searchsorted(np.array(_EDGES) * width, np.nan_to_num(measured.target, nan=-1.0), side="right") - 1
-    return np.asarray(found)
+    target = np.nan_to_num(measured.target, nan=-1.0)
+    return np.asarray(np.searchsorted(np.array(_EDGES) * width, target, side="right") - 1)
 
 
 def _quantile_nodes(error: Array) -> tuple[float, ...]:
@@ -284,9 +284,9 @@ def picture(measurements: list[Relaxation], cards: list[Card]) -> Figure:
     axes: Any = figure.subplots(4, len(cards), squeeze=False, height_ratios=(3, 3, 2, 3))
     colours = ("#0072B2", "#D55E00", "#009E73")  # colour-blind safe (Okabe and Ito)
     markers = ("o", "s", "^")
-    for column, (measured, found) in enumerate(zip(measurements, cards, strict=True)):
-        assert found.drift is not None
-        drift, evidence = found.drift.value, found.drift.fit
+    for column, (measured, cell_card) in enumerate(zip(measurements, cards, strict=True)):
+        assert cell_card.drift is not None
+        drift, evidence = cell_card.drift.value, cell_card.drift.fit
         assert isinstance(drift, MeasuredDrift)
         assert evidence is not None
         shown, _, chance = _residuals(drift, measured)
@@ -302,7 +302,7 @@ def picture(measurements: list[Relaxation], cards: list[Card]) -> Figure:
                 ax.fill_between(target, value - 1.96 * error, value + 1.96 * error, alpha=0.18, lw=0, color=colour)
                 ax.plot(target, value, marker, markersize=4, color=colour)
                 ax.plot(fine * 1e6, lines[row] * 1e6, color=colour, lw=1.3, label=f"{seconds:g} s")
-        programming = found.cell().programming_error
+        programming = cell_card.cell().programming_error
         assert programming is not None
         assert programming.bias is not None
         for ax, values in ((mean_ax, programming.bias(fine)), (spread_ax, programming.spread(fine))):
@@ -324,7 +324,7 @@ def picture(measurements: list[Relaxation], cards: list[Card]) -> Figure:
             fitted = np.interp(fine_chances, drift.probability, np.array(drift.steps[last].error[g]) * 1e6)
             quantile_ax.plot(stats.norm.ppf(fine_chances), fitted, style, color=colours[place], label=label)
         mean_ax.set_title(
-            f"Technology {measured.technology} ({found.name})\n"
+            f"Technology {measured.technology} ({cell_card.name})\n"
             + ", ".join(f"{c} cells at {s:g} s" for c, s in zip(evidence.cells, evidence.time_s, strict=True)),
             fontsize=10,
         )

@@ -224,22 +224,22 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
                 training = study.retraining.stage(stage)
             else:
                 training = study.quantising.stage(stage * len(BITS) + index - 1 if study.progressive else 0)
-            found = retrain(
+            retrained = retrain(
                 current, data, training,
                 masks=pruned.masks, recipe=_levels(bits),
                 checkpoint=work / f"{first}.{bits}bit.safetensors", progress=progress,
             )  # fmt: skip
-            current = found.model
+            current = retrained.model
             if study.progressive and index == 0:
                 start = current
-            _save(folder, found, study, bits, row)
+            _save(folder, retrained, study, bits, row)
 
 
-def _save(folder: Path, found: Compressed, study: Study, bits: int, row: Row | None) -> None:
+def _save(folder: Path, compressed: Compressed, study: Study, bits: int, row: Row | None) -> None:
     """Write a network with its card; what it reaches on the test set is for :func:`complete_cards` to add."""
-    assert found.retraining is not None
-    name, (ratio, whole) = zoo_name(study.network, row, bits), _ratios(found.model)
-    validation = found.retraining.validation_accuracy[-1]
+    assert compressed.retraining is not None
+    name, (ratio, whole) = zoo_name(study.network, row, bits), _ratios(compressed.model)
+    validation = compressed.retraining.validation_accuracy[-1]
     about = {
         "network": study.network,
         "data_set": study.data_set,
@@ -251,14 +251,14 @@ def _save(folder: Path, found: Compressed, study: Study, bits: int, row: Row | N
         "validation_accuracy": round(validation, 4),
         "licence": "Apache-2.0",
     }
-    save_coded(folder / f"{name}.safetensors", found.model, bits=bits, about=about)
+    save_coded(folder / f"{name}.safetensors", compressed.model, bits=bits, about=about)
     typer.echo(f"{name}: validation accuracy {validation:.2%}", err=True)
 
 
-def complete_cards(folder: Path, found: Sequence[Measured], study: Study) -> None:
+def complete_cards(folder: Path, measured: Sequence[Measured], study: Study) -> None:
     """Add to the networks' cards what they reach on the test set."""
     rows = {row.name: row for row in study.rows}
-    for one in found:
+    for one in measured:
         path = folder / f"{zoo_name(one.network, rows.get(one.row), one.bits)}.safetensors"
         model, card = load_zoo_file(path)
         card |= {
@@ -350,7 +350,7 @@ def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> l
     """
     pixels, labels = load_images(study.data_set, "test", count=images)
     calibration = load_images(study.data_set, "train", count=_CALIBRATION)[0]
-    found: list[Measured] = []
+    rows: list[Measured] = []
     first_areas = (0.0, 0.0, 0.0)
     for row in (None, *study.rows):
         for bits in BITS[:1] if row is None else BITS:
@@ -370,7 +370,7 @@ def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> l
                 first_areas = areas
             saved = [100 * (1 - value / first) for value, first in zip(areas, first_areas, strict=True)]
             ratio, whole = _ratios(model)
-            found.append(
+            rows.append(
                 Measured(
                     network=study.network,
                     row="" if row is None else row.name,
@@ -391,7 +391,7 @@ def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> l
                     power_saved=saved[2],
                 )
             )
-    return found
+    return rows
 
 
 def _published(study: Study, row: Row | None, bits: int) -> float | None:
@@ -412,7 +412,7 @@ def _check(chip: xb.Chip, images: np.ndarray) -> None:
 # --------------------------------------------------------------------------------------------- pictures
 
 
-def table(found: Sequence[Measured]) -> str:
+def table(measured: Sequence[Measured]) -> str:
     """The table, ours beside the published figures."""
     header = (
         "network", "conv compression", "published", "all layers", "bits", "accuracy (%)", "published",
@@ -432,19 +432,19 @@ def table(found: Sequence[Measured]) -> str:
             f"{one.power_saved:.2f}",
             one.tiles,
         )
-        for one in found
+        for one in measured
     ]
     return format_table(header, rows)
 
 
-def without_loss(found: Sequence[Measured]) -> str:
+def without_loss(measured: Sequence[Measured]) -> str:
     """The highest compression of each network that is no worse than the unpruned one, the paper's and ours."""
     lines = []
-    for dense in (one for one in found if not one.row):
+    for dense in (one for one in measured if not one.row):
         for limit, words in ((dense.published, "the published unpruned network"), (dense.accuracy, "ours")):
             if limit is None:
                 continue
-            fit = [one for one in found if one.network == dense.network and one.row and one.accuracy >= limit]
+            fit = [one for one in measured if one.network == dense.network and one.row and one.accuracy >= limit]
             best = max(fit, key=lambda one: (one.ratio, -one.bits), default=None)
             reach = "at no compression" if best is None else f"up to {best.ratio:.2f} x at {best.bits} bits"
             lines.append(f"{dense.network}: no worse than {words} ({limit:.2f} %) {reach}")
@@ -453,19 +453,19 @@ def without_loss(found: Sequence[Measured]) -> str:
 
 def _reach(one: Measured) -> tuple[float, float]:
     """How far the 95 % interval of the accuracy on other images of the kind reaches down and up, %."""
-    found = yield_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
-    return one.accuracy - 100 * found.low, 100 * found.high - one.accuracy
+    interval = yield_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
+    return one.accuracy - 100 * interval.low, 100 * interval.high - one.accuracy
 
 
-def picture(found: Sequence[Measured]) -> Figure:
+def picture(measured: Sequence[Measured]) -> Figure:
     """Accuracy against bits, ours filled, with 95 % intervals, and the published ones hollow; a panel a network."""
     from matplotlib.figure import Figure
 
-    networks = list(dict.fromkeys(one.network for one in found))
+    networks = list(dict.fromkeys(one.network for one in measured))
     figure = Figure(figsize=(0.6 + 5.2 * len(networks), 4.4), layout="constrained", dpi=200)
     colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
     for ax, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
-        mine = [one for one in found if one.network == network]
+        mine = [one for one in measured if one.network == network]
         dense = next(one for one in mine if not one.row)
         ax.axhline(dense.accuracy, color="black", linewidth=1.2, label=f"unpruned: {dense.accuracy:.2f} %")
         if dense.published is not None:
@@ -508,7 +508,7 @@ def main(
 ) -> None:
     """Measure the networks of table I, and print them beside the published figures."""
     folder = train_in or ZOO
-    found: list[Measured] = []
+    measured: list[Measured] = []
     for study in [load_study(name) for name in network or STUDIES]:
         start = time.perf_counter()
         if train_in is not None:
@@ -517,17 +517,17 @@ def main(
         if missing:
             typer.echo(f"{study.network}: {len(missing)} networks are not stored; --train FOLDER makes them", err=True)
             continue
-        measured = measure(study, folder=folder, images=images)
+        rows = measure(study, folder=folder, images=images)
         if train_in is not None:
-            complete_cards(train_in, measured, study)
-        found += measured
+            complete_cards(train_in, rows, study)
+        measured += rows
         typer.echo(f"{study.network}: {time.perf_counter() - start:.0f} s", err=True)
-    if not found:
+    if not measured:
         raise typer.Exit(1)
-    typer.echo(table(found) + "\n\n" + without_loss(found))
+    typer.echo(table(measured) + "\n\n" + without_loss(measured))
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "islped2019.csv", csv_bytes(asdict(one) for one in found))
-    save_figure(picture(found), output / "islped2019.png")
+    write_atomically(output / "islped2019.csv", csv_bytes(asdict(one) for one in measured))
+    save_figure(picture(measured), output / "islped2019.png")
     typer.echo(f"wrote {output / 'islped2019.csv'} and {output / 'islped2019.png'}")
 
 

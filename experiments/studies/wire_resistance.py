@@ -114,11 +114,11 @@ def picture(rows: Sequence[dict[str, Any]], images: int) -> Figure:
 
 
 def _rows(results: Results) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for result in results.tasks:
         interval = result.mean()
         losses = [block.metrics[_LOSS] for block in result.blocks]
-        found.append(
+        rows.append(
             {
                 **{name: result.columns[name] for name in result.tags},
                 "dies": len(result.blocks),
@@ -128,7 +128,7 @@ def _rows(results: Results) -> list[dict[str, Any]]:
                 "current_loss": math.fsum(losses) / len(losses),
             }
         )
-    return found
+    return rows
 
 
 def main(

@@ -114,7 +114,7 @@ def test_a_page_says_what_is_missing(tmp_path: Path) -> None:
         kept.begin(tasks()[:2], Dies(count=4))
         kept.add(block(tasks()[0].id, 0, 38, metrics={"power_W": 0.1, "area_m2": 1e-6}))
     text = report_html(results(path))
-    assert "2 of 2 tasks have not dies enough yet" in text
+    assert "2 of 2 tasks need more dies" in text
     assert ">1 so far</td>" in text
 
 

@@ -194,7 +194,7 @@ def test_show_and_export_of_an_unfinished_sweep(file: Path, tmp_path: Path) -> N
     collect(Sweep.load(file).tasks, stop=4, executor=InProcess(), store=store, shard=(0, 2))
     output = run("show", str(store)).output
     assert "1 so far" in output
-    assert "8 of 8 tasks still need dies" in output
+    assert "8 of 8 tasks need more dies" in output
     assert "8 dies (8 more with --all)" in run("export", str(store), str(tmp_path / "d.csv")).output
     assert "16 dies\n" in run("export", str(store), str(tmp_path / "d.csv"), "--all").output
 

@@ -44,7 +44,7 @@ def show(
                     live.update(summary_table(results, target), refresh=True)
         waiting = [task for task in results.tasks if not task.complete]
         if waiting:
-            typer.echo(f"{len(waiting)} of {len(results.tasks)} tasks still need dies, the first: {waiting[0]}")
+            typer.echo(f"{len(waiting)} of {len(results.tasks)} tasks need more dies, the first: {waiting[0]}")
         if runs:
             for run in kept.runs():
                 commit = run["git_commit"] or "unknown"

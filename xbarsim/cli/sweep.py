@@ -128,12 +128,12 @@ def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:
 
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(Store(store, read_only=True)) if store.exists() else None
-        found: list[tuple[Task, int, int]] = missing(asked.tasks, asked.stop, store=kept, shard=part)
+        listed: list[tuple[Task, int, int]] = missing(asked.tasks, asked.stop, store=kept, shard=part)
     fixed = asked.stop.least == asked.stop.most
     rows = [
         (task.id[:12], str(task), have, f"{need}{'' if fixed or need == 0 else ' or more'}")
-        for task, have, need in found
+        for task, have, need in listed
     ]
     typer.echo(format_table(("task", "what", "dies there", "dies needed"), rows, left=2))
-    total = sum({task.id: need for task, _, need in found}.values())  # lines of one task are measured once
-    typer.echo(f"{len(found)} tasks, {total} dies needed{'' if fixed else ' at least'}")
+    total = sum({task.id: need for task, _, need in listed}.values())  # lines of one task are measured once
+    typer.echo(f"{len(listed)} tasks, {total} dies needed{'' if fixed else ' at least'}")

@@ -367,7 +367,7 @@ def report_html(
     ]
     if waiting:
         parts.append(
-            f'<p class="missing">{len(waiting)} of {len(results.tasks)} tasks have not dies enough yet, the first: '
+            f'<p class="missing">{len(waiting)} of {len(results.tasks)} tasks need more dies, the first: '
             f"{html.escape(str(waiting[0]))}</p>"
         )
     keys = list(dict.fromkeys(tuple(row.get(name) for name in facets) for row in rows))
