@@ -12,7 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -39,9 +40,6 @@ __all__ = [
     "savings",
     "totals",
 ]
-
-_CSV = FIGURES / "published_costs.csv"
-_PICTURE = FIGURES / "published_costs.png"
 
 ANCHORS = (
     ("resnet18", 5.83, 0.235, 3.359),
@@ -329,18 +327,19 @@ def picture(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _save(rows: Sequence[Row], figure: Figure) -> None:
+def _save(rows: Sequence[Row], figure: Figure, output: Path) -> None:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("source", "name", "quantity", "unit", "published", "ours", "deviation", "note"))
     for row in rows:
         numbers = (f"{row.published:.6g}", f"{row.ours:.6g}", f"{row.deviation:.6f}")
         writer.writerow((row.source, row.name, row.quantity, row.unit, *numbers, row.note))
-    write_atomically(_CSV, stream.getvalue().encode())
-    save_figure(figure, _PICTURE)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "published_costs.csv", stream.getvalue().encode())
+    save_figure(figure, output / "published_costs.png")
 
 
-def main() -> None:
+def main(output: Annotated[Path, typer.Option(help="Folder for table and picture.")] = FIGURES) -> None:
     """Print the table and write it and its picture."""
     rows = [*totals(), *anchors(), *savings()]
     typer.echo(
@@ -389,9 +388,9 @@ def main() -> None:
         )
     header = ("device", "zeros", "cells, two (mW)", "differential", "ratio", "all, two (nJ)", "differential", "ratio")
     typer.echo(format_table(header, lines))
-    _save(rows, picture(rows))
-    typer.echo(f"\nwrote {_CSV.name} and {_PICTURE.name} into {FIGURES}")
+    _save(rows, picture(rows), output)
+    typer.echo(f"\nwrote published_costs.csv and published_costs.png into {output}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
