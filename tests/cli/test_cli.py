@@ -9,25 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import xbarsim as xb
+from tests.cli.running import one_line, run
 from xbarsim import cli, demo
 from xbarsim.cli.info import Topic
 from xbarsim.devices import card, cell_names, fault_preset, preset_names
 from xbarsim.models import MODELS
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.application, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
-
-
-def one_line(result: Result, code: int, message: str) -> None:
-    """The command failed with this code and one line that holds the message."""
-    assert result.exit_code == code
-    assert message in result.output
-    assert result.output.count("\n") == 1
-    assert result.output.startswith("xbarsim: ")
 
 
 def test_version() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 import xbarsim as xb
-from xbarsim.cli import application
+from tests.cli.running import run
 from xbarsim.devices import Cell
 from xbarsim.models import ARCHITECTURES, Architecture, register_architecture, untrained_model
 
@@ -45,7 +44,7 @@ def registered(forgotten_networks: None) -> None:
 
 
 def test_the_network_has_a_cost_by_its_name() -> None:
-    result = CliRunner().invoke(application, ["cost", "two-layers"], env={"COLUMNS": "200"})
+    result = run("cost", "two-layers")
     assert result.exit_code == 0, result.output
     assert "layers.3" in result.output
 
