@@ -8,7 +8,7 @@ import numpy as np
 
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell
-from xbarsim.engine import PLANS, Backend, Case, Plan, make_plan, reference_multiply
+from xbarsim.engine import PLANS, Backend, Case, Plan, reference_multiply
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, Offset, TwoColumn, Unary, map_matrix
 from xbarsim.testing.promises import call, for_all, load_hypothesis, promise
@@ -163,15 +163,7 @@ def check_backend(backend: Backend, *, examples: int = 100) -> None:
             if plan.misfit(case) is not None:
                 continue
             try:
-                made = make_plan(
-                    case.reading,
-                    case.cells,
-                    case.drive,
-                    case.converter,
-                    precision="double",
-                    plans=(plan,),
-                    backend=backend,
-                )
+                made = plan(case, backend=backend)
             except InputError:
                 continue
             ran.append(plan.name)
