@@ -27,19 +27,7 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.compress import (
-    Compressed,
-    LayerRule,
-    Levels,
-    Method,
-    Recipe,
-    Training,
-    TrainingSet,
-    prune,
-    retrain,
-    train,
-)
-from xbarsim.compress.recipe import mappable_layers
+from xbarsim.compress import Compressed, LayerRule, Levels, Method, Recipe, mappable_layers, prune, retrain
 from xbarsim.devices import Cell
 from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.foundation import tomlio
@@ -48,6 +36,7 @@ from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.models import ZOO, load_images, load_zoo_file, save_coded, untrained_model
 from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.statistics import yield_interval
+from xbarsim.training import Training, TrainingSet, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

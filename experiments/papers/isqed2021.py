@@ -41,15 +41,13 @@ from xbarsim.compress import (
     ProgressivePruning,
     PruningStep,
     Recipe,
-    Training,
-    TrainingSet,
     Unstructured,
     faulty_accuracy,
+    mappable_layers,
     prune,
     prune_progressively,
     retrain,
 )
-from xbarsim.compress.recipe import mappable_layers
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import fault_preset
 from xbarsim.experiments.folders import FIGURES, RECIPES
@@ -64,6 +62,7 @@ from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.results import Results, TaskResult
 from xbarsim.sweep.task import Task, Workload
+from xbarsim.training import Training, TrainingSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from xbarsim.devices import Cell, StuckFaults
 from xbarsim.sweep import Block, Task, Workload
 
 if TYPE_CHECKING:
-    from xbarsim.compress import TrainingSet
+    from xbarsim.training import TrainingSet
 
 NAME = "tests.sweep.workloads:tiny"
 DESIGN = Design(
@@ -55,7 +55,7 @@ def not_a_workload() -> int:
 
 def noise() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], TrainingSet]:
     """Images in the shape of MNIST's on the scale 0 to 1, 96 of them, their labels, and the same to train with."""
-    from xbarsim.compress import TrainingSet  # not for the worker processes, which import this module too
+    from xbarsim.training import TrainingSet  # not for the worker processes, which import this module too
 
     rng = np.random.default_rng(1)
     images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)

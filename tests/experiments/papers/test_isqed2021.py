@@ -16,7 +16,7 @@ from torch import nn
 import xbarsim as xb
 from tests.experiments.papers.shipped import shipped
 from tests.sweep.workloads import noise
-from xbarsim.compress import Admm, Training, TrainingSet
+from xbarsim.compress import Admm
 from xbarsim.demo import POLARITIES
 from xbarsim.devices import StuckFaults
 from xbarsim.experiments.folders import FIGURES
@@ -28,6 +28,7 @@ from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import Results
+from xbarsim.training import Training, TrainingSet
 
 
 def _curve(weights: str, encoding: str, accuracies: list[float], polarity: str = "mostly stuck on") -> list[Point]:
