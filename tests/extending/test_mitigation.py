@@ -35,7 +35,9 @@ class RandomSearch(Mitigation):
         for _ in range(self.tries):
             tried = levels.copy()
             for _, cells in places:
-                tried[cells.row, cells.column] = rng.integers(0, tile.matrix.mapping.max_level, len(cells), endpoint=True)
+                tried[cells.row, cells.column] = rng.integers(
+                    0, tile.matrix.mapping.max_level, len(cells), endpoint=True
+                )
             deviation = np.abs(tile.deviation(tried))
             for (row, output), cells in places:
                 if deviation[row, output] < wrong[row, output]:
@@ -69,5 +71,5 @@ def test_a_method_that_breaks_its_promises_is_named() -> None:
         def fit(self, tile: KnownTile, rng: np.random.Generator) -> Levels:
             return np.zeros_like(tile.levels)
 
-    with pytest.raises(AssertionError, match="must stay as it is, bit for bit|must never grow"):
+    with pytest.raises(AssertionError, match=r"must stay as it is, bit for bit|must never grow"):
         check_mitigation(Careless())

@@ -56,8 +56,8 @@ class Converters:
     offset
         Added to its input, in level steps times plane code, 0 for a dead one; shape ``(tiles, converters)``.
     weights
-        Weights of its bits in codes, lowest first, shape ``(tiles, converters, bits)``; ``None`` for binary ones. A dead
-        converter gives 0 by its gain, and has binary ones.
+        Weights of its bits in codes, lowest first, shape ``(tiles, converters, bits)``; ``None`` for binary ones. Those
+        of a dead converter, which gives 0 by its gain, are binary.
     """
 
     gain: FloatArray

@@ -40,11 +40,15 @@ class Diagnosis:
         faults
             Those that are there.
         rng
-            Source of the misses; in the same state, a test of higher coverage finds all that one of lower coverage does.
+            Source of the misses; in the same state, a test of higher coverage finds all that one of lower does.
         """
         check_instance("faults", faults, FaultMap)
         check_instance("rng", rng, np.random.Generator)
         hit = rng.random(len(faults)) < self.coverage
         return FaultMap(
-            shape=faults.shape, index=faults.index[hit], kind=faults.kind[hit], value=faults.value[hit], note=faults.note
+            shape=faults.shape,
+            index=faults.index[hit],
+            kind=faults.kind[hit],
+            value=faults.value[hit],
+            note=faults.note,
         )

@@ -29,10 +29,10 @@ def check_mitigation(mitigation: Mitigation, *, examples: int = 100) -> None:
     """Check that a mitigation keeps the promises of :class:`xbarsim.mitigation.Mitigation`.
 
     It must be a frozen dataclass of plain values with an exact TOML round trip that states what it needs to know; for
-    tiles of every encoding, with any faults, give levels of the cell, the same from the same generator, and leave unused
-    cells and what it is given alone; change nothing, bit for bit, where nothing is broken; never make what it minimises
-    larger; state its overhead, with the number of cells that it programmes to another level; and leave a map of the
-    same shape, without new faults, in the layers that it protects.
+    tiles of every encoding, with any faults, give levels of the cell, the same from the same generator, and leave alone
+    unused cells and what it is given; change nothing, bit for bit, where nothing is broken; never make what it
+    minimises larger; state its overhead, with the number of cells that it programmes to another level; and leave a
+    fault map of the same shape, without new faults, in the layers that it protects.
 
     Parameters
     ----------
@@ -62,7 +62,9 @@ def check_mitigation(mitigation: Mitigation, *, examples: int = 100) -> None:
         _check_tile(mitigation, tile, broken=bool(len(faults)), seed=seed)
         left = call("surviving_faults", mitigation.surviving_faults, "layer", faults)
         promise(isinstance(left, FaultMap), "surviving_faults must give a FaultMap", f"it gave {type(left).__name__}")
-        promise(left.shape == faults.shape, "surviving_faults must keep the shape", f"{faults.shape} became {left.shape}")
+        promise(
+            left.shape == faults.shape, "surviving_faults must keep the shape", f"{faults.shape} became {left.shape}"
+        )
         difference = faults.difference(left)
         promise(
             not difference.added.size and not difference.changed.size,
