@@ -538,14 +538,14 @@ def test_calibrated_converters_never_clip_what_they_were_calibrated_on() -> None
         generous = design(adc_bits=16, subtraction=subtraction)
         network = map_model(model, generous, calibration=images)
         mapped = network.layers[""]
-        assert mapped.readout.step == 1.0
+        assert mapped.converter.step == 1.0
         with torch.no_grad():
             assert torch.equal(network.fabricate(seed=0)(images), network.digital(images))
         tight = design(adc_bits=4, subtraction=subtraction)
-        readout = map_model(model, tight, calibration=images).layers[""].readout
+        converter = map_model(model, tight, calibration=images).layers[""].converter
         full = map_model(model, design(adc_bits=4, adc_range="full", subtraction=subtraction), calibration=images)
-        assert readout.step is not None
-        assert 1.0 < readout.step < (full.layers[""].readout.step or 0.0)
+        assert converter.step is not None
+        assert 1.0 < converter.step < (full.layers[""].converter.step or 0.0)
 
 
 def test_the_whole_calibration_set_sets_input_ranges() -> None:
