@@ -20,7 +20,7 @@ import numpy.typing as npt
 import typer
 
 from xbarsim.data import data_folder
-from xbarsim.devices import Card, Fit, Polynomial, ProgrammingError, ProgrammingErrorValue, Quantity
+from xbarsim.devices import Card, CardValue, Fit, Polynomial, ProgrammingError, ProgrammingErrorValue
 from xbarsim.devices import card as shipped
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError
@@ -158,9 +158,9 @@ def fit(measurement: Measurement) -> Card:
         name=f"levy2021_{technology.lower()}",
         description=f"RRAM, anonymous technology {technology}, {_TIME:g} s after programming; fitted by us",
         source=_SOURCE,
-        g_min=Quantity(value=lowest, unit="S", origin="measured", note="Centre of the lowest range programmed."),
-        g_max=Quantity(value=highest, unit="S", origin="measured", note="Centre of the highest range programmed."),
-        levels=Quantity(
+        g_min=CardValue(value=lowest, unit="S", origin="measured", note="Centre of the lowest range programmed."),
+        g_max=CardValue(value=highest, unit="S", origin="measured", note="Centre of the highest range programmed."),
+        levels=CardValue(
             value=_RANGES,
             unit="1",
             origin="measured",

@@ -179,7 +179,7 @@ def _law(law: Polynomial) -> str:
 
 
 def _info_devices(console: Console) -> None:
-    from xbarsim.devices import Drift, NoiseModel, Quantity, ReadNoise, card, cell_names
+    from xbarsim.devices import CardValue, Drift, NoiseModel, ReadNoise, card, cell_names
 
     for name in cell_names():
         found = card(name)
@@ -189,7 +189,7 @@ def _info_devices(console: Console) -> None:
             label = key.replace("_", " ") if not key.startswith("g_") else key
             if quantity.note:
                 notes.append(f"{label}: {quantity.note}")
-            if isinstance(quantity, Quantity):
+            if isinstance(quantity, CardValue):
                 value = 1e6 * quantity.value if quantity.unit == "S" else quantity.value
                 unit = "uS" if quantity.unit == "S" else quantity.unit
                 rows.append((label, f"{value:g}", unit, quantity.origin))

@@ -19,6 +19,7 @@ from xbarsim.devices import (
     fault_preset,
     preset_names,
 )
+from xbarsim.devices.cell import CARDS
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 
@@ -126,9 +127,7 @@ def test_an_unknown_name_is_refused_naming_the_others() -> None:
     ],
 )
 def test_a_bad_card_is_refused(tmp_path: Path, old: str, new: str, error: type[Exception], message: str) -> None:
-    import xbarsim.devices.cards as module
-
-    text = (module.FOLDER / "milo2021.toml").read_text(encoding="utf-8")
+    text = (CARDS.folder / "milo2021.toml").read_text(encoding="utf-8")
     assert old in text
     path = tmp_path / "bad.toml"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -137,9 +136,7 @@ def test_a_bad_card_is_refused(tmp_path: Path, old: str, new: str, error: type[E
 
 
 def test_every_truncation_of_a_card_is_refused(tmp_path: Path) -> None:
-    import xbarsim.devices.cards as module
-
-    whole = (module.FOLDER / "islped2019.toml").read_bytes()
+    whole = (CARDS.folder / "islped2019.toml").read_bytes()
     path = tmp_path / "cut.toml"
     # Up to the key before the last, which is a note and may be absent.
     for length in range(whole.rindex(b"note")):

@@ -80,19 +80,27 @@ def test_tiles_make_the_whole(found: FaultMap) -> None:
 def test_apply_touches_exactly_the_broken_cells(found: FaultMap) -> None:
     sound = np.full(found.shape, 5e-6)
     before = sound.copy()
-    broken = found.apply(sound, CELL)
+    broken = found.apply(sound, found.conductance(CELL))
     np.testing.assert_array_equal(sound, before)
     dense = found.dense()
     assert np.all(broken[dense == 0] == 5e-6)
     assert np.all(broken[dense == Kind.STUCK_ON] == CELL.g_max)
     assert np.all(broken[dense == Kind.STUCK_OFF] == CELL.g_min)
     np.testing.assert_array_equal(broken[dense == Kind.STUCK_AT], found.value[found.kind == Kind.STUCK_AT])
-    np.testing.assert_array_equal(found.apply(broken, CELL), broken)
+    np.testing.assert_array_equal(found.apply(broken, found.conductance(CELL)), broken)
+
+
+def test_apply_takes_level_units_as_well() -> None:
+    levels = np.full(SHAPE, 7, dtype=np.float32)
+    broken = MAP.apply(levels, MAP.stuck_levels(CELL, 4))
+    assert broken.dtype == np.float32
+    assert (broken[0, 0, 1], broken[0, 1, 1], broken[1, 2, 3]) == (15.0, 1.5, 0.0)
+    assert np.count_nonzero(broken != 7) == 3
 
 
 def test_apply_keeps_the_type_and_takes_any_layout() -> None:
     sound = np.asfortranarray(np.full(SHAPE, 5e-6, dtype=np.float32))
-    broken = MAP.apply(sound, CELL)
+    broken = MAP.apply(sound, MAP.conductance(CELL))
     assert broken.dtype == np.float32
     assert broken[0, 1, 1] == np.float32(2.5e-6)
     assert np.count_nonzero(broken != sound) == 3
@@ -357,11 +365,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_map_for_another_shape_is_refused() -> None:
     with pytest.raises(InputError, match=r"for cells of shape \(2, 4, 3\), got one for \(2, 3, 4\)"):
-        MAP.apply(np.zeros((2, 4, 3)), CELL)
+        MAP.apply(np.zeros((2, 4, 3)), MAP.conductance(CELL))
     with pytest.raises(InputError, match=r"got one for \(1, 3, 4\)"):
         MAP.difference(FaultMap.empty((1, 3, 4)))
-    with pytest.raises(InputError, match="conductance must be of a floating type, got int64"):
-        MAP.apply(np.zeros(SHAPE, dtype=np.int64), CELL)
+    with pytest.raises(InputError, match="held must be of a floating type, got int64"):
+        MAP.apply(np.zeros(SHAPE, dtype=np.int64), MAP.conductance(CELL))
+    with pytest.raises(InputError, match=r"stuck must have the shape \(3,\), got \(1,\)"):
+        MAP.apply(np.zeros(SHAPE), [0.0])
     with pytest.raises(InputError, match="cell_bits must be <= 4"):
         MAP.stuck_levels(CELL, 5)
 

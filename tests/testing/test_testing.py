@@ -30,8 +30,7 @@ from xbarsim.devices import (
     StuckLineFaults,
     WearOutFaults,
 )
-from xbarsim.devices.faultmap import Shape
-from xbarsim.devices.faults import OnOffFaults
+from xbarsim.devices.faults import OnOffFaults, Shape
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Encoding, MappedMatrix, Mapping, Offset, TwoColumn, map_matrix
 from xbarsim.mapping.placement import _level_table

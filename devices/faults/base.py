@@ -1,4 +1,4 @@
-"""Fault models: how many cells break, which, and in which way."""
+"""What a fault model is: a law of how many cells break, which, and in which way; and the cited presets of some."""
 
 from __future__ import annotations
 
@@ -6,27 +6,20 @@ import math
 import os
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices.cards import FAULTS_SUFFIX, FOLDER, find, preset_names
-from xbarsim.devices.faultmap import FaultMap, Kind, Shape, as_shape
-from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import (
-    FileFormatError,
-    InputError,
-    check_choice,
-    check_instance,
-    check_integer,
-    check_real,
-)
+from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.cards import CardFolder, Origin
+from xbarsim.foundation.validation import InputError, check_real
 
-__all__ = ["FaultModel", "FaultPreset", "StuckFaults", "fault_preset", "preset_names"]
+__all__ = ["FaultModel", "FaultPreset", "OnOffFaults", "draw_positions", "fault_preset", "preset_names"]
 
 _BLOCK = 1 << 20  # cells whose positions are drawn together: bounds the memory
-_MOST_CELLS_EXACT = 10**9 - 1  # numpy's hypergeometric law goes no further
 
 
 class FaultModel(metaclass=ABCMeta):
@@ -125,7 +118,7 @@ def draw_positions(cells: int, count: int | float, rng: np.random.Generator) -> 
     `count` is the number of positions (int), or the probability of each cell (float): then the number is
     binomial. Block by block, so that the memory is bounded by a block.
     """
-    found = [np.empty(0, dtype=np.int64)]
+    positions = [np.empty(0, dtype=np.int64)]
     left = count
     for start in range(0, cells, _BLOCK):
         block = min(_BLOCK, cells - start)
@@ -137,17 +130,34 @@ def draw_positions(cells: int, count: int | float, rng: np.random.Generator) -> 
             here = int(rng.binomial(block, left))
         if here:
             chosen = rng.choice(block, here, replace=False, shuffle=False)
-            found.append(np.sort(chosen.astype(np.int64)) + start)
-    return np.concatenate(found)
+            positions.append(np.sort(chosen.astype(np.int64)) + start)
+    return np.concatenate(positions)
 
 
 class OnOffFaults(FaultModel):
-    """What models of cells stuck on or off share: two rates."""
+    """What models of cells stuck on or off share: two rates.
+
+    A subclass is a frozen dataclass with these fields; it calls :meth:`check_rates` in its ``__post_init__`` and has a
+    :meth:`sample`.
+
+    Attributes
+    ----------
+    on, off
+        Probability that a cell is stuck on (at g_max, low resistance) or off (at g_min, high resistance),
+        each in [0, 1], together at most 1.
+    """
 
     on: float
     off: float
 
-    def _check_rates(self) -> None:
+    def check_rates(self) -> None:
+        """Turn the rates into floats.
+
+        Raises
+        ------
+        InputError
+            If one is outside [0, 1], or their sum above 1.
+        """
         for name in ("on", "off"):
             rate = check_real(name, getattr(self, name), at_least=0.0, at_most=1.0)
             object.__setattr__(self, name, rate)
@@ -185,62 +195,10 @@ class OnOffFaults(FaultModel):
         changed = replace(this, on=on, off=rate - on)
         return changed
 
-    def _draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    def draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Toss a coin for each of `count` faults (or groups of faults): on or off in the ratio of the rates."""
         on = rng.random(count) < self.on / self.total
         return np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StuckFaults(OnOffFaults):
-    """Cells stuck on or off, spread evenly over all cells; no cell is both.
-
-    Attributes
-    ----------
-    on, off
-        Probability that a cell is stuck on (at g_max, low resistance) or off (at g_min, high resistance),
-        each in [0, 1], together at most 1.
-    count
-        ``"independent"``: every cell breaks on its own, so the number of faults is binomial. ``"exact"``:
-        the number is the expected one, rounded up or down at random so that its mean is exact in arrays
-        of any size.
-    """
-
-    on: float
-    off: float
-    count: Literal["independent", "exact"] = "independent"
-
-    def __post_init__(self) -> None:
-        check_choice("count", self.count, ("independent", "exact"))
-        self._check_rates()
-
-    def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
-        """Draw one die's faults; the work grows with the number of faults, not of cells.
-
-        Raises
-        ------
-        InputError
-            If `shape` is not (tiles, rows, columns), or an exact count is asked of 1e9 cells or more.
-        """
-        shape = as_shape(shape)
-        check_instance("rng", rng, np.random.Generator)
-        cells = math.prod(shape)
-        if self.total == 0 or cells == 0:
-            return FaultMap.empty(shape)
-        if self.count == "independent":
-            index = draw_positions(cells, float(self.total), rng)
-            kind = self._draw_kinds(index.size, rng)
-        else:
-            check_integer("number of cells", cells, at_most=_MOST_CELLS_EXACT)
-            # One uniform number for both counts: each has its exact mean, and off never exceeds the total.
-            uniform = float(rng.random())
-            broken = min(math.floor(cells * self.total + uniform), cells)
-            off_count = min(math.floor(cells * self.off + uniform), broken)
-            index = draw_positions(cells, broken, rng)
-            on = np.arange(broken) >= off_count
-            rng.shuffle(on)
-            kind = np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
-        return FaultMap(shape=shape, index=index, kind=kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +216,7 @@ class FaultPreset:
     doi
         Digital object identifier, or ``None`` where it could not be verified (the source says so).
     origin
-        ``"measured"``, ``"cited"`` (a parameter of the source) or ``"assumed"``.
+        One of :data:`xbarsim.foundation.cards.ORIGINS`.
     faults
         The model.
     """
@@ -267,14 +225,19 @@ class FaultPreset:
     description: str
     source: str
     doi: str | None = None
-    origin: Literal["measured", "cited", "assumed"]
+    origin: Origin
     faults: FaultModel
+
+
+PRESETS = CardFolder("faults", FaultPreset, Path(__file__).parent.parent / "cards", ending=".faults.toml")
+"""The fault-rate presets that come with the project."""
+
+
+def preset_names() -> list[str]:
+    """The names of the fault-rate presets that come with the project, sorted."""
+    return PRESETS.names()
 
 
 def fault_preset(name_or_path: str | os.PathLike[str]) -> FaultPreset:
     """Read a fault-rate preset with its citation; errors as :meth:`FaultModel.load`."""
-    path = find("faults", name_or_path, preset_names(), FAULTS_SUFFIX)
-    found = tomlio.load(FaultPreset, path)
-    if path.parent == FOLDER and found.name != path.name.removesuffix(FAULTS_SUFFIX):
-        raise FileFormatError(f"name must be as the file {path.name!r} is called, got {found.name!r}")
-    return found
+    return PRESETS.load(name_or_path)

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
-import io
-import json
 import os
-import re
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices.cell import Cell, round_to_grid
-from xbarsim.foundation.validation import (
-    FileFormatError,
-    InputError,
-    check_choice,
-    check_instance,
-    check_integer,
-    read_bytes,
-    write_atomically,
-)
+from xbarsim.devices.cell import Cell
+from xbarsim.devices.faults import files, spatial
+from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.programming import round_to_grid
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
-__all__ = ["FaultDifference", "FaultMap", "Kind"]
-
-
-class Kind(enum.IntEnum):
-    """What is wrong with a cell."""
-
-    STUCK_OFF = 1
-    """At g_min, high resistance."""
-    STUCK_ON = 2
-    """At g_max, low resistance."""
-    STUCK_AT = 3
-    """At a conductance of its own."""
-
-
-_FORMAT = "xbarsim fault map 1"
-_COLUMNS = "tile,row,column,kind,conductance_S"
-_WORDS = {kind.name.lower(): kind for kind in Kind}
-_MEMBERS = {"format", "shape", "index", "kind", "value", "note", "hash"}
-_MOST_CELLS = 2**62
-
-Shape = tuple[int, int, int]
-
-
-def as_shape(shape: object) -> Shape:
-    if not isinstance(shape, tuple | list | np.ndarray) or len(shape) != 3:
-        raise InputError(f"shape must be (tiles, rows, columns), got {shape!r}")
-    tiles = check_integer("shape[0] (tiles)", shape[0], at_least=0)
-    rows = check_integer("shape[1] (rows)", shape[1], at_least=1)
-    columns = check_integer("shape[2] (columns)", shape[2], at_least=1)
-    if tiles * rows * columns > _MOST_CELLS:
-        raise InputError(f"shape must hold <= {_MOST_CELLS} cells, got {(tiles, rows, columns)}")
-    return tiles, rows, columns
+__all__ = ["FaultDifference", "FaultMap"]
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -274,8 +230,8 @@ class FaultMap:
     @property
     def counts(self) -> dict[Kind, int]:
         """The number of broken cells of each kind."""
-        found = np.bincount(self.kind, minlength=len(Kind) + 1).tolist()
-        return {kind: found[kind] for kind in Kind}
+        counts = np.bincount(self.kind, minlength=len(Kind) + 1).tolist()
+        return {kind: counts[kind] for kind in Kind}
 
     def _rate(self, count: int) -> float:
         return count / self.cells if self.cells else 0.0
@@ -421,18 +377,7 @@ class FaultMap:
         InputError
             If a block is larger than a tile.
         """
-        tiles, rows, columns = self.shape
-        high, wide = (rows, columns) if block is None else block
-        high = check_integer("block[0] (rows)", high, at_least=1, at_most=rows)
-        wide = check_integer("block[1] (columns)", wide, at_least=1, at_most=columns)
-        down, across = rows // high, columns // wide
-        tile, row, column = np.unravel_index(self.index, self.shape) if len(self) else (self.index,) * 3
-        inside = (row < down * high) & (column < across * wide)
-        place = (tile * down + row // high) * across + column // wide
-        counts = np.bincount(place[inside], minlength=tiles * down * across)
-        if counts.size < 2 or not counts.any():
-            return float("nan")
-        return float(counts.var(ddof=1) / counts.mean())
+        return spatial.variance_to_mean(self.index, self.shape, block)
 
     def morans_i(self, *, neighbours: Literal[4, 8] = 4) -> float:
         """Moran's I of the broken cells: whether neighbours of a broken cell are broken more often than others.
@@ -457,27 +402,7 @@ class FaultMap:
         .. [1] P. A. P. Moran, "Notes on continuous stochastic phenomena", Biometrika 37(1/2), 17-23 (1950),
            doi:10.1093/biomet/37.1-2.17.
         """
-        if isinstance(neighbours, bool) or neighbours not in (4, 8):
-            raise InputError(f"neighbours must be 4 or 8, got {neighbours!r}")
-        tiles, rows, columns = self.shape
-        steps = [(0, 1), (1, 0)] + ([(1, 1), (1, -1)] if neighbours == 8 else [])
-        pairs = tiles * sum((rows - down) * (columns - abs(across)) for down, across in steps)
-        if pairs == 0 or len(self) in (0, self.cells):
-            return float("nan")
-        tile, row, column = np.unravel_index(self.index, self.shape)
-        both = 0  # pairs of neighbours that are both broken
-        of_broken = 0  # for every broken cell, the pairs it is in
-        for down, across in steps:
-            for sign in (1, -1):
-                to_row, to_column = row + sign * down, column + sign * across
-                inside = (to_row >= 0) & (to_row < rows) & (to_column >= 0) & (to_column < columns)
-                of_broken += int(np.count_nonzero(inside))
-                if sign == 1:
-                    there = np.ravel_multi_index((tile[inside], to_row[inside], to_column[inside]), self.shape)
-                    both += int(np.count_nonzero(np.isin(there, self.index, assume_unique=True)))
-        mean = self.rate
-        covariance = both - mean * of_broken + mean**2 * pairs
-        return float(covariance / pairs / (mean * (1 - mean)))
+        return spatial.morans_i(self.index, self.shape, neighbours)
 
     def dense(self) -> npt.NDArray[np.uint8]:
         """A :class:`Kind` for every cell, 0 where it works; uint8 (tiles, rows, columns)."""
@@ -491,33 +416,37 @@ class FaultMap:
         ends = np.where(self.kind == Kind.STUCK_ON, cell.g_max, cell.g_min)
         return np.where(self.kind == Kind.STUCK_AT, self.value, ends)
 
-    def apply(self, conductance: npt.ArrayLike, cell: Cell) -> npt.NDArray[Any]:
-        """Break the cells of a die.
+    def apply(self, held: npt.ArrayLike, stuck: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Break the cells of a die: what the broken ones are stuck at takes the place of what they would hold.
 
         Parameters
         ----------
-        conductance
-            Conductance of every cell, S; floating, of the map's shape. Not touched.
-        cell
-            The cell, for the conductances of stuck-on and stuck-off.
+        held
+            What every cell would hold if it worked, in any unit; floating, of the map's shape. Not touched.
+        stuck
+            What each broken cell is stuck at, in the same unit, (n,): :meth:`stuck_levels` for level units,
+            :meth:`conductance` for S.
 
         Returns
         -------
         ndarray
-            A new array of the same type.
+            A new array of the type of `held`.
 
         Raises
         ------
         InputError
-            If `conductance` is of another shape than the map, or not floating.
+            If `held` is of another shape than the map or not floating, or `stuck` does not have a value for each
+            broken cell.
         """
-        array = np.asarray(conductance)
-        self.check_shape(array.shape)
-        if not np.issubdtype(array.dtype, np.floating):
-            raise InputError(f"conductance must be of a floating type, got {array.dtype}")
-        broken = np.array(array, order="C")
-        broken.reshape(-1)[self.index] = self.conductance(cell)
-        return broken
+        cells = np.array(held, order="C")
+        self.check_shape(cells.shape)
+        if not np.issubdtype(cells.dtype, np.floating):
+            raise InputError(f"held must be of a floating type, got {cells.dtype}")
+        values = np.asarray(stuck)
+        if values.shape != self.index.shape:
+            raise InputError(f"stuck must have the shape {self.index.shape}, got {values.shape}")
+        cells.reshape(-1)[self.index] = values
+        return cells
 
     def stuck_levels(self, cell: Cell, cell_bits: int) -> npt.NDArray[np.float64]:
         """Where each broken cell is stuck, in level units; float64 (n,), multiples of `GRID`.
@@ -554,8 +483,7 @@ class FaultMap:
         FileWriteError
             If the file cannot be written.
         """
-        suffix = check_choice("the fault map's file ending", Path(path).suffix, (".npz", ".csv"))
-        write_atomically(path, self._npz() if suffix == ".npz" else self._csv().encode("utf-8"))
+        files.write(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FaultMap:
@@ -568,75 +496,7 @@ class FaultMap:
         FileFormatError
             If the file cannot be read, is truncated or corrupt, or holds no fault map.
         """
-        suffix = check_choice("the fault map's file ending", Path(path).suffix, (".npz", ".csv"))
-        return cls._from_npz(path) if suffix == ".npz" else cls.from_csv(path)
-
-    def _npz(self) -> bytes:
-        stream = io.BytesIO()
-        np.savez_compressed(
-            stream,
-            format=np.array(_FORMAT),
-            shape=np.asarray(self.shape, dtype=np.int64),
-            index=self.index,
-            kind=self.kind,
-            value=self.value,
-            note=np.frombuffer(self.note.encode("utf-8"), dtype=np.uint8),
-            hash=np.array(self.hash),
-        )
-        return stream.getvalue()
-
-    @classmethod
-    def _from_npz(cls, path: str | os.PathLike[str]) -> FaultMap:
-        raw = read_bytes(path, "a fault map")
-        try:
-            with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-                members = {name: archive[name] for name in archive.files}
-            if set(members) != _MEMBERS or str(members["format"]) != _FORMAT:
-                raise FileFormatError(f"{path} is not a fault map (format {_FORMAT!r})")
-            types = {name: members[name].dtype for name in ("shape", "index", "kind", "value", "note")}
-            if list(types.values()) != [np.int64, np.int64, np.uint8, np.float64, np.uint8]:
-                raise FileFormatError(f"{path} is not a fault map: its arrays have the types {types}")
-            found = cls(
-                shape=tuple(members["shape"].tolist()),
-                index=members["index"],
-                kind=members["kind"],
-                value=members["value"],
-                note=members["note"].tobytes().decode("utf-8"),
-            )
-            if found.hash != str(members["hash"]):
-                raise FileFormatError(f"{path} is corrupt: its content does not have the hash it states")
-            return found
-        except FileFormatError:
-            raise
-        except (
-            ValueError,  # also InputError: well-formed arrays that are no fault map; bad text; no zip at all
-            AttributeError,  # a bare array, not an archive
-            EOFError,
-            KeyError,
-            MemoryError,  # a corrupt header that asks for a huge array
-            NotImplementedError,
-            OSError,
-            RuntimeError,
-            SyntaxError,
-            TypeError,
-            struct.error,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            raise FileFormatError(f"{path} is not a fault map, or is corrupt: {error}") from error
-
-    def _csv(self) -> str:
-        tiles, rows, columns = self.shape
-        lines = [
-            f"# {_FORMAT}; shape = {tiles}, {rows}, {columns}; faults = {len(self)}; note = {json.dumps(self.note)}",
-            _COLUMNS,
-        ]
-        positions = np.stack(np.unravel_index(self.index, self.shape), axis=1).tolist() if len(self) else []
-        words = {int(kind): word for word, kind in _WORDS.items()}
-        for (tile, row, column), kind, value in zip(positions, self.kind.tolist(), self.value.tolist(), strict=True):
-            conductance = repr(value) if kind == Kind.STUCK_AT else ""
-            lines.append(f"{tile},{row},{column},{words[kind]},{conductance}")
-        return "\n".join(lines) + "\n"
+        return files.read(path, cls)
 
     @classmethod
     def from_csv(
@@ -675,98 +535,4 @@ class FaultMap:
             If the file cannot be read, is truncated or corrupt, is for another shape or states none
             where none is given, or has a cell outside the shape or twice.
         """
-        check_choice("layout", layout, ("cells", "addresses"))
-        if shape is not None:
-            shape = as_shape(shape)
-        try:
-            text = read_bytes(path, "a fault list").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"{path} is not a fault list: {error}") from error
-        if text and not text.endswith("\n"):
-            raise FileFormatError(f"{path} is truncated: its last line does not end")
-        try:
-            if layout == "addresses":
-                return cls._from_addresses(text, shape or (1, 256, 256), f"cells out of window, {Path(path).name}")
-            return cls._from_cells(text, shape)
-        except _LineError as error:
-            raise FileFormatError(f"{path} is not a fault list, or is corrupt: {error}") from error
-
-    @classmethod
-    def _from_cells(cls, text: str, shape: Shape | None) -> FaultMap:
-        lines = text.splitlines()
-        note, faults, start = "", None, 0
-        if lines and lines[0].startswith("#"):
-            header = re.fullmatch(
-                rf"# {_FORMAT}; shape = (\d+), (\d+), (\d+); faults = (\d+); note = (\".*\")", lines[0]
-            )
-            if header is None:
-                raise _LineError(f"line 1 must be '# {_FORMAT}; shape = ...', got {lines[0]!r}")
-            try:
-                stated = as_shape(tuple(int(size) for size in header.group(1, 2, 3)))
-                note = json.loads(header[5])
-            except ValueError as error:
-                raise _LineError(f"line 1: {error}") from error
-            if shape is not None and shape != stated:
-                raise _LineError(f"it must be for cells of shape {shape}, got {stated}")
-            shape, faults, start = stated, int(header[4]), 1
-        if shape is None:
-            raise _LineError(f"line 1 must be '# {_FORMAT}; shape = ...' where no shape is given")
-        if len(lines) <= start or lines[start] != _COLUMNS:
-            raise _LineError(f"line {start + 1} must be {_COLUMNS!r}, got {lines[start : start + 1]}")
-        lines = lines[start + 1 :]
-        if faults is not None and faults != len(lines):
-            raise _LineError(f"it must list {faults} faults, got {len(lines)}")
-        rows: list[tuple[int, int, float]] = []
-        for number, line in enumerate(lines, start=start + 2):
-            fields = line.split(",")
-            try:
-                if len(fields) != 5:
-                    raise InputError(f"a line must have 5 fields, got {len(fields)}")
-                index = 0
-                for name, field, size in zip(("tile", "row", "column"), fields, shape, strict=False):
-                    index = index * size + check_integer(name, int(field), at_least=0, at_most=size - 1)
-                kind = _WORDS[check_choice("kind", fields[3], _WORDS)]
-                if (kind == Kind.STUCK_AT) != bool(fields[4]):
-                    raise InputError(f"conductance_S must stand exactly where kind is 'stuck_at', got {fields[4]!r}")
-                rows.append((index, int(kind), float(fields[4]) if fields[4] else np.nan))
-            except ValueError as error:
-                raise _LineError(f"line {number}: {error}") from error
-        return cls._from_rows(rows, shape, note)
-
-    @classmethod
-    def _from_addresses(cls, text: str, shape: Shape, note: str) -> FaultMap:
-        cells = shape[0] * shape[1] * shape[2]
-        rows: list[tuple[int, int, float]] = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            fields = line.split(",")
-            try:
-                if len(fields) != 5 or fields[4] != "False":
-                    raise InputError(f"a line must be 'address,low,high,resistance,False', got {line!r}")
-                address = check_integer("address", int(fields[0]), at_least=0, at_most=cells - 1)
-                low, high, resistance = (float(field) for field in fields[1:4])
-                if not (0 < low < high < np.inf and 0 < resistance < np.inf):
-                    raise InputError(f"0 < low < high and 0 < resistance must hold, got {line!r}")
-                if low <= resistance <= high:
-                    raise InputError(f"resistance must miss its window, got {line!r}")
-                rows.append((address, int(Kind.STUCK_AT), 1.0 / resistance))
-            except ValueError as error:
-                raise _LineError(f"line {number}: {error}") from error
-        return cls._from_rows(rows, shape, note)
-
-    @classmethod
-    def _from_rows(cls, rows: list[tuple[int, int, float]], shape: Shape, note: str) -> FaultMap:
-        rows = sorted(rows, key=lambda row: row[0])
-        try:
-            return cls(
-                shape=shape,
-                index=np.array([row[0] for row in rows], dtype=np.int64),
-                kind=np.array([row[1] for row in rows], dtype=np.uint8),
-                value=np.array([row[2] for row in rows], dtype=np.float64),
-                note=note,
-            )
-        except InputError as error:
-            raise _LineError(str(error)) from error
-
-
-class _LineError(Exception):
-    """What is wrong with a CSV file, before its path is known."""
+        return files.read_csv(path, cls, shape, layout)
