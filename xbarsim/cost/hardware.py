@@ -90,7 +90,7 @@ class Component:
         ``"dac"`` grows with the DAC's bits; ``"cells"``: its power may be replaced by that of the programmed
         conductances.
     per
-        What there are `count` of it for: one ``"parent"`` (the level it is listed in), or, in the array level
+        What has `count` of it: one ``"parent"`` (the level it is listed in), or, in the array level
         only, one ``"row"``, ``"column"`` or ``"cell"`` of an array, or one ``"index_bit"`` that packing has to
         store. Power and area then follow the size of the array, or what is stored.
     activity
@@ -105,7 +105,7 @@ class Component:
         Technology node of the printed values, where it is another than the card's: they are scaled, see
         :mod:`xbarsim.cost.scaling`.
     count
-        How many for each of those.
+        How many each of those has.
     shared_by
         How many parents share that count.
     power, area

@@ -143,10 +143,10 @@ def _notes(uses: Sequence[LayerUse], hardware: Hardware, units: dict[str, int], 
         remarks = [hardware.adc.note(bits) for bits in sorted({use.adc_bits for use in occupied})]
         notes += [note for note in dict.fromkeys(remarks) if note is not None]
     elif occupied:
-        notes.append("the converters' cost is not told apart in this card: ADC bits change nothing")
+        notes.append("this card does not give the cost of converters separately: ADC bits change nothing")
     roles = {component.role for component in hardware.levels[0].components}
     if "cells" not in roles and any(use.cells_power is not None for use in occupied):
-        notes.append("the cells' cost is not told apart in this card: programmed conductances change nothing")
+        notes.append("this card does not give the cost of cells separately: programmed conductances change nothing")
     for bits in sorted({use.dac_bits for use in occupied} - {1}) if "dac" in roles else ():
         factor = hardware.dac_growth.value ** (bits - 1)
         notes.append(
