@@ -143,7 +143,7 @@ def _calibrated_range(reading: Reading, drive: Drive, vectors: npt.NDArray[np.in
     """What converters that are calibrated have to span; ``None`` where none are."""
     if design.periphery.adc_range != "calibrated":
         return None
-    nominal = None if design.wires is None else seen_cells(reading.matrix.levels, reading, design, drive)
+    nominal = None if design.wires is None else seen_cells(reading.matrix.levels, reading.matrix, design, drive)
     return largest_conversion(reading, drive, vectors, offset_levels=design.offset_levels, cells=nominal)
 
 
