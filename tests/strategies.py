@@ -41,6 +41,17 @@ ALL_ENCODINGS: tuple[Encoding, ...] = (
     DuplicatedTop(),
 )
 
+
+def slice_weight(mapping: Mapping, number: int) -> float:
+    """What slice `number` of a weight counts, by the definition of each encoding, not asking it."""
+    if isinstance(mapping.encoding, Unary):
+        cells = mapping.encoding.cells
+        return float((cells * mapping.max_level + 1) ** (number // cells))
+    if isinstance(mapping.encoding, DuplicatedTop) and number >= mapping.slices - 2:
+        return float(2 ** (mapping.cell_bits * (mapping.slices - 2))) / 2
+    return float(2 ** (mapping.cell_bits * number))
+
+
 #: For properties whose examples build small matrices: no deadline, since the machine may be busy.
 relaxed = settings(deadline=None, max_examples=100)
 
@@ -186,8 +197,8 @@ class EngineCase:
 
     def __repr__(self) -> str:
         return (
-            f"EngineCase({self.design.mapping}, {self.drive}, {self.converter}, {self.mapped.shape}, {self.codes.shape}, "
-            f"whole={bool((self.cells == np.rint(self.cells)).all())})"
+            f"EngineCase({self.design.mapping}, {self.drive}, {self.converter}, {self.mapped.shape}, "
+            f"{self.codes.shape}, whole={bool((self.cells == np.rint(self.cells)).all())})"
         )
 
 
