@@ -160,13 +160,13 @@ def fit() -> tuple[float, float, float, float]:
         Largest relative deviation of each.
     """
     counts = np.array([arrays(network, compression, _ANCHOR_MAPPING) for network, compression, _, _ in ANCHORS])
-    found, left = [], []
+    fitted, left = [], []
     for published in ([1.0 * each[3] for each in ANCHORS], [1e-6 * each[2] for each in ANCHORS]):
         ratio = counts / np.array(published)
         each = float(ratio.sum() / (ratio**2).sum())
-        found.append(each)
+        fitted.append(each)
         left.append(float(np.abs(each * ratio - 1).max()))
-    return found[0], found[1], left[0], left[1]
+    return fitted[0], fitted[1], left[0], left[1]
 
 
 def anchors() -> list[Row]:
@@ -374,9 +374,9 @@ def main() -> None:
         f"peripherals, within {power_left:.1%} and {area_left:.1%}"
     )
     typer.echo("\ndifferential mapping against two columns, digits network, ISAAC hardware:")
-    found = differential()
+    encodings = differential()
     lines = []
-    for two, other in zip(found[::2], found[1::2], strict=True):
+    for two, other in zip(encodings[::2], encodings[1::2], strict=True):
         lines.append(
             (
                 two["device"],

@@ -62,9 +62,9 @@ def test_the_number_of_independent_faults_is_binomial() -> None:
 
 @pytest.mark.parametrize("count", ["independent", "exact"])
 def test_every_cell_breaks_as_often(count: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xbarsim.devices import faults
+    from xbarsim.devices.faults import base
 
-    monkeypatch.setattr(faults, "_BLOCK", 7)  # many blocks, the last one not full
+    monkeypatch.setattr(base, "_BLOCK", 7)  # many blocks, the last one not full
     rng = np.random.default_rng(6)
     model = StuckFaults(on=0.12, off=0.08, count=count)
     repeats = 3000

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -43,6 +41,8 @@ from xbarsim.network.chip import Chip
 Array = npt.NDArray[Any]
 
 ALARM = 1e-6  # two-sided false-alarm rate of each test of a variance; seeds are fixed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODELS: dict[str, NoiseModel] = {
     "measured": ReadNoise(spread=Polynomial(coefficients=(1e-8, 0.02), scale=1.0), valid_from=1e-7, valid_to=1e-4),
@@ -274,15 +274,6 @@ def test_bad_noise_is_refused(make: Any, message: str) -> None:
 
 
 # --- through the plans
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small layers: threads would wait for each other most of the time."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
 
 
 def polynomials(shape: tuple[int, ...], seed: int) -> Noise:

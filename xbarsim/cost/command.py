@@ -7,11 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xbarsim.cost.deltas import Deltas, compare
-from xbarsim.cost.estimate import estimate
-from xbarsim.cost.hardware import Hardware
-from xbarsim.cost.report import CostReport
-from xbarsim.cost.workload import Replication, Workload
+from xbarsim.cost import CostReport, Deltas, Hardware, Replication, Workload, compare
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_integer, write_atomically
 
@@ -114,7 +110,7 @@ def network_cost(
     spare_columns: int = 0,
     redundancy: int = 1,
 ) -> NetworkCost:
-    """What a network costs on a hardware, and what another design or hardware would change.
+    """What a network costs on some hardware, and what another design or other hardware would change.
 
     Parameters
     ----------
@@ -123,7 +119,7 @@ def network_cost(
     design, hardware
         How it is mapped, and on what.
     other
-        A design or a hardware to compare with.
+        A design or a hardware card to compare with.
     trained
         Use stored weights and the calibration set of the network, so that its cells draw the power of their own
         conductances; else random weights, and the card's power for the cells.
@@ -147,11 +143,11 @@ def network_cost(
     mapped = map_model(model, design, calibration=images)
 
     def report(mapped: MappedNetwork, hardware: Hardware) -> CostReport:
-        found = mapped.cost(hardware, data=trained)
+        plain = mapped.cost(hardware, data=trained)
         if spare_columns == 0 and redundancy == 1:
-            return found
-        uses = [replace(layer.use, spare_columns=spare_columns, redundancy=redundancy) for layer in found.layers]
-        return estimate(uses, hardware)
+            return plain
+        uses = [replace(layer.use, spare_columns=spare_columns, redundancy=redundancy) for layer in plain.layers]
+        return plain.with_uses(uses)
 
     cost = report(mapped, hardware)
     work = cost.workload(replication=replication)

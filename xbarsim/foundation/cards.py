@@ -20,7 +20,7 @@ __all__ = ["ORIGINS", "CardFolder", "Origin", "cite"]
 Origin = Literal["measured", "fitted", "cited", "derived", "assumed"]
 """Where a value of a card comes from."""
 
-ORIGINS = ("measured", "fitted", "cited", "derived", "assumed")
+ORIGINS: tuple[Origin, ...] = ("measured", "fitted", "cited", "derived", "assumed")
 """``"measured"`` or ``"fitted"`` on silicon, ``"cited"`` (the source states it as a parameter, or prints it out of a
 model of its own), ``"derived"`` from what the source prints, or ``"assumed"`` by us."""
 

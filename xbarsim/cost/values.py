@@ -13,9 +13,9 @@ __all__ = [
     "ORIGINS",
     "Amount",
     "Origin",
-    "Quantity",
     "Reference",
     "Series",
+    "SourcedValue",
     "check_dimension",
     "check_text",
 ]
@@ -63,7 +63,7 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantity:
+class SourcedValue:
     """A number with its unit and where it comes from.
 
     Attributes
@@ -99,7 +99,7 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Numbers of one unit and one source; attributes as :class:`Quantity`, with `values` for `value`."""
+    """Numbers of one unit and one source; attributes as :class:`SourcedValue`, with `values` for `value`."""
 
     values: tuple[float, ...]
     unit: str
