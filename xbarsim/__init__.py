@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xbarsim.mapping import Mapping
     from xbarsim.network import MappedNetwork, map_model
     from xbarsim.network.chip import Chip
+    from xbarsim.network.crossbar import Crossbar
     from xbarsim.network.evaluation import Evaluation, evaluate
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 # Loaded on first use, so that `import xbarsim` costs neither torch nor matplotlib.
 _HOMES = {
     "Chip": "network.chip",
+    "Crossbar": "network.crossbar",
     "Design": "design",
     "Evaluation": "network.evaluation",
     "FileFormatError": "foundation.validation",
@@ -45,6 +47,7 @@ _ROOMS = (
     "engine",
     "experiments",
     "mapping",
+    "mitigation",
     "models",
     "network",
     "plot",
@@ -53,6 +56,7 @@ _ROOMS = (
 
 __all__ = [
     "Chip",
+    "Crossbar",
     "Design",
     "Evaluation",
     "FileFormatError",
