@@ -84,8 +84,8 @@ class Crossbar:
     seed
         Root of every random draw of the die.
     calibration
-        Vectors that set the range of the inputs, shape ``(vectors, inputs)``; the first 64 of them also that of calibrated
-        converters, and what the cells are driven with in :meth:`cost`.
+        Vectors that set the range of the inputs, shape ``(vectors, inputs)``. The first 64 of them also set that of
+        calibrated converters, and what the cells are driven with in :meth:`cost`.
     faults
         A fault map, used instead of the design's fault model.
     mitigations, diagnosis
