@@ -87,8 +87,8 @@ def test_the_closest_value_is_that_of_all_patterns_tried_one_by_one(tile: KnownT
         own = slice(output * cells, (output + 1) * cells)
         healthy = np.flatnonzero(~tile.stuck[row, own])
         if len(healthy) not in patterns:
-            tries = itertools.product(range(mapping.max_level + 1), repeat=len(healthy))
-            patterns[len(healthy)] = np.array(list(tries), dtype=np.float64).reshape(-1, len(healthy))
+            shape = (mapping.max_level + 1,) * len(healthy)
+            patterns[len(healthy)] = np.array(list(np.ndindex(shape)), dtype=np.float64)
         tried = np.repeat(held[row, own][np.newaxis], len(patterns[len(healthy)]), axis=0)
         tried[:, healthy] = patterns[len(healthy)]
 
