@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import xbarsim as xb
 from tests.strategies import ALL_ENCODINGS, encodings, fault_maps
-from xbarsim.devices import Cell, FaultMap, Kind, Polynomial, ProgrammingError, StuckFaults
+from xbarsim.devices import Cell, FaultKind, FaultMap, Polynomial, ProgrammingError, StuckFaults
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, TwoColumn, map_matrix
 from xbarsim.mitigation import ClosestValue, Diagnosis, KnownTile, Mitigation, Needs, Overhead, ProtectLayers
@@ -125,13 +125,15 @@ def test_many_bits_need_no_list_of_patterns(encoding: Encoding) -> None:
 def test_a_single_stuck_cell_of_a_pair_costs_nothing_or_the_weight() -> None:
     """With one pair a weight the healthy partner makes up for it, or makes the weight 0: by the sign alone."""
     mapping = Mapping(encoding=TwoColumn(), rows=1, columns=2, weight_bits=4, cell_bits=3)
-    for code, side, kind in itertools.product((-5, 5), (0, 1), (Kind.STUCK_ON, Kind.STUCK_OFF)):
+    for code, side, kind in itertools.product((-5, 5), (0, 1), (FaultKind.STUCK_ON, FaultKind.STUCK_OFF)):
         dense = np.zeros((1, 1, 2), int)
         dense[0, 0, side] = kind
         matrix = map_matrix(np.array([[code]]), mapping)
         tile = KnownTile.of(matrix, 0, cell=CELL, faults=FaultMap.from_dense(dense))
         (deviation,) = tile.deviation(ClosestValue().fit(tile, np.random.default_rng(0))).ravel()
-        excluded = (code > 0) == ((side == 0) == (kind == Kind.STUCK_OFF))  # positive cell off, or negative cell on
+        excluded = (code > 0) == (
+            (side == 0) == (kind == FaultKind.STUCK_OFF)
+        )  # positive cell off, or negative cell on
         assert deviation == (-code if excluded else 0)
 
 
@@ -154,7 +156,7 @@ def test_a_diagnosis_finds_all_or_nothing_at_its_ends_and_more_with_more_coverag
 
 
 def test_coverage_is_the_share_that_is_found() -> None:
-    faults = FaultMap.from_dense(np.full((4, 50, 50), int(Kind.STUCK_ON)))
+    faults = FaultMap.from_dense(np.full((4, 50, 50), int(FaultKind.STUCK_ON)))
     found = len(Diagnosis(coverage=0.9).known(faults, np.random.default_rng(3)))
     assert abs(found - 9000) < 5 * 30  # five standard deviations
     for bad in (-0.1, 1.1, "1"):

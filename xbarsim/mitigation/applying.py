@@ -189,7 +189,7 @@ def mitigate(
                     levels=levels[tile].copy(),
                     input_power=input_power,
                     weight_scale=weight_scale,
-                    **facts,  # type: ignore[arg-type]
+                    **facts,
                 )
                 for facts in (told, {"faults": silicon.faults})
             )
