@@ -150,7 +150,7 @@ class KnownTile:
 
     @cached_property
     def codes(self) -> npt.NDArray[Any]:
-        """The weights that the tile should hold, in units of the codes, 0 where it has none; shape ``(rows, outputs)``."""
+        """The weights that the tile should hold, in units of the codes (0 for none), shape ``(rows, outputs)``."""
         return self.matrix.decode(self.matrix.levels)
 
     @cached_property

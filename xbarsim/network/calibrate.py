@@ -20,7 +20,7 @@ from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, fullest_tile
 from xbarsim.network.skeleton import fill
 
-__all__ = ["calibrate", "input_ranges", "sample_vectors"]
+__all__ = ["calibrate", "calibrate_layer", "input_ranges", "sample_vectors"]
 
 _BATCH = 64  # calibration images run at a time; changes no result
 _SAMPLED_IMAGES = 64  # calibration images whose reads set converter ranges and the mean square of inputs
@@ -168,18 +168,41 @@ def calibrate(
         The accelerator.
     """
     samples = _sample_inputs(skeleton, layers, images[:_SAMPLED_IMAGES])
-    mapped = {}
-    for name, layer in layers.items():
-        reading, drive = readings[name], design.drive(signed=layer.signed)
-        vectors, positions = samples[name]
-        mapped[name] = MappedLayer(
-            layer=layer,
-            reading=reading,
-            drive=drive,
-            converter=design.converter(
-                rows=fullest_tile(reading.matrix), calibrated_range=_calibrated_range(reading, drive, vectors, design)
-            ),
-            mean_square_input=_mean_square_input(vectors, drive),
-            vectors_per_image=positions,
-        )
-    return mapped
+    return {
+        name: calibrate_layer(layer, readings[name], samples[name][0], design, vectors_per_image=samples[name][1])
+        for name, layer in layers.items()
+    }
+
+
+def calibrate_layer(
+    layer: QuantisedLayer,
+    reading: Reading,
+    vectors: npt.NDArray[np.int32],
+    design: Design,
+    *,
+    vectors_per_image: int = 1,
+) -> MappedLayer:
+    """Set the converters of one placed layer, and measure what its arrays are driven with.
+
+    Parameters
+    ----------
+    layer, reading
+        The quantised layer and where it was placed.
+    vectors
+        Input codes, shape ``(vectors, inputs)``.
+    design
+        The accelerator.
+    vectors_per_image
+        Matrix-vector products for one image.
+    """
+    drive = design.drive(signed=layer.signed)
+    return MappedLayer(
+        layer=layer,
+        reading=reading,
+        drive=drive,
+        converter=design.converter(
+            rows=fullest_tile(reading.matrix), calibrated_range=_calibrated_range(reading, drive, vectors, design)
+        ),
+        mean_square_input=_mean_square_input(vectors, drive),
+        vectors_per_image=vectors_per_image,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap, FaultModel
 from xbarsim.foundation.tables import format_table
+from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.network.chip import Chip
 from xbarsim.network.lowering import NotMapped
 from xbarsim.network.placed import MappedLayer, PlacedNetwork
@@ -74,6 +75,8 @@ class MappedNetwork(PlacedNetwork):
         seed: int,
         *,
         faults: Mapping[str, FaultMap] | None = None,
+        mitigations: Sequence[Mitigation] = (),
+        diagnosis: Diagnosis | None = None,
         precision: Literal["single", "double"] = "single",
     ) -> Chip:
         """Make one die.
@@ -84,6 +87,10 @@ class MappedNetwork(PlacedNetwork):
             Root of every random draw of this die; the same seed gives the same die.
         faults
             Fault maps by layer name, used instead of the design's fault model for these layers.
+        mitigations
+            What is done about its faults before it is programmed, one after another; see :mod:`xbarsim.mitigation`.
+        diagnosis
+            What a test finds out about its faults; needed by mitigations that need a map of them.
         precision
             Of sums of conductances off the levels: ``"single"``, fast, or ``"double"``, equal to the reference engine
             bit for bit. Whole levels are exact either way.
@@ -91,9 +98,10 @@ class MappedNetwork(PlacedNetwork):
         Raises
         ------
         InputError
-            If the seed is negative, a name is no mapped layer, or a map has another shape than the layer's tiles.
+            If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
+            mitigation does not fit the network or needs a diagnosis and there is none.
         """
-        return Chip(self, seed, faults=faults, precision=precision)
+        return Chip(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
 
     def __str__(self) -> str:
         rows = []
