@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from xbarsim.circuit import Wires
 from xbarsim.design import AdcErrors, Converter, DacErrors, Design, Drive, Periphery
-from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.devices import Cell, FaultKind, FaultMap, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.engine import Noise, Plan, make_plan, reference_multiply
 from xbarsim.mapping import (
     Balanced,
     Differential,
@@ -145,7 +146,7 @@ def cells(draw: st.DrawFn, *, programming_error: bool | None = None) -> Cell:
 def fault_maps(
     draw: st.DrawFn,
     shape: tuple[int, int, int] | None = None,
-    kinds: tuple[Kind, ...] = tuple(Kind),
+    kinds: tuple[FaultKind, ...] = tuple(FaultKind),
 ) -> FaultMap:
     """Any fault map, of `shape` if one is given, with faults of `kinds`."""
     if shape is None:
@@ -163,7 +164,7 @@ def fault_maps(
         shape=shape,
         index=np.array(index, dtype=np.int64),
         kind=np.array([faults[i][0] for i in index], dtype=np.uint8),
-        value=np.array([faults[i][1] if faults[i][0] == Kind.STUCK_AT else np.nan for i in index]),
+        value=np.array([faults[i][1] if faults[i][0] == FaultKind.STUCK_AT else np.nan for i in index]),
         note=draw(st.text(max_size=20)),
     )
 
@@ -175,20 +176,39 @@ ENGINE_CELL = Cell(g_min=1e-6, g_max=1.2e-5, levels=256)
 
 
 @dataclass(frozen=True, eq=False)
-class EngineCase:
-    """One layer of one die with inputs: all that the engine is given."""
+class TiledLayer:
+    """A layer on its tiles, and how these are driven and read."""
 
-    design: Design
     reading: Reading
     drive: Drive
     converter: Converter
-    cells: npt.NDArray[np.float32]
-    codes: npt.NDArray[np.int32]  # (images, positions, inputs)
+
+    @classmethod
+    def of(cls, mapped: MappedMatrix, design: Design, *, signed: bool, rows: int) -> TiledLayer:
+        """A placed matrix, driven and read as a design says."""
+        return TiledLayer(design.reading(mapped), design.drive(signed=signed), design.converter(rows=rows))
 
     @property
     def mapped(self) -> MappedMatrix:
         """The placed matrix."""
         return self.reading.matrix
+
+    def plan(self, cells: npt.NDArray[Any], noise: Noise | None = None, **options: Any) -> Plan:
+        """The cheapest plan for these cells."""
+        return make_plan(self.reading, cells, self.drive, self.converter, noise, **options)
+
+    def product(self, codes: npt.NDArray[Any], cells: npt.NDArray[Any], **options: Any) -> npt.NDArray[np.float64]:
+        """What the reference engine makes of input codes (vectors, inputs)."""
+        return reference_multiply(codes, self.reading, cells, self.drive, self.converter, **options)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EngineCase(TiledLayer):
+    """One layer of one die with inputs: all that the engine is given."""
+
+    design: Design
+    cells: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.int32]  # (images, positions, inputs)
 
     @property
     def vectors(self) -> npt.NDArray[np.int32]:
@@ -310,7 +330,7 @@ def engine_cases(
     given = rng.integers(low, high, size=(images, positions, inputs), endpoint=True).astype(np.int32)
     given[rng.random(given.shape) < draw(st.sampled_from([0.0, 0.6]))] = 0
     given[0, 0] = draw(st.sampled_from([low, high]))  # the extremes, at which converters saturate
-    return EngineCase(design, design.reading(mapped), drive, converter, die, given)
+    return EngineCase(design.reading(mapped), drive, converter, design, die, given)
 
 
 @st.composite

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices import FaultMap, Kind
+from xbarsim.devices import FaultKind, FaultMap
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 _TEXT, _SMALL_TEXT = 10, 9  # points
 _STUCK = {  # colour, marker, name
-    Kind.STUCK_ON: ("#D55E00", "^", "stuck on"),
-    Kind.STUCK_OFF: ("#0072B2", "v", "stuck off"),
-    Kind.STUCK_AT: ("#009E73", "o", "stuck between"),
+    FaultKind.STUCK_ON: ("#D55E00", "^", "stuck on"),
+    FaultKind.STUCK_OFF: ("#0072B2", "v", "stuck off"),
+    FaultKind.STUCK_AT: ("#009E73", "o", "stuck between"),
 }
 
 
@@ -534,7 +534,7 @@ def fault_map(faults: FaultMap, tile: int = 0, *, title: str | None = None, ax: 
     check_instance("faults", faults, FaultMap)
     shown = faults.tile(tile)
     axes = _new_axes(3.4, 3.6) if ax is None else ax
-    colours = ["#f4f1ea", *(_STUCK[kind][0] for kind in Kind)]
+    colours = ["#f4f1ea", *(_STUCK[kind][0] for kind in FaultKind)]
     axes.imshow(
         shown.dense()[0], cmap=ListedColormap(colours), vmin=-0.5, vmax=3.5, interpolation="nearest", aspect="equal"
     )
@@ -542,7 +542,7 @@ def fault_map(faults: FaultMap, tile: int = 0, *, title: str | None = None, ax: 
     axes.set_ylabel("row (input line)", fontsize=_TEXT)
     axes.tick_params(labelsize=_SMALL_TEXT)
     axes.set_title(f"{100 * shown.rate:.3g} % broken" if title is None else title, fontsize=_TEXT)
-    present = [kind for kind in Kind if shown.counts[kind]]
+    present = [kind for kind in FaultKind if shown.counts[kind]]
     handles = [Patch(facecolor=_STUCK[kind][0], label=_STUCK[kind][2]) for kind in present]
     if handles:
         axes.legend(

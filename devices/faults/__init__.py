@@ -26,7 +26,7 @@ from xbarsim.devices.faults.conductances import (
     UniformConductances,
 )
 from xbarsim.devices.faults.fields import FieldFaults, GradientFaults, RadialFaults
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultDifference, FaultMap
 from xbarsim.devices.faults.measured import MeasuredFaults
 from xbarsim.devices.faults.stuck import StuckFaults
@@ -39,12 +39,12 @@ __all__ = [
     "CombinedFaults",
     "Conductances",
     "FaultDifference",
+    "FaultKind",
     "FaultMap",
     "FaultModel",
     "FaultPreset",
     "FieldFaults",
     "GradientFaults",
-    "Kind",
     "ListedConductances",
     "LogNormalConductances",
     "MeasuredFaults",

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.cards import CardFolder, Origin
 from xbarsim.foundation.validation import InputError, check_real
@@ -32,8 +32,8 @@ class FaultModel(metaclass=ABCMeta):
 
     @property
     @abstractmethod
-    def rates(self) -> dict[Kind, float]:
-        """The expected share of cells broken in each way, for every :class:`Kind`."""
+    def rates(self) -> dict[FaultKind, float]:
+        """The expected share of cells broken in each way, for every :class:`FaultKind`."""
 
     @property
     def total(self) -> float:
@@ -165,9 +165,9 @@ class OnOffFaults(FaultModel):
             raise InputError(f"on + off must be <= 1, got {self.on!r} + {self.off!r} = {self.total!r}")
 
     @property
-    def rates(self) -> dict[Kind, float]:
+    def rates(self) -> dict[FaultKind, float]:
         """The expected share of cells broken in each way."""
-        return {Kind.STUCK_OFF: self.off, Kind.STUCK_ON: self.on, Kind.STUCK_AT: 0.0}
+        return {FaultKind.STUCK_OFF: self.off, FaultKind.STUCK_ON: self.on, FaultKind.STUCK_AT: 0.0}
 
     @property
     def total(self) -> float:
@@ -198,7 +198,7 @@ class OnOffFaults(FaultModel):
     def draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Toss a coin for each of `count` faults (or groups of faults): on or off in the ratio of the rates."""
         on = rng.random(count) < self.on / self.total
-        return np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
+        return np.where(on, np.uint8(FaultKind.STUCK_ON), np.uint8(FaultKind.STUCK_OFF))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import Kind, Shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
@@ -46,9 +46,9 @@ class CombinedFaults(FaultModel):
             raise InputError(f"models must hold at most 1 whose rate differs over a tile, got {' and '.join(uneven)}")
 
     @property
-    def rates(self) -> dict[Kind, float]:
+    def rates(self) -> dict[FaultKind, float]:
         """The expected share of cells broken in each way, overlaps taken off."""
-        rates = dict.fromkeys(Kind, 0.0)
+        rates = dict.fromkeys(FaultKind, 0.0)
         spared = 1.0
         for model in self.models:
             for kind, rate in model.rates.items():

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import Kind, Shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
@@ -128,12 +128,12 @@ class StuckAtFaults(FaultModel):
             raise InputError("on_conductances or off_conductances must be given, got None for both")
 
     @property
-    def rates(self) -> dict[Kind, float]:
+    def rates(self) -> dict[FaultKind, float]:
         """The expected share of cells broken in each way."""
         rates = dict(self.where.rates)
         for kind, law in self._laws():
             if law is not None:
-                rates[Kind.STUCK_AT] += rates[kind]
+                rates[FaultKind.STUCK_AT] += rates[kind]
                 rates[kind] = 0.0
         return rates
 
@@ -155,8 +155,8 @@ class StuckAtFaults(FaultModel):
         """The same model with another share of broken cells, as `where` gives it."""
         return replace(self, where=self.where.with_total(rate))
 
-    def _laws(self) -> tuple[tuple[Kind, Conductances | None], ...]:
-        return (Kind.STUCK_ON, self.on_conductances), (Kind.STUCK_OFF, self.off_conductances)
+    def _laws(self) -> tuple[tuple[FaultKind, Conductances | None], ...]:
+        return (FaultKind.STUCK_ON, self.on_conductances), (FaultKind.STUCK_OFF, self.off_conductances)
 
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; errors as those of `where`."""
@@ -165,6 +165,6 @@ class StuckAtFaults(FaultModel):
         for stuck, law in self._laws():
             if law is not None:
                 cells = np.flatnonzero(faults.kind == stuck)
-                kind[cells] = Kind.STUCK_AT
+                kind[cells] = FaultKind.STUCK_AT
                 value[cells] = law.draw(cells.size, rng)
         return FaultMap(shape=faults.shape, index=faults.index, kind=kind, value=value, note=faults.note)

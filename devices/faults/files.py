@@ -20,7 +20,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.foundation.validation import (
     FileFormatError,
     InputError,
@@ -34,7 +34,7 @@ __all__ = ["Recorded", "read", "read_csv", "write"]
 
 _FORMAT = "xbarsim fault map 1"
 _COLUMNS = "tile,row,column,kind,conductance_S"
-_WORDS = {kind.name.lower(): kind for kind in Kind}
+_WORDS = {kind.name.lower(): kind for kind in FaultKind}
 _MEMBERS = {"format", "shape", "index", "kind", "value", "note", "hash"}
 _ENDINGS = (".npz", ".csv")
 
@@ -194,7 +194,7 @@ def _csv(faults: Recorded) -> str:
     positions = np.stack(np.unravel_index(faults.index, faults.shape), axis=1).tolist() if count else []
     words = {int(kind): word for word, kind in _WORDS.items()}
     for (tile, row, column), kind, value in zip(positions, faults.kind.tolist(), faults.value.tolist(), strict=True):
-        conductance = repr(value) if kind == Kind.STUCK_AT else ""
+        conductance = repr(value) if kind == FaultKind.STUCK_AT else ""
         lines.append(f"{tile},{row},{column},{words[kind]},{conductance}")
     return "\n".join(lines) + "\n"
 
@@ -232,7 +232,7 @@ def _cell_rows(text: str, shape: Shape | None) -> tuple[list[_Row], Shape, str]:
             for name, field, size in zip(("tile", "row", "column"), fields, shape, strict=False):
                 index = index * size + check_integer(name, int(field), at_least=0, at_most=size - 1)
             kind = _WORDS[check_choice("kind", fields[3], _WORDS)]
-            if (kind == Kind.STUCK_AT) != bool(fields[4]):
+            if (kind == FaultKind.STUCK_AT) != bool(fields[4]):
                 raise InputError(f"conductance_S must stand exactly where kind is 'stuck_at', got {fields[4]!r}")
             rows.append((index, int(kind), float(fields[4]) if fields[4] else np.nan))
         except ValueError as error:
@@ -255,7 +255,7 @@ def _address_rows(text: str, shape: Shape) -> list[_Row]:
                 raise InputError(f"0 < low < high and 0 < resistance must hold, got {line!r}")
             if low <= resistance <= high:
                 raise InputError(f"resistance must miss its window, got {line!r}")
-            rows.append((address, int(Kind.STUCK_AT), 1.0 / resistance))
+            rows.append((address, int(FaultKind.STUCK_AT), 1.0 / resistance))
         except ValueError as error:
             raise _LineError(f"line {number}: {error}") from error
     return rows

@@ -8,7 +8,7 @@ import numpy as np
 
 from xbarsim.foundation.validation import InputError, check_integer
 
-__all__ = ["Kind", "Shape", "as_shape"]
+__all__ = ["FaultKind", "Shape", "as_shape"]
 
 Shape = tuple[int, int, int]
 """(tiles, rows, columns) of cells."""
@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]
 _MOST_CELLS = 2**62
 
 
-class Kind(enum.IntEnum):
+class FaultKind(enum.IntEnum):
     """What is wrong with a cell."""
 
     STUCK_OFF = 1

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults import files, spatial
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.programming import round_to_grid
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
@@ -58,7 +58,7 @@ class FaultMap:
     index
         Flat C-order positions of the broken cells, int64 (n,), strictly increasing.
     kind
-        A :class:`Kind` for each, uint8 (n,).
+        A :class:`FaultKind` for each, uint8 (n,).
     value
         Conductance of each cell that is STUCK_AT, S, NaN for the others; float64 (n,). May be left
         out where no cell is STUCK_AT.
@@ -101,12 +101,12 @@ class FaultMap:
         if disorder.size:
             first, second = index[disorder[0]], index[disorder[0] + 1]
             raise InputError(f"index must be strictly increasing, got {first} before {second}")
-        unknown = np.flatnonzero((kind < Kind.STUCK_OFF) | (kind > Kind.STUCK_AT))
+        unknown = np.flatnonzero((kind < FaultKind.STUCK_OFF) | (kind > FaultKind.STUCK_AT))
         if unknown.size:
             raise InputError(f"kind must be one of 1, 2, 3, got {kind[unknown[0]]} at position {unknown[0]}")
         kind = kind.astype(np.uint8)
         value = value.astype(np.float64) + 0.0  # no negative zeros
-        stuck_at = kind == Kind.STUCK_AT
+        stuck_at = kind == FaultKind.STUCK_AT
         wrong = np.flatnonzero(stuck_at & ~(np.isfinite(value) & (value >= 0)))
         if wrong.size:
             raise InputError(
@@ -136,7 +136,7 @@ class FaultMap:
         Parameters
         ----------
         kind
-            0 for a working cell, else a :class:`Kind`; integers (tiles, rows, columns).
+            0 for a working cell, else a :class:`FaultKind`; integers (tiles, rows, columns).
         value
             Conductance where `kind` is STUCK_AT, S, ignored elsewhere; same shape.
         note
@@ -161,7 +161,7 @@ class FaultMap:
                 raise InputError(
                     f"value must be numbers of shape {shape}, got shape {dense.shape} and type {dense.dtype}"
                 )
-            stuck_at = kinds.reshape(-1)[index] == Kind.STUCK_AT
+            stuck_at = kinds.reshape(-1)[index] == FaultKind.STUCK_AT
             values = np.where(stuck_at, dense.reshape(-1)[index].astype(np.float64), np.nan)
         return cls(shape=shape, index=index, kind=kinds.reshape(-1)[index], value=values, note=note)  # type: ignore[arg-type]
 
@@ -208,9 +208,11 @@ class FaultMap:
             raise InputError(f"low must be >= 0 and <= high, got low = {low!r} and high = {high!r}")
         check_choice("stuck", stuck, ("value", "ends"))
         if stuck == "ends":
-            kinds = np.where(measured < low, int(Kind.STUCK_ON), np.where(measured > high, int(Kind.STUCK_OFF), 0))
+            kinds = np.where(
+                measured < low, int(FaultKind.STUCK_ON), np.where(measured > high, int(FaultKind.STUCK_OFF), 0)
+            )
         else:
-            kinds = np.where((measured < low) | (measured > high), int(Kind.STUCK_AT), 0)
+            kinds = np.where((measured < low) | (measured > high), int(FaultKind.STUCK_AT), 0)
         return cls.from_dense(kinds, 1.0 / measured, note=note)
 
     @property
@@ -228,10 +230,10 @@ class FaultMap:
         return True
 
     @property
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[FaultKind, int]:
         """The number of broken cells of each kind."""
-        counts = np.bincount(self.kind, minlength=len(Kind) + 1).tolist()
-        return {kind: counts[kind] for kind in Kind}
+        counts = np.bincount(self.kind, minlength=len(FaultKind) + 1).tolist()
+        return {kind: counts[kind] for kind in FaultKind}
 
     def _rate(self, count: int) -> float:
         return count / self.cells if self.cells else 0.0
@@ -239,12 +241,12 @@ class FaultMap:
     @property
     def on_rate(self) -> float:
         """The share of cells stuck on."""
-        return self._rate(self.counts[Kind.STUCK_ON])
+        return self._rate(self.counts[FaultKind.STUCK_ON])
 
     @property
     def off_rate(self) -> float:
         """The share of cells stuck off."""
-        return self._rate(self.counts[Kind.STUCK_OFF])
+        return self._rate(self.counts[FaultKind.STUCK_OFF])
 
     @property
     def rate(self) -> float:
@@ -258,7 +260,7 @@ class FaultMap:
         digest.update(self.index.astype("<i8").tobytes())
         digest.update(self.kind.tobytes())
         # NaNs have many bit patterns: the values of the cells that have one say it all.
-        digest.update(self.value[self.kind == Kind.STUCK_AT].astype("<f8").tobytes())
+        digest.update(self.value[self.kind == FaultKind.STUCK_AT].astype("<f8").tobytes())
         return digest.hexdigest()
 
     def __hash__(self) -> int:
@@ -328,7 +330,7 @@ class FaultMap:
         InputError
             If a cell is STUCK_AT: it has no opposite.
         """
-        stuck_at = self.counts[Kind.STUCK_AT]
+        stuck_at = self.counts[FaultKind.STUCK_AT]
         if stuck_at:
             raise InputError(f"a fault map must hold no STUCK_AT cells to have a complement, got {stuck_at}")
         return FaultMap(shape=self.shape, index=self.index, kind=3 - self.kind, note=self.note)
@@ -405,7 +407,7 @@ class FaultMap:
         return spatial.morans_i(self.index, self.shape, neighbours)
 
     def dense(self) -> npt.NDArray[np.uint8]:
-        """A :class:`Kind` for every cell, 0 where it works; uint8 (tiles, rows, columns)."""
+        """A :class:`FaultKind` for every cell, 0 where it works; uint8 (tiles, rows, columns)."""
         kinds = np.zeros(self.cells, dtype=np.uint8)
         kinds[self.index] = self.kind
         return kinds.reshape(self.shape)
@@ -413,8 +415,8 @@ class FaultMap:
     def conductance(self, cell: Cell) -> npt.NDArray[np.float64]:
         """The conductance at which each broken cell is stuck, S; float64 (n,)."""
         check_instance("cell", cell, Cell)
-        ends = np.where(self.kind == Kind.STUCK_ON, cell.g_max, cell.g_min)
-        return np.where(self.kind == Kind.STUCK_AT, self.value, ends)
+        ends = np.where(self.kind == FaultKind.STUCK_ON, cell.g_max, cell.g_min)
+        return np.where(self.kind == FaultKind.STUCK_AT, self.value, ends)
 
     def apply(self, held: npt.ArrayLike, stuck: npt.ArrayLike) -> npt.NDArray[Any]:
         """Break the cells of a die: what the broken ones are stuck at takes the place of what they would hold.
@@ -455,8 +457,8 @@ class FaultMap:
         """
         check_instance("cell", cell, Cell)
         highest = cell.maximum_level(cell_bits)
-        levels = np.where(self.kind == Kind.STUCK_ON, float(highest), 0.0)
-        at = self.kind == Kind.STUCK_AT
+        levels = np.where(self.kind == FaultKind.STUCK_ON, float(highest), 0.0)
+        at = self.kind == FaultKind.STUCK_AT
         with np.errstate(over="ignore"):
             levels[at] = round_to_grid(cell.level_units(self.value[at], cell_bits), cell.offset_levels(cell_bits))
         wrong = np.flatnonzero(~np.isfinite(levels))

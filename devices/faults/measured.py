@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
 
@@ -79,7 +79,7 @@ class MeasuredFaults(FaultModel):
         return self.source.dense(), value.reshape(self.source.shape)
 
     @property
-    def rates(self) -> dict[Kind, float]:
+    def rates(self) -> dict[FaultKind, float]:
         """The expected share of cells broken in each way."""
         return {kind: self.keep * count / self.source.cells for kind, count in self.source.counts.items()}
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.validation import check_choice, check_instance, check_integer
 
@@ -66,5 +66,5 @@ class StuckFaults(OnOffFaults):
             index = draw_positions(cells, broken, rng)
             on = np.arange(broken) >= off_count
             rng.shuffle(on)
-            kind = np.where(on, np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF))
+            kind = np.where(on, np.uint8(FaultKind.STUCK_ON), np.uint8(FaultKind.STUCK_OFF))
         return FaultMap(shape=shape, index=index, kind=kind)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import Kind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.validation import check_instance, check_real
 
@@ -62,10 +62,10 @@ class WearOutFaults(FaultModel):
             return 1.0
 
     @property
-    def rates(self) -> dict[Kind, float]:
+    def rates(self) -> dict[FaultKind, float]:
         """The expected share of cells broken in each way."""
         on = self.total * self.on_share
-        return {Kind.STUCK_OFF: self.total - on, Kind.STUCK_ON: on, Kind.STUCK_AT: 0.0}
+        return {FaultKind.STUCK_OFF: self.total - on, FaultKind.STUCK_ON: on, FaultKind.STUCK_AT: 0.0}
 
     def with_total(self, rate: float) -> WearOutFaults:
         """The same cells after as many writes as break the share `rate` of them.
@@ -97,5 +97,5 @@ class WearOutFaults(FaultModel):
             on = rng.random(block) < self.on_share
             index = np.flatnonzero(age < total)
             positions.append(index + start)
-            kinds.append(np.where(on[index], np.uint8(Kind.STUCK_ON), np.uint8(Kind.STUCK_OFF)))
+            kinds.append(np.where(on[index], np.uint8(FaultKind.STUCK_ON), np.uint8(FaultKind.STUCK_OFF)))
         return FaultMap(shape=shape, index=np.concatenate(positions), kind=np.concatenate(kinds))

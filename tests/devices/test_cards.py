@@ -33,17 +33,17 @@ def test_the_promised_cards_are_there() -> None:
 
 @pytest.mark.parametrize("name", cell_names())
 def test_every_card_loads_is_cited_and_survives_toml(name: str) -> None:
-    found = card(name)
-    assert found.name == name
-    assert found.description
-    assert found.source
-    assert found.doi or "not verified" in found.source
-    for value in found.values().values():
+    entry = card(name)
+    assert entry.name == name
+    assert entry.description
+    assert entry.source
+    assert entry.doi or "not verified" in entry.source
+    for value in entry.values().values():
         assert value.unit
         assert value.note or value.origin != "assumed"
-    assert tomlio.loads(Card, tomlio.dumps(found)) == found
+    assert tomlio.loads(Card, tomlio.dumps(entry)) == entry
     cell = Cell.load(name)
-    assert cell == found.cell()
+    assert cell == entry.cell()
     assert tomlio.loads(Cell, tomlio.dumps(cell)) == cell
 
 
@@ -80,12 +80,12 @@ def test_published_values_by_hand() -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_is_cited_and_survives_toml(name: str) -> None:
-    found = fault_preset(name)
-    assert found.name == name
-    assert found.description
-    assert found.doi or "not verified" in found.source
-    assert tomlio.loads(FaultPreset, tomlio.dumps(found)) == found
-    assert FaultModel.load(name) == StuckFaults.load(name) == found.faults
+    entry = fault_preset(name)
+    assert entry.name == name
+    assert entry.description
+    assert entry.doi or "not verified" in entry.source
+    assert tomlio.loads(FaultPreset, tomlio.dumps(entry)) == entry
+    assert FaultModel.load(name) == StuckFaults.load(name) == entry.faults
 
 
 def test_both_readings_of_chen_2015() -> None:

@@ -269,10 +269,10 @@ def test_errors_by_hand() -> None:
     # a cell that starts one spread high has score 0.8 at 9 s and 0.48 at 999 s; a new score of 1 adds 0.6 at 9 s
     high = dataclasses.replace(programming, bias=programming.bias - 4e-7)
     for seconds, score, new in ((9.0, 0.8, 0.0), (999.0, 0.48, 0.0), (9.0, 1.4, 1.0)):
-        found = STEPS.later(start, seconds, half + new, high) - target
+        errors = STEPS.later(start, seconds, half + new, high) - target
         chance = float(stats.norm.cdf(score))
         nodes = STEPS.steps[0 if seconds == 9.0 else 1].error[0]
-        assert found[0] == pytest.approx(float(np.interp(chance, STEPS.probability, nodes)), abs=1e-18)
+        assert errors[0] == pytest.approx(float(np.interp(chance, STEPS.probability, nodes)), abs=1e-18)
     # uniform laws: mean and spread of two boxes
     mean, spread = STEPS.moments(target[:1], 9.0)
     assert float(mean[0]) == pytest.approx((0.25 * -0.5 + 0.75 * 0.5) * 1e-6)
@@ -299,9 +299,9 @@ def test_steps_are_correlated_as_stated() -> None:
         error = flat.later(start, seconds, scores, programmed(target)) - target
         ranks.append(stats.norm.ppf((error / 1e-6 + 1) / 2))
     for i, j, expected in ((0, 1, 0.8), (1, 2, 0.8), (1, 3, 0.6), (0, 3, 0.48), (0, 2, 0.64)):
-        found = float(np.corrcoef(ranks[i], ranks[j])[0, 1])
+        correlation = float(np.corrcoef(ranks[i], ranks[j])[0, 1])
         error = (1 - expected**2) / math.sqrt(count)
-        assert abs(found - expected) < stats.norm.isf(ALARM / 2) * error
+        assert abs(correlation - expected) < stats.norm.isf(ALARM / 2) * error
 
 
 @settings(deadline=None, max_examples=30)

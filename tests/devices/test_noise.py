@@ -204,10 +204,10 @@ def test_noise_in_toml_is_read_strictly(old: str, new: str, message: str) -> Non
 def test_a_cell_counts_in_its_own_levels_and_codes() -> None:
     """Level step 1 uS, 0.2 V at code 3: thermal noise over (0.2 / 3 V)^2, all of it over (1 uS)^2."""
     made = cell(MODELS["sum"])
-    found = made.read_variance(np.array([0.0, 15.0]), 4, 3)
+    variance = made.read_variance(np.array([0.0, 15.0]), 4, 3)
     expected = MODELS["sum"].variance([1e-6, 1.6e-5], 0.2 / 3)
     for name in ("constant", "linear", "quadratic"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name) / 1e-12, rtol=1e-9)
+        np.testing.assert_allclose(getattr(variance, name), getattr(expected, name) / 1e-12, rtol=1e-9)
     assert made.noisy
     assert made.exact
     assert not cell(MODELS["frozen"]).exact

@@ -51,7 +51,7 @@ def test_a_table_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch
 
 def test_csv_reads_back_exactly() -> None:
     rows = [{"name": "a, b", "value": 0.1 + 0.2, "none": None}, {"name": 'say "c"', "value": 1e-300, "none": 1}]
-    found = list(csv.DictReader(io.StringIO(csv_bytes(iter(rows)).decode(), newline="")))
-    assert [row["name"] for row in found] == ["a, b", 'say "c"']
-    assert [float(row["value"]) for row in found] == [0.1 + 0.2, 1e-300]
-    assert [row["none"] for row in found] == ["", "1"]
+    lines = list(csv.DictReader(io.StringIO(csv_bytes(iter(rows)).decode(), newline="")))
+    assert [row["name"] for row in lines] == ["a, b", 'say "c"']
+    assert [float(row["value"]) for row in lines] == [0.1 + 0.2, 1e-300]
+    assert [row["none"] for row in lines] == ["", "1"]

@@ -21,10 +21,7 @@ Array = npt.NDArray[Any]
 
 def with_faults(mapped: MappedMatrix, faults: FaultMap) -> Array:
     """The levels of the mapped cells once the faults are in."""
-    faults.check_shape(mapped.levels.shape)
-    cells = mapped.levels.astype(np.float64)
-    cells.reshape(-1)[faults.index] = faults.stuck_levels(CELL, mapped.mapping.cell_bits)
-    return cells
+    return faults.apply(mapped.levels.astype(np.float64), faults.stuck_levels(CELL, mapped.mapping.cell_bits))
 
 
 def exchange_sides(faults: FaultMap, mapping: Mapping) -> FaultMap:

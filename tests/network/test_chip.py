@@ -20,8 +20,8 @@ from xbarsim.data import load_cifar10
 from xbarsim.design import AdcErrors, DacErrors
 from xbarsim.devices import (
     Cell,
+    FaultKind,
     FaultMap,
-    Kind,
     LineFaults,
     Polynomial,
     ProgrammingError,
@@ -305,7 +305,7 @@ def test_read_noise_is_new_for_every_image_and_the_die_is_not() -> None:
 def test_fault_maps_by_name() -> None:
     network = mapped(faults=None)
     shape = network.layers["third"].matrix.levels.shape
-    broken = FaultMap.from_dense(np.full(shape, int(Kind.STUCK_OFF)))
+    broken = FaultMap.from_dense(np.full(shape, int(FaultKind.STUCK_OFF)))
     chip = network.fabricate(seed=1, faults={"third": broken})
     assert chip.faults["third"] == broken
     assert all(len(chip.faults[name]) == 0 for name in network.layers if name != "third")
@@ -332,7 +332,7 @@ def test_one_stuck_cell_changes_one_weight() -> None:
     cell = int(np.flatnonzero((place.slice == 1) & (place.side == 0))[0])
     where = (int(place.tile[cell]), int(place.row[cell]), int(place.column[cell]))
     dense = np.zeros(layer.matrix.levels.shape, np.uint8)
-    dense[where] = Kind.STUCK_ON
+    dense[where] = FaultKind.STUCK_ON
     chip = network.fabricate(seed=1, faults={"": FaultMap.from_dense(dense)})
     change = 16 * (15 - int(layer.matrix.levels[where]))
     codes = np.floor(batch.numpy().astype(np.float64) / layer.layer.input_scale + 0.5)
@@ -391,7 +391,7 @@ def test_differential_is_the_dual_of_two_columns(periphery: dict[str, Any]) -> N
 def test_a_fault_map_at_target_levels_changes_nothing() -> None:
     network = mapped(faults=None)
     faults = {
-        name: FaultMap.from_dense(np.where(layer.matrix.levels == 0, Kind.STUCK_OFF, 0).astype(np.uint8))
+        name: FaultMap.from_dense(np.where(layer.matrix.levels == 0, FaultKind.STUCK_OFF, 0).astype(np.uint8))
         for name, layer in network.layers.items()
     }
     chip = network.fabricate(seed=1, faults=faults)
@@ -434,7 +434,7 @@ def test_an_ideal_chip_has_no_errors() -> None:
 def test_the_report_shows_where_accuracy_is_lost() -> None:
     network = mapped(faults=None)
     shape = network.layers["second"].matrix.levels.shape
-    broken = FaultMap.from_dense(np.full(shape, int(Kind.STUCK_OFF)))
+    broken = FaultMap.from_dense(np.full(shape, int(FaultKind.STUCK_OFF)))
     chip = network.fabricate(seed=1, faults={"second": broken})
     report = chip.report(images())
     own = {error.layer: error.own for error in report.layers}

@@ -18,10 +18,10 @@ from xbarsim.devices import (
     BetaBinomialFaults,
     ClusteredFaults,
     CombinedFaults,
+    FaultKind,
     FaultMap,
     FaultModel,
     GradientFaults,
-    Kind,
     LogNormalConductances,
     MeasuredFaults,
     RadialFaults,
@@ -108,9 +108,9 @@ class WrongKinds(Broken):
 @dataclass(frozen=True, kw_only=True)
 class MissedCell(Broken):
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
-        found = self.good(shape, rng)
-        kept = found.index % 48 != 47
-        return FaultMap(shape=found.shape, index=found.index[kept], kind=found.kind[kept])
+        faults = self.good(shape, rng)
+        kept = faults.index % 48 != 47
+        return FaultMap(shape=faults.shape, index=faults.index[kept], kind=faults.kind[kept])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +151,8 @@ class AnyTotal(Broken):
 @dataclass(frozen=True, kw_only=True)
 class WrongSum(Broken):
     @property
-    def rates(self) -> dict[Kind, float]:
-        return {Kind.STUCK_OFF: 0.1, Kind.STUCK_ON: 0.1, Kind.STUCK_AT: 0.0}
+    def rates(self) -> dict[FaultKind, float]:
+        return {FaultKind.STUCK_OFF: 0.1, FaultKind.STUCK_ON: 0.1, FaultKind.STUCK_AT: 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Design
-from xbarsim.devices import FaultMap, Kind
+from xbarsim.devices import FaultKind, FaultMap
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
@@ -480,8 +480,8 @@ class Task:
             "cell": design.cell.name,
             "mitigation": "" if self.mitigation is None else _short(self.mitigation),
             "fault_model": "" if faults is None else type(faults).__name__,
-            "fault_rate_on": float(rates.get(Kind.STUCK_ON, 0.0)),
-            "fault_rate_off": float(rates.get(Kind.STUCK_OFF, 0.0)),
+            "fault_rate_on": float(rates.get(FaultKind.STUCK_ON, 0.0)),
+            "fault_rate_off": float(rates.get(FaultKind.STUCK_OFF, 0.0)),
             # rounded, so that both polarities of one rate stand under one number
             "fault_rate": float(f"{math.fsum(rates.values()):.12g}"),
             "age": self.age,

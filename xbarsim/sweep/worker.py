@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Design
-from xbarsim.devices import Kind
+from xbarsim.devices import FaultKind
 from xbarsim.foundation.processes import follow_parent
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.results import Block
@@ -280,7 +280,7 @@ def _measure(job: Job, bench: Bench) -> Block:
             raise InputError(f"metrics must give finite numbers, got {value} for {name!r}")
         metrics[name] = value
     digest = hashlib.sha256()
-    counts = dict.fromkeys(Kind, 0)
+    counts = dict.fromkeys(FaultKind, 0)
     cells = 0
     for name, faults in chip.faults.items():
         digest.update(f"{name} {faults.hash}\n".encode())
@@ -300,9 +300,9 @@ def _measure(job: Job, bench: Bench) -> Block:
         inference_seconds=result.seconds,
         fault_hash=digest.hexdigest(),
         cells=cells,
-        stuck_on=counts[Kind.STUCK_ON],
-        stuck_off=counts[Kind.STUCK_OFF],
-        stuck_at=counts[Kind.STUCK_AT],
+        stuck_on=counts[FaultKind.STUCK_ON],
+        stuck_off=counts[FaultKind.STUCK_OFF],
+        stuck_at=counts[FaultKind.STUCK_AT],
         metrics=metrics,
     )
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices import FaultMap, FaultModel, Kind
+from xbarsim.devices import FaultKind, FaultMap, FaultModel
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import Encoding, MappedMatrix, Mapping, map_matrix
 from xbarsim.testing.cards import check_cell_card, check_component_card
@@ -294,8 +294,8 @@ def check_fault_model(
 def _check_stated_rates(model: FaultModel) -> None:
     rates = model.rates
     promise(
-        set(rates) == set(Kind) and all(0 <= rate <= 1 for rate in rates.values()),
-        "rates must state a share in [0, 1] for every Kind",
+        set(rates) == set(FaultKind) and all(0 <= rate <= 1 for rate in rates.values()),
+        "rates must state a share in [0, 1] for every FaultKind",
         f"it is {rates}",
     )
     promise(
@@ -309,13 +309,13 @@ def _check_sampled_rates(
     model: FaultModel, shape: tuple[int, int, int], dies: int, rng: np.random.Generator, false_alarm: float
 ) -> None:
     cells = math.prod(shape)
-    shares = np.empty((dies, len(Kind)))
+    shares = np.empty((dies, len(FaultKind)))
     broken = np.zeros(cells, np.int64)
     for die in range(dies):
         found = model.sample(shape, rng)
-        shares[die] = np.bincount(found.kind, minlength=len(Kind) + 1)[1:] / cells
+        shares[die] = np.bincount(found.kind, minlength=len(FaultKind) + 1)[1:] / cells
         broken[found.index] += 1
-    named = [(kind.name, shares[:, i], model.rates[kind]) for i, kind in enumerate(Kind)]
+    named = [(kind.name, shares[:, i], model.rates[kind]) for i, kind in enumerate(FaultKind)]
     named.append(("any kind", shares.sum(axis=1), model.total))
     for name, sample, stated in named:  # half of the false alarms for the shares, half for the cells
         promise(

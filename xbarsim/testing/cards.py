@@ -18,7 +18,7 @@ __all__ = ["check_cell_card", "check_component_card"]
 _CELLS = 1000  # programmed to each level
 
 
-def check_cell_card(name_or_path: str | os.PathLike[str]) -> Cell:
+def check_cell_card(name_or_path: str | os.PathLike[str], *, seed: int = 0) -> Cell:
     """Check that the card of a memory cell can be read, says where its values come from, and describes a sound cell.
 
     It must be called like its file; cite a source, and say so where its digital object identifier is not verified; say
@@ -29,6 +29,8 @@ def check_cell_card(name_or_path: str | os.PathLike[str]) -> Cell:
     ----------
     name_or_path
         The card's name, or its file.
+    seed
+        Of the cells that are programmed.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def check_cell_card(name_or_path: str | os.PathLike[str]) -> Cell:
     )
     bits = min(8, cell.levels.bit_length() - 1)
     for at in range(1, bits + 1):
-        _check_cell(cell, at)
+        _check_cell(cell, at, seed)
     return cell
 
 
@@ -73,20 +75,21 @@ def _check_citation(name: str, description: str, name_or_path: str | os.PathLike
     promise(description.strip(), "description must say what it is, in one line", f"it is {description!r}")
 
 
-def _check_cell(cell: Cell, bits: int) -> None:
+def _check_cell(cell: Cell, bits: int, seed: int) -> None:
     at = f"at {bits} bits"
+    programming, drift, states_of_die = np.random.SeedSequence(seed, spawn_key=(bits,)).spawn(3)
     levels = np.repeat(np.arange(2**bits), _CELLS)
-    held = call(f"programming {at}", cell.program, levels, bits, np.random.default_rng(0))
+    held = call(f"programming {at}", cell.program, levels, bits, np.random.default_rng(programming))
     lowest = -cell.offset_levels(bits)
     states = {"programmed": held}
     if cell.drift is not None:
-        new = call(f"drift of 0 s {at}", cell.relax, held, levels, bits, 0.0, np.random.default_rng(1))
+        new = call(f"drift of 0 s {at}", cell.relax, held, levels, bits, 0.0, np.random.default_rng(drift))
         promise(np.array_equal(new, held), "drift must leave cells as they are at 0 s", f"it moves some {at}")
         longest = cell.drift.longest
         states[f"after {longest:g} s"] = call(
-            f"drift of {longest:g} s {at}", cell.relax, held, levels, bits, longest, np.random.default_rng(1)
+            f"drift of {longest:g} s {at}", cell.relax, held, levels, bits, longest, np.random.default_rng(drift)
         )
-    states["settled"] = call(f"settling {at}", cell.settle, held, bits, np.random.default_rng(2))
+    states["settled"] = call(f"settling {at}", cell.settle, held, bits, np.random.default_rng(states_of_die))
     for name, state in states.items():
         units = state.astype(np.float64)
         promise(

@@ -39,23 +39,15 @@ from xbarsim.engine.plans.folded import FoldedPlan
 from xbarsim.engine.plans.tiled import TiledPlan
 from xbarsim.mapping import Reading
 
-__all__ = ["PLANS", "Plan", "choose_plan", "make_plan"]
+__all__ = ["PLANS", "Plan", "choose_plan", "first_fit", "make_plan"]
 
 #: The plans, cheapest first; the last one fits every case.
 PLANS: tuple[type[Plan], ...] = (ExactPlan, FoldedPlan, BitplanePlan, TiledPlan, BitplaneAnalogPlan)
 
 
-def choose_plan(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[Plan], str]:
-    """The cheapest exact plan for a layer, and why: what it is like, and what the cheaper plans have against it.
-
-    Parameters
-    ----------
-    case
-        The layer. Its cells are read only where all of them are whole.
-    plans
-        Plans to choose from, in order.
-    """
-    against = []
+def first_fit(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[Plan], str]:
+    """The first plan that fits a case, and why: what the case is like, and what the plans before have against it."""
+    against: list[str] = []
     for plan in plans:
         misfit = plan.misfit(case)
         if misfit is None:
@@ -63,6 +55,45 @@ def choose_plan(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type
             return plan, f"{reason} (not {'; not '.join(against)})" if against else reason
         against.append(f"{plan.name}: {misfit}")
     raise AssertionError("the last plan fits every case")
+
+
+def choose_plan(
+    reading: Reading,
+    cells: npt.NDArray[Any],
+    drive: Drive,
+    converter: Converter,
+    *,
+    whole: bool,
+    noisy: bool,
+    offsets: bool = False,
+) -> tuple[type[Plan], str]:
+    """The cheapest exact plan for a layer, and why: what it is like, and what the cheaper plans have against it.
+
+    Parameters
+    ----------
+    reading
+        The placed matrix, and what its columns count.
+    cells
+        What its cells hold, in level units, shape ``(tiles, rows, columns)``; read only where `whole`.
+    drive, converter
+        How the tiles are driven and read.
+    whole
+        Whether all cells sit on whole levels.
+    noisy
+        Whether reads are noisy.
+    offsets
+        Whether drivers have offsets, or converters offsets or bits of wrong weight.
+    """
+    case = Case(
+        reading=reading,
+        drive=drive,
+        converter=converter,
+        cells=cells,
+        whole=whole,
+        noisy=noisy,
+        offsets=offsets,
+    )
+    return first_fit(case)
 
 
 def make_plan(
@@ -112,5 +143,5 @@ def make_plan(
         errors=errors,
         precision=precision,
     )
-    plan, reason = choose_plan(case, plans)
+    plan, reason = first_fit(case, plans)
     return plan(case, reason, backend)

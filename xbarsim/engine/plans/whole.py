@@ -21,9 +21,9 @@ def _counted(group: Columns, counts: FloatArray) -> tuple[npt.NDArray[np.int64],
     """The outputs that a group serves, and what a unit of input on each row adds to each: (driven, outputs)."""
     outputs = group.served
     columns, targets = [np.flatnonzero(group.outputs >= 0)], [group.outputs[group.outputs >= 0]]
-    for column in np.flatnonzero(group.outputs < 0):
-        held = group.held[int(group.tiles[column])]
-        columns.append(np.full(len(held), column))
+    for shared in np.flatnonzero(group.outputs < 0):
+        held = group.held[int(group.tiles[shared])]
+        columns.append(np.full(len(held), shared))
         targets.append(held)
     column, target = np.concatenate(columns), np.searchsorted(outputs, np.concatenate(targets))
     counted = sparse.csr_array((counts[column], (column, target)), shape=(len(counts), len(outputs)))

@@ -14,10 +14,10 @@ from scipy import stats
 from xbarsim.data import data_file
 from xbarsim.devices import (
     CombinedFaults,
+    FaultKind,
     FaultMap,
     FaultModel,
     GradientFaults,
-    Kind,
     ListedConductances,
     LogNormalConductances,
     MeasuredFaults,
@@ -46,13 +46,13 @@ EVEN = StuckFaults(on=0.1, off=0.2)
     ],
 )
 def test_conductances_follow_their_law(law: Any, distribution: Any) -> None:
-    found = law.draw(20_000, np.random.default_rng(1))
-    assert stats.kstest(found, distribution.cdf).pvalue > FALSE_ALARM
+    conductances = law.draw(20_000, np.random.default_rng(1))
+    assert stats.kstest(conductances, distribution.cdf).pvalue > FALSE_ALARM
 
 
 def test_listed_conductances_are_drawn_as_often() -> None:
-    found = ListedConductances(values=(1e-6, 2e-6, 5e-6)).draw(9000, np.random.default_rng(2))
-    values, counts = np.unique(found, return_counts=True)
+    conductances = ListedConductances(values=(1e-6, 2e-6, 5e-6)).draw(9000, np.random.default_rng(2))
+    values, counts = np.unique(conductances, return_counts=True)
     assert values.tolist() == [1e-6, 2e-6, 5e-6]
     assert stats.chisquare(counts).pvalue > FALSE_ALARM
     assert ListedConductances(values=(3e-6,)).draw(4, np.random.default_rng(0)).tolist() == [3e-6] * 4
@@ -61,13 +61,13 @@ def test_listed_conductances_are_drawn_as_often() -> None:
 def test_cells_stay_where_they_are_and_get_a_value() -> None:
     model = StuckAtFaults(where=EVEN, on_conductances=ListedConductances(values=(4e-6,)))
     plain = EVEN.sample((3, 20, 20), np.random.default_rng(7))
-    found = model.sample((3, 20, 20), np.random.default_rng(7))
-    np.testing.assert_array_equal(found.index, plain.index)
-    was_on = plain.kind == Kind.STUCK_ON
-    assert (found.kind[was_on] == Kind.STUCK_AT).all()
-    assert (found.value[was_on] == 4e-6).all()
-    np.testing.assert_array_equal(found.kind[~was_on], plain.kind[~was_on])
-    assert model.rates == {Kind.STUCK_OFF: 0.2, Kind.STUCK_ON: 0.0, Kind.STUCK_AT: 0.1}
+    faults = model.sample((3, 20, 20), np.random.default_rng(7))
+    np.testing.assert_array_equal(faults.index, plain.index)
+    was_on = plain.kind == FaultKind.STUCK_ON
+    assert (faults.kind[was_on] == FaultKind.STUCK_AT).all()
+    assert (faults.value[was_on] == 4e-6).all()
+    np.testing.assert_array_equal(faults.kind[~was_on], plain.kind[~was_on])
+    assert model.rates == {FaultKind.STUCK_OFF: 0.2, FaultKind.STUCK_ON: 0.0, FaultKind.STUCK_AT: 0.1}
     assert model.total == EVEN.total
     assert model.with_total(0.03).where == EVEN.with_total(0.03)
 
@@ -97,11 +97,13 @@ def test_the_first_model_wins() -> None:
     every_off = StuckFaults(on=0.0, off=1.0)
     both = CombinedFaults(models=(EVEN, every_off))
     alone = EVEN.sample((2, 30, 30), np.random.default_rng(3))
-    found = both.sample((2, 30, 30), np.random.default_rng(3))
-    assert found.rate == 1.0
-    np.testing.assert_array_equal(found.kind[alone.index], alone.kind)
-    assert (np.delete(found.kind, alone.index) == Kind.STUCK_OFF).all()
-    assert both.rates == pytest.approx({Kind.STUCK_OFF: 0.2 + 0.7, Kind.STUCK_ON: 0.1, Kind.STUCK_AT: 0.0})
+    faults = both.sample((2, 30, 30), np.random.default_rng(3))
+    assert faults.rate == 1.0
+    np.testing.assert_array_equal(faults.kind[alone.index], alone.kind)
+    assert (np.delete(faults.kind, alone.index) == FaultKind.STUCK_OFF).all()
+    assert both.rates == pytest.approx(
+        {FaultKind.STUCK_OFF: 0.2 + 0.7, FaultKind.STUCK_ON: 0.1, FaultKind.STUCK_AT: 0.0}
+    )
 
 
 def test_rates_of_a_combination_are_what_is_found() -> None:
@@ -113,11 +115,11 @@ def test_rates_of_a_combination_are_what_is_found() -> None:
         )
     )
     assert model.total == pytest.approx(1 - 0.8 * 0.7 * 0.9)
-    assert model.rates[Kind.STUCK_ON] == pytest.approx(0.8 * 0.3)
-    found = model.sample((20, 100, 100), np.random.default_rng(12))
-    for kind in (Kind.STUCK_ON, Kind.STUCK_OFF):
+    assert model.rates[FaultKind.STUCK_ON] == pytest.approx(0.8 * 0.3)
+    faults = model.sample((20, 100, 100), np.random.default_rng(12))
+    for kind in (FaultKind.STUCK_ON, FaultKind.STUCK_OFF):
         # Independent cells of unequal rates vary less than a binomial number: conservative.
-        p_value = stats.binomtest(found.counts[kind], found.cells, model.rates[kind]).pvalue
+        p_value = stats.binomtest(faults.counts[kind], faults.cells, model.rates[kind]).pvalue
         assert p_value > FALSE_ALARM / 2
 
 
@@ -152,9 +154,9 @@ def test_two_uneven_models_are_refused() -> None:
 @pytest.fixture
 def measured(tmp_path: Path) -> MeasuredFaults:
     kinds = np.zeros((2, 6, 9), np.uint8)
-    kinds[0, 1, 1:5] = Kind.STUCK_ON
-    kinds[0, 4, 8] = Kind.STUCK_OFF
-    kinds[1, 2:5, 3] = Kind.STUCK_AT
+    kinds[0, 1, 1:5] = FaultKind.STUCK_ON
+    kinds[0, 4, 8] = FaultKind.STUCK_OFF
+    kinds[1, 2:5, 3] = FaultKind.STUCK_AT
     path = tmp_path / "chip.npz"
     FaultMap.from_dense(kinds, np.full(kinds.shape, 2e-6), note="chip").save(path)
     return MeasuredFaults(path=str(path))
@@ -162,12 +164,14 @@ def measured(tmp_path: Path) -> MeasuredFaults:
 
 def test_windows_are_cut_from_the_map(measured: MeasuredFaults) -> None:
     dense = measured.source.dense()
-    found = measured.sample((200, 6, 9), np.random.default_rng(4))
-    for tile in found.dense():
+    faults = measured.sample((200, 6, 9), np.random.default_rng(4))
+    for tile in faults.dense():
         shifts = [np.roll(source, (r, c), (0, 1)) for source in dense for r in range(6) for c in range(9)]
         assert any(np.array_equal(tile, shift) for shift in shifts)
-    assert (found.value[found.kind == Kind.STUCK_AT] == 2e-6).all()
-    assert measured.rates == pytest.approx({Kind.STUCK_ON: 4 / 108, Kind.STUCK_OFF: 1 / 108, Kind.STUCK_AT: 3 / 108})
+    assert (faults.value[faults.kind == FaultKind.STUCK_AT] == 2e-6).all()
+    assert measured.rates == pytest.approx(
+        {FaultKind.STUCK_ON: 4 / 108, FaultKind.STUCK_OFF: 1 / 108, FaultKind.STUCK_AT: 3 / 108}
+    )
 
 
 @pytest.mark.parametrize("shape", [(500, 3, 4), (60, 14, 20), (300, 6, 9)])
@@ -209,10 +213,10 @@ def test_dead_cells_of_a_chip() -> None:
     model = MeasuredFaults(path=str(data_file("rram", "nirram_C13_deadcells.csv")), layout="addresses")
     assert len(model.source) == 778
     assert model.total == pytest.approx(778 / 65536)
-    found = model.sample((64, 128, 128), np.random.default_rng(6))
-    assert found.counts[Kind.STUCK_AT] == len(found)
-    assert 0.008 < found.rate < 0.016
-    assert set(found.value) <= set(model.source.value)
+    faults = model.sample((64, 128, 128), np.random.default_rng(6))
+    assert faults.counts[FaultKind.STUCK_AT] == len(faults)
+    assert 0.008 < faults.rate < 0.016
+    assert set(faults.value) <= set(model.source.value)
 
 
 @pytest.mark.data
@@ -221,7 +225,7 @@ def test_chip_with_many_unformed_cells() -> None:
         names = [name for name in archive.files if "CHIP_7" in name.upper() and "form" in name.lower()]
         assert names, archive.files
         resistance = np.asarray(archive[names[0]], dtype=np.float64).reshape(256, 256)
-    found = FaultMap.from_resistance(resistance, high=100e3, stuck="ends")
-    assert found.off_rate == pytest.approx(0.248, abs=0.001)  # as the notes on the data say
-    assert found.on_rate == 0
-    assert found.morans_i() > 0.05  # they come together
+    faults = FaultMap.from_resistance(resistance, high=100e3, stuck="ends")
+    assert faults.off_rate == pytest.approx(0.248, abs=0.001)  # as the notes on the data say
+    assert faults.on_rate == 0
+    assert faults.morans_i() > 0.05  # they come together

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from xbarsim.devices import FaultModel, Kind, StuckFaults
+from xbarsim.devices import FaultKind, FaultModel, StuckFaults
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 
@@ -39,13 +39,13 @@ shapes = st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 12))
     ],
 )
 def test_realised_rates_are_the_requested_ones(on: float, off: float, shape: tuple[int, int, int], count: Any) -> None:
-    found = StuckFaults(on=on, off=off, count=count).sample(shape, np.random.default_rng(11))
-    for kind, rate in ((Kind.STUCK_ON, on), (Kind.STUCK_OFF, off)):
+    faults = StuckFaults(on=on, off=off, count=count).sample(shape, np.random.default_rng(11))
+    for kind, rate in ((FaultKind.STUCK_ON, on), (FaultKind.STUCK_OFF, off)):
         # Exact; for "exact" counts, whose number varies less, it is conservative.
-        p_value = stats.binomtest(found.counts[kind], found.cells, rate).pvalue
+        p_value = stats.binomtest(faults.counts[kind], faults.cells, rate).pvalue
         assert p_value > FALSE_ALARM / 16
-    assert stats.binomtest(len(found), found.cells, on + off).pvalue > FALSE_ALARM / 16
-    assert found.on_rate + found.off_rate == pytest.approx(found.rate)
+    assert stats.binomtest(len(faults), faults.cells, on + off).pvalue > FALSE_ALARM / 16
+    assert faults.on_rate + faults.off_rate == pytest.approx(faults.rate)
 
 
 def test_the_number_of_independent_faults_is_binomial() -> None:
@@ -71,8 +71,8 @@ def test_every_cell_breaks_as_often(count: Any, monkeypatch: pytest.MonkeyPatch)
     on, off = np.zeros(30), np.zeros(30)
     for _ in range(repeats):
         kinds = model.sample((2, 3, 5), rng).dense().reshape(-1)
-        on += kinds == Kind.STUCK_ON
-        off += kinds == Kind.STUCK_OFF
+        on += kinds == FaultKind.STUCK_ON
+        off += kinds == FaultKind.STUCK_OFF
     for seen, rate in ((on, model.on), (off, model.off)):
         worst = min(stats.binomtest(int(number), repeats, rate).pvalue for number in seen)
         assert worst > FALSE_ALARM / 60
@@ -82,18 +82,18 @@ def test_every_cell_breaks_as_often(count: Any, monkeypatch: pytest.MonkeyPatch)
 def test_faults_are_distinct_sorted_and_of_two_kinds(
     model: StuckFaults, shape: tuple[int, int, int], seed: int
 ) -> None:
-    found = model.sample(shape, np.random.default_rng(seed))
-    assert found.shape == shape
-    assert np.all(np.diff(found.index) > 0)
-    assert found.counts[Kind.STUCK_AT] == 0
-    dense = found.dense()
+    faults = model.sample(shape, np.random.default_rng(seed))
+    assert faults.shape == shape
+    assert np.all(np.diff(faults.index) > 0)
+    assert faults.counts[FaultKind.STUCK_AT] == 0
+    dense = faults.dense()
     # No cell is both: every fault is in one of two disjoint sets.
-    assert np.count_nonzero(dense == Kind.STUCK_ON) + np.count_nonzero(dense == Kind.STUCK_OFF) == len(found)
+    assert np.count_nonzero(dense == FaultKind.STUCK_ON) + np.count_nonzero(dense == FaultKind.STUCK_OFF) == len(faults)
     if model.on == 0:
-        assert found.counts[Kind.STUCK_ON] == 0
+        assert faults.counts[FaultKind.STUCK_ON] == 0
     if model.off == 0:
-        assert found.counts[Kind.STUCK_OFF] == 0
-    assert found == model.sample(shape, np.random.default_rng(seed))
+        assert faults.counts[FaultKind.STUCK_OFF] == 0
+    assert faults == model.sample(shape, np.random.default_rng(seed))
 
 
 @given(models, shapes, st.integers(0, 2**32))
@@ -101,11 +101,11 @@ def test_exact_counts_are_the_expected_ones_rounded_up_or_down(
     model: StuckFaults, shape: tuple[int, int, int], seed: int
 ) -> None:
     exact = StuckFaults(on=model.on, off=model.off, count="exact")
-    found = exact.sample(shape, np.random.default_rng(seed))
-    wanted = found.cells * exact.total
-    assert math.floor(wanted) <= len(found) <= min(math.floor(wanted) + 1, found.cells)
-    for kind, rate in ((Kind.STUCK_ON, exact.on), (Kind.STUCK_OFF, exact.off)):
-        assert abs(found.counts[kind] - found.cells * rate) < 1 + 1e-9
+    faults = exact.sample(shape, np.random.default_rng(seed))
+    wanted = faults.cells * exact.total
+    assert math.floor(wanted) <= len(faults) <= min(math.floor(wanted) + 1, faults.cells)
+    for kind, rate in ((FaultKind.STUCK_ON, exact.on), (FaultKind.STUCK_OFF, exact.off)):
+        assert abs(faults.counts[kind] - faults.cells * rate) < 1 + 1e-9
 
 
 def test_exact_counts_are_unbiased_in_small_arrays() -> None:
@@ -114,8 +114,8 @@ def test_exact_counts_are_unbiased_in_small_arrays() -> None:
     model = StuckFaults(on=0.02, off=0.03, count="exact")
     repeats = 6_000
     maps = [model.sample((1, 3, 3), rng) for _ in range(repeats)]
-    for kind, mean in ((Kind.STUCK_ON, 9 * 0.02), (Kind.STUCK_OFF, 9 * 0.03)):
-        total = sum(found.counts[kind] for found in maps)  # each array has 0 or 1
+    for kind, mean in ((FaultKind.STUCK_ON, 9 * 0.02), (FaultKind.STUCK_OFF, 9 * 0.03)):
+        total = sum(faults.counts[kind] for faults in maps)  # each array has 0 or 1
         assert stats.binomtest(total, repeats, mean).pvalue > FALSE_ALARM / 2
 
 

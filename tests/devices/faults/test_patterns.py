@@ -16,10 +16,10 @@ from xbarsim.devices import (
     BetaBinomialFaults,
     ClusteredFaults,
     CombinedFaults,
+    FaultKind,
     FaultMap,
     FaultModel,
     GradientFaults,
-    Kind,
     ListedConductances,
     RadialFaults,
     StuckAtFaults,
@@ -60,11 +60,11 @@ pattern = pytest.mark.parametrize("make", PATTERNS.values(), ids=list(PATTERNS))
 def counts_of_dies(model: FaultModel, shape: tuple[int, int, int], dies: int, seed: int) -> np.ndarray:
     """Broken cells of each kind in each tile, (dies * tiles, kinds)."""
     rng = np.random.default_rng(seed)
-    found = np.zeros((dies, shape[0], len(Kind)), np.int64)
+    counts = np.zeros((dies, shape[0], len(FaultKind)), np.int64)
     for die in range(dies):
         fault_map = model.sample(shape, rng)
-        np.add.at(found[die], (fault_map.index // (shape[1] * shape[2]), fault_map.kind - 1), 1)
-    return found.reshape(-1, len(Kind))
+        np.add.at(counts[die], (fault_map.index // (shape[1] * shape[2]), fault_map.kind - 1), 1)
+    return counts.reshape(-1, len(FaultKind))
 
 
 @pattern
@@ -78,7 +78,7 @@ def test_every_pattern_has_the_same_mean_rate(
     counts = counts_of_dies(model, shape, dies, seed=21)
     # Tiles are independent: 4000 of them, whose mean is normal to well within the margin.
     limit = stats.norm.isf(FALSE_ALARM / 4 / len(PATTERNS) / 2)
-    for kind in (Kind.STUCK_ON, Kind.STUCK_OFF):
+    for kind in (FaultKind.STUCK_ON, FaultKind.STUCK_OFF):
         shares = counts[:, kind - 1] / (12 * 16)
         error = abs(shares.mean() - model.rates[kind])
         assert error < limit * shares.std(ddof=1) / math.sqrt(len(shares)), (kind, shares.mean(), model.rates)
@@ -105,11 +105,11 @@ def test_a_share_is_found_in_a_large_array() -> None:
         ClusteredFaults(on=0.01, off=0.03, size=40.0, spread=2.0),
         WearOutFaults(writes=1.0, endurance=8.0, weibull_shape=1.0, on_share=0.25),
     ):
-        found = model.sample((200, 128, 128), rng)
+        faults = model.sample((200, 128, 128), rng)
         # The largest variance-to-mean of these is below 40: far more than the standard deviation below.
-        spread = math.sqrt(40 * model.total / found.cells)
-        assert abs(found.rate - model.total) < stats.norm.isf(FALSE_ALARM / 4) * spread
-        assert abs(found.on_rate / found.rate - 0.25) < 0.02
+        spread = math.sqrt(40 * model.total / faults.cells)
+        assert abs(faults.rate - model.total) < stats.norm.isf(FALSE_ALARM / 4) * spread
+        assert abs(faults.on_rate / faults.rate - 0.25) < 0.02
 
 
 # ------------------------------------------------------------------------------------------ clusters
@@ -161,7 +161,7 @@ def test_a_cluster_without_spread_is_a_cell() -> None:
 
 
 def test_cells_of_a_cluster_can_be_alike() -> None:
-    found = {
+    samples = {
         alike: ClusteredFaults(on=0.005, off=0.005, size=20.0, spread=1.0, alike=alike).sample(
             (40, 64, 64), np.random.default_rng(5)
         )
@@ -169,7 +169,7 @@ def test_cells_of_a_cluster_can_be_alike() -> None:
     }
     # Broken neighbours in a row that are stuck the same way: nearly all, or half.
     for alike, low, high in ((True, 0.95, 1.0), (False, 0.45, 0.55)):
-        dense = found[alike].dense()
+        dense = samples[alike].dense()
         both = (dense[:, :, 1:] > 0) & (dense[:, :, :-1] > 0)
         same = (dense[:, :, 1:] == dense[:, :, :-1])[both].mean()
         assert low < same <= high
@@ -184,9 +184,9 @@ def test_everything_broken() -> None:
         lambda: StuckLineFaults(on=0.25, off=0.75, row_share=0.0, width=3),
         lambda: GradientFaults(on=0.25, off=0.75, contrast=0.0),
     ):
-        found = make().sample((2, 30, 40), np.random.default_rng(2))
-        assert found.rate == 1.0
-        assert 0.0 < found.on_rate < 1.0
+        faults = make().sample((2, 30, 40), np.random.default_rng(2))
+        assert faults.rate == 1.0
+        assert 0.0 < faults.on_rate < 1.0
 
 
 # --------------------------------------------------------------------------------------------- tiles

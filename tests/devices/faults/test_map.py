@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import fault_maps
 from xbarsim.data import data_file
-from xbarsim.devices import GRID, Cell, FaultMap, Kind
+from xbarsim.devices import GRID, Cell, FaultKind, FaultMap
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 
 CELL = Cell(g_min=1e-6, g_max=16e-6, levels=16)
@@ -24,7 +24,7 @@ SHAPE = (2, 3, 4)
 MAP = FaultMap(
     shape=SHAPE,
     index=np.array([1, 5, 23]),
-    kind=np.array([Kind.STUCK_ON, Kind.STUCK_AT, Kind.STUCK_OFF]),
+    kind=np.array([FaultKind.STUCK_ON, FaultKind.STUCK_AT, FaultKind.STUCK_OFF]),
     value=np.array([np.nan, 2.5e-6, np.nan]),
     note="by hand",
 )
@@ -33,61 +33,61 @@ MAP = FaultMap(
 def test_the_parts() -> None:
     assert len(MAP) == 3
     assert MAP.cells == 24
-    assert MAP.counts == {Kind.STUCK_OFF: 1, Kind.STUCK_ON: 1, Kind.STUCK_AT: 1}
+    assert MAP.counts == {FaultKind.STUCK_OFF: 1, FaultKind.STUCK_ON: 1, FaultKind.STUCK_AT: 1}
     assert MAP.on_rate == MAP.off_rate == 1 / 24
     assert MAP.rate == 3 / 24
     dense = MAP.dense()
     assert dense.dtype == np.uint8
-    assert dense[0, 0, 1] == Kind.STUCK_ON
-    assert dense[0, 1, 1] == Kind.STUCK_AT
-    assert dense[1, 2, 3] == Kind.STUCK_OFF
+    assert dense[0, 0, 1] == FaultKind.STUCK_ON
+    assert dense[0, 1, 1] == FaultKind.STUCK_AT
+    assert dense[1, 2, 3] == FaultKind.STUCK_OFF
     assert np.count_nonzero(dense) == 3
 
 
 def test_arrays_are_copies_and_cannot_be_written() -> None:
     index = np.array([1, 2])
-    found = FaultMap(shape=SHAPE, index=index, kind=np.array([1, 2]))
+    faults = FaultMap(shape=SHAPE, index=index, kind=np.array([1, 2]))
     index[0] = 0
-    assert found.index[0] == 1
-    for array in (found.index, found.kind, found.value):
+    assert faults.index[0] == 1
+    for array in (faults.index, faults.kind, faults.value):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
 
 @given(fault_maps())
-def test_dense_and_back(found: FaultMap) -> None:
-    values = np.zeros(found.cells)
-    values[found.index] = found.value
-    again = FaultMap.from_dense(found.dense(), values.reshape(found.shape))
-    assert again == found
-    assert again.hash == found.hash
+def test_dense_and_back(faults: FaultMap) -> None:
+    values = np.zeros(faults.cells)
+    values[faults.index] = faults.value
+    again = FaultMap.from_dense(faults.dense(), values.reshape(faults.shape))
+    assert again == faults
+    assert again.hash == faults.hash
 
 
 @given(fault_maps())
-def test_tiles_make_the_whole(found: FaultMap) -> None:
-    tiles = [found.tile(tile) for tile in range(found.shape[0])]
-    assert sum(map(len, tiles)) == len(found)
+def test_tiles_make_the_whole(faults: FaultMap) -> None:
+    tiles = [faults.tile(tile) for tile in range(faults.shape[0])]
+    assert sum(map(len, tiles)) == len(faults)
     for tile, part in enumerate(tiles):
-        assert part.shape == (1, *found.shape[1:])
-        np.testing.assert_array_equal(part.dense()[0], found.dense()[tile])
+        assert part.shape == (1, *faults.shape[1:])
+        np.testing.assert_array_equal(part.dense()[0], faults.dense()[tile])
     if tiles:
-        np.testing.assert_array_equal(np.concatenate([part.value for part in tiles]), found.value)
+        np.testing.assert_array_equal(np.concatenate([part.value for part in tiles]), faults.value)
     with pytest.raises(InputError, match="tile must be"):
-        found.tile(found.shape[0])
+        faults.tile(faults.shape[0])
 
 
 @given(fault_maps())
-def test_apply_touches_exactly_the_broken_cells(found: FaultMap) -> None:
-    sound = np.full(found.shape, 5e-6)
+def test_apply_touches_exactly_the_broken_cells(faults: FaultMap) -> None:
+    sound = np.full(faults.shape, 5e-6)
     before = sound.copy()
-    broken = found.apply(sound, found.conductance(CELL))
+    broken = faults.apply(sound, faults.conductance(CELL))
     np.testing.assert_array_equal(sound, before)
-    dense = found.dense()
+    dense = faults.dense()
     assert np.all(broken[dense == 0] == 5e-6)
-    assert np.all(broken[dense == Kind.STUCK_ON] == CELL.g_max)
-    assert np.all(broken[dense == Kind.STUCK_OFF] == CELL.g_min)
-    np.testing.assert_array_equal(broken[dense == Kind.STUCK_AT], found.value[found.kind == Kind.STUCK_AT])
-    np.testing.assert_array_equal(found.apply(broken, found.conductance(CELL)), broken)
+    assert np.all(broken[dense == FaultKind.STUCK_ON] == CELL.g_max)
+    assert np.all(broken[dense == FaultKind.STUCK_OFF] == CELL.g_min)
+    np.testing.assert_array_equal(broken[dense == FaultKind.STUCK_AT], faults.value[faults.kind == FaultKind.STUCK_AT])
+    np.testing.assert_array_equal(faults.apply(broken, faults.conductance(CELL)), broken)
 
 
 def test_apply_takes_level_units_as_well() -> None:
@@ -107,36 +107,36 @@ def test_apply_keeps_the_type_and_takes_any_layout() -> None:
 
 
 @given(fault_maps(), st.integers(1, 4))
-def test_stuck_levels(found: FaultMap, bits: int) -> None:
-    levels = found.stuck_levels(CELL, bits)
+def test_stuck_levels(faults: FaultMap, bits: int) -> None:
+    levels = faults.stuck_levels(CELL, bits)
     assert levels.dtype == np.float64
-    assert np.all(levels[found.kind == Kind.STUCK_OFF] == 0)
-    assert np.all(levels[found.kind == Kind.STUCK_ON] == 2**bits - 1)
+    assert np.all(levels[faults.kind == FaultKind.STUCK_OFF] == 0)
+    assert np.all(levels[faults.kind == FaultKind.STUCK_ON] == 2**bits - 1)
     np.testing.assert_array_equal(np.rint(levels / GRID) * GRID, levels)
     np.testing.assert_array_equal(levels.astype(np.float32), levels)
     assert np.all(levels >= -CELL.offset_levels(bits))
-    at = found.kind == Kind.STUCK_AT
-    wanted = np.maximum((found.value[at] - CELL.g_min) / CELL.level_step(bits), -CELL.offset_levels(bits))
+    at = faults.kind == FaultKind.STUCK_AT
+    wanted = np.maximum((faults.value[at] - CELL.g_min) / CELL.level_step(bits), -CELL.offset_levels(bits))
     np.testing.assert_allclose(levels[at], wanted, rtol=1e-7, atol=GRID)
 
 
 def test_a_value_no_float_holds_is_refused() -> None:
-    huge = FaultMap(shape=SHAPE, index=[0], kind=[Kind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
+    huge = FaultMap(shape=SHAPE, index=[0], kind=[FaultKind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"value must be a conductance .*got 1e\+300 at position 0"):
         huge.stuck_levels(CELL, 4)
 
 
-@given(fault_maps(kinds=(Kind.STUCK_OFF, Kind.STUCK_ON)))
-def test_complement(found: FaultMap) -> None:
-    other = found.complement()
-    assert (other.counts[Kind.STUCK_ON], other.counts[Kind.STUCK_OFF]) == (
-        found.counts[Kind.STUCK_OFF],
-        found.counts[Kind.STUCK_ON],
+@given(fault_maps(kinds=(FaultKind.STUCK_OFF, FaultKind.STUCK_ON)))
+def test_complement(faults: FaultMap) -> None:
+    other = faults.complement()
+    assert (other.counts[FaultKind.STUCK_ON], other.counts[FaultKind.STUCK_OFF]) == (
+        faults.counts[FaultKind.STUCK_OFF],
+        faults.counts[FaultKind.STUCK_ON],
     )
-    np.testing.assert_array_equal(other.index, found.index)
-    assert other.complement() == found
-    if len(found):
-        assert other != found
+    np.testing.assert_array_equal(other.index, faults.index)
+    assert other.complement() == faults
+    if len(faults):
+        assert other != faults
 
 
 def test_a_value_has_no_complement() -> None:
@@ -162,7 +162,7 @@ def test_difference_sees_kind_and_value() -> None:
     other = FaultMap(
         shape=SHAPE,
         index=np.array([1, 5, 22]),
-        kind=np.array([Kind.STUCK_OFF, Kind.STUCK_AT, Kind.STUCK_OFF]),
+        kind=np.array([FaultKind.STUCK_OFF, FaultKind.STUCK_AT, FaultKind.STUCK_OFF]),
         value=np.array([np.nan, 2.6e-6, np.nan]),
     )
     change = MAP.difference(other)
@@ -186,18 +186,18 @@ def test_the_hash_is_the_documented_one_and_leaves_the_note_out() -> None:
 
 
 @pytest.mark.parametrize("ending", [".npz", ".csv"])
-@given(found=fault_maps())
-def test_files_give_the_map_back(ending: str, found: FaultMap) -> None:
+@given(faults=fault_maps())
+def test_files_give_the_map_back(ending: str, faults: FaultMap) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"map{ending}"
-        found.save(path)
+        faults.save(path)
         again = FaultMap.load(path)
         first = path.read_bytes()
         again.save(path)
         assert path.read_bytes() == first
-    assert again == found
-    assert again.hash == found.hash
-    assert again.note == found.note
+    assert again == faults
+    assert again.hash == faults.hash
+    assert again.note == faults.note
 
 
 def test_the_csv_can_be_read_by_eye(tmp_path: Path) -> None:
@@ -241,10 +241,10 @@ def test_a_flipped_byte_never_gives_another_map(tmp_path: Path) -> None:
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
         try:
-            found = FaultMap.load(path)
+            faults = FaultMap.load(path)
         except FileFormatError:
             continue
-        assert found == MAP, position  # a byte of the archive that does not matter, such as a time stamp
+        assert faults == MAP, position  # a byte of the archive that does not matter, such as a time stamp
 
 
 def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -420,13 +420,13 @@ DEAD = "9,10000.0,11000.0,7456.806879600608,False\n65165,10000.0,11000.0,7300.03
 def test_a_dead_cell_list(tmp_path: Path) -> None:
     path = tmp_path / "dead.csv"
     path.write_text(DEAD)
-    found = FaultMap.from_csv(path, layout="addresses")
-    assert found.shape == (1, 256, 256)
+    faults = FaultMap.from_csv(path, layout="addresses")
+    assert faults.shape == (1, 256, 256)
     # Word line in the upper byte, source line in the lower.
-    positions = np.argwhere(found.dense()).tolist()
+    positions = np.argwhere(faults.dense()).tolist()
     assert positions == [[0, 0, 9], [0, 65165 >> 8, 65165 & 255]]
-    assert set(found.kind) == {Kind.STUCK_AT}
-    np.testing.assert_array_equal(found.value, [1 / 7456.806879600608, 1 / 7300.033951356306])
+    assert set(faults.kind) == {FaultKind.STUCK_AT}
+    np.testing.assert_array_equal(faults.value, [1 / 7456.806879600608, 1 / 7300.033951356306])
     assert FaultMap.from_csv(path, (4, 128, 128), layout="addresses").shape == (4, 128, 128)
 
 
@@ -456,11 +456,11 @@ def test_the_measured_dead_cell_list() -> None:
         path = data_file("rram", "nirram_C13_deadcells.csv")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    found = FaultMap.from_csv(path, layout="addresses")
-    assert len(found) == found.counts[Kind.STUCK_AT] == 778
-    assert found.cells == 65536
-    assert found.value.min() > 1 / 10_000  # all of too low a resistance
-    assert "nirram_C13_deadcells.csv" in found.note
+    faults = FaultMap.from_csv(path, layout="addresses")
+    assert len(faults) == faults.counts[FaultKind.STUCK_AT] == 778
+    assert faults.cells == 65536
+    assert faults.value.min() > 1 / 10_000  # all of too low a resistance
+    assert "nirram_C13_deadcells.csv" in faults.note
 
 
 # -------------------------------------------------------------------------------------------- patterns
@@ -481,13 +481,13 @@ def brute_morans_i(dense: np.ndarray, neighbours: int) -> float:
 
 
 @given(fault_maps(), st.sampled_from([4, 8]))
-def test_morans_i_is_its_definition(found: FaultMap, neighbours: Any) -> None:
-    _, rows, columns = found.shape
-    seen = found.morans_i(neighbours=neighbours)
-    if len(found) in (0, found.cells) or rows * columns == 1:
+def test_morans_i_is_its_definition(faults: FaultMap, neighbours: Any) -> None:
+    _, rows, columns = faults.shape
+    seen = faults.morans_i(neighbours=neighbours)
+    if len(faults) in (0, faults.cells) or rows * columns == 1:
         assert np.isnan(seen)
     else:
-        assert seen == pytest.approx(brute_morans_i(found.dense(), neighbours), abs=1e-12)
+        assert seen == pytest.approx(brute_morans_i(faults.dense(), neighbours), abs=1e-12)
 
 
 def test_morans_i_of_known_patterns() -> None:
@@ -504,21 +504,21 @@ def test_morans_i_of_known_patterns() -> None:
 
 
 @given(fault_maps())
-def test_variance_to_mean_is_that_of_the_counts(found: FaultMap) -> None:
-    tiles, rows, columns = found.shape
-    counts = (found.dense() > 0).sum(axis=(1, 2))
+def test_variance_to_mean_is_that_of_the_counts(faults: FaultMap) -> None:
+    tiles, rows, columns = faults.shape
+    counts = (faults.dense() > 0).sum(axis=(1, 2))
     if tiles < 2 or not counts.any():
-        assert np.isnan(found.variance_to_mean())
+        assert np.isnan(faults.variance_to_mean())
     else:
-        assert found.variance_to_mean() == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
+        assert faults.variance_to_mean() == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
     block = (max(1, rows // 2), max(1, columns // 3))
     down, across = rows // block[0], columns // block[1]
-    inner = (found.dense() > 0)[:, : down * block[0], : across * block[1]]
+    inner = (faults.dense() > 0)[:, : down * block[0], : across * block[1]]
     counts = inner.reshape(tiles, down, block[0], across, block[1]).sum(axis=(2, 4)).reshape(-1)
     if counts.size < 2 or not counts.any():
-        assert np.isnan(found.variance_to_mean(block=block))
+        assert np.isnan(faults.variance_to_mean(block=block))
     else:
-        assert found.variance_to_mean(block=block) == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
+        assert faults.variance_to_mean(block=block) == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
 
 
 def test_patterns_refuse_what_they_cannot_measure() -> None:
@@ -544,7 +544,7 @@ def test_overlay_keeps_the_first(first: FaultMap, second: FaultMap) -> None:
 def test_cells_that_miss_a_window_of_resistance() -> None:
     ohm = np.array([[1e3, 5e3, 10e3], [20e3, 1e6, 5e3]])
     ends = FaultMap.from_resistance(ohm, low=5e3, high=20e3, stuck="ends")
-    assert ends.dense().tolist() == [[[Kind.STUCK_ON, 0, 0], [0, Kind.STUCK_OFF, 0]]]
+    assert ends.dense().tolist() == [[[FaultKind.STUCK_ON, 0, 0], [0, FaultKind.STUCK_OFF, 0]]]
     values = FaultMap.from_resistance(ohm, low=5e3, high=20e3, note="chip")
     assert values.index.tolist() == [0, 4]
     np.testing.assert_allclose(values.value, [1e-3, 1e-6])
