@@ -16,7 +16,7 @@ from xbarsim.devices import FaultMap
 from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
-from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, check_mitigations, mitigate
+from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, TileMitigation, check_mitigations, mitigate
 from xbarsim.network.images import as_images
 from xbarsim.network.layers import CrossbarLayer, ImageCounter, ReferenceLayer
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
@@ -140,7 +140,7 @@ class Chip(nn.Module):
             network = method.prepare(network)
         self.network = network
         self.layers: dict[str, DieLayer] = {}
-        tables = []
+        tables: list[TileMitigation] = []
         for name in network.layers:
             self.layers[name], table = fabricate_layer(
                 network,
