@@ -20,8 +20,8 @@ class Reading:
     """For every physical column: the output it serves, what its code counts, and what is taken off.
 
     One *read* is what one converter input is given: a column, or two neighbouring ones that are subtracted before the
-    converter. All tiles are read alike; they differ in the outputs that their reads serve. With code_r what read r gives
-    for the driven rows of a tile, the tile adds to each output n that it holds::
+    converter. All tiles are read alike; they differ in the outputs that their reads serve. With code_r what read r
+    gives for the driven rows of a tile, the tile adds to each output n that it holds::
 
         sum(counts[r] * code_r  for r with  outputs[tile, r] == n  or  shared[r])  -  shift * (sum of the inputs)
 
@@ -124,8 +124,8 @@ class Reading:
     @cached_property
     def used(self) -> npt.NDArray[np.bool_]:
         """Which reads serve an output; bool of shape (tiles, reads)."""
-        in_use = (self.outputs >= 0).any(axis=1)
-        return (self.outputs >= 0) | (self.shared & in_use[:, np.newaxis])
+        own = self.outputs >= 0
+        return np.asarray(own | (self.shared & own.any(axis=1, keepdims=True)))
 
     @cached_property
     def read_of(self) -> npt.NDArray[np.int64]:

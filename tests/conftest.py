@@ -42,3 +42,16 @@ def one_thread() -> Iterator[None]:
     numba.set_num_threads(1)
     yield
     numba.set_num_threads(before)
+
+
+@pytest.fixture
+def forgotten_networks() -> Iterator[None]:
+    """Networks that a test registers are not there for the next."""
+    from xbarsim.models import cards
+
+    architectures, trained = dict(cards._architectures), dict(cards._trained)
+    yield
+    cards._architectures.clear()
+    cards._architectures.update(architectures)
+    cards._trained.clear()
+    cards._trained.update(trained)

@@ -96,14 +96,16 @@ class Encoding(metaclass=ABCMeta):
         """
 
     def reference_level(self, weight_bits: int, cell_bits: int) -> int:
-        """Return z, the level of the cells of the reference column, which is read with the weight of the top slice (0
-        without one).
+        """Return z, the level of the cells of the reference column (0 without one).
+
+        Its code counts the weight of the top slice.
         """
         return 0
 
     def shift(self, weight_bits: int, cell_bits: int) -> int:
-        """Return what the slices count too much for each unit of input and is taken off digitally; 0 for pairs, and
-        where a reference column takes it off.
+        """Return what the slices count too much for each unit of input, which is taken off digitally.
+
+        0 for pairs, and where a reference column takes it off.
         """
         return 0 if self.sides == 2 or self.has_reference else int(2 ** (weight_bits - 1))
 

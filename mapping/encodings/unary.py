@@ -25,8 +25,8 @@ __all__ = ["Unary"]
 class Unary(Encoding):
     """Every slice in several cells of equal weight, filled one after another: a thermometer.
 
-    With one-bit cells a slice of `cells` cells stands for one cell with `cells` + 1 levels: 2**b - 1 of them replace one
-    b-bit cell. A stuck cell then costs 1 of `cells` parts of what it costs there, and programming errors of a slice
+    With one-bit cells a slice of `cells` cells stands for one cell with `cells` + 1 levels: 2**b - 1 of them replace
+    one b-bit cell. A stuck cell then costs 1 of `cells` parts of what it costs there, and programming errors of a slice
     average out; the price is as many columns more. Signs as `TwoColumn`: zero weights sit at level 0.
 
     A slice reaches `cells` x M, so slices are digits in base `cells` x M + 1, least significant first.

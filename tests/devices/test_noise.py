@@ -31,7 +31,7 @@ from xbarsim.devices import (
     TelegraphNoise,
     ThermalNoise,
 )
-from xbarsim.engine import Noise, make_plan, reference_multiply
+from xbarsim.engine import Noise
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Encoding, Mapping, TwoColumn
@@ -285,15 +285,13 @@ def polynomials(shape: tuple[int, ...], seed: int) -> Noise:
 
 
 def by_reference(case: EngineCase, noise: Noise) -> Array:
-    mapped, readout = case.mapped, case.readout
-    reads = mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
-    shape = (readout.passes, readout.planes, mapped.tiles, reads * readout.activations(mapped.mapping.rows))
+    mapped, drive = case.mapped, case.drive
+    reads = mapped.mapping.columns // 2 if case.design.subtraction == "analog" else mapped.mapping.columns
+    shape = (drive.passes, drive.planes, mapped.tiles, reads * drive.activation_count(mapped.mapping.rows))
     images, positions, _ = case.codes.shape
-    flat = reference_multiply(
+    flat = case.product(
         case.vectors,
-        mapped,
         case.cells,
-        readout,
         noise_spread=noise.spread,
         noise_linear=noise.linear,
         noise_constant=noise.constant,
@@ -311,7 +309,7 @@ def test_plans_with_converters_equal_the_reference(encoding: Encoding) -> None:
     )
     def check(case: EngineCase, seed: int) -> None:
         noise = polynomials(case.cells.shape, seed)
-        plan = make_plan(case.mapped, case.cells, case.readout, noise, precision="double")
+        plan = case.plan(case.cells, noise, precision="double")
         expected = by_reference(case, noise)
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(plan.multiply(case.codes), expected, rtol=0, atol=1e-6 * scale)

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from xbarsim.data import data_file
-from xbarsim.experiments import train_digits
+from xbarsim.experiments.fits import train_digits
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.models import (
     ARCHITECTURES,

@@ -34,7 +34,8 @@ from xbarsim.devices.faults import OnOffFaults, Shape
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Encoding, MappedMatrix, Mapping, Offset, TwoColumn, map_matrix
 from xbarsim.mapping.placement import _level_table
-from xbarsim.testing import _may_have_mean, check_encoding, check_fault_model, check_mapping
+from xbarsim.testing import check_encoding, check_fault_model, check_mapping
+from xbarsim.testing.fault_models import _may_have_mean
 
 EVEN = StuckFaults(on=0.1, off=0.05)
 MODELS: tuple[FaultModel, ...] = (

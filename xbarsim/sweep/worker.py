@@ -32,7 +32,7 @@ from xbarsim.devices import FaultKind
 from xbarsim.foundation.processes import follow_parent
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.results import Block
-from xbarsim.sweep.task import Mitigation, Task, die_seed, make_die, metric
+from xbarsim.sweep.task import Mitigation, Task, die_seed, make_die, metric, metric_column
 
 if TYPE_CHECKING:
     from xbarsim.network import MappedNetwork
@@ -278,7 +278,7 @@ def _measure(job: Job, bench: Bench) -> Block:
         value = float(metric(name)(chip))
         if not math.isfinite(value):
             raise InputError(f"metrics must give finite numbers, got {value} for {name!r}")
-        metrics[name] = value
+        metrics[metric_column(name)] = value
     digest = hashlib.sha256()
     counts = dict.fromkeys(FaultKind, 0)
     cells = 0
