@@ -14,8 +14,8 @@ from tests.strategies import relaxed, stuck_maps
 from xbarsim.devices import (
     GRID,
     Cell,
+    FaultKind,
     FaultMap,
-    Kind,
     LogarithmicDrift,
     Polynomial,
     ProgrammingError,
@@ -86,7 +86,9 @@ def test_healthy_cells_do_not_depend_on_the_faults(faults: FaultMap, seed: int) 
     without = program(LEVELS, CELL, 4, rng(seed))
     broken = faults.dense() > 0
     np.testing.assert_array_equal(with_faults[~broken], without[~broken])
-    np.testing.assert_array_equal(with_faults[broken], np.where(faults.dense() == Kind.STUCK_ON, 15.0, 0.0)[broken])
+    np.testing.assert_array_equal(
+        with_faults[broken], np.where(faults.dense() == FaultKind.STUCK_ON, 15.0, 0.0)[broken]
+    )
 
 
 def test_what_cannot_be_programmed_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.strategies import ALL_ENCODINGS
 from xbarsim.design import AdcErrors, DacErrors, Design, Periphery
-from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, StuckFaults
+from xbarsim.devices import Cell, FaultKind, FaultMap, LineFaults, Polynomial, ProgrammingError, StuckFaults
 from xbarsim.die import Purpose, Silicon, generator, stream
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Encoding, Mapping, TwoColumn, map_matrix
@@ -96,7 +96,7 @@ def test_an_effect_that_a_design_lacks_is_not_there_and_moves_no_other() -> None
 
 def test_a_given_fault_map_is_used_instead_and_must_fit() -> None:
     shape = drawn(design()).faults.shape
-    broken = FaultMap.from_dense(np.full(shape, int(Kind.STUCK_ON)))
+    broken = FaultMap.from_dense(np.full(shape, int(FaultKind.STUCK_ON)))
     silicon = drawn(design(), faults=broken)
     assert silicon.faults == broken
     np.testing.assert_array_equal(parts(silicon)["driver gain"], parts(drawn(design()))["driver gain"])

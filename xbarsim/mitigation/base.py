@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices import Cell, FaultMap, Kind
+from xbarsim.devices import Cell, FaultKind, FaultMap
 from xbarsim.mapping import MappedMatrix
 
 __all__ = ["KnownTile", "Mitigation", "Needs", "Overhead", "Placed"]
@@ -93,7 +93,7 @@ class KnownTile:
     levels: LevelArray
     cell: Cell
     faults: FaultMap | None = None
-    rates: Mapping[Kind, float] | None = None
+    rates: Mapping[FaultKind, float] | None = None
     importance: FloatArray
 
     @classmethod
@@ -105,7 +105,7 @@ class KnownTile:
         cell: Cell,
         levels: npt.NDArray[np.uint8] | None = None,
         faults: FaultMap | None = None,
-        rates: Mapping[Kind, float] | None = None,
+        rates: Mapping[FaultKind, float] | None = None,
         input_power: FloatArray | None = None,
         weight_scale: FloatArray | None = None,
     ) -> KnownTile:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from xbarsim.devices import Cell, FaultMap, Kind, StuckFaults
+from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import ENCODINGS, Mapping, map_matrix
 from xbarsim.mitigation import KnownTile, Mitigation, Needs, Overhead
@@ -110,7 +110,7 @@ def _tile(
     faults = model.sample(matrix.levels.shape, rng)
     if analog:  # stuck anywhere, also where no level is
         stuck = rng.uniform(0.0, 1.5 * _CELL.g_max, matrix.levels.shape)
-        faults = FaultMap.from_dense(np.where(faults.dense() > 0, int(Kind.STUCK_AT), 0), stuck)
+        faults = FaultMap.from_dense(np.where(faults.dense() > 0, int(FaultKind.STUCK_AT), 0), stuck)
     tile = KnownTile.of(
         matrix,
         0,
