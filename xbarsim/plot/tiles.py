@@ -15,7 +15,7 @@ from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, legen
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from xbarsim.network import MappedNetwork
+    from xbarsim.network import PlacedNetwork
     from xbarsim.network.chip import Chip, TileView
 
 __all__ = ["fault_map", "tile", "tile_occupancy"]
@@ -183,7 +183,7 @@ def tile(
     return as_array(panels)
 
 
-def tile_occupancy(network: MappedNetwork, *, ax: Axes | None = None) -> Axes:
+def tile_occupancy(network: PlacedNetwork, *, ax: Axes | None = None) -> Axes:
     """Draw how many tiles each layer takes, and how much of them it uses.
 
     Parameters

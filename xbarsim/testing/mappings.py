@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.design import Converter, Drive
+from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import MappedMatrix, Mapping, Reading, map_matrix
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise
