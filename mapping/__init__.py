@@ -28,6 +28,7 @@ from xbarsim.mapping.encodings import (
     DuplicatedTop,
     Encoding,
     Offset,
+    PairEncoding,
     TwoColumn,
     Unary,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "Mapping",
     "Offset",
     "Packing",
+    "PairEncoding",
     "QuantisedMatrix",
     "Reading",
     "RowGroup",

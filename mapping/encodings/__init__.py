@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xbarsim.mapping.encodings.balanced import Balanced
-from xbarsim.mapping.encodings.base import Encoding
+from xbarsim.mapping.encodings.base import Encoding, PairEncoding
 from xbarsim.mapping.encodings.differential import Differential
 from xbarsim.mapping.encodings.duplicated_top import DuplicatedTop
 from xbarsim.mapping.encodings.offset import Offset
@@ -17,6 +17,7 @@ __all__ = [
     "DuplicatedTop",
     "Encoding",
     "Offset",
+    "PairEncoding",
     "TwoColumn",
     "Unary",
 ]

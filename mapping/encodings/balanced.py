@@ -25,8 +25,7 @@ class Balanced(PairEncoding):
 
     name: ClassVar[str] = "Balanced"
 
-    @staticmethod
-    def pair(slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
+    def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b) of slices in [-M, M]."""
         positive = (largest + slices) // 2
         return positive, positive - slices

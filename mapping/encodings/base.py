@@ -178,7 +178,6 @@ class PairEncoding(Encoding):
         result: npt.NDArray[Any] = (array[..., 0] - array[..., 1]) @ weights
         return result
 
-    @staticmethod
     @abstractmethod
-    def pair(slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
+    def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b), both in 0..M with a - b = s, of slices s in [-M, M]."""

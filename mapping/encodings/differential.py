@@ -36,7 +36,6 @@ class Differential(PairEncoding):
 
     name: ClassVar[str] = "Differential"
 
-    @staticmethod
-    def pair(slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
+    def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b) of slices in [-M, M]."""
         return largest - np.maximum(-slices, 0), largest - np.maximum(slices, 0)

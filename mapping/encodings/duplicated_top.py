@@ -46,7 +46,6 @@ class DuplicatedTop(PairEncoding):
         levels[..., -1, :] = levels[..., -2, :]
         return levels
 
-    @staticmethod
-    def pair(slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
+    def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """As `TwoColumn`: positive slices on side 0, negative ones on side 1."""
         return np.maximum(slices, 0), np.maximum(-slices, 0)

@@ -27,7 +27,6 @@ class TwoColumn(PairEncoding):
 
     name: ClassVar[str] = "TwoColumn"
 
-    @staticmethod
-    def pair(slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
+    def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b) of slices in [-M, M]."""
         return np.maximum(slices, 0), np.maximum(-slices, 0)

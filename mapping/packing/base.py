@@ -58,8 +58,8 @@ class Packing(metaclass=ABCMeta):
         Returns
         -------
         list of tuple
-            The logical rows and outputs of every tile, each ascending, at most as many as fit. Every weight stands in
-            exactly one of them.
+            The logical rows and outputs of every tile, at most as many as fit, int32. Every weight stands in exactly
+            one of them; outputs that none of them holds are 0.
         """
 
 

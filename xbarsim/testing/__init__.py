@@ -20,14 +20,19 @@ from xbarsim.testing.cards import check_cell_card, check_component_card
 from xbarsim.testing.encodings import check_encoding
 from xbarsim.testing.fault_models import FALSE_ALARM, check_fault_model
 from xbarsim.testing.mappings import check_mapping
+from xbarsim.testing.packings import check_packing
 from xbarsim.testing.papers import check_paper
+from xbarsim.testing.plans import check_backend, check_plan
 
 __all__ = [
     "FALSE_ALARM",
+    "check_backend",
     "check_cell_card",
     "check_component_card",
     "check_encoding",
     "check_fault_model",
     "check_mapping",
+    "check_packing",
     "check_paper",
+    "check_plan",
 ]
