@@ -20,10 +20,10 @@ from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, fullest_tile
 from xbarsim.network.skeleton import fill
 
-__all__ = ["calibrate", "calibrate_layer", "input_ranges", "sample_vectors"]
+__all__ = ["SAMPLED_IMAGES", "calibrate", "calibrate_layer", "input_ranges", "sample_vectors"]
 
 _BATCH = 64  # calibration images run at a time; changes no result
-_SAMPLED_IMAGES = 64  # calibration images whose reads set converter ranges and the mean square of inputs
+SAMPLED_IMAGES = 64  # calibration images whose reads set converter ranges and the mean square of inputs
 _SAMPLED_POSITIONS = 16  # positions of each of them, evenly spaced
 
 
@@ -167,7 +167,7 @@ def calibrate(
     design
         The accelerator.
     """
-    samples = _sample_inputs(skeleton, layers, images[:_SAMPLED_IMAGES])
+    samples = _sample_inputs(skeleton, layers, images[:SAMPLED_IMAGES])
     return {
         name: calibrate_layer(layer, readings[name], samples[name][0], design, vectors_per_image=samples[name][1])
         for name, layer in layers.items()

@@ -18,7 +18,7 @@ from xbarsim.foundation.tables import format_table
 from xbarsim.network.calibrate import sample_vectors
 from xbarsim.network.layers import CrossbarLayer, DigitalLayer
 
-__all__ = ["ClippingWarning", "ErrorReport", "LayerError", "error_report"]
+__all__ = ["ClippingWarning", "ErrorReport", "LayerError", "error_report", "vectors_report"]
 
 _CLIPPING_VECTORS = 1024  # inputs of a layer that a report looks for clipping on
 
@@ -188,29 +188,82 @@ def error_report(
         If the converters of some layers clip more, naming them.
     """
     sums = _run_both(digital, crossbars, run, list(layers), images, batch_size)
-    lossy = any(layer.design.wires is not None or layer.design.line_faults is not None for layer in layers.values())
-    tiles = tuple(loss for layer in layers.values() for loss in layer.current_losses()) if lossy else ()
-    errors = []
-    for name, entry in sums.items():
-        here, layer = [loss.mean for loss in tiles if loss.layer == name], layers[name]
-        clipped = None
-        if layer.converter.step is not None and entry.inputs:
-            inputs = np.concatenate(entry.inputs)[:_CLIPPING_VECTORS]
-            clipped = clipped_share(layer.reading, layer.drive, layer.converter, inputs, layer.seen()[0])
-        errors.append(
-            LayerError(
-                layer=name,
-                own=_relative(entry.own, entry.own_signal),
-                total=_relative(entry.total, entry.signal),
-                clipped=clipped,
-                current_loss=float(np.mean(here)) if here else None,
-            )
+    tiles = tuple(loss for layer in layers.values() for loss in _losses(layer))
+    errors = [
+        LayerError(
+            layer=name,
+            own=_relative(entry.own, entry.own_signal),
+            total=_relative(entry.total, entry.signal),
+            clipped=_clipped(layers[name], entry.inputs),
+            current_loss=_mean_loss(name, tiles),
         )
+        for name, entry in sums.items()
+    ]
+    _warn_of_clipping(errors, clipping)
+    return ErrorReport(tuple(errors), len(images), tiles)
+
+
+def vectors_report(
+    layer: DieLayer,
+    codes: npt.NDArray[np.int32],
+    answers: npt.NDArray[np.float64],
+    expected: npt.NDArray[np.float64],
+    *,
+    clipping: float,
+) -> ErrorReport:
+    """Compare one layer of a die with its quantised matrix.
+
+    Parameters
+    ----------
+    layer
+        The die's layer.
+    codes
+        Input codes, shape ``(vectors, inputs)``.
+    answers, expected
+        What the die and what the matrix makes of them, shape ``(vectors, outputs)``.
+    clipping
+        Share of conversions that may be clipped without a warning.
+
+    Warns
+    -----
+    ClippingWarning
+        If the converters clip more.
+    """
+    own = _relative(float(((answers - expected) ** 2).sum()), float((expected**2).sum()))
+    tiles = _losses(layer)
+    error = LayerError(
+        layer=layer.name,
+        own=own,
+        total=own,
+        clipped=_clipped(layer, [codes]),
+        current_loss=_mean_loss(layer.name, tiles),
+    )
+    _warn_of_clipping([error], clipping)
+    return ErrorReport((error,), len(codes), tiles)
+
+
+def _losses(layer: DieLayer) -> tuple[TileLoss, ...]:
+    lossy = layer.design.wires is not None or layer.design.line_faults is not None
+    return layer.current_losses() if lossy else ()
+
+
+def _mean_loss(name: str, tiles: tuple[TileLoss, ...]) -> float | None:
+    here = [loss.mean for loss in tiles if loss.layer == name]
+    return float(np.mean(here)) if here else None
+
+
+def _clipped(layer: DieLayer, inputs: list[npt.NDArray[np.int32]]) -> float | None:
+    if layer.converter.step is None or not inputs:
+        return None
+    vectors = np.concatenate(inputs)[:_CLIPPING_VECTORS]
+    return clipped_share(layer.reading, layer.drive, layer.converter, vectors, layer.seen()[0])
+
+
+def _warn_of_clipping(errors: list[LayerError], clipping: float) -> None:
     over = [f"{e.layer} ({e.clipped:.1%})" for e in errors if e.clipped is not None and e.clipped > clipping]
     if over:
         warnings.warn(
             f"converters clip more than {clipping:.1%} of what they read in layers {', '.join(over)}",
             ClippingWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return ErrorReport(tuple(errors), len(images), tiles)
