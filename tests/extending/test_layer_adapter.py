@@ -57,26 +57,26 @@ class LowerTransposedConv2d(Lowering):
 
     handles: ClassVar[type[nn.Module]] = nn.ConvTranspose2d
 
-    def misfit(self, module: nn.ConvTranspose2d) -> str | None:
+    def misfit(self, module: Any) -> str | None:
         if module.groups > 1 or any(module.output_padding):
             return "no mapping for groups or output padding of this layer"
-        reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        cropped = any(int(p) > r for p, r in zip(module.padding, reach, strict=True))
-        return "no mapping for padding beyond its kernel" if cropped else None
+        cropped = min(self._edges(module)) < 0
+        return "no mapping for more padding than the kernel reaches" if cropped else None
 
-    def lower(self, module: nn.ConvTranspose2d) -> Product:
+    def lower(self, module: Any) -> Product:
         weight = float_weights(module.weight)[:, :, ::-1, ::-1]  # (channels, outputs, height, width)
-        rows, columns = (int(size) for size in module.kernel_size)
-        down, right = (int(size) for size in module.dilation)
-        tall, wide = down * (rows - 1) - int(module.padding[0]), right * (columns - 1) - int(module.padding[1])
+        above, beside = self._edges(module)
         return Product(
-            weights=np.ascontiguousarray(np.moveaxis(weight, 1, 3)).reshape(-1, module.out_channels),
+            weights=np.moveaxis(weight, 1, 3).reshape(-1, module.out_channels),
             bias=float_bias(module.bias, module.out_channels),
-            adapter=TransposedConv2dAdapter(
-                channels=module.in_channels, stride=(int(module.stride[0]), int(module.stride[1]))
-            ),
-            window=Window(kernel=(rows, columns), dilation=(down, right), padding=(wide, wide, tall, tall)),
+            adapter=TransposedConv2dAdapter(channels=module.in_channels, stride=module.stride),
+            window=Window(kernel=module.kernel_size, dilation=module.dilation, padding=(beside, beside, above, above)),
         )
+
+    def _edges(self, module: Any) -> tuple[int, ...]:
+        """Zeros above and beside the maps: as far as the kernel reaches beyond them, less what the layer takes off."""
+        each = zip(module.dilation, module.kernel_size, module.padding, strict=True)
+        return tuple(dilation * (size - 1) - padding for dilation, size, padding in each)
 
 
 def images(*shape: int) -> Tensor:

@@ -31,7 +31,8 @@ class StandardisedConv2d(nn.Conv2d):
         return result
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.standardised(), self.bias)
+        result: Tensor = self._conv_forward(x, self.standardised(), self.bias)
+        return result
 
 
 class LowerStandardisedConv2d(Lowering):

@@ -158,7 +158,7 @@ class KnownTile:
         """Which cells are known to be stuck, shape ``(rows, columns)``."""
         if self.faults is None:
             return np.zeros(self.levels.shape, dtype=bool)
-        return self.faults.dense()[0] > 0
+        return np.asarray(self.faults.dense()[0] > 0)
 
     def held(self, levels: LevelArray) -> FloatArray:
         """What the cells will hold if these levels are programmed: those known to be stuck stay where they are.

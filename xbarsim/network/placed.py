@@ -13,7 +13,7 @@ from torch import nn
 
 from xbarsim.cost import CostReport, Hardware, estimate
 from xbarsim.design import Converter, Design, Drive
-from xbarsim.engine import Case, choose_plan
+from xbarsim.engine import choose_plan
 from xbarsim.foundation.tables import format_table
 from xbarsim.mapping import MappedMatrix, Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
@@ -163,15 +163,13 @@ class PlacedNetwork:
         rows = []
         for name, mapped in self.layers.items():
             plan, reason = choose_plan(
-                Case(
-                    reading=mapped.reading,
-                    drive=mapped.drive,
-                    converter=mapped.converter,
-                    cells=mapped.matrix.levels,
-                    whole=cell.exact and self.design.ideal_circuit,
-                    noisy=cell.noisy,
-                    offsets=self.design.periphery.has_offsets,
-                )
+                mapped.reading,
+                mapped.matrix.levels,
+                mapped.drive,
+                mapped.converter,
+                whole=cell.exact and self.design.ideal_circuit,
+                noisy=cell.noisy,
+                offsets=self.design.periphery.has_offsets,
             )
             rows.append((name, plan.name, reason))
         return PlanTable(tuple(rows))

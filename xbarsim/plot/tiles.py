@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from xbarsim.die import TileView
-    from xbarsim.network import Chip, MappedNetwork
+    from xbarsim.network import Chip, PlacedNetwork
 
 __all__ = ["fault_map", "tile", "tile_occupancy"]
 
@@ -183,7 +183,7 @@ def tile(
     return as_array(panels)
 
 
-def tile_occupancy(network: MappedNetwork, *, ax: Axes | None = None) -> Axes:
+def tile_occupancy(network: PlacedNetwork, *, ax: Axes | None = None) -> Axes:
     """Draw how many tiles each layer takes, and how much of them it uses.
 
     Parameters

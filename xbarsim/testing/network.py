@@ -11,7 +11,6 @@ Examples
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -55,11 +54,7 @@ def check_layer_adapter(adapter: LayerAdapter, activations: Tensor) -> None:
     check_instance("adapter", adapter, LayerAdapter)
     name = type(adapter).__name__
     settings = getattr(type(adapter), "__dataclass_params__", None)
-    promise(
-        dataclasses.is_dataclass(adapter) and settings is not None and settings.frozen,
-        f"{name} must be a frozen dataclass",
-        "it is not",
-    )
+    promise(settings is not None and settings.frozen, f"{name} must be a frozen dataclass", "it is not")
     for field in ("kind", "wanted"):
         text = call(f"{name}.{field}", getattr, adapter, field)
         promise(isinstance(text, str) and text.strip(), f"{field} must be a text", f"it is {text!r}")
@@ -152,12 +147,12 @@ def check_lowering(lowering: Lowering, module: nn.Module, images: Tensor) -> Non
     with torch.no_grad():
         expected = module(batch)
     with register(lowering):
-        fine = _design(weight_bits=_BITS, input_bits=_BITS)
+        fine = _exact_design(_BITS)
         network = call("mapping the module", _map, module, fine, batch)
         promise(list(network.layers) == [""], "the module must become one layer", f"{list(network.layers)}")
         with torch.no_grad():
             digital = network.digital(batch)
-            coarse = call("mapping the module", _map, module, _design(), batch)
+            coarse = call("mapping the module", _map, module, _exact_design(8), batch)
             ideal, chip = coarse.digital(batch), coarse.fabricate(seed=0)(batch)
     state = module.state_dict()
     promise(
@@ -189,11 +184,13 @@ def _map(module: nn.Module, design: Design, images: Tensor) -> Any:
     return map_model(module, design, calibration=images)
 
 
-def _design(**bits: int) -> Design:
-    """A design whose reads are exact."""
-    cell = Cell(g_min=1e-6, g_max=1.6e-5, levels=16)
-    weight_bits = bits.pop("weight_bits", 8)
-    return Design(cell=cell, mapping=Mapping(rows=32, columns=32, weight_bits=weight_bits), periphery=Periphery(**bits))
+def _exact_design(bits: int) -> Design:
+    """A design whose reads are exact, with as many bits for weights and for inputs."""
+    return Design(
+        cell=Cell(g_min=1e-6, g_max=1.6e-5, levels=16),
+        mapping=Mapping(rows=32, columns=32, weight_bits=bits),
+        periphery=Periphery(input_bits=bits),
+    )
 
 
 def _check_product(product: Product, batch: Tensor) -> None:
