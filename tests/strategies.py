@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from xbarsim.circuit import Wires
 from xbarsim.design import AdcErrors, Converter, DacErrors, Design, Drive, Periphery
 from xbarsim.devices import Cell, FaultKind, FaultMap, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.die import program
 from xbarsim.engine import Noise, Plan, make_plan, reference_multiply
 from xbarsim.mapping import (
     Balanced,
@@ -316,15 +317,13 @@ def engine_cases(
         codes[: inputs // 2, : outputs // 2] = 0
     mapped = map_matrix(codes, mapping)
 
-    die = mapped.levels.astype(np.float32)
+    cell = ENGINE_CELL
     if not (draw(st.booleans()) if on_levels is None else on_levels):
         error = ProgrammingError(spread=Polynomial(coefficients=(4e-7,), scale=1.0), valid_from=1e-7, valid_to=2e-5)
-        noisy = Cell(g_min=ENGINE_CELL.g_min, g_max=ENGINE_CELL.g_max, levels=256, programming_error=error)
-        die = noisy.program(mapped.levels, cell_bits, rng)
+        cell = replace(ENGINE_CELL, programming_error=error)
     rate = draw(st.sampled_from([0.0, 0.02, 0.3]))
-    if rate and mapped.tiles:
-        broken = StuckFaults(on=rate, off=rate).sample(mapped.levels.shape, rng)
-        die.reshape(-1)[broken.index] = broken.stuck_levels(ENGINE_CELL, cell_bits)
+    faults = StuckFaults(on=rate, off=rate) if rate and mapped.tiles else None
+    die = program(mapped.levels, cell, cell_bits, rng, faults=faults)
     images, positions = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     low, high = drive.min_input, drive.max_input
     given = rng.integers(low, high, size=(images, positions, inputs), endpoint=True).astype(np.int32)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xbarsim.models import load_model, load_test_set
     from xbarsim.network import MappedNetwork, map_model
     from xbarsim.network.chip import Chip
+    from xbarsim.network.crossbar import Crossbar
     from xbarsim.network.evaluation import Evaluation, evaluate
     from xbarsim.sweep import Task, collect
 
@@ -30,6 +31,7 @@ _HOMES = {
     "Balanced": "mapping",
     "Cell": "devices",
     "Chip": "network.chip",
+    "Crossbar": "network.crossbar",
     "Design": "design",
     "Differential": "mapping",
     "Evaluation": "network.evaluation",
@@ -60,6 +62,7 @@ _ROOMS = (
     "engine",
     "experiments",
     "mapping",
+    "mitigation",
     "models",
     "network",
     "plot",
@@ -71,6 +74,7 @@ __all__ = [
     "Balanced",
     "Cell",
     "Chip",
+    "Crossbar",
     "Design",
     "Differential",
     "Evaluation",

@@ -28,6 +28,7 @@ from torch import nn
 
 import xbarsim as xb
 from xbarsim.devices import Cell, Polynomial, ProgrammingError, StuckFaults
+from xbarsim.die import program
 from xbarsim.engine import Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, write_atomically
@@ -112,11 +113,7 @@ def _bit_serial() -> xb.Design:
 
 
 def _die(mapped: MappedMatrix, design: xb.Design, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    cells = design.cell.program(mapped.levels, design.mapping.cell_bits, rng)
-    assert design.faults is not None
-    faults = design.faults.sample(mapped.levels.shape, rng)
-    cells.reshape(-1)[faults.index] = faults.stuck_levels(design.cell, design.mapping.cell_bits)
-    return cells
+    return program(mapped.levels, design.cell, design.mapping.cell_bits, rng, faults=design.faults)
 
 
 def _matrix(design: xb.Design, threads: int, name: str, must: float, aim: float, runs: int) -> Measurement:

@@ -28,7 +28,7 @@ from xbarsim.sweep.task import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from xbarsim.network.chip import Chip
+    from xbarsim.network import Chip
 
 __all__ = ["RATES", "RESISTANCES", "current_loss", "main", "picture", "tasks"]
 
@@ -47,7 +47,7 @@ _MARKERS = ("o", "s", "^", "D")
 
 def current_loss(chip: Chip) -> float:
     """Share of the current that wires cost, all rows of a tile driven with one voltage: the mean over all tiles."""
-    lost = [loss.mean for layer in chip.layers.values() for loss in layer.losses()]
+    lost = [loss.mean for layer in chip.layers.values() for loss in layer.current_losses()]
     return math.fsum(lost) / len(lost)
 
 

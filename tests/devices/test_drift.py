@@ -31,6 +31,7 @@ from xbarsim.devices import (
     TelegraphNoise,
     card,
 )
+from xbarsim.die import Purpose, generator
 from xbarsim.experiments.fits import drift_cards
 from xbarsim.experiments.fits.device_cards import FULL_SCALE
 from xbarsim.foundation import tomlio
@@ -502,7 +503,8 @@ def test_a_die_ages_and_stays_the_same_die() -> None:
         stuck = layer.faults.index
         np.testing.assert_array_equal(old.layers[name].cells().reshape(-1)[stuck], layer.cells().reshape(-1)[stuck])
         np.testing.assert_array_equal(old.layers[name].programmed(), layer.programmed())
-        expected = made.relax(layer.programmed(), layer.mapped.matrix.levels, 4, 10_000.0, layer._rng(16))
+        drift = generator(7, layer.index, Purpose.DRIFT)
+        expected = made.relax(layer.programmed(), layer.matrix.levels, 4, 10_000.0, drift)
         free = np.delete(np.arange(expected.size), stuck)
         np.testing.assert_array_equal(old.layers[name].cells().reshape(-1)[free], expected.reshape(-1)[free])
     errors = [float((new.at(s)(images()) - new.network.digital(images())).norm()) for s in (0.0, 1e4)]
@@ -511,7 +513,7 @@ def test_a_die_ages_and_stays_the_same_die() -> None:
 
 def test_layers_drift_by_streams_of_their_own() -> None:
     die = network(Cell(g_min=1e-5, g_max=4e-5, levels=16, drift=WALK)).fabricate(seed=1)
-    first, second = (layer._rng(16).random(8) for layer in die.layers.values())
+    first, second = (generator(1, layer.index, Purpose.DRIFT).random(8) for layer in die.layers.values())
     assert (first != second).all()
     assert {row[1] for row in die.plan().rows} == {"exact"}
     assert {row[1] for row in die.at(100.0).plan().rows} == {"folded"}

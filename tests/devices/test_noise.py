@@ -35,8 +35,7 @@ from xbarsim.engine import Noise
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Encoding, Mapping, TwoColumn
-from xbarsim.network import map_model
-from xbarsim.network.chip import Chip
+from xbarsim.network import Chip, map_model
 
 Array = npt.NDArray[Any]
 
@@ -357,7 +356,7 @@ def in_amperes(one: Chip, codes: Array, trials: int, rng: np.random.Generator) -
     layer = one.layers["layer"]
     held, bits = layer.design.cell, layer.design.mapping.cell_bits
     g = held.conductance(layer.cells()[0], bits)
-    assert layer.mapped.matrix.tiles == 1
+    assert layer.matrix.tiles == 1
     thermal, shot, flicker, telegraph = LOUD
     assert isinstance(thermal, ThermalNoise)
     assert isinstance(shot, ShotNoise)

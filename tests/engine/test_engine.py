@@ -20,6 +20,7 @@ from scipy import stats
 from tests.strategies import ALL_ENCODINGS, ENGINE_CELL, EngineCase, TiledLayer, encodings, engine_cases
 from xbarsim.design import Converter, Design, Drive, Periphery
 from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
+from xbarsim.die import program
 from xbarsim.engine import Noise, Plan, choose_plan, kernels, largest_conversion
 from xbarsim.mapping import (
     Differential,
@@ -283,8 +284,7 @@ def test_the_reference_is_the_definition(
         if place[0] < mapped.tiles:
             kinds[place], values[place] = FaultKind.STUCK_AT, value
     broken = FaultMap.from_dense(kinds, values)
-    cells = mapped.levels.astype(np.float32)
-    cells.reshape(-1)[broken.index] = broken.stuck_levels(cell, mapped.mapping.cell_bits)
+    cells = program(mapped.levels, cell, mapped.mapping.cell_bits, np.random.default_rng(0), faults=broken)
     expected = [float(value) for value in by_hand(weights, inputs, layer, cell, stuck)]
     codes = np.array([inputs], dtype=np.int32)
     assert layer.product(codes, cells)[0].tolist() == expected
@@ -418,10 +418,8 @@ def fixed_layer(
 
 def stick(mapped: MappedMatrix, rate: float = 0.1, seed: int = 6) -> Array:
     """The cells of a die with faults."""
-    cells = mapped.levels.astype(np.float32)
-    broken = StuckFaults(on=rate, off=rate).sample(cells.shape, np.random.default_rng(seed))
-    cells.reshape(-1)[broken.index] = broken.stuck_levels(ENGINE_CELL, mapped.mapping.cell_bits)
-    return cells
+    faults, rng = StuckFaults(on=rate, off=rate), np.random.default_rng(seed)
+    return program(mapped.levels, ENGINE_CELL, mapped.mapping.cell_bits, rng, faults=faults)
 
 
 def test_many_vectors_are_worked_on_in_blocks() -> None:

@@ -46,7 +46,7 @@ def test_static_power_of_an_encoding_in_closed_form(encoding: Any) -> None:
     """Per weight: two columns draw 2 g_min + |s| step, parked zeros 2 g_max - |s| step (s: slice, step: a level)."""
     mapped = network(encoding)
     (layer,) = mapped.layers.values()
-    drive = layer.drive[:, np.newaxis]  # mean square voltage of each input over the read voltage's
+    drive = layer.mean_square_input[:, np.newaxis]  # mean square voltage of each input over the read voltage's
     size = np.abs(layer.layer.codes)
     step = 15e-6 / 15
     each = 2e-6 + size * step if isinstance(encoding, TwoColumn) else 32e-6 - size * step
@@ -71,7 +71,7 @@ def test_drive_is_the_mean_square_of_the_planes() -> None:
     )
     images = torch.tensor([[1.0, 1 / 3]] * 3)  # codes 15 and 5: bits 1111 and 0101
     (mapped,) = map_model(nn.Sequential(layer), design, calibration=images).layers.values()
-    assert mapped.drive.tolist() == [1.0, 0.5]
+    assert mapped.mean_square_input.tolist() == [1.0, 0.5]
 
 
 def test_a_die_without_faults_costs_what_its_network_costs() -> None:
@@ -87,7 +87,7 @@ def test_stuck_cells_burn_and_save_power_exactly() -> None:
     kinds = np.zeros(layer.matrix.levels.shape, dtype=int)
     level = int(layer.matrix.levels[tile, row, column])
     before = mapped.cost().power
-    drive = layer.drive[layer.matrix.tile_rows[tile, row]]
+    drive = layer.mean_square_input[layer.matrix.tile_rows[tile, row]]
     for kind, target in ((2, 15), (1, 0)):
         kinds[tile, row, column] = kind
         chip = mapped.fabricate(seed=1, faults={name: FaultMap.from_dense(kinds)})

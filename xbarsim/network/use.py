@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from xbarsim.cost import LayerUse
-from xbarsim.design import Design, Readout
-from xbarsim.mapping import MappedMatrix
+from xbarsim.design import Converter, Design, Drive
+from xbarsim.mapping import MappedMatrix, Reading
 
 __all__ = ["index_bits", "layer_use"]
 
@@ -56,31 +55,28 @@ class _ColumnUse:
     input_sums: int
 
 
-def _column_use(matrix: MappedMatrix, subtraction: Literal["analog", "digital"]) -> _ColumnUse:
-    """The one place where a cost depends on the encoding.
+def _column_use(reading: Reading) -> _ColumnUse:
+    """Every read that serves an output takes one conversion.
 
-    Pairs that are subtracted before the converter take one conversion a pair; a reference column takes one of its own,
-    and is taken off every output of its tile. An offset without a reference column is taken off with a sum of inputs.
+    What a shared column gives, or the sum of a tile's inputs, is taken off every output of the tile.
     """
-    mapping = matrix.mapping
-    held = matrix.tile_outputs >= 0
+    held = reading.matrix.tile_outputs >= 0
     outputs, tiles = int(held.sum()), int(held.any(axis=1).sum())
-    slices = outputs * mapping.slices
-    references = tiles if mapping.has_reference else 0
-    columns = slices * mapping.sides + references
-    shifted = mapping.sides == 1
+    conversions = int(reading.used.sum())
+    shared, shifted = bool(reading.shared.any()), reading.shift != 0
     return _ColumnUse(
-        used_columns=columns,
-        conversions=slices + references if subtraction == "analog" else columns,
-        subtractions=outputs if shifted else 0,
-        input_sums=tiles if shifted and not mapping.has_reference else 0,
+        used_columns=conversions + int(reading.used[:, reading.minus >= 0].sum()),
+        conversions=conversions,
+        subtractions=outputs if shared or shifted else 0,
+        input_sums=tiles if shifted else 0,
     )
 
 
 def layer_use(
     name: str,
-    matrix: MappedMatrix,
-    readout: Readout,
+    reading: Reading,
+    drive: Drive,
+    converter: Converter,
     design: Design,
     *,
     macs_per_vector: int,
@@ -93,10 +89,10 @@ def layer_use(
     ----------
     name
         Its name.
-    matrix
-        Where it was placed.
-    readout
-        How its tiles are read.
+    reading
+        Where it was placed, and what its columns count.
+    drive, converter
+        How its tiles are driven and read.
     design
         The accelerator.
     macs_per_vector
@@ -110,22 +106,22 @@ def layer_use(
     -----
     An ideal read-out is charged as the lossless converter that could replace it.
     """
+    matrix = reading.matrix
     driven = (matrix.tile_rows >= 0).sum(axis=1)
     fullest = int(driven.max(initial=1))
-    bits = readout.converter_bits
+    bits = converter.bits
     if bits is None:
-        signed = readout.subtraction == "analog"  # a difference of columns
-        bits = math.ceil(math.log2(math.ceil(design.largest_sum(fullest)) + 1)) + signed
-    row_groups = readout.activations(fullest)
-    columns = _column_use(matrix, readout.subtraction)
+        bits = math.ceil(math.log2(math.ceil(design.largest_sum(fullest)) + 1)) + reading.paired  # a sign
+    row_groups = drive.activation_count(fullest)
+    columns = _column_use(reading)
     return LayerUse(
         name=name,
         arrays=matrix.tiles,
         rows=matrix.mapping.rows,
         columns=matrix.mapping.columns,
         adc_bits=bits,
-        dac_bits=readout.dac_bits,
-        reads_per_vector=readout.planes * readout.passes * row_groups,
+        dac_bits=drive.dac_bits,
+        reads_per_vector=drive.planes * drive.passes * row_groups,
         row_groups=row_groups,
         macs_per_vector=macs_per_vector,
         vectors_per_image=vectors_per_image,
@@ -138,6 +134,6 @@ def layer_use(
         cells_used=matrix.cells_used,
         inputs=matrix.shape[0],
         outputs=matrix.shape[1],
-        input_bits=readout.input_bits,
+        input_bits=drive.input_bits,
         index_bits=index_bits(matrix),
     )

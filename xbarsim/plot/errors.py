@@ -11,7 +11,7 @@ from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, new_axes, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from xbarsim.network.chip import ErrorReport
+    from xbarsim.network import ErrorReport
 
 __all__ = ["layer_errors"]
 

@@ -15,8 +15,8 @@ from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, legen
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from xbarsim.network import MappedNetwork
-    from xbarsim.network.chip import Chip, TileView
+    from xbarsim.die import TileView
+    from xbarsim.network import Chip, PlacedNetwork
 
 __all__ = ["fault_map", "tile", "tile_occupancy"]
 
@@ -106,7 +106,7 @@ def tile(
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
-    from xbarsim.network.chip import TileView  # brings torch, which whoever has a chip or a tile of one has loaded
+    from xbarsim.die import TileView  # brings the engine, which whoever has a chip or a tile of one has loaded
 
     check_choice("unit", unit, ("level", "uS"))
     title = ""
@@ -118,7 +118,7 @@ def tile(
     else:
         layer = next(iter(view.layers)) if layer is None else layer
         shown = view.tile(layer, check_integer("tile", tile, at_least=0))
-        title = f"{layer}, tile {tile} of {view.layers[layer].mapped.matrix.tiles}"
+        title = f"{layer}, tile {tile} of {view.layers[layer].matrix.tiles}"
         if unit == "uS":
             cell, bits = view.network.design.cell, view.network.design.mapping.cell_bits
             scale, offset = 1e6 * cell.level_step(bits), 1e6 * cell.g_min
@@ -183,7 +183,7 @@ def tile(
     return as_array(panels)
 
 
-def tile_occupancy(network: MappedNetwork, *, ax: Axes | None = None) -> Axes:
+def tile_occupancy(network: PlacedNetwork, *, ax: Axes | None = None) -> Axes:
     """Draw how many tiles each layer takes, and how much of them it uses.
 
     Parameters

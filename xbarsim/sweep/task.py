@@ -22,8 +22,7 @@ from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 if TYPE_CHECKING:
-    from xbarsim.network import MappedNetwork
-    from xbarsim.network.chip import Chip
+    from xbarsim.network import Chip, MappedNetwork
 
 __all__ = ["COLUMNS", "METRICS", "Mitigation", "ProtectLayers", "Tag", "Task", "Workload", "die_seed"]
 

@@ -284,7 +284,7 @@ def _measure(job: Job, bench: Bench) -> Block:
     cells = 0
     for name, faults in chip.faults.items():
         digest.update(f"{name} {faults.hash}\n".encode())
-        lines = chip.layers[name].lines()
+        lines = chip.layers[name].silicon.lines
         if lines is not None:
             for broken in (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines):
                 digest.update(np.packbits(broken).tobytes())

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from xbarsim.network.lowering.registry import lowering_of
 
 __all__ = ["fold_batch_norm"]
 
@@ -23,7 +24,7 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
         if node.op == "call_module":
             key = id(modules[node.target])
             calls[key] = calls.get(key, 0) + 1
-    found = []
+    pairs = []
     for node in graph.nodes:
         if node.op != "call_module" or not isinstance(modules[node.target], _NORMS):
             continue
@@ -31,13 +32,13 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
         layer, norm = modules[before.target], modules[node.target]
-        foldable = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d) and norm.running_var is not None
+        foldable = lowering_of(layer) is not None and norm.running_var is not None
         if foldable and calls[id(layer)] == 1 and calls[id(norm)] == 1:
-            found.append((str(before.target), str(node.target)))
-    return found
+            pairs.append((str(before.target), str(node.target)))
+    return pairs
 
 
-def _on_vectors(model: nn.Module, names: list[str], images: torch.Tensor) -> set[str]:
+def _giving_vectors(model: nn.Module, names: list[str], images: torch.Tensor) -> set[str]:
     """Which of these layers only ever give one vector an image: a batch norm counts these as its channels."""
     dimensions: dict[str, set[int]] = {name: set() for name in names}
     handles = [
@@ -54,10 +55,10 @@ def _on_vectors(model: nn.Module, names: list[str], images: torch.Tensor) -> set
     finally:
         for handle in handles:
             handle.remove()
-    return {name for name, found in dimensions.items() if found == {2}}
+    return {name for name, counts in dimensions.items() if counts == {2}}
 
 
-def _plain(norm: nn.Module) -> Any:
+def _affine(norm: nn.Module) -> Any:
     """A batch norm as one with scale and shift: torch fuses no other into a linear layer."""
     whole: Any = copy.deepcopy(norm)
     if whole.weight is None:
@@ -99,15 +100,19 @@ def fold_batch_norm(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, 
     except Exception as error:  # any model code may fail under tracing, in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return model, (), f"batch norms stay digital: the model cannot be traced ({reason})"
-    linear = [layer for layer, _ in pairs if isinstance(model.get_submodule(layer), nn.Linear)]
-    if linear:
-        excluded = set(linear) - _on_vectors(model, linear, images)
+    lowerings = {layer: lowering_of(model.get_submodule(layer)) for layer, _ in pairs}
+    doubtful = [name for name, lowering in lowerings.items() if lowering is not None and lowering.channels_last]
+    if doubtful:
+        excluded = set(doubtful) - _giving_vectors(model, doubtful, images)
         pairs = [pair for pair in pairs if pair[0] not in excluded]
+    folded = []
     for layer_name, norm_name in pairs:
-        layer: Any = model.get_submodule(layer_name)
-        norm: Any = model.get_submodule(norm_name)
+        lowering = lowerings[layer_name]
+        assert lowering is not None
         with torch.no_grad():
-            fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-            _replace(model, layer_name, fuse(layer, _plain(norm)))
-        _replace(model, norm_name, nn.Identity())
-    return model, tuple(norm for _, norm in pairs), ""
+            whole = lowering.fold(model.get_submodule(layer_name), _affine(model.get_submodule(norm_name)))
+        if whole is not None:
+            _replace(model, layer_name, whole)
+            _replace(model, norm_name, nn.Identity())
+            folded.append(norm_name)
+    return model, tuple(folded), ""
