@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from xbarsim.testing.encodings import check_encoding
     from xbarsim.testing.fault_models import FALSE_ALARM, check_fault_model
     from xbarsim.testing.mappings import check_mapping
+    from xbarsim.testing.mitigation import check_mitigation
+    from xbarsim.testing.network import check_layer_adapter, check_lowering
     from xbarsim.testing.packings import check_packing
     from xbarsim.testing.papers import check_paper
     from xbarsim.testing.plans import check_backend, check_plan
@@ -37,8 +39,11 @@ __all__ = [
     "check_component_card",
     "check_encoding",
     "check_fault_model",
+    "check_layer_adapter",
+    "check_lowering",
     "check_mapping",
     "check_method",
+    "check_mitigation",
     "check_packing",
     "check_paper",
     "check_plan",
@@ -53,8 +58,11 @@ _HOMES = {
     "check_component_card": "cards",
     "check_encoding": "encodings",
     "check_fault_model": "fault_models",
+    "check_layer_adapter": "network",
+    "check_lowering": "network",
     "check_mapping": "mappings",
     "check_method": "compress",
+    "check_mitigation": "mitigation",
     "check_packing": "packings",
     "check_paper": "papers",
     "check_plan": "plans",
