@@ -5,43 +5,38 @@ from __future__ import annotations
 if __name__ != "xbarsim.devices":
     raise ImportError("import xbarsim.devices, not devices")
 
-from xbarsim.devices.cards import (
-    Card,
+from xbarsim.devices.card_values import (
+    CardValue,
     DriftFit,
     DriftValue,
     Fit,
     ProgrammingErrorValue,
-    Quantity,
     ReadNoiseValue,
-    card,
-    cell_names,
 )
-from xbarsim.devices.cell import GRID, Cell, ProgrammingError, round_to_grid
+from xbarsim.devices.cell import Card, Cell, card, cell_names
 from xbarsim.devices.drift import Drift, DriftStep, LogarithmicDrift, MeasuredDrift, Programming
-from xbarsim.devices.fault_compositions import (
+from xbarsim.devices.faults import (
+    BetaBinomialFaults,
+    ClusteredFaults,
     CombinedFaults,
     Conductances,
+    FaultDifference,
+    FaultKind,
+    FaultMap,
+    FaultModel,
+    FaultPreset,
+    FieldFaults,
+    GradientFaults,
     ListedConductances,
     LogNormalConductances,
     MeasuredFaults,
-    StuckAtFaults,
-    UniformConductances,
-)
-from xbarsim.devices.fault_patterns import (
-    BetaBinomialFaults,
-    ClusteredFaults,
-    FieldFaults,
-    GradientFaults,
-    RadialFaults,
-    StuckLineFaults,
-    WearOutFaults,
-)
-from xbarsim.devices.faultmap import FaultDifference, FaultMap, Kind
-from xbarsim.devices.faults import (
-    FaultModel,
-    FaultPreset,
     OnOffFaults,
+    RadialFaults,
+    StuckAtFaults,
     StuckFaults,
+    StuckLineFaults,
+    UniformConductances,
+    WearOutFaults,
     fault_preset,
     preset_names,
 )
@@ -57,12 +52,14 @@ from xbarsim.devices.noise import (
     ThermalNoise,
 )
 from xbarsim.devices.polynomial import Polynomial
+from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
 
 __all__ = [
     "GRID",
     "BetaBinomialFaults",
     "BrokenLines",
     "Card",
+    "CardValue",
     "Cell",
     "ClusteredFaults",
     "CombinedFaults",
@@ -72,6 +69,7 @@ __all__ = [
     "DriftStep",
     "DriftValue",
     "FaultDifference",
+    "FaultKind",
     "FaultMap",
     "FaultModel",
     "FaultPreset",
@@ -79,7 +77,6 @@ __all__ = [
     "Fit",
     "FlickerNoise",
     "GradientFaults",
-    "Kind",
     "LineFaults",
     "ListedConductances",
     "LogNormalConductances",
@@ -93,7 +90,6 @@ __all__ = [
     "Programming",
     "ProgrammingError",
     "ProgrammingErrorValue",
-    "Quantity",
     "RadialFaults",
     "ReadNoise",
     "ReadNoiseValue",

@@ -1,77 +1,26 @@
-"""A memory cell: its conductance range, its levels, and how far programming and reading stray from them."""
+"""A memory cell, how far programming and reading it stray from its levels, and the card that describes it."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.devices.card_values import CardValue, DriftValue, ProgrammingErrorValue, ReadNoiseValue
 from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
-from xbarsim.devices.polynomial import Polynomial, check_spread
+from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
+from xbarsim.foundation.cards import CardFolder, cite
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
-__all__ = ["GRID", "Cell", "ProgrammingError", "round_to_grid"]
-
-GRID = 2.0**-16
-"""The step of level units: conductances are multiples of it, so that their sums are exact in float64."""
+__all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
 
 MOST_BITS = 8
 _CHUNK = 1 << 18  # cells programmed at a time: the buffers stay in the cache
-
-
-def _lowest_level(offset_levels: float) -> float:
-    """The lowest multiple of `GRID` whose conductance is not below zero, in level units."""
-    return math.ceil(-offset_levels / GRID) * GRID
-
-
-def round_to_grid(level_units: npt.ArrayLike, offset_levels: float) -> npt.NDArray[np.float64]:
-    """Round to multiples of `GRID` that float32 holds exactly, without going below zero conductance.
-
-    Parameters
-    ----------
-    level_units
-        Conductances in level units, any shape.
-    offset_levels
-        Zero conductance is at ``-offset_levels``, in level units.
-    """
-    # Float32 spaces its numbers wider than GRID from 256 on: all of those are multiples of GRID.
-    rounded = np.rint(np.asarray(level_units, dtype=np.float64) / GRID) * GRID
-    lowest = _lowest_level(offset_levels)
-    return np.maximum(rounded, lowest).astype(np.float32).astype(np.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgrammingError:
-    """How a cell's conductance differs from its target: a normal law for each target.
-
-    Attributes
-    ----------
-    spread
-        Standard deviation against target conductance, S.
-    bias
-        Mean of (conductance - target) against target conductance, S; ``None`` for zero. Its
-        ``minimum`` must be ``-inf``: a bias may be negative.
-    valid_from, valid_to
-        The range of target conductances the law was measured over, S.
-    """
-
-    spread: Polynomial
-    bias: Polynomial | None = None
-    valid_from: float
-    valid_to: float
-
-    def __post_init__(self) -> None:
-        check_spread(self.spread)
-        object.__setattr__(self, "valid_from", check_real("valid_from", self.valid_from, at_least=0.0))
-        object.__setattr__(self, "valid_to", check_real("valid_to", self.valid_to, above=self.valid_from))
-        check_instance("bias", self.bias, (Polynomial, type(None)))
-        if self.bias is not None and self.bias.minimum != -math.inf:
-            raise InputError(f"bias.minimum must be -inf (a bias may be negative), got {self.bias.minimum!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +110,6 @@ class Cell:
         FileFormatError
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
-        from xbarsim.devices.cards import card
-
         return card(name_or_path).cell()
 
     def without_errors(self) -> Cell:
@@ -247,7 +194,7 @@ class Cell:
             return targets.astype(np.float32)
         check_instance("rng", rng, np.random.Generator)
         delta = self.level_step(cell_bits)
-        lowest = np.float32(_lowest_level(self.offset_levels(cell_bits)) / GRID)
+        lowest = np.float32(lowest_level(self.offset_levels(cell_bits)) / GRID)
         every = np.arange(highest + 1)
         conductance = np.minimum(self.conductance(every, cell_bits), self.g_max)
         bias = 0.0 if law.bias is None else law.bias(conductance)
@@ -373,8 +320,100 @@ class Cell:
         check_integer("max_code", max_code, at_least=1)
         conductance = np.maximum(self.conductance(levels, cell_bits), 0.0)
         voltage = None if self.read_voltage is None else self.read_voltage / max_code
-        found = self.read_noise.variance(conductance, voltage)
+        variance = self.read_noise.variance(conductance, voltage)
         square = self.level_step(cell_bits) ** 2
         return NoiseVariance(
-            constant=found.constant / square, linear=found.linear / square, quadratic=found.quadratic / square
+            constant=variance.constant / square, linear=variance.linear / square, quadratic=variance.quadratic / square
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Everything a device card says.
+
+    Attributes
+    ----------
+    name
+        The card's name, AuthorYear in lower case; its file is ``<name>.toml``.
+    description
+        The device in one line.
+    source
+        Citation.
+    doi
+        Digital object identifier, or ``None`` where it could not be verified (the source says so).
+    g_min, g_max, levels, read_voltage, programming_error, read_noise, drift
+        As in :class:`Cell`, each with its unit and origin.
+    """
+
+    name: str
+    description: str
+    source: str
+    doi: str | None = None
+    g_min: CardValue
+    g_max: CardValue
+    levels: CardValue
+    read_voltage: CardValue | None = None
+    programming_error: ProgrammingErrorValue | None = None
+    read_noise: ReadNoiseValue | None = None
+    drift: DriftValue | None = None
+
+    def __post_init__(self) -> None:
+        for name, unit in (("g_min", "S"), ("g_max", "S"), ("levels", "1"), ("read_voltage", "V")):
+            quantity = getattr(self, name)
+            if quantity is not None and quantity.unit != unit:
+                raise InputError(f"{name}.unit must be {unit!r}, got {quantity.unit!r}")
+        self.cell()
+
+    def values(self) -> dict[str, CardValue | ProgrammingErrorValue | ReadNoiseValue | DriftValue]:
+        """The card's values by name, in the order of its file, absent ones left out."""
+        every = {
+            "g_min": self.g_min,
+            "g_max": self.g_max,
+            "levels": self.levels,
+            "read_voltage": self.read_voltage,
+            "programming_error": self.programming_error,
+            "read_noise": self.read_noise,
+            "drift": self.drift,
+        }
+        return {name: value for name, value in every.items() if value is not None}
+
+    def cell(self) -> Cell:
+        """The cell that the card describes."""
+        return Cell(
+            name=self.name,
+            g_min=float(self.g_min.value),
+            g_max=float(self.g_max.value),
+            levels=check_integer("levels", self.levels.value),
+            programming_error=None if self.programming_error is None else self.programming_error.value,
+            read_noise=None if self.read_noise is None else self.read_noise.value,
+            drift=None if self.drift is None else self.drift.value,
+            read_voltage=None if self.read_voltage is None else float(self.read_voltage.value),
+            source=cite(self.source, self.doi),
+        )
+
+
+CARDS = CardFolder("cell", Card, Path(__file__).parent / "cards")
+"""The device cards that come with the project."""
+
+
+def cell_names() -> list[str]:
+    """The names of the device cards that come with the project, sorted."""
+    return CARDS.names()
+
+
+def card(name_or_path: str | os.PathLike[str]) -> Card:
+    """Read a device card.
+
+    Parameters
+    ----------
+    name_or_path
+        A name from :func:`cell_names`, or the path of a card, ending in ``.toml``.
+
+    Raises
+    ------
+    InputError
+        If no card has that name, or a value in it is out of bounds.
+    FileFormatError
+        If the card cannot be read, is not TOML, or has unknown keys or wrong types.
+    """
+    return CARDS.load(name_or_path)

@@ -389,10 +389,10 @@ class MeasuredDrift(Drift):
             row, row_part = _between(nodes, target)
             place = row * len(chances) + column
             corners = [(place, 1.0 - row_part), (place + len(chances), row_part)]
-        found = np.zeros(probability.shape)
+        errors = np.zeros(probability.shape)
         for place, share in corners:
-            found += (flat.take(place) + rise.take(place) * column_part) * share
-        return found
+            errors += (flat.take(place) + rise.take(place) * column_part) * share
+        return errors
 
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None
@@ -424,8 +424,8 @@ class MeasuredDrift(Drift):
         index, gone = self._place(seconds)
         chances = np.asarray(self.probability)
         cells = np.broadcast_to(target[:, np.newaxis], (target.size, chances.size))
-        found = self._errors(index, cells.reshape(-1), np.broadcast_to(chances, cells.shape).reshape(-1), gone)
-        return quantile_moments(found.reshape(cells.shape), chances)
+        quantiles = self._errors(index, cells.reshape(-1), np.broadcast_to(chances, cells.shape).reshape(-1), gone)
+        return quantile_moments(quantiles.reshape(cells.shape), chances)
 
     def __str__(self) -> str:
         times = ", ".join(f"{step.seconds:g}" for step in self.steps)

@@ -21,22 +21,40 @@ if __name__ != "xbarsim.mapping":
     raise ImportError("import xbarsim.mapping, not mapping")
 
 from xbarsim.mapping.configuration import Mapping
-from xbarsim.mapping.encodings import ENCODINGS, Balanced, Differential, Encoding, Offset, TwoColumn
+from xbarsim.mapping.encodings import (
+    ENCODINGS,
+    Balanced,
+    Differential,
+    DuplicatedTop,
+    Encoding,
+    Offset,
+    PairEncoding,
+    TwoColumn,
+    Unary,
+)
+from xbarsim.mapping.packing import PACKINGS, Packing
 from xbarsim.mapping.placement import CellSet, MappedMatrix, RowGroup, WeightCell, map_matrix
 from xbarsim.mapping.quantisation import QuantisedMatrix, quantise
+from xbarsim.mapping.reading import Reading
 
 __all__ = [
     "ENCODINGS",
+    "PACKINGS",
     "Balanced",
     "CellSet",
     "Differential",
+    "DuplicatedTop",
     "Encoding",
     "MappedMatrix",
     "Mapping",
     "Offset",
+    "Packing",
+    "PairEncoding",
     "QuantisedMatrix",
+    "Reading",
     "RowGroup",
     "TwoColumn",
+    "Unary",
     "WeightCell",
     "map_matrix",
     "quantise",

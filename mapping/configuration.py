@@ -7,6 +7,7 @@ from typing import Literal
 
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.mapping.encodings import Encoding, TwoColumn
+from xbarsim.mapping.packing import packing
 
 __all__ = ["Mapping"]
 
@@ -30,9 +31,10 @@ class Mapping:
     weight_scale
         One quantisation scale per ``"tensor"`` or per ``"output"`` channel.
     pack
-        What pruning saves. ``"none"``: nothing, every block of the matrix takes a tile. ``"matrix"``: rows
-        and outputs without any weight take no cells, and tiles without any weight do not exist.
-        ``"block"``: besides, each block of outputs keeps only the rows with a weight in that block.
+        What pruning saves: the name of a :class:`~xbarsim.mapping.Packing`. ``"none"``: nothing, every block of the
+        matrix takes a tile. ``"matrix"``: rows and outputs without any weight take no cells, and tiles without any
+        weight do not exist. ``"block"``: besides, each block of outputs keeps only the rows with a weight in that
+        block.
 
     Raises
     ------
@@ -52,7 +54,7 @@ class Mapping:
     weight_bits: int = 8
     cell_bits: int = 4
     weight_scale: Literal["tensor", "output"] = "output"
-    pack: Literal["none", "matrix", "block"] = "matrix"
+    pack: str = "matrix"
 
     def __post_init__(self) -> None:
         check_instance("encoding", self.encoding, Encoding)
@@ -61,7 +63,7 @@ class Mapping:
         check_integer("weight_bits", self.weight_bits, at_least=2, at_most=16)
         check_integer("cell_bits", self.cell_bits, at_least=1, at_most=8)
         check_choice("weight_scale", self.weight_scale, ("tensor", "output"))
-        check_choice("pack", self.pack, ("none", "matrix", "block"))
+        packing(self.pack)
         needed = self.slices * self.sides + self.has_reference
         if needed > self.columns:
             raise InputError(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer
 from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import Encoding
+from xbarsim.mapping.packing import packing
 
 __all__ = ["CellSet", "MappedMatrix", "RowGroup", "WeightCell", "map_matrix"]
 
@@ -237,7 +238,7 @@ class MappedMatrix:
         -------
         numpy.ndarray
             Weights in units of the codes, shape (K, N), 0 where a weight takes no cell: int64 for integer
-            cells, float64 for floating ones.
+            cells (float64 where a slice weight is no whole number), float64 for floating ones.
 
         Raises
         ------
@@ -265,8 +266,9 @@ class MappedMatrix:
             raise InputError(f"cells must have shape {self.levels.shape}, got {array.shape}")
         mapping = self.mapping
         bits = mapping.weight_bits, mapping.cell_bits
-        top = mapping.encoding.slice_weights(*bits)[-1]
-        weights = np.zeros(self.shape, dtype=np.int64 if integer else np.float64)
+        slice_weights = mapping.encoding.slice_weights(*bits)
+        top = slice_weights[-1]
+        weights = np.zeros(self.shape, dtype=np.result_type(slice_weights, np.int64 if integer else np.float64))
         for tile in range(self.tiles):
             physical = np.flatnonzero(self.tile_rows[tile] >= 0)
             slots = np.flatnonzero(self.tile_outputs[tile] >= 0)
@@ -377,32 +379,6 @@ def _level_table(encoding: Encoding, weight_bits: int, cell_bits: int) -> npt.ND
     return table
 
 
-def _chunks(indices: IndexArray, size: int) -> list[IndexArray]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def _blocks(nonzero: npt.NDArray[np.bool_], mapping: Mapping) -> list[tuple[IndexArray, IndexArray]]:
-    """The logical rows and outputs of every tile."""
-    rows = np.arange(nonzero.shape[0], dtype=np.int32)
-    outputs = np.arange(nonzero.shape[1], dtype=np.int32)
-    if mapping.pack != "none":
-        rows = rows[nonzero.any(axis=1)]
-        outputs = outputs[nonzero.any(axis=0)]
-    output_chunks = _chunks(outputs, mapping.outputs_per_tile)
-    if mapping.pack == "block":
-        return [
-            (row_chunk, output_chunk)
-            for output_chunk in output_chunks
-            for row_chunk in _chunks(rows[nonzero[np.ix_(rows, output_chunk)].any(axis=1)], mapping.rows)
-        ]
-    return [
-        (row_chunk, output_chunk)
-        for row_chunk in _chunks(rows, mapping.rows)
-        for output_chunk in output_chunks
-        if mapping.pack == "none" or nonzero[np.ix_(row_chunk, output_chunk)].any()
-    ]
-
-
 def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
     """Place a matrix of integer weights on tiles.
 
@@ -443,7 +419,7 @@ def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
         worst = low if low < -largest else high
         raise InputError(f"codes must be in [{-largest}, {largest}] for {mapping.weight_bits}-bit weights, got {worst}")
     array = array.astype(np.int32)
-    blocks = _blocks(array != 0, mapping)
+    blocks = packing(mapping.pack).blocks(array != 0, mapping.rows, mapping.outputs_per_tile)
     table = _level_table(mapping.encoding, mapping.weight_bits, mapping.cell_bits)
     tile_rows = np.full((len(blocks), mapping.rows), -1, dtype=np.int32)
     tile_outputs = np.full((len(blocks), mapping.outputs_per_tile), -1, dtype=np.int32)

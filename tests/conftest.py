@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 # Small problems: more threads than one in each process are slower, and two test processes would fight over the cores.
 # Tests of threads ask for their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numba
 import pytest
 from hypothesis import settings
 
@@ -31,3 +33,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("data"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread in compiled loops, for modules of small layers: threads would wait for each other most of the time."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
+
+
+@pytest.fixture
+def forgotten_networks() -> Iterator[None]:
+    """Networks that a test registers are not there for the next."""
+    from xbarsim.models import cards
+
+    architectures, trained = dict(cards._architectures), dict(cards._trained)
+    yield
+    cards._architectures.clear()
+    cards._architectures.update(architectures)
+    cards._trained.clear()
+    cards._trained.update(trained)

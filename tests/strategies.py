@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,16 +12,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from xbarsim.circuit import Wires
-from xbarsim.design import AdcErrors, DacErrors, Design, Periphery, Readout
-from xbarsim.devices import Cell, FaultMap, Kind, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.design import AdcErrors, Converter, DacErrors, Design, Drive, Periphery
+from xbarsim.devices import Cell, FaultKind, FaultMap, LineFaults, Polynomial, ProgrammingError, ReadNoise, StuckFaults
+from xbarsim.die import program
+from xbarsim.engine import Noise, Plan, make_plan, reference_multiply
 from xbarsim.mapping import (
     Balanced,
     Differential,
+    DuplicatedTop,
     Encoding,
     MappedMatrix,
     Mapping,
     Offset,
+    Reading,
     TwoColumn,
+    Unary,
     map_matrix,
 )
 
@@ -34,7 +39,20 @@ ALL_ENCODINGS: tuple[Encoding, ...] = (
     Balanced(),
     Offset(reference="column"),
     Offset(reference="digital"),
+    Unary(),
+    DuplicatedTop(),
 )
+
+
+def slice_weight(mapping: Mapping, number: int) -> float:
+    """What slice `number` of a weight counts, by the definition of each encoding, not asking it."""
+    if isinstance(mapping.encoding, Unary):
+        cells = mapping.encoding.cells
+        return float((cells * mapping.max_level + 1) ** (number // cells))
+    if isinstance(mapping.encoding, DuplicatedTop) and number >= mapping.slices - 2:
+        return float(2 ** (mapping.cell_bits * (mapping.slices - 2))) / 2
+    return float(2 ** (mapping.cell_bits * number))
+
 
 #: For properties whose examples build small matrices: no deadline, since the machine may be busy.
 relaxed = settings(deadline=None, max_examples=100)
@@ -129,7 +147,7 @@ def cells(draw: st.DrawFn, *, programming_error: bool | None = None) -> Cell:
 def fault_maps(
     draw: st.DrawFn,
     shape: tuple[int, int, int] | None = None,
-    kinds: tuple[Kind, ...] = tuple(Kind),
+    kinds: tuple[FaultKind, ...] = tuple(FaultKind),
 ) -> FaultMap:
     """Any fault map, of `shape` if one is given, with faults of `kinds`."""
     if shape is None:
@@ -147,7 +165,7 @@ def fault_maps(
         shape=shape,
         index=np.array(index, dtype=np.int64),
         kind=np.array([faults[i][0] for i in index], dtype=np.uint8),
-        value=np.array([faults[i][1] if faults[i][0] == Kind.STUCK_AT else np.nan for i in index]),
+        value=np.array([faults[i][1] if faults[i][0] == FaultKind.STUCK_AT else np.nan for i in index]),
         note=draw(st.text(max_size=20)),
     )
 
@@ -159,12 +177,37 @@ ENGINE_CELL = Cell(g_min=1e-6, g_max=1.2e-5, levels=256)
 
 
 @dataclass(frozen=True, eq=False)
-class EngineCase:
+class TiledLayer:
+    """A layer on its tiles, and how these are driven and read."""
+
+    reading: Reading
+    drive: Drive
+    converter: Converter
+
+    @classmethod
+    def of(cls, mapped: MappedMatrix, design: Design, *, signed: bool, rows: int) -> TiledLayer:
+        """A placed matrix, driven and read as a design says."""
+        return TiledLayer(design.reading(mapped), design.drive(signed=signed), design.converter(rows=rows))
+
+    @property
+    def mapped(self) -> MappedMatrix:
+        """The placed matrix."""
+        return self.reading.matrix
+
+    def plan(self, cells: npt.NDArray[Any], noise: Noise | None = None, **options: Any) -> Plan:
+        """The cheapest plan for these cells."""
+        return make_plan(self.reading, cells, self.drive, self.converter, noise, **options)
+
+    def product(self, codes: npt.NDArray[Any], cells: npt.NDArray[Any], **options: Any) -> npt.NDArray[np.float64]:
+        """What the reference engine makes of input codes (vectors, inputs)."""
+        return reference_multiply(codes, self.reading, cells, self.drive, self.converter, **options)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EngineCase(TiledLayer):
     """One layer of one die with inputs: all that the engine is given."""
 
     design: Design
-    mapped: MappedMatrix
-    readout: Readout
     cells: npt.NDArray[np.float32]
     codes: npt.NDArray[np.int32]  # (images, positions, inputs)
 
@@ -175,8 +218,8 @@ class EngineCase:
 
     def __repr__(self) -> str:
         return (
-            f"EngineCase({self.design.mapping}, {self.readout}, {self.mapped.shape}, {self.codes.shape}, "
-            f"whole={bool((self.cells == np.rint(self.cells)).all())})"
+            f"EngineCase({self.design.mapping}, {self.drive}, {self.converter}, {self.mapped.shape}, "
+            f"{self.codes.shape}, whole={bool((self.cells == np.rint(self.cells)).all())})"
         )
 
 
@@ -260,7 +303,7 @@ def engine_cases(
             **_converter(draw, draw(st.sampled_from(converters))),
         ),
     )
-    readout = design.readout(signed=signed, rows=rows, calibrated_range=None)
+    drive, converter = design.drive(signed=signed), design.converter(rows=rows)
 
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     inputs = draw(st.integers(1, min(3 * rows, 150)))
@@ -274,21 +317,19 @@ def engine_cases(
         codes[: inputs // 2, : outputs // 2] = 0
     mapped = map_matrix(codes, mapping)
 
-    die = mapped.levels.astype(np.float32)
+    cell = ENGINE_CELL
     if not (draw(st.booleans()) if on_levels is None else on_levels):
         error = ProgrammingError(spread=Polynomial(coefficients=(4e-7,), scale=1.0), valid_from=1e-7, valid_to=2e-5)
-        noisy = Cell(g_min=ENGINE_CELL.g_min, g_max=ENGINE_CELL.g_max, levels=256, programming_error=error)
-        die = noisy.program(mapped.levels, cell_bits, rng)
+        cell = replace(ENGINE_CELL, programming_error=error)
     rate = draw(st.sampled_from([0.0, 0.02, 0.3]))
-    if rate and mapped.tiles:
-        broken = StuckFaults(on=rate, off=rate).sample(mapped.levels.shape, rng)
-        die.reshape(-1)[broken.index] = broken.stuck_levels(ENGINE_CELL, cell_bits)
+    faults = StuckFaults(on=rate, off=rate) if rate and mapped.tiles else None
+    die = program(mapped.levels, cell, cell_bits, rng, faults=faults)
     images, positions = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    low, high = (-readout.max_input if signed else 0), readout.max_input
+    low, high = drive.min_input, drive.max_input
     given = rng.integers(low, high, size=(images, positions, inputs), endpoint=True).astype(np.int32)
     given[rng.random(given.shape) < draw(st.sampled_from([0.0, 0.6]))] = 0
     given[0, 0] = draw(st.sampled_from([low, high]))  # the extremes, at which converters saturate
-    return EngineCase(design, mapped, readout, die, given)
+    return EngineCase(design.reading(mapped), drive, converter, design, die, given)
 
 
 @st.composite

@@ -177,7 +177,7 @@ def test_data_files_are_packaged() -> None:
             inside = next(p for p in other.parents if (p / "__init__.py").is_file() or p == ROOT)
             if inside != path.parent or not other.is_file() or other.suffix in (".py", ".pyc", ".nbi", ".nbc"):
                 continue
-            shipped = other.suffix in (".toml", ".safetensors") or other.name == "py.typed"
+            shipped = other.suffix in (".toml", ".safetensors", ".html") or other.name == "py.typed"
             if shipped and other not in allowed:
                 wrong.append(str(other.relative_to(ROOT)))
     assert not wrong

@@ -37,7 +37,7 @@ from scipy.special import stdtrit
 
 from xbarsim import plot
 from xbarsim.design import Design, Periphery
-from xbarsim.devices import Cell, Kind, StuckFaults, card
+from xbarsim.devices import Cell, FaultKind, StuckFaults, card
 from xbarsim.foundation.processes import follow_parent
 from xbarsim.foundation.validation import FileWriteError, InputError, check_integer, check_real, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, TwoColumn
@@ -348,8 +348,8 @@ class _Bench:
                     correct=result.correct,
                     images=result.images,
                     cells=sum(fault_map.cells for fault_map in chip.faults.values()),
-                    stuck_on=sum(count[Kind.STUCK_ON] for count in counts),
-                    stuck_off=sum(count[Kind.STUCK_OFF] for count in counts),
+                    stuck_on=sum(count[FaultKind.STUCK_ON] for count in counts),
+                    stuck_off=sum(count[FaultKind.STUCK_OFF] for count in counts),
                     power=cost.power,
                     area=cost.area,
                 )

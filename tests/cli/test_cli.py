@@ -9,24 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import xbarsim as xb
+from tests.cli.running import one_line, run
 from xbarsim import cli, demo
+from xbarsim.cli.info import Topic
 from xbarsim.devices import card, cell_names, fault_preset, preset_names
 from xbarsim.models import MODELS
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
-
-
-def one_line(result: Result, code: int, message: str) -> None:
-    """The command failed with this code and one line that holds the message."""
-    assert result.exit_code == code
-    assert message in result.output
-    assert result.output.count("\n") == 1
-    assert result.output.startswith("xbarsim: ")
 
 
 def test_version() -> None:
@@ -100,7 +89,7 @@ def test_info_networks_and_encodings() -> None:
 def test_info_without_a_topic_shows_all() -> None:
     result = run("info")
     assert result.exit_code == 0
-    assert all(run("info", topic).output in result.output for topic in cli.Topic)
+    assert all(run("info", topic).output in result.output for topic in Topic)
 
 
 @pytest.fixture
@@ -219,13 +208,25 @@ def test_the_installed_command_is_main() -> None:
     assert entry.load() is cli.main
 
 
+def test_the_package_runs_like_the_command() -> None:
+    answer = subprocess.run([sys.executable, "-m", "xbarsim", "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout == f"xbarsim {xb.__version__}\n"
+
+
+def test_help_lists_every_command_of_the_table() -> None:
+    names = [command.__name__ for command in cli.COMMANDS]
+    assert names == ["demo", "info", "cost", "evaluate", "sweep", "show", "merge", "export", "plot", "report"]
+    lines = [line.strip("│ ").split() for line in run("--help").output.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in names] == names
+
+
 def test_version_and_help_load_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
-        "from xbarsim.cli import app\n"
-        "assert CliRunner().invoke(app, ['--version']).exit_code == 0\n"
-        "assert CliRunner().invoke(app, ['info', 'devices']).exit_code == 0\n"
+        "from xbarsim.cli import application\n"
+        "assert CliRunner().invoke(application, ['--version']).exit_code == 0\n"
+        "assert CliRunner().invoke(application, ['info', 'devices']).exit_code == 0\n"
         "assert not {'torch', 'matplotlib', 'numba', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

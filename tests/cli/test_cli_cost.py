@@ -6,17 +6,17 @@ import csv
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import xbarsim as xb
-from xbarsim import cli
-from xbarsim.cost import Hardware, hardware
+from tests.cli.running import run as run_command
+from xbarsim.cost import Hardware, cards
 from xbarsim.devices import Cell
 from xbarsim.mapping import Differential, TwoColumn
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, ["cost", *arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    return run_command("cost", *arguments)
 
 
 def design(path: Path, encoding: object, **mapping: object) -> str:
@@ -77,7 +77,7 @@ def test_every_preset(preset: str) -> None:
 
 def test_options_that_cost(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text((Path(hardware.__file__).parent / "cards" / "puma2019.toml").read_text())
+    mine.write_text((Path(cards.__file__).parent / "cards" / "puma2019.toml").read_text())
     plain, dear = (
         run("digits", "--preset", str(mine), *more).output
         for more in ((), ("--adc", "cimloop2024", "--redundancy", "2", "--spare-columns", "4"))
@@ -132,6 +132,6 @@ def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
 
 
 def test_evaluate_refuses_an_architecture() -> None:
-    result = CliRunner().invoke(cli.app, ["evaluate", "resnet18"])
+    result = run_command("evaluate", "resnet18")
     assert result.exit_code == 2
     assert "network must be one with stored weights" in result.output

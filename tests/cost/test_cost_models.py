@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pytest
 import torch
 
 from xbarsim.cost import Hardware
-from xbarsim.experiments import published_costs
+from xbarsim.experiments.folders import FIGURES
+from xbarsim.experiments.studies import published_costs
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Mapping, map_matrix
 from xbarsim.models import (
@@ -142,7 +142,7 @@ def test_arrays_are_those_of_the_mapping(compression: float, monkeypatch: pytest
 
 
 def test_the_table_on_disk_is_the_one_computed() -> None:
-    path = Path(published_costs.__file__).with_name("published_costs.csv")
+    path = FIGURES / "published_costs.csv"
     with path.open(newline="") as file:
         stored = list(csv.DictReader(file))
     rows = [*published_costs.totals(), *published_costs.anchors(), *published_costs.savings()]

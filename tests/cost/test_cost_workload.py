@@ -7,14 +7,11 @@ import itertools
 import math
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-import xbarsim as xb
+from tests.cost.uses import use
 from xbarsim.cost import (
     AdcCard,
     AdcRegression,
@@ -26,35 +23,16 @@ from xbarsim.cost import (
     compare,
     estimate,
     hardware_names,
-    index_bits,
-    layer_use,
     replicate,
+    totals,
 )
-from xbarsim.cost.quantities import Reference
 from xbarsim.cost.scaling import NODES, area_factor, energy_factor
-from xbarsim.devices import Cell, FaultMap
+from xbarsim.cost.values import Reference
+from xbarsim.cost.views import number
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
-from xbarsim.mapping import Differential, Mapping, Offset, TwoColumn, map_matrix
-from xbarsim.network import MappedNetwork, map_model
 
 ISAAC = Hardware.load("isaac")
-
-
-def use(name: str = "layer", **changes: Any) -> LayerUse:
-    """A layer on ISAAC arrays, used as ISAAC does."""
-    fields: dict[str, Any] = {
-        "name": name,
-        "arrays": 1,
-        "rows": 128,
-        "columns": 128,
-        "adc_bits": 8,
-        "dac_bits": 1,
-        "reads_per_vector": 16,
-        "macs_per_vector": 2048,
-        "vectors_per_image": 1,
-    }
-    return LayerUse(**(fields | changes))
 
 
 def energies(work: Workload) -> dict[tuple[str, str], float]:
@@ -80,22 +58,22 @@ def test_a_layer_by_hand() -> None:
         macs_per_vector=3750,
     )
     work = estimate([layer], ISAAC).workload()
-    found = energies(work)
+    energy_of = energies(work)
     reads, t = 10 * 8, 100e-9
-    assert found["array", "ADC"] == pytest.approx(reads * 100 * 1.667e-12)
-    assert found["array", "DAC"] == pytest.approx(reads * t * 300 * 4e-3 / 1024)
-    assert found["array", "sample and hold"] == pytest.approx(reads * t * 200 * 10e-6 / 1024)
-    assert found["array", "cells"] == pytest.approx(reads * t * 20_000 * 2.4e-3 / 131072)
-    assert found["ima", "shift and add"] == pytest.approx(reads * 100 * 0.05e-3 / 2.4e9)
-    assert found["ima", "input register"] == pytest.approx(reads * 300 * 1.24e-3 / 10.24e9)
-    assert found["ima", "output register"] == pytest.approx(reads * 100 * 0.23e-3 / 9.6e9)
+    assert energy_of["array", "ADC"] == pytest.approx(reads * 100 * 1.667e-12)
+    assert energy_of["array", "DAC"] == pytest.approx(reads * t * 300 * 4e-3 / 1024)
+    assert energy_of["array", "sample and hold"] == pytest.approx(reads * t * 200 * 10e-6 / 1024)
+    assert energy_of["array", "cells"] == pytest.approx(reads * t * 20_000 * 2.4e-3 / 131072)
+    assert energy_of["ima", "shift and add"] == pytest.approx(reads * 100 * 0.05e-3 / 2.4e9)
+    assert energy_of["ima", "input register"] == pytest.approx(reads * 300 * 1.24e-3 / 10.24e9)
+    assert energy_of["ima", "output register"] == pytest.approx(reads * 100 * 0.23e-3 / 9.6e9)
     moved = 10 * (150 + 25) * 8
     # as the Accelergy library has them: 20.45 pJ for 256 bit, 0.054 pJ a bit, 20.74 pJ for 256 bit
-    assert found["tile", "eDRAM buffer"] == pytest.approx(moved * 20.45e-12 / 256, rel=1e-3)
-    assert found["tile", "eDRAM to IMA bus"] == pytest.approx(moved * 0.054e-12, rel=2e-3)
-    assert found["tile", "router"] == pytest.approx(10 * 25 * 8 * 20.74e-12 / 256, rel=1e-3)
-    assert found["tile", "sigmoid"] == pytest.approx(10 * 25 * 0.26e-3 / 1.2e9)
-    assert work.energy == pytest.approx(math.fsum(found.values()), rel=1e-12)
+    assert energy_of["tile", "eDRAM buffer"] == pytest.approx(moved * 20.45e-12 / 256, rel=1e-3)
+    assert energy_of["tile", "eDRAM to IMA bus"] == pytest.approx(moved * 0.054e-12, rel=2e-3)
+    assert energy_of["tile", "router"] == pytest.approx(10 * 25 * 8 * 20.74e-12 / 256, rel=1e-3)
+    assert energy_of["tile", "sigmoid"] == pytest.approx(10 * 25 * 0.26e-3 / 1.2e9)
+    assert work.energy == pytest.approx(math.fsum(energy_of.values()), rel=1e-12)
     assert work.latency == pytest.approx(10 * 8 * t + 6 * t)
     assert work.interval == pytest.approx(10 * 8 * t)
     assert work.bottleneck[0] == "layer"
@@ -111,7 +89,7 @@ def test_the_cells_of_a_die_take_their_own_power() -> None:
     layer = use(arrays=2, vectors_per_image=5, cells_power=7e-3, redundancy=3, copies=2)
     work = estimate([layer], ISAAC).workload()
     assert energies(work)["array", "cells"] == pytest.approx(7e-3 * 5 * 16 * 100e-9 * 3)
-    assert next(c.power for c in work.report.components if c.name == "cells") == pytest.approx(7e-3 * 3 * 2)
+    assert next(c.power for c in work.peak.components if c.name == "cells") == pytest.approx(7e-3 * 3 * 2)
 
 
 def test_times_of_a_pipeline() -> None:
@@ -161,7 +139,7 @@ NOTHING_SPARE_TWICE: tuple[dict[str, Any], ...] = ({}, {"spare_columns": 8}, {"r
 def test_rows_driven_in_groups() -> None:
     """Four groups of rows: four times the reads and conversions, each row driven once."""
     whole = use(arrays=2, vectors_per_image=3, cells_power=8e-3)
-    groups = dataclasses.replace(whole, reads_per_vector=64, activations=4, cells_power=2e-3)
+    groups = dataclasses.replace(whole, reads_per_vector=64, row_groups=4, cells_power=2e-3)
     one, two = (estimate([each], ISAAC).workload() for each in (whole, groups))
     before, after = energies(one), energies(two)
     assert two.layers[0].time == 4 * one.layers[0].time
@@ -171,8 +149,8 @@ def test_rows_driven_in_groups() -> None:
     forms = Hardware.load("forms2021")  # reads 8 rows at once: 4 groups of 32 rows take 4 reads each
     assert forms.reads_of_vector(whole) == 16 * 16
     assert forms.reads_of_vector(groups) == 64 * 4
-    with pytest.raises(InputError, match=r"activations must divide reads_per_vector \(16\), got 3"):
-        use(activations=3)
+    with pytest.raises(InputError, match=r"row_groups must divide reads_per_vector \(16\), got 3"):
+        use(row_groups=3)
 
 
 def test_spare_columns_cost_area_and_redundancy_everything() -> None:
@@ -201,11 +179,11 @@ def test_index_storage_has_a_price() -> None:
 
 @st.composite
 def layers(draw: st.DrawFn, least: int = 0, most: int = 5) -> list[LayerUse]:
-    found = []
+    uses = []
     for index in range(draw(st.integers(least, most))):
         arrays, rows, columns = draw(st.integers(0, 200)), draw(st.sampled_from([8, 64, 128, 256])), 128
         columns_used = draw(st.integers(0, arrays * columns))
-        found.append(
+        uses.append(
             use(
                 f"layer{index}",
                 arrays=arrays,
@@ -227,7 +205,7 @@ def layers(draw: st.DrawFn, least: int = 0, most: int = 5) -> list[LayerUse]:
                 copies=draw(st.integers(1, 5)),
             )
         )
-    return found
+    return uses
 
 
 CARDS = st.sampled_from([Hardware.load(name) for name in hardware_names()])
@@ -286,13 +264,13 @@ def test_more_bits_and_arrays_never_take_less_energy(uses: list[LayerUse], data:
     more[index] = dataclasses.replace(uses[index], **{field: getattr(uses[index], field) + 1})
     before, after = (estimate(each, ISAAC).workload() for each in (uses, more))
     assert after.dynamic_energy >= before.dynamic_energy * (1 - 1e-12)
-    assert after.report.area >= before.report.area * (1 - 1e-12)
+    assert after.peak.area >= before.peak.area * (1 - 1e-12)
 
 
 @given(CARDS, st.integers(1, 20), st.data())
 def test_removing_a_unit_removes_exactly_its_cost(card: Hardware, units: int, data: st.DataObject) -> None:
     level = data.draw(st.sampled_from([each.name for each in card.levels]))
-    one, some, fewer = (card.totals(level, number) for number in (1, units, units - 1))
+    one, some, fewer = (totals(card, level, number) for number in (1, units, units - 1))
     assert some.power - fewer.power == pytest.approx(one.power, rel=1e-9)
     assert some.area - fewer.area == pytest.approx(one.area, rel=1e-9)
     assert some.peak_throughput - fewer.peak_throughput == pytest.approx(one.peak_throughput, rel=1e-9)
@@ -318,9 +296,9 @@ def test_copies_are_the_best_there_are(shapes: list[tuple[int, int, int]], spare
             -(-each.vectors_per_image // n) * each.reads_per_vector for each, n in zip(uses, copies, strict=True)
         )
 
-    found = replicate(uses, ISAAC, budget)
-    taken = tuple(each.copies for each in found)
-    assert sum(each.occupied for each in found) <= budget
+    copied = replicate(uses, ISAAC, budget)
+    taken = tuple(each.copies for each in copied)
+    assert sum(each.occupied for each in copied) <= budget
     ranges = [range(1, 2 + spare // each.arrays) for each in uses]
     best = min(
         longest(each)
@@ -336,11 +314,11 @@ def test_copies_are_the_best_there_are(shapes: list[tuple[int, int, int]], spare
 def test_copies_fill_a_chip() -> None:
     report = estimate([use("a", vectors_per_image=1000), use("b", arrays=5, vectors_per_image=10)], ISAAC)
     chip = report.workload(replication="chip")
-    assert chip.report.units["array"] <= 16128
+    assert chip.peak.units["array"] <= 16128
     assert chip.layers[0].use.copies == 1000
     assert chip.interval < report.workload().interval / 100
     some = report.workload(replication=20)
-    assert some.report.units["array"] <= 20
+    assert some.peak.units["array"] <= 20
     with pytest.raises(InputError, match="replication must be an integer >= 6, got 5"):
         report.workload(replication=5)
     with pytest.raises(InputError, match="replication must be one of 'none', 'chip', got 'all'"):
@@ -351,133 +329,19 @@ def test_copies_fill_a_chip() -> None:
         report.workload(pipelined=1)  # type: ignore[arg-type]
 
 
+def test_the_peak_of_a_workload_is_a_report_too() -> None:
+    report = estimate([use("a", vectors_per_image=10)], ISAAC)
+    assert report.workload().peak is report
+    copied = report.workload(replication=5).peak
+    assert isinstance(copied, CostReport)
+    assert copied == estimate([layer.use for layer in copied.layers], ISAAC)
+    assert copied.units["array"] == 5
+
+
 def test_nothing_takes_nothing() -> None:
     for uses in ([], [use(arrays=0)], [use(vectors_per_image=0)]):
         work = estimate(uses, ISAAC).workload(replication="chip")
         assert (work.energy, work.latency, work.images_per_second, work.throughput_per_power) == (0, 0, 0, 0)
-
-
-# --------------------------------------------------------------------------------------- mapped networks
-
-CELL = Cell(name="test", g_min=1e-6, g_max=16e-6, levels=16, read_voltage=0.2)
-
-
-def network(encoding: Any = None, *, adc_bits: int = 8, weights: Any = None, **mapping: Any) -> MappedNetwork:
-    """One linear layer of 20 inputs and 6 outputs, its inputs in [0, 1]."""
-    fields: dict[str, Any] = {"rows": 16, "columns": 16, "weight_bits": 5, "cell_bits": 4, "pack": "none"}
-    generator = torch.Generator().manual_seed(3)
-    layer = nn.Linear(20, 6, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(6, 20, generator=generator) if weights is None else weights)
-    design = xb.Design(
-        cell=CELL,
-        mapping=Mapping(encoding=TwoColumn() if encoding is None else encoding, **(fields | mapping)),
-        periphery=xb.Periphery(input_bits=4, dac_bits=1, adc_bits=adc_bits),
-    )
-    return map_model(nn.Sequential(layer), design, calibration=torch.rand(50, 20, generator=generator))
-
-
-@pytest.mark.parametrize("encoding", [TwoColumn(), Differential()])
-def test_static_power_of_an_encoding_in_closed_form(encoding: Any) -> None:
-    """Per weight: two columns draw 2 g_min + |s| step, parked zeros 2 g_max - |s| step (s: slice, step: a level)."""
-    mapped = network(encoding)
-    (layer,) = mapped.layers.values()
-    drive = layer.drive[:, np.newaxis]  # mean square voltage of each input over the read voltage's
-    size = np.abs(layer.layer.codes)
-    step = 15e-6 / 15
-    each = 2e-6 + size * step if isinstance(encoding, TwoColumn) else 32e-6 - size * step
-    expected = 0.2**2 * float((drive * each).sum())
-    report = mapped.cost()
-    assert next(c.power for c in report.components if c.name == "cells") == pytest.approx(expected, rel=1e-6)
-    work = report.workload()
-    assert energies(work)["array", "cells"] == pytest.approx(expected * 4 * ISAAC.time_per_read(16), rel=1e-6)
-
-
-def test_drive_is_the_mean_square_of_the_planes() -> None:
-    """Inputs of one code: each plane is a bit of it, so the drive is the share of its bits that are 1."""
-    layer = nn.Linear(2, 1, bias=False)
-    with torch.no_grad():
-        layer.weight.fill_(1.0)
-    design = xb.Design(
-        cell=CELL,
-        mapping=Mapping(rows=4, columns=4, weight_bits=5, cell_bits=4),
-        periphery=xb.Periphery(input_bits=4, dac_bits=1, adc_bits=6),
-    )
-    images = torch.tensor([[1.0, 1 / 3]] * 3)  # codes 15 and 5: bits 1111 and 0101
-    (mapped,) = map_model(nn.Sequential(layer), design, calibration=images).layers.values()
-    assert mapped.drive.tolist() == [1.0, 0.5]
-
-
-def test_a_die_without_faults_costs_what_its_network_costs() -> None:
-    mapped = network(Differential())
-    assert mapped.fabricate(seed=1).cost() == mapped.cost()
-    assert mapped.fabricate(seed=1).cost().workload() == mapped.cost().workload()
-
-
-def test_stuck_cells_burn_and_save_power_exactly() -> None:
-    mapped = network()
-    ((name, layer),) = mapped.layers.items()
-    tile, row, column = 0, 3, 2
-    kinds = np.zeros(layer.matrix.levels.shape, dtype=int)
-    level = int(layer.matrix.levels[tile, row, column])
-    before = mapped.cost().power
-    drive = layer.drive[layer.matrix.tile_rows[tile, row]]
-    for kind, target in ((2, 15), (1, 0)):
-        kinds[tile, row, column] = kind
-        chip = mapped.fabricate(seed=1, faults={name: FaultMap.from_dense(kinds)})
-        held = float(chip.layers[name].cells()[tile, row, column])
-        assert held == target
-        change = 0.2**2 * drive * (held - level) * 1e-6
-        assert chip.cost().power - before == pytest.approx(change, rel=1e-5, abs=1e-12)
-
-
-def test_pruning_saves_with_two_columns_and_costs_with_parked_zeros() -> None:
-    weights = torch.randn(6, 20, generator=torch.Generator().manual_seed(1))
-    sparse = weights.clone()
-    sparse[sparse.abs() < 1.0] = 0.0
-    power = {
-        (type(encoding).__name__, kind): network(encoding, weights=each).cost().power
-        for encoding in (TwoColumn(), Differential())
-        for kind, each in (("dense", weights), ("sparse", sparse))
-    }
-    assert power["TwoColumn", "sparse"] < power["TwoColumn", "dense"]
-    assert power["Differential", "sparse"] > power["Differential", "dense"] > power["TwoColumn", "dense"]
-
-
-def test_what_a_mapped_layer_uses_by_hand() -> None:
-    mapped = network()  # two columns a weight: 8 outputs a tile; 20 inputs on tiles of 16 rows
-    (layer,) = mapped.layers.values()
-    found = layer_use(layer, mapped.design, None)
-    assert (found.arrays, found.driven_rows, found.used_columns, found.conversions) == (2, 20, 24, 12)
-    assert (found.cells_used, found.inputs, found.outputs, found.index_bits) == (20 * 12, 20, 6, 0)
-    assert (found.reads_per_vector, found.input_bits, found.macs_per_vector) == (4, 4, 120)
-    assert found.cells_power is None
-    offset = network(Offset(reference="column"))  # 15 outputs and a reference a tile, every column converted
-    (layer,) = offset.layers.values()
-    found = layer_use(layer, offset.design, None)
-    assert found.used_columns == found.conversions
-    assert found.used_columns == 2 * (6 * offset.design.mapping.slices + 1)
-    power = offset.cost(data=False).power
-    assert power != offset.cost().power
-
-
-@pytest.mark.parametrize(
-    ("pack", "rows", "outputs", "bits"),
-    [("none", 10, 3, 0), ("matrix", 40, 8, 0), ("matrix", 10, 8, 10 * 6), ("matrix", 10, 3, 10 * 6 + 3 * 3)],
-)
-def test_index_bits_by_hand(pack: Any, rows: int, outputs: int, bits: int) -> None:
-    codes = np.zeros((40, 8), dtype=int)
-    codes[:rows, :outputs] = 1  # of 40 inputs (6 bits) and 8 outputs (3 bits)
-    assert index_bits(map_matrix(codes, Mapping(rows=16, columns=16, weight_bits=5, cell_bits=4, pack=pack))) == bits
-
-
-def test_index_bits_of_blocks() -> None:
-    codes = np.zeros((40, 16), dtype=int)
-    codes[:10, :8] = 1
-    codes[:20, 8:] = 1  # two blocks of outputs with lists of 10 and of 16 + 4 rows
-    mapping = Mapping(rows=16, columns=16, weight_bits=5, cell_bits=4, pack="block")
-    assert index_bits(map_matrix(codes, mapping)) == (10 + 20) * 6
-    assert index_bits(map_matrix(np.zeros((40, 16), dtype=int), mapping)) == 0
 
 
 # ------------------------------------------------------------------------------------------- converters
@@ -512,16 +376,16 @@ def test_survey_regression_grows_with_bits(bits: int) -> None:
 
 
 def test_another_converter_in_a_hardware() -> None:
-    assert adc_names() == ["cimloop2024"]
+    assert "cimloop2024" in adc_names()
     other = ISAAC.with_adc("cimloop2024")
-    mine, theirs = (card.totals("tile") for card in (ISAAC, other))
+    mine, theirs = (totals(card, "tile") for card in (ISAAC, other))
     adc = {c.name: c for c in theirs.components}["ADC"]
     assert adc.power == pytest.approx(96 * 1.93e-12 * 1.28e9, rel=2e-3)
     assert adc.area > 4 * {c.name: c for c in mine.components}["ADC"].area
     assert any("2404.06553" in text for text in theirs.sources())
     assert any("about the best possible" in note for note in theirs.notes)
     assert theirs.peak_throughput == mine.peak_throughput
-    with pytest.raises(InputError, match=r"adc must be one of 'cimloop2024', or a path .* got 'flash'"):
+    with pytest.raises(InputError, match=r"adc must be one of .*'cimloop2024'.*, or a path .* got 'flash'"):
         ISAAC.with_adc("flash")
     with pytest.raises(InputError, match="adc must be a converter of the hardware to be replaced, got none"):
         Hardware.load("islped2019").with_adc("cimloop2024")
@@ -563,14 +427,17 @@ def report() -> CostReport:
 
 def test_frames_and_html() -> None:
     pandas = pytest.importorskip("pandas")
-    found, work = report(), report().workload()
-    assert isinstance(found.to_frame(), pandas.DataFrame)
-    assert found.to_frame("component")["power_W"].sum() == pytest.approx(found.power)
+    peak, work = report(), report().workload()
+    assert isinstance(peak.to_frame(), pandas.DataFrame)
+    assert peak.to_frame("component")["power_W"].sum() == pytest.approx(peak.power)
     assert work.to_frame("part")["energy_J"].sum() == pytest.approx(work.energy)
-    assert list(compare(found, found).to_frame()["relative"].dropna().unique()) == [0.0]
-    for view in (found._repr_html_(), work._repr_html_()):
+    assert list(compare(peak, peak).to_frame()["relative"].dropna().unique()) == [0.0]
+    for view in (peak._repr_html_(), work._repr_html_()):
         assert view.count("<details") == view.count("</details>") > 3
         assert "<b>conv</b>" in view
+    assert "power (mW), share" in peak._repr_html_()
+    for shown, total in ((peak, peak.power / 1e-3), (peak, peak.area / 1e-6), (work, work.energy / 1e-6)):
+        assert f">{number(total)}</span>" in shown._repr_html_()
 
 
 def test_a_frame_without_pandas_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,12 +484,3 @@ def test_deltas() -> None:
     gone = compare(estimate([], ISAAC), before)
     assert gone["area"].relative is None
     assert str(gone)
-
-
-def test_a_comparison_of_encodings_shows_what_parking_zeros_costs() -> None:
-    two, parked = (network(encoding).cost() for encoding in (TwoColumn(), Differential()))
-    deltas = compare(two, parked)
-    assert deltas["area"].difference == 0
-    assert deltas["cells: energy"].after > 1.5 * deltas["cells: energy"].before
-    changed = deltas["energy per inference"].difference
-    assert changed == pytest.approx(deltas["cells: energy"].difference, rel=1e-6)

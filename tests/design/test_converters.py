@@ -17,13 +17,22 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.strategies import ALL_ENCODINGS, EngineCase, engine_cases
-from xbarsim.design import AdcErrors, ConverterErrors, DacErrors, Design, Periphery, Readout, successive_approximation
-from xbarsim.devices import GRID, Cell
-from xbarsim.die.seen import draw_errors
+from xbarsim.design import (
+    AdcErrors,
+    Converter,
+    ConverterErrors,
+    DacErrors,
+    Design,
+    Drive,
+    Periphery,
+    successive_approximation,
+)
+from xbarsim.devices import GRID, Cell, FaultMap
+from xbarsim.die import Converters, Drivers, Silicon, fold_errors
 from xbarsim.engine import Noise, make_plan, reference_multiply
 from xbarsim.engine.reference import convert
 from xbarsim.foundation.validation import InputError
-from xbarsim.mapping import Encoding, MappedMatrix, Mapping, Offset, TwoColumn, map_matrix
+from xbarsim.mapping import Encoding, MappedMatrix, Mapping, Offset, Reading, TwoColumn, map_matrix
 
 Array = npt.NDArray[Any]
 
@@ -47,11 +56,11 @@ def test_binary_weights_are_the_ideal_converter(step: float, signed: bool, bits:
     """Every code, its edges (halves go up), between them, and beyond both ends."""
     low = -(2 ** (bits - 1)) if signed else 0
     high = low + 2**bits - 1
-    readout = Readout(signed=False, input_bits=1, dac_bits=1, step=step, low=low, high=high)
+    converter = Converter(step=step, low=low, high=high)
     values = np.arange(8 * (low - 3), 8 * (high + 4)) / 8 * step
     weights = np.broadcast_to(2.0 ** np.arange(bits), (len(values), bits))
-    found = convert(values, readout, weights)
-    np.testing.assert_array_equal(found, convert(values, readout))
+    found = convert(values, converter, weights)
+    np.testing.assert_array_equal(found, convert(values, converter))
     assert set(found) == set(range(low, high + 1))
     if step != 1.7:  # binary: by exact arithmetic
         expected = [min(max(math.floor(Fraction(v) / Fraction(step) + Fraction(1, 2)), low), high) for v in values]
@@ -82,9 +91,9 @@ def test_a_three_bit_converter_of_wrong_weights_misses_a_code() -> None:
 @pytest.mark.parametrize("low", [0, -4])
 def test_conversion_with_wrong_weights(low: int) -> None:
     """Value 3 lies 3.5 above the lowest code with the half: code 4, though the ideal one is 3."""
-    readout = Readout(signed=False, input_bits=1, dac_bits=1, step=2.0, low=low, high=low + 7)
+    converter = Converter(step=2.0, low=low, high=low + 7)
     values = (np.array([0.0, 0.74, 0.75, 1.75, 2.9, 3.0, 5.0, 6.5, 99.0, -99.0]) + low) * 2.0
-    found = convert(values, readout, np.broadcast_to(WEIGHTS, (10, 3)))
+    found = convert(values, converter, np.broadcast_to(WEIGHTS, (10, 3)))
     assert (found - low).tolist() == [0, 0, 1, 2, 2, 4, 5, 7, 7, 0]
 
 
@@ -156,28 +165,28 @@ class Patterned(np.random.Generator):
 
 
 def by_hand(
-    x: list[int], mapped: MappedMatrix, design: Design, readout: Readout, slices: list[int]
+    x: list[int], mapped: MappedMatrix, design: Design, drive: Drive, converter: Converter, slices: list[int]
 ) -> tuple[list[float], int]:
     """One vector through drivers and converters that err, read by read, column by column.
 
     Also how many reads a dead converter took.
     """
     mapping, adc, dac = mapped.mapping, design.periphery.adc_errors, design.periphery.dac_errors
-    offset = readout.offset_levels
-    analog, shared = readout.subtraction == "analog", design.periphery.columns_per_adc
+    offset = converter.offset_levels
+    analog, shared = design.subtraction == "analog", design.periphery.columns_per_adc
     reads = mapping.columns // 2 if analog else mapping.columns
     converters = math.ceil(reads / shared)
     answer, dead = [0.0] * mapped.shape[1], 0
     deviation, share = Patterned.deviation, Patterned.share
-    together = readout.active_rows or mapping.rows
-    passes = [(1, [max(v, 0) for v in x]), (-1, [max(-v, 0) for v in x])] if readout.signed else [(1, x)]
-    loops = product(passes, range(readout.planes), range(mapped.tiles), range(0, mapping.rows, together))
+    together = drive.active_rows or mapping.rows
+    passes = [(1, [max(v, 0) for v in x]), (-1, [max(-v, 0) for v in x])] if drive.signed else [(1, x)]
+    loops = product(passes, range(drive.planes), range(mapped.tiles), range(0, mapping.rows, together))
     for (sign, driven), plane, tile, first in loops:
         rows = [k for k in range(first, min(first + together, mapping.rows)) if mapped.tile_rows[tile, k] >= 0]
         if not rows:
             continue
-        weight = sign * 2 ** (plane * readout.dac_bits)
-        code = {k: (driven[mapped.tile_rows[tile, k]] >> (plane * readout.dac_bits)) & readout.max_plane for k in rows}
+        weight = sign * 2 ** (plane * drive.dac_bits)
+        code = {k: (driven[mapped.tile_rows[tile, k]] >> (plane * drive.dac_bits)) & drive.max_plane for k in rows}
         voltage = {}
         for k in rows:
             place = tile * mapping.rows + k
@@ -191,15 +200,15 @@ def by_hand(
             return sum(volts * (int(mapped.levels[tile, k, column]) + offset) for k, volts in voltage.items())
 
         def converted(read: int, value: float, tile: int = tile) -> tuple[float, bool]:
-            if readout.step is None:
+            if converter.step is None:
                 return value, False
             place = tile * converters + read // shared
-            position, alive = value / readout.step, True
+            position, alive = value / converter.step, True
             if adc is not None:
                 alive = share(place) >= adc.dead
                 gain = 1 + adc.gain * deviation(place)
                 position = gain * position + adc.offset * deviation(place) if alive else 0.0
-            return min(max(math.floor(position + 0.5), readout.low), readout.high), not alive
+            return min(max(math.floor(position + 0.5), converter.low), converter.high), not alive
 
         codes = []
         for read in range(reads):
@@ -207,9 +216,9 @@ def by_hand(
                 value, lost = converted(read, current(2 * read) - current(2 * read + 1))
             else:
                 value, lost = converted(read, current(read))
-                value -= baseline if readout.step is None else math.floor(baseline / readout.step + 0.5)
+                value -= baseline if converter.step is None else math.floor(baseline / converter.step + 0.5)
             dead += lost
-            codes.append(value * (1.0 if readout.step is None else readout.step))
+            codes.append(value * (1.0 if converter.step is None else converter.step))
         for position, output in enumerate(mapped.tile_outputs[tile]):
             if output < 0:
                 continue
@@ -231,15 +240,36 @@ QUARTER = Cell(g_min=1.0, g_max=13.0, levels=4)
 
 def small_layer(
     encoding: Encoding, signed: bool = True, *, shape: tuple[int, int] = (11, 5), **periphery: Any
-) -> tuple[Design, MappedMatrix, Readout, Array]:
+) -> tuple[Design, Reading, Drive, Converter, Array]:
     """A layer on several small tiles, the last of them with rows left over; and inputs."""
     mapping = Mapping(encoding=encoding, rows=4, columns=13, weight_bits=4, cell_bits=2, pack="matrix")
     design = Design(cell=QUARTER, mapping=mapping, periphery=Periphery(input_bits=4, **periphery))
-    readout = design.readout(signed=signed, rows=4, calibrated_range=None)
+    drive, converter = design.drive(signed=signed), design.converter(rows=4)
     rng = np.random.default_rng(11)
     weights = rng.integers(-mapping.max_weight, mapping.max_weight, size=shape, endpoint=True)
-    low = -readout.max_input if signed else 0
-    return design, map_matrix(weights, mapping), readout, rng.integers(low, readout.max_input, (6, 11), endpoint=True)
+    x = rng.integers(drive.min_input, drive.max_input, (6, 11), endpoint=True)
+    return design, design.reading(map_matrix(weights, mapping)), drive, converter, x
+
+
+def with_errors(
+    cells: Array,
+    reading: Reading,
+    design: Design,
+    drive: Drive,
+    converter: Converter,
+    drivers: np.random.Generator,
+    converters: np.random.Generator,
+) -> tuple[Array, ConverterErrors]:
+    """The cells of a layer with drivers and converters drawn from two sources folded in, and the rest."""
+    periphery, tiles = design.periphery, len(cells)
+    count = math.ceil(reading.reads / periphery.columns_per_adc)
+    dac, adc = periphery.dac_errors, periphery.adc_errors
+    silicon = Silicon(
+        faults=FaultMap.empty(cells.shape),
+        drivers=None if dac is None else Drivers.draw(dac, tiles, cells.shape[1], drivers),
+        converters=None if adc is None else Converters.draw(adc, converter, tiles, count, converters),
+    )
+    return fold_errors(cells, reading, design, drive, silicon)
 
 
 CONVERTER: dict[str, Any] = {"adc_bits": 5, "adc_range": 15.0 * 4}  # step 4 after analog subtraction
@@ -268,21 +298,22 @@ def test_drivers_and_converters_by_hand(encoding: Encoding, errors: str, active_
     if "adc_errors" not in ERRORS[errors]:
         kinds.append({})  # drivers can err in front of an ideal read-out too
     for kind, dac_bits in product(kinds, (1, 3)):
-        design, mapped, readout, x = small_layer(
+        design, reading, drive, converter, x = small_layer(
             encoding, active_rows=active_rows, dac_bits=dac_bits, **kind, **ERRORS[errors]
         )
+        mapped = reading.matrix
         levels = mapped.levels.astype(np.float32)
-        cells, found = draw_errors(levels, mapped, design, readout, Patterned(), Patterned())
+        cells, found = with_errors(levels, reading, design, drive, converter, Patterned(), Patterned())
         slices = mapped.mapping.encoding.slice_weights(4, 2).tolist()
-        worked = [by_hand(vector, mapped, design, readout, slices) for vector in x.tolist()]
+        worked = [by_hand(vector, mapped, design, drive, converter, slices) for vector in x.tolist()]
         expected = [answer for answer, _ in worked]
         if errors in ("dead converters", "all") and kind:
             assert worked[0][1] > 0
-        assert reference_multiply(x, mapped, cells, readout, errors=found).tolist() == expected
-        plan = make_plan(mapped, cells, readout, None, found, precision="double")
+        assert reference_multiply(x, reading, cells, drive, converter, errors=found).tolist() == expected
+        plan = make_plan(reading, cells, drive, converter, None, found, precision="double")
         assert plan.multiply(x[None].astype(np.int32))[0].tolist() == expected
         # an offset at an ideal read-out is the same in both passes of signed inputs, and so gone in their difference
-        differs = expected != reference_multiply(x, mapped, levels, readout).tolist()
+        differs = expected != reference_multiply(x, reading, levels, drive, converter).tolist()
         assert differs == (errors != "driver offset" or bool(kind))
 
 
@@ -290,24 +321,24 @@ def test_an_offset_and_a_gain_worked_out_on_paper() -> None:
     """One row, cells (3, 0): 3 x 5 = 15 steps, in codes of 2; gain 1.25 makes 18.75, an offset of 1.5 codes 10.875."""
     mapping = Mapping(encoding=TwoColumn(), rows=1, columns=2, weight_bits=3, cell_bits=2)
     mapped = map_matrix(np.array([[3]]), mapping)
-    readout = Readout(signed=False, input_bits=3, dac_bits=3, offset_levels=0.25, step=2.0, low=-16, high=15)
+    reading, drive = Reading.of(mapped, "analog"), Drive(signed=False, input_bits=3, dac_bits=3)
+    converter = Converter(offset_levels=0.25, step=2.0, low=-16, high=15)
     gained = mapped.levels + np.array([[[0.25 * 3.25, 0.25 * 0.25]]], dtype=np.float32)
     errors = ConverterErrors(offset=np.array([[3.0]]))
-    ideal = reference_multiply(np.array([[5]]), mapped, mapped.levels, readout)
+    ideal = reference_multiply(np.array([[5]]), reading, mapped.levels, drive, converter)
     assert ideal.tolist() == [[16.0]]  # 7.5 codes, halves up: 8
-    found = reference_multiply(np.array([[5], [0]]), mapped, gained, readout, errors=errors)
+    found = reference_multiply(np.array([[5], [0]]), reading, gained, drive, converter, errors=errors)
     assert found.tolist() == [[22.0], [4.0]]  # 10.875 codes: 11; and 1.5 codes at no input: 2
 
 
 @pytest.mark.parametrize(("subtraction", "reads"), [("analog", 6), ("digital", 13)])
 def test_neighbours_share_a_converter_and_its_errors(subtraction: str, reads: int) -> None:
     adc = AdcErrors(gain=0.1, offset=1.0, capacitor_mismatch=0.2, dead=0.2)
-    design, mapped, readout, _ = small_layer(
+    design, reading, drive, converter, _ = small_layer(
         TwoColumn(), adc_bits=5, adc_range=60.0, subtraction=subtraction, columns_per_adc=4, adc_errors=adc
     )
-    cells, errors = draw_errors(
-        mapped.levels.astype(np.float32), mapped, design, readout, np.random.default_rng(0), np.random.default_rng(1)
-    )
+    mapped, sources = reading.matrix, (np.random.default_rng(0), np.random.default_rng(1))
+    cells, errors = with_errors(mapped.levels.astype(np.float32), reading, design, drive, converter, *sources)
     assert errors.offset is not None
     assert errors.weights is not None
     assert errors.converter_gain is not None
@@ -330,13 +361,17 @@ def test_neighbours_share_a_converter_and_its_errors(subtraction: str, reads: in
 
 def test_dead_converters_give_code_zero_and_dead_drivers_no_current() -> None:
     for encoding in ALL_ENCODINGS:
-        design, mapped, readout, x = small_layer(encoding, **DIGITAL, adc_errors=AdcErrors(dead=1.0, offset=3.0))
+        design, reading, drive, converter, x = small_layer(
+            encoding, **DIGITAL, adc_errors=AdcErrors(dead=1.0, offset=3.0)
+        )
         rngs = np.random.default_rng(0), np.random.default_rng(1)
-        cells, errors = draw_errors(mapped.levels.astype(np.float32), mapped, design, readout, *rngs)
+        levels = reading.matrix.levels.astype(np.float32)
+        cells, errors = with_errors(levels, reading, design, drive, converter, *rngs)
         np.testing.assert_array_equal(cells, np.full(cells.shape, -0.25))
         assert errors.offset is None  # dead: nothing to offset
-        design, mapped, readout, x = small_layer(encoding, dac_errors=DacErrors(dead=0.5, offset=0.5))
-        cells, errors = draw_errors(mapped.levels.astype(np.float32), mapped, design, readout, *rngs)
+        design, reading, drive, converter, x = small_layer(encoding, dac_errors=DacErrors(dead=0.5, offset=0.5))
+        mapped = reading.matrix
+        cells, errors = with_errors(mapped.levels.astype(np.float32), reading, design, drive, converter, *rngs)
         assert errors.driver_gain is not None
         dead = errors.driver_gain == 0.0
         assert 0 < dead.sum() < dead.size
@@ -350,7 +385,8 @@ def test_dead_converters_give_code_zero_and_dead_drivers_no_current() -> None:
             other[:, row] = 7 - np.abs(other[:, row])
             held = np.isin(np.arange(mapped.shape[1]), mapped.tile_outputs[0])
             first, second = (
-                reference_multiply(codes, mapped, cells, readout, errors=errors)[:, held] for codes in (x, other)
+                reference_multiply(codes, reading, cells, drive, converter, errors=errors)[:, held]
+                for codes in (x, other)
             )
             np.testing.assert_array_equal(first, second)
 
@@ -358,9 +394,12 @@ def test_dead_converters_give_code_zero_and_dead_drivers_no_current() -> None:
 def test_ideal_errors_change_nothing() -> None:
     """Errors of zero: the same cells, and nothing left to add."""
     for encoding, kind in product(ALL_ENCODINGS, (DIGITAL, {**DIGITAL, "active_rows": 2})):
-        design, mapped, readout, _ = small_layer(encoding, **kind, adc_errors=AdcErrors(), dac_errors=DacErrors())
-        levels = mapped.levels.astype(np.float32)
-        cells, errors = draw_errors(levels, mapped, design, readout, np.random.default_rng(0), np.random.default_rng(1))
+        design, reading, drive, converter, _ = small_layer(
+            encoding, **kind, adc_errors=AdcErrors(), dac_errors=DacErrors()
+        )
+        levels = reading.matrix.levels.astype(np.float32)
+        sources = np.random.default_rng(0), np.random.default_rng(1)
+        cells, errors = with_errors(levels, reading, design, drive, converter, *sources)
         np.testing.assert_array_equal(cells, levels)
         assert not errors.any
 
@@ -368,26 +407,26 @@ def test_ideal_errors_change_nothing() -> None:
 # --- how errors are drawn
 
 
-def many(**periphery: Any) -> tuple[Array, ConverterErrors, MappedMatrix, Readout]:
+def many(**periphery: Any) -> tuple[Array, ConverterErrors, MappedMatrix, Converter]:
     """Errors of the drivers and converters of 60 tiles of 16 rows and 24 columns."""
     mapping = Mapping(encoding=TwoColumn(), rows=16, columns=24, weight_bits=3, cell_bits=2, pack="none")
     mapped = map_matrix(np.random.default_rng(0).integers(-3, 4, (16 * 12, 12 * 5)), mapping)
     assert mapped.tiles == 60
     design = Design(cell=QUARTER, mapping=mapping, periphery=Periphery(adc_bits=6, adc_range=31.0 * 4, **periphery))
-    readout = design.readout(signed=False, rows=16, calibrated_range=None)
-    levels = mapped.levels.astype(np.float32)
-    cells, errors = draw_errors(levels, mapped, design, readout, np.random.default_rng(21), np.random.default_rng(22))
-    return cells, errors, mapped, readout
+    reading, drive, converter = design.reading(mapped), design.drive(signed=False), design.converter(rows=16)
+    levels, sources = mapped.levels.astype(np.float32), (np.random.default_rng(21), np.random.default_rng(22))
+    cells, errors = with_errors(levels, reading, design, drive, converter, *sources)
+    return cells, errors, mapped, converter
 
 
 def test_converters_are_drawn_by_their_laws() -> None:
-    _, errors, _, readout = many(adc_errors=AdcErrors(gain=0.05, offset=0.7), columns_per_adc=2)
+    _, errors, _, converter = many(adc_errors=AdcErrors(gain=0.05, offset=0.7), columns_per_adc=2)
     assert errors.converter_gain is not None
     assert errors.offset is not None
     gains = errors.converter_gain[:, ::4]  # one of each pair of pairs
     assert gains.size == 360
     check_normals((gains - 1.0) / 0.05)
-    assert readout.step == 4.0
+    assert converter.step == 4.0
     check_normals(errors.offset[:, ::2] / (0.7 * 4.0))
     both = ((gains - 1.0) / 0.05) * (errors.offset[:, ::2] / 2.8)
     assert abs(float(both.sum())) < stats.norm.isf(ALARM / 2) * math.sqrt(both.size)  # independent of each other
@@ -433,24 +472,23 @@ def test_the_same_sources_draw_the_same_errors_and_one_law_does_not_move_another
 
 
 @st.composite
-def erring_cases(draw: st.DrawFn, encoding: Encoding) -> tuple[EngineCase, ConverterErrors, int]:
+def cases_with_errors(draw: st.DrawFn, encoding: Encoding) -> tuple[EngineCase, ConverterErrors, int]:
     """A layer with errors of any size at its converters, on the grid; and a seed for read noise."""
     converters = draw(st.sampled_from(["coarse", "full", "clipping", "lossless", "none"]))
     case = draw(engine_cases(encoding=encoding, converters=(converters,)))
-    readout, mapping = case.readout, case.mapped.mapping
-    reads = mapping.columns // 2 if readout.subtraction == "analog" else mapping.columns
+    converter, reads = case.converter, case.reading.reads
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     offset = weights = None
-    kinds = ["offset"] if readout.converter_bits is None else ["offset", "weights", "both"]
+    kinds = ["offset"] if converter.bits is None else ["offset", "weights", "both"]
     kind = draw(st.sampled_from(kinds))
     if kind != "weights":
-        size = (case.mapped.tiles, readout.activations(mapping.rows) * reads)
-        offset = np.rint(rng.normal(0.0, 2.0 * (readout.step or 1.0), size) / GRID) * GRID
+        size = (case.mapped.tiles, case.drive.activation_count(case.mapped.mapping.rows) * reads)
+        offset = np.rint(rng.normal(0.0, 2.0 * converter.unit, size) / GRID) * GRID
     if kind != "offset":
-        assert readout.converter_bits is not None
+        assert converter.bits is not None
         spread = draw(st.sampled_from([0.0, 0.05, 1.0]))
-        weights = AdcErrors(capacitor_mismatch=spread).weights(readout.converter_bits, (case.mapped.tiles, reads), rng)
+        weights = AdcErrors(capacitor_mismatch=spread).weights(converter.bits, (case.mapped.tiles, reads), rng)
     return case, ConverterErrors(offset=offset, weights=weights), seed
 
 
@@ -458,34 +496,34 @@ def erring_cases(draw: st.DrawFn, encoding: Encoding) -> tuple[EngineCase, Conve
 @pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
 def test_plans_with_errors_equal_the_reference_bit_for_bit(encoding: Encoding, noisy: bool) -> None:
     @settings(deadline=None, max_examples=25)
-    @given(drawn=erring_cases(encoding))
+    @given(drawn=cases_with_errors(encoding))
     def check(drawn: tuple[EngineCase, ConverterErrors, int]) -> None:
         case, errors, seed = drawn
-        mapped, readout = case.mapped, case.readout
+        mapped, drive = case.mapped, case.drive
         noise = normals = None
         images, positions, _ = case.codes.shape
         if noisy:
             spread = np.random.default_rng(seed).integers(0, 60, case.cells.shape) * 2.0**-8  # squares are exact
             noise = Noise(spread=spread.astype(np.float32), key=seed)
-            reads = mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
-            reads *= readout.activations(mapped.mapping.rows)
-            shape = (positions, readout.passes, readout.planes, mapped.tiles, reads)
+            reads = case.reading.reads * drive.activation_count(mapped.mapping.rows)
+            shape = (positions, drive.passes, drive.planes, mapped.tiles, reads)
             normals = np.concatenate([noise.normals(image, shape) for image in range(images)])
-        plan = make_plan(mapped, case.cells, readout, noise, errors, precision="double")
+        plan = make_plan(case.reading, case.cells, drive, case.converter, noise, errors, precision="double")
         event(f"{plan.name} {plan.kernel}")
         if mapped.tiles:
-            assert plan.name == ("tiled" if readout.planes == 1 else "bitplane-analog")
+            assert plan.name == ("tiled" if drive.planes == 1 else "bitplane-analog")
         expected = reference_multiply(
             case.vectors,
-            mapped,
+            case.reading,
             case.cells,
-            readout,
+            drive,
+            case.converter,
             noise_spread=None if noise is None else noise.spread,
             normals=normals,
             errors=errors,
         )
         found = plan.multiply(case.codes).reshape(expected.shape)
-        if readout.step is None and noisy:  # sums of draws, in another order
+        if case.converter.step is None and noisy:  # sums of draws, in another order
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9 * max(1.0, float(np.abs(expected).max())))
         else:
             np.testing.assert_array_equal(found, expected)
@@ -496,24 +534,22 @@ def test_plans_with_errors_equal_the_reference_bit_for_bit(encoding: Encoding, n
 @settings(deadline=None, max_examples=40)
 @given(case=engine_cases(converters=("coarse", "full", "clipping", "lossless")))
 def test_plans_with_binary_weights_equal_those_of_ideal_converters(case: EngineCase) -> None:
-    mapping, readout = case.mapped.mapping, case.readout
-    assert readout.converter_bits is not None
-    reads = mapping.columns // 2 if readout.subtraction == "analog" else mapping.columns
-    shape = (case.mapped.tiles, reads, readout.converter_bits)
-    binary = np.broadcast_to(2.0 ** np.arange(readout.converter_bits), shape)
+    bits = case.converter.bits
+    assert bits is not None
+    binary = np.broadcast_to(2.0 ** np.arange(bits), (case.mapped.tiles, case.reading.reads, bits))
+    made = case.reading, case.cells, case.drive, case.converter
     ideal, by_bits = (
-        make_plan(case.mapped, case.cells, readout, None, errors, precision="double").multiply(case.codes)
+        make_plan(*made, None, errors, precision="double").multiply(case.codes)
         for errors in (None, ConverterErrors(weights=binary))
     )
     np.testing.assert_array_equal(by_bits, ideal)
 
 
 def test_errors_need_the_plan_that_converts_read_by_read() -> None:
-    design, mapped, readout, x = small_layer(Offset(), **DIGITAL, adc_errors=AdcErrors(offset=0.5))
-    cells, errors = draw_errors(
-        mapped.levels.astype(np.float32), mapped, design, readout, np.random.default_rng(0), np.random.default_rng(1)
-    )
-    plan = make_plan(mapped, cells, readout, None, errors)
+    design, reading, drive, converter, x = small_layer(Offset(), **DIGITAL, adc_errors=AdcErrors(offset=0.5))
+    levels, sources = reading.matrix.levels.astype(np.float32), (np.random.default_rng(0), np.random.default_rng(1))
+    cells, errors = with_errors(levels, reading, design, drive, converter, *sources)
+    plan = make_plan(reading, cells, drive, converter, None, errors)
     assert plan.name == "bitplane-analog"
     assert "drivers or converters with errors of their own" in plan.reason
     codes = x[None].astype(np.int32)

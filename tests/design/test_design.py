@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import designs, peripheries, relaxed
 from xbarsim.circuit import Wires
-from xbarsim.design import AdcErrors, DacErrors, Design, Periphery, Readout
+from xbarsim.design import AdcErrors, Converter, DacErrors, Design, Drive, Periphery
 from xbarsim.devices import GRID, Cell, LineFaults, StuckFaults
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
@@ -139,7 +139,7 @@ def test_an_ideal_circuit_shows_what_the_cells_hold(fields: dict[str, Any], idea
 
 
 @pytest.mark.parametrize(
-    ("fields", "erring"),
+    ("fields", "expected"),
     [
         ({}, False),
         ({"dac_errors": DacErrors(gain=0.1, dead=0.1)}, False),  # folded into the conductances
@@ -149,8 +149,8 @@ def test_an_ideal_circuit_shows_what_the_cells_hold(fields: dict[str, Any], idea
         ({"adc_bits": 4, "adc_errors": AdcErrors(capacitor_mismatch=0.1)}, True),
     ],
 )
-def test_what_no_conductance_holds(fields: dict[str, Any], erring: bool) -> None:
-    assert Periphery(**fields).erring == erring
+def test_what_no_conductance_holds(fields: dict[str, Any], expected: bool) -> None:
+    assert Periphery(**fields).has_offsets == expected
 
 
 def test_a_replaced_part_is_checked_anew() -> None:
@@ -161,13 +161,20 @@ def test_a_replaced_part_is_checked_anew() -> None:
         design.replace(mapping=Mapping(cell_bits=6))
 
 
-# --- what a layer's readout becomes
+# --- how a layer is driven and read
 
 
-def readout(rows: int = 128, signed: bool = False, calibrated: float | None = None, **fields: Any) -> Readout:
+def designed(**fields: Any) -> Design:
     mapping = fields.pop("mapping", Mapping())
-    design = Design(cell=CELL, mapping=mapping, periphery=Periphery(**fields))
-    return design.readout(signed=signed, rows=rows, calibrated_range=calibrated)
+    return Design(cell=CELL, mapping=mapping, periphery=Periphery(**fields))
+
+
+def drive(signed: bool = False, **fields: Any) -> Drive:
+    return designed(**fields).drive(signed=signed)
+
+
+def converter(rows: int = 128, calibrated: float | None = None, **fields: Any) -> Converter:
+    return designed(**fields).converter(rows=rows, calibrated_range=calibrated)
 
 
 def test_planes_and_passes() -> None:
@@ -181,19 +188,19 @@ def test_planes_and_passes() -> None:
         (False, "offset", 3, 3, 1),
         (False, "offset", 8, 1, 1),
     ):
-        made = readout(signed=signed, signed_inputs=how, dac_bits=dac)
+        made = drive(signed=signed, signed_inputs=how, dac_bits=dac)
         assert (made.planes, made.passes) == (planes, passes)
         assert made.max_plane == 2**dac - 1
         assert made.max_input == (127 if signed else 255)
 
 
 def test_without_converter() -> None:
-    made = readout()
-    assert (made.step, made.low, made.high, made.converter_bits) == (None, 0, 0, None)
+    made = converter()
+    assert (made.step, made.low, made.high, made.bits) == (None, 0, 0, None)
 
 
 def test_g_min_counts_in_level_steps_on_the_grid() -> None:
-    made = readout()
+    made = converter()
     assert made.offset_levels == 1.0  # 1 uS of 1 uS steps
     design = Design(cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=16))
     assert design.offset_levels / GRID == round(design.offset_levels / GRID)
@@ -201,30 +208,30 @@ def test_g_min_counts_in_level_steps_on_the_grid() -> None:
 
 
 def test_lossless_converters() -> None:
-    made = readout(adc_range="lossless", rows=100)
+    made = converter(adc_range="lossless", rows=100)
     assert (made.step, made.low, made.high) == (1.0, -1500, 1500)
-    assert made.converter_bits == 12
+    assert made.bits == 12
     # digital subtraction: no sign, but g_min's own current
-    made = readout(adc_range="lossless", rows=100, subtraction="digital")
+    made = converter(adc_range="lossless", rows=100, subtraction="digital")
     assert (made.step, made.low, made.high) == (1.0, 0, 1600)
-    assert made.converter_bits == 11
-    made = readout(adc_range="lossless", rows=100, dac_bits=2)
+    assert made.bits == 11
+    made = converter(adc_range="lossless", rows=100, dac_bits=2)
     assert made.high == 4500
-    assert readout(adc_range="lossless", adc_bits=12, rows=100) == readout(adc_range="lossless", rows=100)
+    assert converter(adc_range="lossless", adc_bits=12, rows=100) == converter(adc_range="lossless", rows=100)
 
 
 def test_fewer_rows_at_a_time_need_fewer_bits() -> None:
     """1500 steps of 100 rows at level 15 take 12 bits with their sign; 8 rows give 120, so 8 bits; 1 row 15, so 5."""
     for together, high, bits in ((None, 1500, 12), (100, 1500, 12), (128, 1500, 12), (8, 120, 8), (1, 15, 5)):
-        made = readout(adc_range="lossless", rows=100, active_rows=together)
-        assert (made.low, made.high, made.converter_bits) == (-high, high, bits)
-        assert made.active_rows == together
+        made = converter(adc_range="lossless", rows=100, active_rows=together)
+        assert (made.low, made.high, made.bits) == (-high, high, bits)
+        assert drive(active_rows=together).active_rows == together
         with pytest.raises(InputError, match=f"adc_bits must be at least {bits} for a lossless read"):
-            readout(adc_range="lossless", rows=100, active_rows=together, adc_bits=bits - 1)
+            converter(adc_range="lossless", rows=100, active_rows=together, adc_bits=bits - 1)
     # digital: 16 steps of each row with g_min's own; and the range of "full" follows
-    assert readout(adc_range="lossless", subtraction="digital", rows=100, active_rows=8).high == 128
-    assert readout(adc_bits=6, adc_range="full", rows=100, active_rows=31).step == 15.0
-    assert readout(adc_bits=6, adc_range="full", rows=5, active_rows=31).step == pytest.approx(75 / 31)
+    assert converter(adc_range="lossless", subtraction="digital", rows=100, active_rows=8).high == 128
+    assert converter(adc_bits=6, adc_range="full", rows=100, active_rows=31).step == 15.0
+    assert converter(adc_bits=6, adc_range="full", rows=5, active_rows=31).step == pytest.approx(75 / 31)
 
 
 @pytest.mark.parametrize(
@@ -232,14 +239,14 @@ def test_fewer_rows_at_a_time_need_fewer_bits() -> None:
     [(None, 128, 1), (1, 128, 128), (3, 128, 43), (128, 128, 1), (200, 128, 1), (4, 0, 1)],
 )
 def test_reads_for_all_rows_of_an_array(together: int | None, rows: int, reads: int) -> None:
-    assert readout(active_rows=together).activations(rows) == reads
+    assert drive(active_rows=together).activation_count(rows) == reads
 
 
 @relaxed
 @given(periphery=peripheries(), rows=st.integers(1, 300), span=st.floats(0.1, 1e6))
 def test_converters_hold_their_range(periphery: Periphery, rows: int, span: float) -> None:
     design = Design(cell=CELL, periphery=periphery)
-    made = design.readout(signed=False, rows=rows, calibrated_range=span)
+    made = design.converter(rows=rows, calibrated_range=span)
     if periphery.adc_range is None:
         assert made.step is None
         return
@@ -252,24 +259,24 @@ def test_converters_hold_their_range(periphery: Periphery, rows: int, span: floa
     assert (made.low == 0) == (design.subtraction == "digital")
     if periphery.adc_bits is not None:
         assert made.high - made.low == 2**periphery.adc_bits - 1
-        assert made.converter_bits == periphery.adc_bits
+        assert made.bits == periphery.adc_bits
         if made.step > 1.0:  # no coarser than needed
             assert made.step * max(made.high, 1) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_full_is_the_largest_sum() -> None:
-    made = readout(adc_range="full", adc_bits=6, rows=10)
+    made = converter(adc_range="full", adc_bits=6, rows=10)
     assert (made.low, made.high) == (-32, 31)
     assert made.step == pytest.approx(150 / 31)
-    made = readout(adc_range="full", adc_bits=6, rows=10, subtraction="digital", dac_bits=2)
+    made = converter(adc_range="full", adc_bits=6, rows=10, subtraction="digital", dac_bits=2)
     assert (made.low, made.high) == (0, 63)
     assert made.step == pytest.approx(160 * 3 / 63)
 
 
 def test_calibrated_needs_a_range() -> None:
-    assert readout(adc_bits=5, calibrated=30.0).step == 2.0
+    assert converter(adc_bits=5, calibrated=30.0).step == 2.0
     with pytest.raises(InputError, match="calibrated_range must be a number"):
-        readout(adc_bits=5)
+        converter(adc_bits=5)
 
 
 # --- TOML

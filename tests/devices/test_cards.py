@@ -19,6 +19,7 @@ from xbarsim.devices import (
     fault_preset,
     preset_names,
 )
+from xbarsim.devices.cell import CARDS
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 
@@ -32,17 +33,17 @@ def test_the_promised_cards_are_there() -> None:
 
 @pytest.mark.parametrize("name", cell_names())
 def test_every_card_loads_is_cited_and_survives_toml(name: str) -> None:
-    found = card(name)
-    assert found.name == name
-    assert found.description
-    assert found.source
-    assert found.doi or "not verified" in found.source
-    for value in found.values().values():
+    entry = card(name)
+    assert entry.name == name
+    assert entry.description
+    assert entry.source
+    assert entry.doi or "not verified" in entry.source
+    for value in entry.values().values():
         assert value.unit
         assert value.note or value.origin != "assumed"
-    assert tomlio.loads(Card, tomlio.dumps(found)) == found
+    assert tomlio.loads(Card, tomlio.dumps(entry)) == entry
     cell = Cell.load(name)
-    assert cell == found.cell()
+    assert cell == entry.cell()
     assert tomlio.loads(Cell, tomlio.dumps(cell)) == cell
 
 
@@ -79,12 +80,12 @@ def test_published_values_by_hand() -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_is_cited_and_survives_toml(name: str) -> None:
-    found = fault_preset(name)
-    assert found.name == name
-    assert found.description
-    assert found.doi or "not verified" in found.source
-    assert tomlio.loads(FaultPreset, tomlio.dumps(found)) == found
-    assert FaultModel.load(name) == StuckFaults.load(name) == found.faults
+    entry = fault_preset(name)
+    assert entry.name == name
+    assert entry.description
+    assert entry.doi or "not verified" in entry.source
+    assert tomlio.loads(FaultPreset, tomlio.dumps(entry)) == entry
+    assert FaultModel.load(name) == StuckFaults.load(name) == entry.faults
 
 
 def test_both_readings_of_chen_2015() -> None:
@@ -126,9 +127,7 @@ def test_an_unknown_name_is_refused_naming_the_others() -> None:
     ],
 )
 def test_a_bad_card_is_refused(tmp_path: Path, old: str, new: str, error: type[Exception], message: str) -> None:
-    import xbarsim.devices.cards as module
-
-    text = (module.FOLDER / "milo2021.toml").read_text(encoding="utf-8")
+    text = (CARDS.folder / "milo2021.toml").read_text(encoding="utf-8")
     assert old in text
     path = tmp_path / "bad.toml"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -137,9 +136,7 @@ def test_a_bad_card_is_refused(tmp_path: Path, old: str, new: str, error: type[E
 
 
 def test_every_truncation_of_a_card_is_refused(tmp_path: Path) -> None:
-    import xbarsim.devices.cards as module
-
-    whole = (module.FOLDER / "islped2019.toml").read_bytes()
+    whole = (CARDS.folder / "islped2019.toml").read_bytes()
     path = tmp_path / "cut.toml"
     # Up to the key before the last, which is a note and may be absent.
     for length in range(whole.rindex(b"note")):

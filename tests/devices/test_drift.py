@@ -31,8 +31,9 @@ from xbarsim.devices import (
     TelegraphNoise,
     card,
 )
-from xbarsim.experiments import fit_drift_cards
-from xbarsim.experiments.fit_device_cards import FULL_SCALE
+from xbarsim.die import Purpose, generator
+from xbarsim.experiments.fits import drift_cards
+from xbarsim.experiments.fits.device_cards import FULL_SCALE
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Mapping
@@ -269,10 +270,10 @@ def test_errors_by_hand() -> None:
     # a cell that starts one spread high has score 0.8 at 9 s and 0.48 at 999 s; a new score of 1 adds 0.6 at 9 s
     high = dataclasses.replace(programming, bias=programming.bias - 4e-7)
     for seconds, score, new in ((9.0, 0.8, 0.0), (999.0, 0.48, 0.0), (9.0, 1.4, 1.0)):
-        found = STEPS.later(start, seconds, half + new, high) - target
+        errors = STEPS.later(start, seconds, half + new, high) - target
         chance = float(stats.norm.cdf(score))
         nodes = STEPS.steps[0 if seconds == 9.0 else 1].error[0]
-        assert found[0] == pytest.approx(float(np.interp(chance, STEPS.probability, nodes)), abs=1e-18)
+        assert errors[0] == pytest.approx(float(np.interp(chance, STEPS.probability, nodes)), abs=1e-18)
     # uniform laws: mean and spread of two boxes
     mean, spread = STEPS.moments(target[:1], 9.0)
     assert float(mean[0]) == pytest.approx((0.25 * -0.5 + 0.75 * 0.5) * 1e-6)
@@ -299,9 +300,9 @@ def test_steps_are_correlated_as_stated() -> None:
         error = flat.later(start, seconds, scores, programmed(target)) - target
         ranks.append(stats.norm.ppf((error / 1e-6 + 1) / 2))
     for i, j, expected in ((0, 1, 0.8), (1, 2, 0.8), (1, 3, 0.6), (0, 3, 0.48), (0, 2, 0.64)):
-        found = float(np.corrcoef(ranks[i], ranks[j])[0, 1])
+        correlation = float(np.corrcoef(ranks[i], ranks[j])[0, 1])
         error = (1 - expected**2) / math.sqrt(count)
-        assert abs(found - expected) < stats.norm.isf(ALARM / 2) * error
+        assert abs(correlation - expected) < stats.norm.isf(ALARM / 2) * error
 
 
 @settings(deadline=None, max_examples=30)
@@ -374,17 +375,17 @@ def test_cells_relax_on_the_grid() -> None:
 
 
 @pytest.fixture(params=sorted(FULL_SCALE))
-def measured(request: pytest.FixtureRequest) -> fit_drift_cards.Relaxation:
+def measured(request: pytest.FixtureRequest) -> drift_cards.Relaxation:
     try:
         data_file("rram", f"relax_tech{request.param}.npz")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    return fit_drift_cards.measure(data_folder(), request.param)
+    return drift_cards.measure(data_folder(), request.param)
 
 
 @pytest.mark.data
-def test_a_fitted_card_equals_a_fit_done_again(measured: fit_drift_cards.Relaxation) -> None:
-    shipped, again = card(f"levy2021_{measured.technology.lower()}").drift, fit_drift_cards.fit(measured)
+def test_a_fitted_card_equals_a_fit_done_again(measured: drift_cards.Relaxation) -> None:
+    shipped, again = card(f"levy2021_{measured.technology.lower()}").drift, drift_cards.fit(measured)
     assert shipped is not None
     assert isinstance(shipped.value, MeasuredDrift)
     assert isinstance(again.value, MeasuredDrift)
@@ -402,9 +403,9 @@ def test_a_fitted_card_equals_a_fit_done_again(measured: fit_drift_cards.Relaxat
 
 
 @pytest.mark.data
-def test_the_fit_foretells_cells_it_has_not_seen(measured: fit_drift_cards.Relaxation) -> None:
+def test_the_fit_foretells_cells_it_has_not_seen(measured: drift_cards.Relaxation) -> None:
     """Of one half of the cells against the other: no further than chance takes two halves apart."""
-    residual, chance = fit_drift_cards.held_out(measured)
+    residual, chance = drift_cards.held_out(measured)
     away = np.abs(residual / chance)
     assert np.median(away) < 1.0
     assert np.mean(away < 3) > 0.95
@@ -413,10 +414,10 @@ def test_the_fit_foretells_cells_it_has_not_seen(measured: fit_drift_cards.Relax
 
 
 @pytest.mark.data
-def test_a_die_programmed_like_the_measured_cells_ages_as_they_did(measured: fit_drift_cards.Relaxation) -> None:
+def test_a_die_programmed_like_the_measured_cells_ages_as_they_did(measured: drift_cards.Relaxation) -> None:
     """Mean, spread and quartiles of the errors from `program` and `relax`, group by group, at every measured time."""
     made = Cell.load(f"levy2021_{measured.technology.lower()}")
-    which = fit_drift_cards.groups(measured)
+    which = drift_cards.groups(measured)
     levels = np.rint(np.nan_to_num(measured.target) / (FULL_SCALE[measured.technology] / 32) - 0.5).astype(np.int64)
     for index, seconds in enumerate(measured.seconds):
         present = np.isfinite(measured.error[:, index])
@@ -439,8 +440,8 @@ def test_a_die_programmed_like_the_measured_cells_ages_as_they_did(measured: fit
 
 
 @pytest.mark.data
-def test_the_picture_shows_fit_and_residuals_with_units(measured: fit_drift_cards.Relaxation) -> None:
-    figure = fit_drift_cards.picture([measured], [card(f"levy2021_{measured.technology.lower()}")])
+def test_the_picture_shows_fit_and_residuals_with_units(measured: drift_cards.Relaxation) -> None:
+    figure = drift_cards.picture([measured], [card(f"levy2021_{measured.technology.lower()}")])
     assert len(figure.axes) == 4
     assert all("µS" in axes.get_ylabel() for axes in figure.axes)
     assert "unseen cells minus" in figure.axes[2].get_ylabel()
@@ -448,12 +449,12 @@ def test_the_picture_shows_fit_and_residuals_with_units(measured: fit_drift_card
 
 def test_absent_or_wrong_data(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        fit_drift_cards.measure(tmp_path, "B")
+        drift_cards.measure(tmp_path, "B")
     (tmp_path / "rram").mkdir()
     path = tmp_path / "rram" / "relax_techB.npz"
     np.savez(path, g_S=np.zeros(3))
     with pytest.raises(FileFormatError, match="does not hold the relaxation data"):
-        fit_drift_cards.measure(tmp_path, "B")
+        drift_cards.measure(tmp_path, "B")
     arrays: dict[str, Any] = {
         "addr": np.arange(3),
         "g_S": np.full(3, 1e-6),
@@ -462,13 +463,13 @@ def test_absent_or_wrong_data(tmp_path: Path) -> None:
     }
     np.savez(path, **arrays, timept_s=np.ones(3))
     with pytest.raises(FileFormatError, match="must hold reads at 1 s and later, got 3 and 0 times"):
-        fit_drift_cards.measure(tmp_path, "B")
+        drift_cards.measure(tmp_path, "B")
     np.savez(path, **arrays, timept_s=np.array([1.0, 10.0, 10.0]))
     with pytest.raises(FileFormatError, match="must hold reads at 1 s and later, got 1 and 0 times"):
-        fit_drift_cards.measure(tmp_path, "B")
+        drift_cards.measure(tmp_path, "B")
     np.savez(path, **{**arrays, "addr": np.array([0, 0, 0])}, timept_s=np.array([1.0, 10.0, 100.0]))
     with pytest.raises(FileFormatError, match="at least 40 cells in each group and time, got 0"):
-        fit_drift_cards.fit(fit_drift_cards.measure(tmp_path, "B"))
+        drift_cards.fit(drift_cards.measure(tmp_path, "B"))
 
 
 # --- dies
@@ -502,7 +503,8 @@ def test_a_die_ages_and_stays_the_same_die() -> None:
         stuck = layer.faults.index
         np.testing.assert_array_equal(old.layers[name].cells().reshape(-1)[stuck], layer.cells().reshape(-1)[stuck])
         np.testing.assert_array_equal(old.layers[name].programmed(), layer.programmed())
-        expected = made.relax(layer.programmed(), layer.mapped.matrix.levels, 4, 10_000.0, layer._rng(16))
+        drift = generator(7, layer.index, Purpose.DRIFT)
+        expected = made.relax(layer.programmed(), layer.matrix.levels, 4, 10_000.0, drift)
         free = np.delete(np.arange(expected.size), stuck)
         np.testing.assert_array_equal(old.layers[name].cells().reshape(-1)[free], expected.reshape(-1)[free])
     errors = [float((new.at(s)(images()) - new.network.digital(images())).norm()) for s in (0.0, 1e4)]
@@ -511,7 +513,7 @@ def test_a_die_ages_and_stays_the_same_die() -> None:
 
 def test_layers_drift_by_streams_of_their_own() -> None:
     die = network(Cell(g_min=1e-5, g_max=4e-5, levels=16, drift=WALK)).fabricate(seed=1)
-    first, second = (layer._rng(16).random(8) for layer in die.layers.values())
+    first, second = (generator(1, layer.index, Purpose.DRIFT).random(8) for layer in die.layers.values())
     assert (first != second).all()
     assert {row[1] for row in die.plan().rows} == {"exact"}
     assert {row[1] for row in die.at(100.0).plan().rows} == {"folded"}

@@ -9,7 +9,7 @@ import pytest
 
 from xbarsim.data import data_file, data_folder
 from xbarsim.devices import card
-from xbarsim.experiments.fit_device_cards import FULL_SCALE, fit, measure, picture
+from xbarsim.experiments.fits.device_cards import FULL_SCALE, fit, measure, picture
 from xbarsim.foundation.validation import FileFormatError
 
 

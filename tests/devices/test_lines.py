@@ -110,9 +110,9 @@ def within_binomial(count: int, trials: int, rate: float) -> bool:
 def test_lines_break_at_their_rates() -> None:
     faults = LineFaults(open_word_line=0.02, open_bit_line=0.3, shorted_bit_lines=0.07)
     lines = faults.sample((200, 64, 33), np.random.default_rng(5))
-    found = (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines)
-    assert [mask.shape for mask in found] == [(200, 64), (200, 33), (200, 32)]
-    for mask, rate in zip(found, (0.02, 0.3, 0.07), strict=True):
+    masks = (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines)
+    assert [mask.shape for mask in masks] == [(200, 64), (200, 33), (200, 32)]
+    for mask, rate in zip(masks, (0.02, 0.3, 0.07), strict=True):
         assert mask.dtype == np.bool_
         assert within_binomial(int(mask.sum()), mask.size, rate)
         # neighbours break on their own: as often together as chance has it (pairs that do not overlap)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -33,16 +31,17 @@ from xbarsim.devices import (
     TelegraphNoise,
     ThermalNoise,
 )
-from xbarsim.engine import Noise, make_plan, reference_multiply
+from xbarsim.engine import Noise
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import Encoding, Mapping, TwoColumn
-from xbarsim.network import map_model
-from xbarsim.network.chip import Chip
+from xbarsim.network import Chip, map_model
 
 Array = npt.NDArray[Any]
 
 ALARM = 1e-6  # two-sided false-alarm rate of each test of a variance; seeds are fixed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODELS: dict[str, NoiseModel] = {
     "measured": ReadNoise(spread=Polynomial(coefficients=(1e-8, 0.02), scale=1.0), valid_from=1e-7, valid_to=1e-4),
@@ -204,10 +203,10 @@ def test_noise_in_toml_is_read_strictly(old: str, new: str, message: str) -> Non
 def test_a_cell_counts_in_its_own_levels_and_codes() -> None:
     """Level step 1 uS, 0.2 V at code 3: thermal noise over (0.2 / 3 V)^2, all of it over (1 uS)^2."""
     made = cell(MODELS["sum"])
-    found = made.read_variance(np.array([0.0, 15.0]), 4, 3)
+    variance = made.read_variance(np.array([0.0, 15.0]), 4, 3)
     expected = MODELS["sum"].variance([1e-6, 1.6e-5], 0.2 / 3)
     for name in ("constant", "linear", "quadratic"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name) / 1e-12, rtol=1e-9)
+        np.testing.assert_allclose(getattr(variance, name), getattr(expected, name) / 1e-12, rtol=1e-9)
     assert made.noisy
     assert made.exact
     assert not cell(MODELS["frozen"]).exact
@@ -276,15 +275,6 @@ def test_bad_noise_is_refused(make: Any, message: str) -> None:
 # --- through the plans
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small layers: threads would wait for each other most of the time."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
-
-
 def polynomials(shape: tuple[int, ...], seed: int) -> Noise:
     """Noise with all three terms, exact on any grid: no rounding decides a converter's code."""
     rng = np.random.default_rng(seed)
@@ -294,15 +284,13 @@ def polynomials(shape: tuple[int, ...], seed: int) -> Noise:
 
 
 def by_reference(case: EngineCase, noise: Noise) -> Array:
-    mapped, readout = case.mapped, case.readout
-    reads = mapped.mapping.columns // 2 if readout.subtraction == "analog" else mapped.mapping.columns
-    shape = (readout.passes, readout.planes, mapped.tiles, reads * readout.activations(mapped.mapping.rows))
+    mapped, drive = case.mapped, case.drive
+    reads = mapped.mapping.columns // 2 if case.design.subtraction == "analog" else mapped.mapping.columns
+    shape = (drive.passes, drive.planes, mapped.tiles, reads * drive.activation_count(mapped.mapping.rows))
     images, positions, _ = case.codes.shape
-    flat = reference_multiply(
+    flat = case.product(
         case.vectors,
-        mapped,
         case.cells,
-        readout,
         noise_spread=noise.spread,
         noise_linear=noise.linear,
         noise_constant=noise.constant,
@@ -320,7 +308,7 @@ def test_plans_with_converters_equal_the_reference(encoding: Encoding) -> None:
     )
     def check(case: EngineCase, seed: int) -> None:
         noise = polynomials(case.cells.shape, seed)
-        plan = make_plan(case.mapped, case.cells, case.readout, noise, precision="double")
+        plan = case.plan(case.cells, noise, precision="double")
         expected = by_reference(case, noise)
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(plan.multiply(case.codes), expected, rtol=0, atol=1e-6 * scale)
@@ -368,7 +356,7 @@ def in_amperes(one: Chip, codes: Array, trials: int, rng: np.random.Generator) -
     layer = one.layers["layer"]
     held, bits = layer.design.cell, layer.design.mapping.cell_bits
     g = held.conductance(layer.cells()[0], bits)
-    assert layer.mapped.matrix.tiles == 1
+    assert layer.matrix.tiles == 1
     thermal, shot, flicker, telegraph = LOUD
     assert isinstance(thermal, ThermalNoise)
     assert isinstance(shot, ShotNoise)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xbarsim.experiments.kill_and_resume import _alive
+from xbarsim.experiments.studies.kill_and_resume import _alive
 
 SCRIPT = """
 import multiprocessing, time

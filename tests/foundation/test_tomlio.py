@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import relaxed
+from tests.test_repository import LIBRARY, imports, module_name
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, FileWriteError
 
@@ -153,3 +154,26 @@ def test_files(tmp_path: Path) -> None:
         tomlio.load(Outer, tmp_path / "absent.toml")
     with pytest.raises(FileWriteError, match="cannot write"):
         tomlio.save(value, tmp_path / "absent" / "value.toml")
+
+
+def test_no_other_module_reads_or_writes_toml() -> None:
+    """One dialect: who has a file that is no dataclass asks :func:`tomlio.parse`."""
+    users = {
+        module_name(path)
+        for path in LIBRARY
+        for name, _ in imports(path)
+        if name.partition(".")[0] in ("tomllib", "tomli", "tomli_w", "toml", "tomlkit")
+    }
+    assert users == {"xbarsim.foundation.tomlio"}
+
+
+def test_text_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    assert tomlio.parse("a.b = 1") == {"a": {"b": 1}}
+    with pytest.raises(FileFormatError, match="the sweep is not valid TOML"):
+        tomlio.parse("a = ", source="the sweep")
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'a = "\xe9"')
+    with pytest.raises(FileFormatError, match=r"latin\.toml is not valid TOML"):
+        tomlio.read_text(path, "a sweep")
+    with pytest.raises(FileFormatError, match="cannot read a sweep from"):
+        tomlio.read_text(tmp_path / "absent.toml", "a sweep")

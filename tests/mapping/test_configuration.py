@@ -78,8 +78,8 @@ def test_the_smallest_tile_that_fits() -> None:
     [
         ("tile = 3", "has no key 'tile'"),
         ('rows = "many"', "rows must be int, got 'many'"),
-        ('pack = "tile"', "pack must be 'none' or 'matrix' or 'block', got 'tile'"),
-        ('[encoding]\ntype = "Mirror"', "type must be one of .*'TwoColumn', got 'Mirror'"),
+        ("pack = 3", "pack must be str, got 3"),
+        ('[encoding]\ntype = "Mirror"', "type must be one of .*'TwoColumn', .*got 'Mirror'"),
         ("[encoding]\nbias = 3", "type must be one of"),
         ("rows = ", "not valid TOML"),
     ],
@@ -87,6 +87,11 @@ def test_the_smallest_tile_that_fits() -> None:
 def test_bad_toml(text: str, message: str) -> None:
     with pytest.raises(FileFormatError, match=message):
         tomlio.loads(Mapping, text)
+
+
+def test_an_unknown_packing_in_a_file_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(InputError, match=r"^pack must be one of 'none', 'matrix', 'block', got 'tile'$"):
+        tomlio.loads(Mapping, 'pack = "tile"')
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

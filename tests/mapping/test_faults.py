@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import code_matrices, mappings, relaxed, stuck_maps
+from tests.strategies import code_matrices, mappings, relaxed, slice_weight, stuck_maps
 from xbarsim.devices import Cell, FaultMap, StuckFaults
 from xbarsim.mapping import Differential, MappedMatrix, Mapping, TwoColumn, map_matrix
 
@@ -21,10 +21,7 @@ Array = npt.NDArray[Any]
 
 def with_faults(mapped: MappedMatrix, faults: FaultMap) -> Array:
     """The levels of the mapped cells once the faults are in."""
-    faults.check_shape(mapped.levels.shape)
-    cells = mapped.levels.astype(np.float64)
-    cells.reshape(-1)[faults.index] = faults.stuck_levels(CELL, mapped.mapping.cell_bits)
-    return cells
+    return faults.apply(mapped.levels.astype(np.float64), faults.stuck_levels(CELL, mapped.mapping.cell_bits))
 
 
 def exchange_sides(faults: FaultMap, mapping: Mapping) -> FaultMap:
@@ -59,7 +56,7 @@ def test_a_fault_map_touches_exactly_its_cells(data: st.DataObject, mapping: Map
         if cell is None:
             continue  # a fault in an unused cell changes nothing
         stuck = mapping.max_level if kind == 2 else 0
-        change = (stuck - int(mapped.levels[tile, row, column])) * 2 ** (mapping.cell_bits * cell.slice)
+        change = (stuck - int(mapped.levels[tile, row, column])) * slice_weight(mapping, cell.slice)
         if cell.is_reference:
             outputs = mapped.tile_outputs[tile]
             expected[cell.row, outputs[outputs >= 0]] -= change

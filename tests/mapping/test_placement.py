@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import code_matrices, mappings, relaxed
+from tests.strategies import code_matrices, mappings, relaxed, slice_weight
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, MappedMatrix, Mapping, Offset, map_matrix
 
@@ -29,8 +29,8 @@ def placements(draw: st.DrawFn, /, **fixed: Any) -> tuple[Array, MappedMatrix]:
 def product_on_tiles(inputs: Array, mapped: MappedMatrix) -> Array:
     """The product as the tiles make it, column by column, from the definitions alone."""
     mapping = mapped.mapping
-    base, offset = 2**mapping.cell_bits, mapping.sides == 1
-    result = np.zeros(mapped.shape[1], dtype=np.int64)
+    offset = mapping.sides == 1
+    result = np.zeros(mapped.shape[1])
     for rows, outputs, levels in zip(mapped.tile_rows, mapped.tile_outputs, mapped.levels, strict=True):
         applied = np.where(rows >= 0, inputs[rows], 0)
         sums = applied @ levels.astype(np.int64)  # one per physical column
@@ -40,9 +40,9 @@ def product_on_tiles(inputs: Array, mapped: MappedMatrix) -> Array:
             for number in range(mapping.slices):
                 for side in range(mapping.sides):
                     column = (slot * mapping.slices + number) * mapping.sides + side
-                    result[output] += (-1) ** side * base**number * sums[column]
+                    result[output] += (-1) ** side * slice_weight(mapping, number) * sums[column]
             if mapping.has_reference:
-                result[output] -= base ** (mapping.slices - 1) * sums[-1]
+                result[output] -= slice_weight(mapping, mapping.slices - 1) * sums[-1]
             elif offset:
                 result[output] -= 2 ** (mapping.weight_bits - 1) * applied.sum()
     return result
@@ -241,7 +241,7 @@ def test_one_cell_moves_one_weight(placed: tuple[Array, MappedMatrix], data: st.
     expected = codes.astype(np.float64)
     cell = mapped.weight_at(*place)
     if cell is not None:
-        step = 0.25 * 2.0 ** (mapping.cell_bits * cell.slice)
+        step = 0.25 * slice_weight(mapping, cell.slice)
         if cell.is_reference:
             outputs = mapped.tile_outputs[place[0]]
             expected[cell.row, outputs[outputs >= 0]] -= step

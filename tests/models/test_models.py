@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from xbarsim.data import data_file
-from xbarsim.experiments import train_digits
+from xbarsim.experiments.fits import train_digits
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.models import (
     ARCHITECTURES,
@@ -29,7 +29,7 @@ from xbarsim.models import (
 )
 from xbarsim.models.digits import WEIGHTS
 from xbarsim.models.weights import write_safetensors
-from xbarsim.network.fold import fold_batch_norm
+from xbarsim.network.lowering import fold_batch_norm
 
 
 def accuracy(network: nn.Module, name: str, count: int | None = None) -> float:

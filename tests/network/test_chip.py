@@ -20,8 +20,8 @@ from xbarsim.data import load_cifar10
 from xbarsim.design import AdcErrors, DacErrors
 from xbarsim.devices import (
     Cell,
+    FaultKind,
     FaultMap,
-    Kind,
     LineFaults,
     Polynomial,
     ProgrammingError,
@@ -30,24 +30,15 @@ from xbarsim.devices import (
     StuckFaults,
     ThermalNoise,
 )
-from xbarsim.engine import reference_multiply
-from xbarsim.engine.plans import largest_conversion
+from xbarsim.die import Purpose, stream
+from xbarsim.engine import Noise, Plan, largest_conversion, make_plan, reference_multiply
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
 from xbarsim.models import load_resnet20, normalise
 from xbarsim.network import MappedNetwork, map_model
-from xbarsim.network.chip import (
-    _CONVERTERS,
-    _DRIVERS,
-    _FAULTS,
-    _LINES,
-    _PROGRAMMING,
-    _READ_NOISE,
-    ClippingWarning,
-    _stream,
-)
+from xbarsim.network.calibrate import sample_vectors
 from xbarsim.network.layers import CrossbarLayer
-from xbarsim.network.model import sample_vectors
+from xbarsim.network.report import ClippingWarning
 
 QUIET = Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2)
 NOISY = Cell(
@@ -204,12 +195,12 @@ def test_layers_and_purposes_draw_from_streams_of_their_own() -> None:
     np.testing.assert_array_equal(without.layers["1"].programmed(), noisy.layers["1"].programmed())
     assert (noisy.layers["0"].programmed() != noisy.layers["1"].programmed()).any()
     keys = {
-        tuple(_stream(seed, layer, purpose).generate_state(4))
+        tuple(stream(seed, layer, purpose).generate_state(4))
         for seed in (0, 1)
         for layer in (0, 1)
-        for purpose in (_PROGRAMMING, _FAULTS, _READ_NOISE, _LINES, _DRIVERS, _CONVERTERS)
+        for purpose in Purpose
     }
-    assert len(keys) == 24
+    assert len(keys) == 4 * len(Purpose)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, None, "7"])
@@ -314,7 +305,7 @@ def test_read_noise_is_new_for_every_image_and_the_die_is_not() -> None:
 def test_fault_maps_by_name() -> None:
     network = mapped(faults=None)
     shape = network.layers["third"].matrix.levels.shape
-    broken = FaultMap.from_dense(np.full(shape, int(Kind.STUCK_OFF)))
+    broken = FaultMap.from_dense(np.full(shape, int(FaultKind.STUCK_OFF)))
     chip = network.fabricate(seed=1, faults={"third": broken})
     assert chip.faults["third"] == broken
     assert all(len(chip.faults[name]) == 0 for name in network.layers if name != "third")
@@ -341,7 +332,7 @@ def test_one_stuck_cell_changes_one_weight() -> None:
     cell = int(np.flatnonzero((place.slice == 1) & (place.side == 0))[0])
     where = (int(place.tile[cell]), int(place.row[cell]), int(place.column[cell]))
     dense = np.zeros(layer.matrix.levels.shape, np.uint8)
-    dense[where] = Kind.STUCK_ON
+    dense[where] = FaultKind.STUCK_ON
     chip = network.fabricate(seed=1, faults={"": FaultMap.from_dense(dense)})
     change = 16 * (15 - int(layer.matrix.levels[where]))
     codes = np.floor(batch.numpy().astype(np.float64) / layer.layer.input_scale + 0.5)
@@ -400,7 +391,7 @@ def test_differential_is_the_dual_of_two_columns(periphery: dict[str, Any]) -> N
 def test_a_fault_map_at_target_levels_changes_nothing() -> None:
     network = mapped(faults=None)
     faults = {
-        name: FaultMap.from_dense(np.where(layer.matrix.levels == 0, Kind.STUCK_OFF, 0).astype(np.uint8))
+        name: FaultMap.from_dense(np.where(layer.matrix.levels == 0, FaultKind.STUCK_OFF, 0).astype(np.uint8))
         for name, layer in network.layers.items()
     }
     chip = network.fabricate(seed=1, faults=faults)
@@ -443,7 +434,7 @@ def test_an_ideal_chip_has_no_errors() -> None:
 def test_the_report_shows_where_accuracy_is_lost() -> None:
     network = mapped(faults=None)
     shape = network.layers["second"].matrix.levels.shape
-    broken = FaultMap.from_dense(np.full(shape, int(Kind.STUCK_OFF)))
+    broken = FaultMap.from_dense(np.full(shape, int(FaultKind.STUCK_OFF)))
     chip = network.fabricate(seed=1, faults={"second": broken})
     report = chip.report(images())
     own = {error.layer: error.own for error in report.layers}
@@ -482,7 +473,7 @@ def test_the_report_handles_shared_layers_and_leaves_no_hooks() -> None:
 def test_wires_without_resistance_are_no_wires(encoding: Encoding, periphery: dict[str, Any]) -> None:
     without, ideal = (mapped(encoding=encoding, wires=wires, **periphery) for wires in (None, Wires()))
     for name, layer in without.layers.items():
-        assert layer.readout == ideal.layers[name].readout
+        assert (layer.drive, layer.converter) == (ideal.layers[name].drive, ideal.layers[name].converter)
     first, second = (network.fabricate(seed=3) for network in (without, ideal))
     assert torch.equal(first(images()), second(images()))
     assert first.plan().rows == second.plan().rows
@@ -495,7 +486,7 @@ def test_calibrated_converters_know_the_wires() -> None:
     lossy = Wires(word_line_resistance=100.0, bit_line_resistance=150.0, driver_resistance=1000.0)
     without, through = (mapped(faults=None, wires=wires, adc_bits=4) for wires in (None, lossy))
     for name, layer in without.layers.items():
-        step, shrunk = layer.readout.step, through.layers[name].readout.step
+        step, shrunk = layer.converter.step, through.layers[name].converter.step
         assert step is not None
         assert shrunk is not None
         assert 1.0 < shrunk < 0.98 * step
@@ -505,8 +496,9 @@ def test_calibrated_converters_know_the_wires() -> None:
     first = through.layers["first"]
     seen = through.fabricate(seed=1).layers["first"].seen()[0]
     codes = first.layer.quantise(first.layer.as_maps(images()))
-    largest = largest_conversion(first.matrix, first.readout, sample_vectors(first.layer, codes)[0], seen)
-    assert largest / (first.readout.step or 0.0) == pytest.approx(first.readout.high, rel=1e-12)
+    vectors, offset_levels = sample_vectors(first.layer, codes)[0], through.design.offset_levels
+    largest = largest_conversion(first.reading, first.drive, vectors, offset_levels=offset_levels, cells=seen)
+    assert largest / (first.converter.step or 0.0) == pytest.approx(first.converter.high, rel=1e-12)
 
 
 def test_more_resistance_costs_more() -> None:
@@ -539,17 +531,14 @@ def test_a_die_with_all_effects_is_what_the_reference_makes_of_its_parts(encodin
             module.register_forward_hook(keep)
     chip(images(2))
     for name, layer in chip.layers.items():
-        quantised, matrix, readout = (
-            network.layers[name].layer,
-            network.layers[name].matrix,
-            network.layers[name].readout,
-        )
+        quantised = network.layers[name].layer
         given, found = passed[name]
         codes = quantised.unfold(quantised.quantise(quantised.as_maps(given)))  # (images, positions, inputs)
         seen, errors = layer.seen()
         assert errors.offset is not None
         assert errors.weights is not None
-        product = reference_multiply(codes.reshape(-1, codes.shape[2]), matrix, seen, readout, errors=errors)
+        vectors = codes.reshape(-1, codes.shape[2])
+        product = reference_multiply(vectors, layer.reading, seen, layer.drive, layer.converter, errors=errors)
         scaled = (product * quantised.scaling.scale + quantised.scaling.bias).astype(np.float32)
         wanted = scaled.reshape(*codes.shape[:2], -1).swapaxes(1, 2).reshape(found.shape)
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6, atol=1e-6 * float(np.abs(wanted).max()))
@@ -580,7 +569,7 @@ def test_each_effect_draws_from_streams_of_its_own() -> None:
     assert all_of_them.faults == plain.faults == lines.faults
     for name, layer in all_of_them.layers.items():
         np.testing.assert_array_equal(layer.cells(), plain.layers[name].cells())
-        broken, same, others = layer.lines(), lines.layers[name].lines(), other.layers[name].lines()
+        broken, same, others = layer.silicon.lines, lines.layers[name].silicon.lines, other.layers[name].silicon.lines
         assert broken is not None
         assert same is not None
         assert others is not None
@@ -592,9 +581,9 @@ def test_each_effect_draws_from_streams_of_its_own() -> None:
         np.testing.assert_array_equal(errors.weights, alone.weights)
         np.testing.assert_array_equal(errors.converter_gain, alone.converter_gain)
         np.testing.assert_array_equal(errors.driver_gain, driven.driver_gain)
-        assert plain.layers[name].lines() is None
+        assert plain.layers[name].silicon.lines is None
         assert not plain.layers[name].seen()[1].any
-    first, second = (all_of_them.layers[name].lines() for name in ("first", "second"))
+    first, second = (all_of_them.layers[name].silicon.lines for name in ("first", "second"))
     assert first is not None
     assert second is not None
     assert (first.open_word_lines[0] != second.open_word_lines[0]).any() or (
@@ -623,8 +612,15 @@ def test_what_is_dead_is_silent_too(effect: dict[str, Any]) -> None:
         np.testing.assert_allclose(answer.numpy(), bias["last"].expand(10, -1).numpy(), rtol=1e-6)
 
 
-def test_gains_scale_read_noise() -> None:
+def test_gains_scale_read_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of the conductance passes driver and converter, shot noise follows the current, and thermal noise none."""
+    given: list[Noise | None] = []  # to the plan
+
+    def keep(*arguments: Any, **others: Any) -> Plan:
+        given.append(arguments[4])
+        return make_plan(*arguments, **others)
+
+    monkeypatch.setattr("xbarsim.die.layer.make_plan", keep)
     linear, batch = nn.Linear(12, 5), torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
     for law, powers in (
         (NOISY.read_noise, (1, 1)),
@@ -639,9 +635,10 @@ def test_gains_scale_read_noise() -> None:
         }
         network = mapped(cell, network=linear, calibration=batch, adc_bits=6, **effects)
         layer = network.fabricate(seed=2).layers[""]
-        cells, errors, lines = layer.cells(), layer.seen()[1], layer.lines()
+        cells, errors, lines = layer.cells(), layer.seen()[1], layer.silicon.lines
         quiet = mapped(cell, network=linear, calibration=batch, adc_bits=6).fabricate(seed=2).layers[""]
-        before, after, kept = quiet.noise(cells), layer.noise(cells, errors), layer.plan().noise
+        layer.plan()
+        before, after, kept = quiet.noise(cells), layer.noise(cells, errors), given[-1]
         assert before is not None
         assert after is not None
         assert kept is not None
@@ -706,29 +703,29 @@ def test_clipped_conversions_are_counted(arguments: dict[str, Any]) -> None:
     network, batch = linear_network(**arguments)
     chip = network.fabricate(seed=1)
     layer = network.layers[""]
-    matrix, readout = layer.matrix, layer.readout
-    assert readout.step is not None
+    matrix, drive, converter = layer.matrix, layer.drive, layer.converter
+    assert converter.step is not None
     cells = chip.layers[""].seen()[0].astype(np.float64)
     scaled = np.floor(batch.numpy().astype(np.float64) / layer.layer.input_scale + 0.5).astype(int)
-    codes = np.clip(scaled, -readout.max_input, readout.max_input)
-    signs: tuple[int, ...] = (1, -1) if readout.signed_inputs == "two_pass" else (0,)
+    codes = np.clip(scaled, -drive.max_input, drive.max_input)
+    signs: tuple[int, ...] = (1, -1) if drive.signed_inputs == "two_pass" else (0,)
     clipped = total = 0
-    for v, sign, plane, tile in product(range(9), signs, range(readout.planes), range(matrix.tiles)):
-        driven = np.maximum(sign * codes[v], 0) if sign else codes[v] + 2 ** (readout.input_bits - 1)
-        together = readout.active_rows or 32
+    for v, sign, plane, tile in product(range(9), signs, range(drive.planes), range(matrix.tiles)):
+        driven = np.maximum(sign * codes[v], 0) if sign else codes[v] + 2 ** (drive.input_bits - 1)
+        together = drive.active_rows or 32
         for first in range(0, 32, together):
             rows = [k for k in range(first, min(first + together, 32)) if matrix.tile_rows[tile, k] >= 0]
-            x = [int(driven[matrix.tile_rows[tile, k]]) >> (plane * readout.dac_bits) & readout.max_plane for k in rows]
+            x = [int(driven[matrix.tile_rows[tile, k]]) >> (plane * drive.dac_bits) & drive.max_plane for k in rows]
             columns = np.flatnonzero(matrix.used[tile].any(axis=0))
             values = {c: sum(code * cells[tile, k, c] for code, k in zip(x, rows, strict=True)) for c in columns}
-            if readout.subtraction == "analog":
+            if network.design.subtraction == "analog":
                 reads = [values[c] - values[c + 1] for c in columns if c % 2 == 0]
             else:
-                reads = [value + sum(x) * readout.offset_levels for value in values.values()]
+                reads = [value + sum(x) * converter.offset_levels for value in values.values()]
             if rows:
                 total += len(reads)
                 clipped += sum(
-                    not readout.low <= np.floor(value / readout.step + 0.5) <= readout.high for value in reads
+                    not converter.low <= np.floor(value / converter.step + 0.5) <= converter.high for value in reads
                 )
     assert clipped > 0
     with warnings.catch_warnings():
@@ -831,7 +828,7 @@ def test_open_word_lines_do_not_keep_a_tile_from_being_solved() -> None:
     network, batch = linear_network(wires=wires, line_faults=LineFaults(open_word_line=0.5), active_rows=8)
     chip = network.fabricate(seed=1)
     assert torch.isfinite(chip(batch)).all()
-    lines = chip.layers[""].lines()
+    lines = chip.layers[""].silicon.lines
     assert lines is not None
     last = network.layers[""].matrix.tiles - 1
     assert (lines.open_word_lines[last] & (network.layers[""].matrix.tile_rows[last] < 0)).any()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,8 @@ from xbarsim.devices import Cell
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
 from xbarsim.network import CrossbarLayer, MappedNetwork, NotMappedWarning, map_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CELL = Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2)
 
@@ -82,15 +83,6 @@ def check(model: nn.Module, images: Tensor, *, close: float = 0.03, names: list[
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     return network
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small layers: starting threads would take most of the time. Chips are tested with more."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
 
 
 # --- every kind of layer
@@ -538,14 +530,14 @@ def test_calibrated_converters_never_clip_what_they_were_calibrated_on() -> None
         generous = design(adc_bits=16, subtraction=subtraction)
         network = map_model(model, generous, calibration=images)
         mapped = network.layers[""]
-        assert mapped.readout.step == 1.0
+        assert mapped.converter.step == 1.0
         with torch.no_grad():
             assert torch.equal(network.fabricate(seed=0)(images), network.digital(images))
         tight = design(adc_bits=4, subtraction=subtraction)
-        readout = map_model(model, tight, calibration=images).layers[""].readout
+        converter = map_model(model, tight, calibration=images).layers[""].converter
         full = map_model(model, design(adc_bits=4, adc_range="full", subtraction=subtraction), calibration=images)
-        assert readout.step is not None
-        assert 1.0 < readout.step < (full.layers[""].readout.step or 0.0)
+        assert converter.step is not None
+        assert 1.0 < converter.step < (full.layers[""].converter.step or 0.0)
 
 
 def test_the_whole_calibration_set_sets_input_ranges() -> None:

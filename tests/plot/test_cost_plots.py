@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 
 from xbarsim import plot
 from xbarsim.cost import CostReport, Hardware, LayerUse, estimate
@@ -72,6 +73,22 @@ def test_pareto_front_by_definition(rows: list[dict[str, Any]]) -> None:
     front = plot.pareto_front(rows)
     assert front == [i for i, row in enumerate(rows) if not any(beats(other, row) for other in rows)]
     assert bool(front) == bool(rows)
+
+
+@pytest.mark.parametrize("against", ["area", "accuracy"])
+def test_a_design_stands_at_the_means_of_its_dies(against: Literal["area", "accuracy"]) -> None:
+    rows = [
+        {"name": name, "power_W": watts, "area_m2": 1e-6, "accuracy": accuracy}
+        for name, watts, accuracy in (("one", 1.0, 0.7), ("one", 3.0, 0.9), ("two", 4.0, 0.5))
+    ]
+    axes = plot.pareto(rows, against=against)
+    places = np.concatenate(
+        [np.asarray(marks.get_offsets()) for marks in axes.collections if isinstance(marks, PathCollection)]
+    )
+    wanted = [(1, 2000), (1, 4000)] if against == "area" else [(2, 80), (4, 50)]
+    assert {tuple(place) for place in places.round(9).tolist()} == set(wanted)
+    with pytest.raises(InputError, match="against must be one of 'area', 'accuracy', got 'power'"):
+        plot.pareto(rows, against="power")  # type: ignore[arg-type]
 
 
 def test_pareto_names_the_front() -> None:

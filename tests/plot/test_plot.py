@@ -258,7 +258,7 @@ def test_occupied_tiles_are_counted(chip: xb.Chip) -> None:
 
 
 def test_markers_have_the_area_of_the_chip() -> None:
-    axes = plot.accuracy_power_area(dies())
+    axes = plot.pareto(dies(), group="encoding", against="accuracy")
     markers = [c for c in axes.collections if str(c.get_label()).endswith("mm²")]
     assert [m.get_label() for m in markers] == ["TwoColumn, 30 mm²", "Differential, 12 mm²", "Offset, 45 mm²"]
     sizes = [float(m.get_sizes()[0]) for m in markers]  # type: ignore[attr-defined]
@@ -282,8 +282,8 @@ def test_a_fault_map_shows_every_broken_cell() -> None:
 
 def test_tables_that_cannot_be_drawn_are_refused() -> None:
     rows = dies()
-    for draw in (plot.accuracy, plot.die_violins, plot.layer_sensitivity, plot.accuracy_power_area):
-        with pytest.raises(xb.InputError, match="must hold at least one point, got none"):
+    for draw in (plot.accuracy, plot.die_violins, plot.layer_sensitivity, plot.pareto):
+        with pytest.raises(xb.InputError, match=r"must hold at least one (point|design), got none"):
             draw([])
         with pytest.raises(xb.InputError, match=r"\[0\] must have a key"):
             draw([{"nothing": 1}])
@@ -304,7 +304,7 @@ def test_pictures_of_sweeps_use_the_axes_given() -> None:
     assert plot.yield_curve(rows, 0.9, ax=panels[0]) is panels[0]
     assert plot.die_violins(rows, ax=panels[1]) is panels[1]
     assert plot.layer_sensitivity(rows, layer="encoding", ax=panels[2]) is panels[2]
-    assert plot.accuracy_power_area(rows, ax=panels[3]) is panels[3]
+    assert plot.pareto(rows, group="encoding", against="accuracy", ax=panels[3]) is panels[3]
     assert (
         plot.fault_map(StuckFaults(on=0.1, off=0.0).sample((1, 3, 3), np.random.default_rng(0)), ax=panels[4])
         is (panels[4])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import xbarsim as xb
 from tests.sweep.workloads import block, task
-from xbarsim.cli import app
+from xbarsim.cli import application
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.sweep import Dies, Results, Store, Task
@@ -114,7 +114,7 @@ def test_a_page_says_what_is_missing(tmp_path: Path) -> None:
         kept.begin(tasks()[:2], Dies(count=4))
         kept.add(block(tasks()[0].id, 0, 38, metrics={"power_W": 0.1, "area_m2": 1e-6}))
     text = report_html(results(path))
-    assert "2 of 2 tasks have not dies enough yet" in text
+    assert "2 of 2 tasks need more dies" in text
     assert ">1 so far</td>" in text
 
 
@@ -191,10 +191,10 @@ def test_a_picture_is_the_same_bytes_each_time(store: Path, tmp_path: Path, endi
 def test_the_commands_write_picture_and_page(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke
-    answer = run(app, ["plot", str(store), "picture.png", "--where", "polarity=off", "--chance", "0.2"])
+    answer = run(application, ["plot", str(store), "picture.png", "--where", "polarity=off", "--chance", "0.2"])
     assert answer.exit_code == 0, answer.output
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-    answer = run(app, ["report", str(store), "--target", "0.9"])
+    answer = run(application, ["report", str(store), "--target", "0.9"])
     assert answer.exit_code == 0, answer.output
     assert answer.output.strip() == "wrote my_sweep.html"
     assert (tmp_path / "my_sweep.html").exists()
@@ -203,7 +203,7 @@ def test_the_commands_write_picture_and_page(store: Path, tmp_path: Path, monkey
         (["plot", str(store), "picture.png", "--kind", "dies"], "where must choose one polarity"),
         (["report", "nothing.sqlite"], "nothing.sqlite"),
     ):
-        answer = run(app, arguments)
+        answer = run(application, arguments)
         assert answer.exit_code == 2
         assert message in answer.output.replace("\n", " ")
 

@@ -46,7 +46,7 @@ mitigation = { type = "ProtectLayers", layers = ["0"] }
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
+    return CliRunner().invoke(cli.application, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_show_and_export_of_an_unfinished_sweep(file: Path, tmp_path: Path) -> N
     collect(Sweep.load(file).tasks, stop=4, executor=InProcess(), store=store, shard=(0, 2))
     output = run("show", str(store)).output
     assert "1 so far" in output
-    assert "8 of 8 tasks have not dies enough yet" in output
+    assert "8 of 8 tasks need more dies" in output
     assert "8 dies (8 more with --all)" in run("export", str(store), str(tmp_path / "d.csv")).output
     assert "16 dies\n" in run("export", str(store), str(tmp_path / "d.csv"), "--all").output
 
@@ -240,7 +240,7 @@ def test_interrupts_end_cleanly(number: int, file: Path, tmp_path: Path) -> None
     file.write_text(TEXT.replace("count = 4", "count = 100000"))
     store = tmp_path / "s.sqlite"
     process = subprocess.Popen(
-        [sys.executable, "-m", "xbarsim.cli", "sweep", str(file), "--store", str(store), "--workers", "1"],
+        [sys.executable, "-m", "xbarsim", "sweep", str(file), "--store", str(store), "--workers", "1"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

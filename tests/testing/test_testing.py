@@ -18,10 +18,10 @@ from xbarsim.devices import (
     BetaBinomialFaults,
     ClusteredFaults,
     CombinedFaults,
+    FaultKind,
     FaultMap,
     FaultModel,
     GradientFaults,
-    Kind,
     LogNormalConductances,
     MeasuredFaults,
     RadialFaults,
@@ -30,12 +30,12 @@ from xbarsim.devices import (
     StuckLineFaults,
     WearOutFaults,
 )
-from xbarsim.devices.faultmap import Shape
-from xbarsim.devices.faults import OnOffFaults
+from xbarsim.devices.faults import OnOffFaults, Shape
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Encoding, MappedMatrix, Mapping, Offset, TwoColumn, map_matrix
 from xbarsim.mapping.placement import _level_table
-from xbarsim.testing import _may_have_mean, check_encoding, check_fault_model, check_mapping
+from xbarsim.testing import check_encoding, check_fault_model, check_mapping
+from xbarsim.testing.fault_models import _may_have_mean
 
 EVEN = StuckFaults(on=0.1, off=0.05)
 MODELS: tuple[FaultModel, ...] = (
@@ -109,9 +109,9 @@ class WrongKinds(Broken):
 @dataclass(frozen=True, kw_only=True)
 class MissedCell(Broken):
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
-        found = self.good(shape, rng)
-        kept = found.index % 48 != 47
-        return FaultMap(shape=found.shape, index=found.index[kept], kind=found.kind[kept])
+        faults = self.good(shape, rng)
+        kept = faults.index % 48 != 47
+        return FaultMap(shape=faults.shape, index=faults.index[kept], kind=faults.kind[kept])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +152,8 @@ class AnyTotal(Broken):
 @dataclass(frozen=True, kw_only=True)
 class WrongSum(Broken):
     @property
-    def rates(self) -> dict[Kind, float]:
-        return {Kind.STUCK_OFF: 0.1, Kind.STUCK_ON: 0.1, Kind.STUCK_AT: 0.0}
+    def rates(self) -> dict[FaultKind, float]:
+        return {FaultKind.STUCK_OFF: 0.1, FaultKind.STUCK_ON: 0.1, FaultKind.STUCK_AT: 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)

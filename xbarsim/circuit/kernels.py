@@ -235,14 +235,14 @@ def _regions(rows: Any, columns: Any) -> Any:
 
     No recursion here or below: numba 0.68 crashes when it loads a recursive function from its cache.
     """
-    found = np.empty((2 * rows * columns, 4), np.int64)
+    regions = np.empty((2 * rows * columns, 4), np.int64)
     waiting = np.empty((2 * rows * columns, 4), np.int64)
     waiting[0, 0], waiting[0, 1], waiting[0, 2], waiting[0, 3] = 0, rows, 0, columns
     count, depth = 0, 1
     while depth > 0:
         depth -= 1
         r0, r1, c0, c1 = waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3]
-        found[count, 0], found[count, 1], found[count, 2], found[count, 3] = r0, r1, c0, c1
+        regions[count, 0], regions[count, 1], regions[count, 2], regions[count, 3] = r0, r1, c0, c1
         count += 1
         if r1 - r0 <= _LEAF and c1 - c0 <= _LEAF:
             continue
@@ -253,7 +253,7 @@ def _regions(rows: Any, columns: Any) -> Any:
             else:
                 waiting[depth, 1 - half] = (r0 + r1) // 2
             depth += 1
-    return found[:count][::-1].copy()
+    return regions[:count][::-1].copy()
 
 
 @njit(cache=True, nogil=True)

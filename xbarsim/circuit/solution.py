@@ -113,13 +113,13 @@ def _newton(
         length = 1.0
         while length >= _SHORTEST_STEP:
             trial = voltages + length * step
-            found = state(trial)
-            if found[1] < (1.0 - 1e-4 * length) * norm:
+            tried = state(trial)
+            if tried[1] < (1.0 - 1e-4 * length) * norm:
                 break
             length *= 0.5
         else:
             break  # no better voltages: either rounding, or failure
-        voltages, (residual, norm, wanted, rounding, slopes) = trial, found
+        voltages, (residual, norm, wanted, rounding, slopes) = trial, tried
         iteration += 1
     if not free or np.abs(residual).max() <= max(wanted, rounding):
         return voltages, iteration

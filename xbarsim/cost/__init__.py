@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from xbarsim.cost.adc import Adc, AdcCard, AdcRegression, AdcTable, adc_names
 from xbarsim.cost.deltas import Change, Deltas, compare
-from xbarsim.cost.estimate import Comparison, LayerUse, compare_published, estimate
 from xbarsim.cost.hardware import (
     Component,
     Hardware,
@@ -18,11 +17,13 @@ from xbarsim.cost.hardware import (
     ReferenceArray,
     hardware_names,
 )
-from xbarsim.cost.mapped import index_bits, layer_use
-from xbarsim.cost.quantities import Amount, Quantity, Reference, Series
-from xbarsim.cost.report import ComponentCost, CostReport, LayerCost, Sources
+from xbarsim.cost.peak import ComponentCost, LayerCost, Peak
+from xbarsim.cost.published import Comparison, compare_published, totals
+from xbarsim.cost.report import CostReport, Sources, estimate
 from xbarsim.cost.units import parse_unit
-from xbarsim.cost.workload import Actions, ComponentEnergy, LayerWork, Workload, replicate
+from xbarsim.cost.use import LayerUse
+from xbarsim.cost.values import Amount, Reference, Series, SourcedValue
+from xbarsim.cost.workload import Actions, ComponentEnergy, LayerWork, Replication, Workload, replicate, run_workload
 
 __all__ = [
     "Actions",
@@ -43,11 +44,13 @@ __all__ = [
     "LayerUse",
     "LayerWork",
     "Level",
+    "Peak",
     "Published",
-    "Quantity",
     "Reference",
     "ReferenceArray",
+    "Replication",
     "Series",
+    "SourcedValue",
     "Sources",
     "Workload",
     "adc_names",
@@ -55,8 +58,8 @@ __all__ = [
     "compare_published",
     "estimate",
     "hardware_names",
-    "index_bits",
-    "layer_use",
     "parse_unit",
     "replicate",
+    "run_workload",
+    "totals",
 ]

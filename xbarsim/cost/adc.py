@@ -11,14 +11,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from xbarsim.cost.quantities import Quantity, Reference, Series, check_dimension, check_text
+from xbarsim.cost.cards import ADC_ENDING, card_names, load_card
 from xbarsim.cost.units import AREA, ENERGY, FREQUENCY, LENGTH, NUMBER
-from xbarsim.foundation import tomlio
+from xbarsim.cost.values import Reference, Series, SourcedValue, check_dimension, check_text
 from xbarsim.foundation.validation import (
-    FileFormatError,
     InputError,
     check_choice,
     check_instance,
@@ -27,9 +25,6 @@ from xbarsim.foundation.validation import (
 )
 
 __all__ = ["MOST_ADC_BITS", "Adc", "AdcCard", "AdcRegression", "AdcTable", "adc_names"]
-
-FOLDER = Path(__file__).parent / "cards"
-ENDING = ".adc.toml"
 
 MOST_ADC_BITS = 32
 """More than any converter has: beyond it an extrapolated cost says nothing."""
@@ -47,8 +42,8 @@ class Adc:
         Conversions per second at which its published power holds; peak power is charged at this rate.
     """
 
-    rate: Quantity
-    nameplate_rate: Quantity
+    rate: SourcedValue
+    nameplate_rate: SourcedValue
 
     def __post_init__(self) -> None:
         for name, rate in (("rate", self.rate), ("nameplate_rate", self.nameplate_rate)):
@@ -71,11 +66,11 @@ class Adc:
         """What a reader should know about the cost at `bits`, or ``None``."""
         raise NotImplementedError
 
-    def quantities(self) -> Iterator[tuple[str, Any, Any]]:
-        """Its values: name, value, and the quantity with unit and source."""
+    def sourced_values(self) -> Iterator[tuple[str, Any, Any]]:
+        """Its values: name, value, and what holds its unit and source."""
         for name in ("rate", "nameplate_rate"):
-            quantity = getattr(self, name)
-            yield f"adc.{name}", quantity.value, quantity
+            sourced = getattr(self, name)
+            yield f"adc.{name}", sourced.value, sourced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +143,9 @@ class AdcTable(Adc):
             return None
         return f"ADC of {bits} bits is outside the table ({self.bits[0]}..{self.bits[-1]}): extrapolated"
 
-    def quantities(self) -> Iterator[tuple[str, Any, Any]]:
-        """Its values: name, value, and the quantity with unit and source."""
-        yield from super().quantities()
+    def sourced_values(self) -> Iterator[tuple[str, Any, Any]]:
+        """Its values: name, value, and what holds its unit and source."""
+        yield from super().sourced_values()
         for name, series in (("energy", self.energy), ("area", self.area)):
             for bits, value in zip(self.bits, series.values, strict=True):
                 yield f"adc.{name} at {bits} bits", value, series
@@ -181,19 +176,19 @@ class AdcRegression(Adc):
     the lower of its two lines. `b` is the effective number of bits.
     """
 
-    technology_node: Quantity
+    technology_node: SourcedValue
     least_bits: int
-    merit_intercept: Quantity
-    merit_slope: Quantity
-    merit_best_intercept: Quantity
-    merit_best_slope: Quantity
-    energy_intercept: Quantity
-    energy_node: Quantity
-    energy_bits: Quantity
-    area_intercept: Quantity
-    area_node: Quantity
-    area_rate: Quantity
-    area_energy: Quantity
+    merit_intercept: SourcedValue
+    merit_slope: SourcedValue
+    merit_best_intercept: SourcedValue
+    merit_best_slope: SourcedValue
+    energy_intercept: SourcedValue
+    energy_node: SourcedValue
+    energy_bits: SourcedValue
+    area_intercept: SourcedValue
+    area_node: SourcedValue
+    area_rate: SourcedValue
+    area_energy: SourcedValue
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,12 +235,12 @@ class AdcRegression(Adc):
             f"rate{fewer}"
         )
 
-    def quantities(self) -> Iterator[tuple[str, Any, Any]]:
-        """Its values: name, value, and the quantity with unit and source."""
-        yield from super().quantities()
+    def sourced_values(self) -> Iterator[tuple[str, Any, Any]]:
+        """Its values: name, value, and what holds its unit and source."""
+        yield from super().sourced_values()
         for name in ("technology_node", *_COEFFICIENTS):
-            quantity = getattr(self, name)
-            yield f"adc.{name}", quantity.value, quantity
+            sourced = getattr(self, name)
+            yield f"adc.{name}", sourced.value, sourced
 
 
 _COEFFICIENTS = (
@@ -265,7 +260,7 @@ _COEFFICIENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AdcCard:
-    """A converter to put in the place of a hardware's own, see :meth:`xbarsim.cost.Hardware.with_adc`.
+    """A converter to put in the place of that of a hardware card, see :meth:`xbarsim.cost.Hardware.with_adc`.
 
     Attributes
     ----------
@@ -287,7 +282,7 @@ class AdcCard:
     def __post_init__(self) -> None:
         check_text("name", self.name)
         keys = [reference.key for reference in self.references]
-        for name, _, sourced in self.adc.quantities():
+        for name, _, sourced in self.adc.sourced_values():
             check_choice(f"{name}: source", sourced.source, keys)
 
     @classmethod
@@ -301,24 +296,13 @@ class AdcCard:
         FileFormatError
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
-        check_instance("adc", name_or_path, (str, os.PathLike))
-        name = os.fspath(name_or_path)
-        if name.endswith(".toml"):
-            return tomlio.load(cls, name)
-        if name not in adc_names():
-            raise InputError(
-                f"adc must be one of {', '.join(map(repr, adc_names()))}, or a path ending in '.toml', got {name!r}"
-            )
-        found = tomlio.load(cls, FOLDER / f"{name}{ENDING}")
-        if found.name != name:
-            raise FileFormatError(f"name must be {name!r}, as the file is called, got {found.name!r}")
-        return found
+        return load_card(cls, "adc", name_or_path, ADC_ENDING)
 
-    def at(self, *, rate: Quantity, nameplate_rate: Quantity) -> Adc:
+    def at(self, *, rate: SourcedValue, nameplate_rate: SourcedValue) -> Adc:
         """The converter at the rates of a place."""
         return replace(self.adc, rate=rate, nameplate_rate=nameplate_rate)
 
 
 def adc_names() -> list[str]:
     """The names of the converter cards that come with the project, sorted."""
-    return sorted(path.name.removesuffix(ENDING) for path in FOLDER.glob(f"*{ENDING}"))
+    return card_names(ADC_ENDING)

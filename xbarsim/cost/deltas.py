@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xbarsim.cost.report import CostReport
-from xbarsim.cost.views import frame, number, table
+from xbarsim.cost.views import frame, number
 from xbarsim.cost.workload import Replication
+from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import check_instance
 
 __all__ = ["Change", "Deltas", "compare"]
@@ -114,7 +115,7 @@ class Deltas:
             for change in (*self.changes, *self.components)
             if change.before or change.after
         ]
-        return "\n".join(table(("", *self.names, "difference", "relative"), rows, words=1))
+        return format_table(("", *self.names, "difference", "relative"), rows)
 
 
 def compare(
@@ -146,8 +147,8 @@ def compare(
                 sum(use.occupied for use in uses),
                 max((use.adc_bits for use in uses if use.arrays), default=0),
                 sum(use.index_bits * use.copies * use.redundancy for use in uses),
-                work.report.area,
-                work.report.power,
+                work.peak.area,
+                work.peak.power,
                 work.energy,
                 work.latency,
                 work.images_per_second,
@@ -156,8 +157,8 @@ def compare(
                 work.throughput_per_area,
             )
         )
-        area.append({cost.name: 0.0 for cost in work.report.components})
-        for cost in work.report.components:
+        area.append({cost.name: 0.0 for cost in work.peak.components})
+        for cost in work.peak.components:
             area[-1][cost.name] += cost.area
         energy.append({cost.name: 0.0 for cost in work.components})
         for part in work.components:

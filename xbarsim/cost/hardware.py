@@ -8,21 +8,11 @@ occupies is always called *arrays*.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from xbarsim.cost.adc import ENDING, Adc, AdcCard
-from xbarsim.cost.quantities import (
-    ORIGINS,
-    Amount,
-    Origin,
-    Quantity,
-    Reference,
-    check_dimension,
-    check_text,
-)
+from xbarsim.cost.adc import Adc, AdcCard
+from xbarsim.cost.cards import HARDWARE_ENDING, card_names, load_card
 from xbarsim.cost.scaling import NODES, area_factor, energy_factor
 from xbarsim.cost.units import (
     AREA,
@@ -36,19 +26,23 @@ from xbarsim.cost.units import (
     Dimension,
     parse_unit,
 )
-from xbarsim.foundation import tomlio
+from xbarsim.cost.use import LayerUse
+from xbarsim.cost.values import (
+    ORIGINS,
+    Amount,
+    Origin,
+    Reference,
+    SourcedValue,
+    check_dimension,
+    check_text,
+)
 from xbarsim.foundation.validation import (
-    FileFormatError,
     InputError,
     check_choice,
     check_instance,
     check_integer,
     check_real,
 )
-
-if TYPE_CHECKING:
-    from xbarsim.cost.estimate import LayerUse
-    from xbarsim.cost.report import CostReport
 
 __all__ = [
     "ACTIVITIES",
@@ -59,8 +53,6 @@ __all__ = [
     "ReferenceArray",
     "hardware_names",
 ]
-
-FOLDER = Path(__file__).parent / "cards"
 
 EFFICIENCY: Dimension = (("W", -1), ("op", 1), ("s", -1))
 DENSITY: Dimension = (("m", -2), ("op", 1), ("s", -1))
@@ -98,7 +90,7 @@ class Component:
         ``"dac"`` grows with the DAC's bits; ``"cells"``: its power may be replaced by that of the programmed
         conductances.
     per
-        What there are `count` of it for: one ``"parent"`` (the level it is listed in), or, in the array level
+        What has `count` of it: one ``"parent"`` (the level it is listed in), or, in the array level
         only, one ``"row"``, ``"column"`` or ``"cell"`` of an array, or one ``"index_bit"`` that packing has to
         store. Power and area then follow the size of the array, or what is stored.
     activity
@@ -113,7 +105,7 @@ class Component:
         Technology node of the printed values, where it is another than the card's: they are scaled, see
         :mod:`xbarsim.cost.scaling`.
     count
-        How many for each of those.
+        How many each of those has.
     shared_by
         How many parents share that count.
     power, area
@@ -121,7 +113,7 @@ class Component:
     covers
         For how many of it together `power` and `area` are printed.
     origin, source, note
-        As in :class:`Quantity`, for every value of the line.
+        As in :class:`SourcedValue`, for every value of the line.
     """
 
     name: str
@@ -133,8 +125,8 @@ class Component:
     area: Amount | None = None
     covers: int = 1
     activity: Activity | None = None
-    rate: Quantity | None = None
-    node: Quantity | None = None
+    rate: SourcedValue | None = None
+    node: SourcedValue | None = None
     origin: Origin
     source: str
     note: str = ""
@@ -209,7 +201,7 @@ class Level:
     """
 
     name: str
-    children: Quantity | None = None
+    children: SourcedValue | None = None
     components: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
@@ -241,7 +233,7 @@ class ReferenceArray:
     rows_at_once
         Rows that can be read together; more take one read after the other. ``None`` for all.
     origin, source, note
-        As in :class:`Quantity`.
+        As in :class:`SourcedValue`.
     """
 
     rows: int
@@ -287,7 +279,7 @@ class Published:
     level: str
     units: int = 1
     quantity: Literal["power", "area", "peak_throughput", "throughput_per_power", "throughput_per_area"]
-    value: Quantity
+    value: SourcedValue
     place: float
 
     def __post_init__(self) -> None:
@@ -322,7 +314,7 @@ class Hardware:
     counted_to
         The highest level that :func:`xbarsim.cost.estimate` counts unless told otherwise.
     adc
-        The converter; ``None`` where its cost is not told apart.
+        The converter; ``None`` where the source does not give its cost separately.
     dac_growth
         Factor on a DAC's power and area for each bit after the first.
     stages_after_read
@@ -339,14 +331,14 @@ class Hardware:
 
     name: str
     description: str
-    technology_node: Quantity
-    clock: Quantity
-    read_time: Quantity
+    technology_node: SourcedValue
+    clock: SourcedValue
+    read_time: SourcedValue
     counted_to: str
     array: ReferenceArray
     adc: Adc | None = None
-    dac_growth: Quantity
-    stages_after_read: Quantity
+    dac_growth: SourcedValue
+    stages_after_read: SourcedValue
     levels: tuple[Level, ...]
     published: tuple[Published, ...] = ()
     references: tuple[Reference, ...]
@@ -360,11 +352,11 @@ class Hardware:
             ("dac_growth", NUMBER, "1"),
             ("stages_after_read", NUMBER, "1"),
         ):
-            quantity = getattr(self, name)
-            check_instance(name, quantity, Quantity)
-            check_dimension(name, quantity.unit, dimension, example)
+            sourced = getattr(self, name)
+            check_instance(name, sourced, SourcedValue)
+            check_dimension(name, sourced.unit, dimension, example)
             if name != "stages_after_read":
-                check_real(name, quantity.value, above=0.0)
+                check_real(name, sourced.value, above=0.0)
         check_real("dac_growth", self.dac_growth.value, at_least=1.0)
         self._check_levels()
         self._check_sources()
@@ -436,21 +428,7 @@ class Hardware:
         FileFormatError
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
-        check_instance("hardware", name_or_path, (str, os.PathLike))
-        name = os.fspath(name_or_path)
-        if name.endswith(".toml"):
-            return tomlio.load(cls, name)
-        dated = [known for known in hardware_names() if re.fullmatch(re.escape(name) + r"\d{4}", known)]
-        name = dated[0] if len(dated) == 1 else name
-        if name not in hardware_names():
-            raise InputError(
-                f"hardware must be one of {', '.join(map(repr, hardware_names()))}, "
-                f"or a path ending in '.toml', got {name!r}"
-            )
-        found = tomlio.load(cls, FOLDER / f"{name}.toml")
-        if found.name != name:
-            raise FileFormatError(f"name must be {name!r}, as the file is called, got {found.name!r}")
-        return found
+        return load_card(cls, "hardware", name_or_path, HARDWARE_ENDING)
 
     def level_index(self, level: str) -> int:
         """Place of a level, 0 for the array; `InputError` if there is none of that name."""
@@ -486,7 +464,7 @@ class Hardware:
         Raises
         ------
         InputError
-            If the converter of this hardware is not told apart, or there is no such card.
+            If this card does not give the cost of its converter separately, or there is no such card.
         """
         if self.adc is None:
             raise InputError(f"adc must be a converter of the hardware to be replaced, got none in {self.name!r}")
@@ -502,7 +480,7 @@ class Hardware:
 
     def reads_of_vector(self, use: LayerUse) -> int:
         """Reads of an array for one input vector of a layer: more than the layer's own if few rows are read at once."""
-        rows, at_once = -(-use.rows // use.activations), self.array.rows_at_once
+        rows, at_once = -(-use.rows // use.row_groups), self.array.rows_at_once
         return use.reads_per_vector * (1 if at_once is None else -(-rows // at_once))
 
     def time_per_read(self, columns: int) -> float:
@@ -515,29 +493,6 @@ class Hardware:
             return self.read_time.si
         converter = next(c for c in self.levels[0].components if c.role == "adc")
         return columns * converter.shared_by / (converter.count * self.adc.rate.si)
-
-    def totals(self, level: str, units: int = 1) -> CostReport:
-        """Cost of `units` full ones of `level`, used as published.
-
-        The same code as for a network: :func:`xbarsim.cost.estimate` with every array of them occupied, and
-        with the share of what several parents share, as component tables print it.
-        """
-        from xbarsim.cost.estimate import LayerUse, estimate
-
-        units = check_integer("units", units, at_least=0)
-        arrays = units * self.arrays_per(level)
-        use = LayerUse(
-            name=f"{units} x {level}",
-            arrays=arrays,
-            rows=self.array.rows,
-            columns=self.array.columns,
-            adc_bits=self.array.adc_bits,
-            dac_bits=self.array.dac_bits,
-            reads_per_vector=self.array.reads_per_vector,
-            macs_per_vector=arrays * self.array.macs_per_array,
-            vectors_per_image=1,
-        )
-        return estimate([use], self, level=level, sharing="amortised")
 
     def values(self) -> list[dict[str, Any]]:
         """Every value of the card: rows with name, value, unit, origin, source and note."""
@@ -556,13 +511,13 @@ class Hardware:
             )
 
         for name in ("technology_node", "clock", "read_time", "dac_growth", "stages_after_read"):
-            quantity = getattr(self, name)
-            add(name, quantity.value, quantity.unit, quantity)
+            sourced = getattr(self, name)
+            add(name, sourced.value, sourced.unit, sourced)
         for name in ("rows", "columns", "adc_bits", "dac_bits", "reads_per_vector", "macs_per_array"):
             add(f"array.{name}", getattr(self.array, name), "1", self.array)
         if self.array.rows_at_once is not None:
             add("array.rows_at_once", self.array.rows_at_once, "1", self.array)
-        for name, value, sourced in () if self.adc is None else self.adc.quantities():
+        for name, value, sourced in () if self.adc is None else self.adc.sourced_values():
             add(name, value, sourced.unit, sourced)
         for level in self.levels:
             if level.children is not None:
@@ -577,9 +532,9 @@ class Hardware:
                     if amount is not None:
                         add(f"{where} {name} of {component.covers}", amount.value, amount.unit, component)
                 for name in ("rate", "node"):
-                    quantity = getattr(component, name)
-                    if quantity is not None:
-                        add(f"{where} {name}", quantity.value, quantity.unit, quantity)
+                    sourced = getattr(component, name)
+                    if sourced is not None:
+                        add(f"{where} {name}", sourced.value, sourced.unit, sourced)
         for total in self.published:
             add(f"published {total.name} {total.quantity}", total.value.value, total.value.unit, total.value)
         return rows
@@ -587,4 +542,4 @@ class Hardware:
 
 def hardware_names() -> list[str]:
     """The names of the hardware cards that come with the project, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml") if not path.name.endswith(ENDING))
+    return card_names(HARDWARE_ENDING)

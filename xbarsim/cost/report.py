@@ -1,22 +1,20 @@
-"""What a network costs on a hardware: totals that can be taken apart."""
+"""What a network costs, as its user gets it: the peak and its sources to print, and from there the workload."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from xbarsim.cost.hardware import Hardware
-from xbarsim.cost.quantities import Reference
-from xbarsim.cost.views import frame, html_tree, number, percent, table
+from xbarsim.cost.peak import Peak
+from xbarsim.cost.use import LayerUse
+from xbarsim.cost.values import Reference
+from xbarsim.cost.views import html_tree, number, percent
 from xbarsim.cost.workload import Replication, Workload, run_workload
-from xbarsim.foundation.validation import check_choice
+from xbarsim.foundation.tables import format_table
 
-if TYPE_CHECKING:
-    from xbarsim.cost.estimate import LayerUse
-
-__all__ = ["ComponentCost", "CostReport", "LayerCost", "Sources"]
+__all__ = ["CostReport", "Sources", "estimate"]
 
 _MILLIWATT, _SQUARE_MILLIMETRE, _GIGA = 1e-3, 1e-6, 1e9
 
@@ -49,238 +47,8 @@ class Sources(tuple[str, ...]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComponentCost:
-    """What all of one component cost.
-
-    Attributes
-    ----------
-    level
-        The level of the hierarchy that it is listed in.
-    name
-        The component's name in the card.
-    count
-        How many; a fraction where a shared one is charged by its share.
-    power
-        W.
-    area
-        m2.
-    """
-
-    level: str
-    name: str
-    count: float
-    power: float
-    area: float
-
-
-def _summed(costs: Iterable[ComponentCost]) -> tuple[ComponentCost, ...]:
-    """One cost a component, in order of first appearance; sums are exact, so no order changes them."""
-    found: dict[tuple[str, str], list[ComponentCost]] = {}
-    for cost in costs:
-        found.setdefault((cost.level, cost.name), []).append(cost)
-    return tuple(
-        ComponentCost(
-            level=level,
-            name=name,
-            count=math.fsum(cost.count for cost in same),
-            power=math.fsum(cost.power for cost in same),
-            area=math.fsum(cost.area for cost in same),
-        )
-        for (level, name), same in found.items()
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerCost:
-    """What one layer's arrays cost, without what is shared above them.
-
-    Attributes
-    ----------
-    use
-        What the layer uses.
-    read_time
-        Time of one array read, s.
-    peak_throughput
-        Operations per second, two a multiply-accumulate, with all its arrays read back to back.
-    components
-        The array level's components.
-    """
-
-    use: LayerUse
-    read_time: float
-    peak_throughput: float
-    components: tuple[ComponentCost, ...]
-
-    @property
-    def power(self) -> float:
-        """Power of the layer's arrays and their converters, W."""
-        return math.fsum(cost.power for cost in self.components)
-
-    @property
-    def area(self) -> float:
-        """Area of the layer's arrays and their converters, m2."""
-        return math.fsum(cost.area for cost in self.components)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostReport:
-    """Power, area and peak throughput of the occupied hardware, and what they are made of.
-
-    Power is the peak: every occupied array read back to back and everything above it on, as component tables
-    print it.
-
-    Attributes
-    ----------
-    hardware
-        The card all numbers come from.
-    level
-        The highest level that is counted.
-    sharing
-        ``"whole"`` or ``"amortised"``, see :func:`xbarsim.cost.estimate`.
-    units
-        Occupied units of each counted level, from arrays up.
-    layers
-        Cost of each layer's arrays.
-    shared
-        Cost of what stands above the arrays.
-    notes
-        What a reader should know: extrapolations, assumptions, what is left out.
-    """
-
-    hardware: Hardware
-    level: str
-    sharing: Literal["whole", "amortised"]
-    units: dict[str, int]
-    layers: tuple[LayerCost, ...]
-    shared: tuple[ComponentCost, ...]
-    notes: tuple[str, ...]
-
-    def _every(self) -> list[ComponentCost]:
-        return [cost for layer in self.layers for cost in layer.components] + list(self.shared)
-
-    @property
-    def power(self) -> float:
-        """Peak power, W."""
-        return math.fsum(cost.power for cost in self._every())
-
-    @property
-    def area(self) -> float:
-        """Area, m2."""
-        return math.fsum(cost.area for cost in self._every())
-
-    @property
-    def peak_throughput(self) -> float:
-        """Operations per second, two a useful multiply-accumulate, all occupied arrays read back to back."""
-        return math.fsum(layer.peak_throughput for layer in self.layers)
-
-    @property
-    def throughput_per_power(self) -> float:
-        """Peak throughput over power, operations per second and watt; 0 where nothing is occupied."""
-        return self.peak_throughput / self.power if self.power else 0.0
-
-    @property
-    def throughput_per_area(self) -> float:
-        """Peak throughput over area, operations per second and m2; 0 where nothing is occupied."""
-        return self.peak_throughput / self.area if self.area else 0.0
-
-    @property
-    def components(self) -> tuple[ComponentCost, ...]:
-        """Cost of each component over all layers, from the arrays up."""
-        return _summed(self._every())
-
-    def tree(self) -> dict[str, Any]:
-        """The cost as nested dictionaries with the keys name, count, power (W), area (m2) and children.
-
-        The root's children are the levels; the array level's are the layers, whose children are their
-        components; any other level's are its components. A node's power and area are the sum of its
-        children's.
-        """
-
-        def leaf(cost: ComponentCost) -> dict[str, Any]:
-            return {
-                "name": cost.name,
-                "count": cost.count,
-                "power": cost.power,
-                "area": cost.area,
-                "children": [],
-            }
-
-        def node(name: str, count: float, children: list[dict[str, Any]]) -> dict[str, Any]:
-            return {
-                "name": name,
-                "count": count,
-                "power": math.fsum(child["power"] for child in children),
-                "area": math.fsum(child["area"] for child in children),
-                "children": children,
-            }
-
-        levels = []
-        for index, (level, units) in enumerate(self.units.items()):
-            if index == 0:
-                children = [
-                    node(layer.use.name, layer.use.occupied, [leaf(cost) for cost in layer.components])
-                    for layer in self.layers
-                ]
-            else:
-                children = [leaf(cost) for cost in self.shared if cost.level == level]
-            levels.append(node(level, units, children))
-        return node(self.hardware.name, 1, levels)
-
-    def to_rows(self, by: Literal["part", "component", "layer"] = "part") -> list[dict[str, Any]]:
-        """The cost as rows, ready for a data frame or a CSV file.
-
-        Parameters
-        ----------
-        by
-            ``"part"``: one row a component of a layer or of a shared level (then ``layer`` is empty);
-            ``"component"``: one row a component; ``"layer"``: one row a layer (its arrays only) and one for
-            all that is shared above them. Each of the three adds up to the totals.
-
-        Returns
-        -------
-        rows
-            With ``power_W`` and ``area_m2``; layers also with ``peak_throughput_op_s``.
-        """
-        check_choice("by", by, ("part", "component", "layer"))
-        if by == "layer":
-            rows = [
-                {
-                    "layer": layer.use.name,
-                    "arrays": layer.use.occupied,
-                    "power_W": layer.power,
-                    "area_m2": layer.area,
-                    "peak_throughput_op_s": layer.peak_throughput,
-                }
-                for layer in self.layers
-            ]
-            shared = {
-                "layer": "(shared)",
-                "arrays": 0,
-                "power_W": math.fsum(cost.power for cost in self.shared),
-                "area_m2": math.fsum(cost.area for cost in self.shared),
-                "peak_throughput_op_s": 0.0,
-            }
-            return [*rows, shared]
-        if by == "component":
-            parts = [("", cost) for cost in self.components]
-        else:
-            parts = [(layer.use.name, cost) for layer in self.layers for cost in layer.components]
-            parts += [("", cost) for cost in self.shared]
-        return [
-            ({"layer": layer} if by == "part" else {})
-            | {
-                "level": cost.level,
-                "component": cost.name,
-                "count": cost.count,
-                "power_W": cost.power,
-                "area_m2": cost.area,
-            }
-            for layer, cost in parts
-        ]
-
-    def to_frame(self, by: Literal["part", "component", "layer"] = "part") -> Any:
-        """:meth:`to_rows` as a pandas data frame; `ImportError` where pandas is not installed."""
-        return frame(self.to_rows(by))
+class CostReport(Peak):
+    """The peak to print, with its sources and the way to the workload; attributes as :class:`xbarsim.cost.Peak`."""
 
     def workload(self, *, replication: Replication | int = "none", pipelined: bool = True) -> Workload:
         """What one inference costs on this hardware: energy, latency, rate, average power, utilisation.
@@ -310,7 +78,7 @@ class CostReport:
         hardware = self.hardware
         used: set[str] = {hardware.stages_after_read.source, hardware.read_time.source}
         if hardware.adc is not None:
-            used.update(sourced.source for _, _, sourced in hardware.adc.quantities())
+            used.update(sourced.source for _, _, sourced in hardware.adc.sourced_values())
         if any(layer.use.dac_bits > 1 for layer in self.layers):
             used.add(hardware.dac_growth.source)
         for level in hardware.levels[: len(self.units)]:
@@ -333,7 +101,7 @@ class CostReport:
         lines = [
             f"Cost on {self.hardware.name}, counted up to the {self.level}: {occupied}",
             "",
-            *table(
+            format_table(
                 ("level", "component", "count", "power (mW)", "share", "area (mm2)", "share"),
                 [
                     (
@@ -347,10 +115,10 @@ class CostReport:
                     )
                     for cost in self.components
                 ],
-                words=2,
+                left=2,
             ),
             "",
-            *table(
+            format_table(
                 ("layer", "arrays", "size", "ADC bits", "power (mW)", "area (mm2)", "peak (Gop/s)"),
                 [
                     (
@@ -364,7 +132,7 @@ class CostReport:
                     )
                     for layer in self.layers
                 ],
-                words=1,
+                left=1,
             ),
             "",
             f"power            {number(power / _MILLIWATT)} mW",
@@ -376,3 +144,48 @@ class CostReport:
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
+
+
+def estimate(
+    uses: Sequence[LayerUse],
+    hardware: Hardware,
+    *,
+    level: str | None = None,
+    sharing: Literal["whole", "amortised"] = "whole",
+) -> CostReport:
+    """Cost of the hardware that a network occupies.
+
+    See :mod:`xbarsim.cost.peak` for the model.
+
+    Parameters
+    ----------
+    uses
+        What each layer uses; names must differ.
+    hardware
+        The card.
+    level
+        The highest level to count; ``None`` for the card's `counted_to`.
+    sharing
+        What several units share (ISAAC's router, one for four tiles) is counted ``"whole"``: as many as there
+        must be; or ``"amortised"``: each unit pays its share, as component tables print it.
+
+    Returns
+    -------
+    report
+        Peak power, area and throughput with their breakdown, in SI units.
+
+    Raises
+    ------
+    InputError
+        If a layer's name comes twice, there is no such level, or an argument is of the wrong kind.
+
+    Examples
+    --------
+    >>> from xbarsim.cost import Hardware, LayerUse, estimate
+    >>> use = LayerUse(name="fc", arrays=96, rows=128, columns=128, adc_bits=8, dac_bits=1,
+    ...                reads_per_vector=16, macs_per_vector=96 * 2048, vectors_per_image=1)
+    >>> report = estimate([use], Hardware.load("isaac2016"), sharing="amortised")
+    >>> round(1e3 * report.power), round(1e6 * report.area, 3)
+    (330, 0.372)
+    """
+    return CostReport.of(uses, hardware, level=level, sharing=sharing)

@@ -6,7 +6,7 @@ component works only as much as the network asks of it.
 The model
 ---------
 For a layer with V input vectors an image, p reads for each vector (planes times passes times the a groups of rows that
-the design drives one after the other), s times that on a hardware that reads few rows at once, a read time t, c copies
+the design drives one after the other), s times that on hardware that reads few rows at once, a read time t, c copies
 and redundancy n:
 
 - reads of its arrays ``V p s arrays n``; conversions ``V p s conversions n``; elements of outputs ``V outputs``;
@@ -31,17 +31,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from xbarsim.cost.hardware import Component, Hardware
-from xbarsim.cost.views import frame, html_tree, number, percent, table
+from xbarsim.cost.peak import Peak
+from xbarsim.cost.use import LayerUse
+from xbarsim.cost.views import frame, html_tree, number, percent
+from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
-
-if TYPE_CHECKING:
-    from xbarsim.cost.estimate import LayerUse
-    from xbarsim.cost.report import CostReport
 
 __all__ = ["Actions", "ComponentEnergy", "LayerWork", "Workload", "replicate", "run_workload"]
 
@@ -73,7 +72,7 @@ class Actions:
 
     @classmethod
     def of(cls, use: LayerUse, hardware: Hardware) -> Actions:
-        """The actions of a layer on a hardware."""
+        """The actions of a layer on the hardware of a card."""
         if use.arrays == 0:  # packing left nothing of it: its outputs are known beforehand
             return cls(read=0, conversion=0, output=0, input_bit=0, buffer_bit=0, network_bit=0)
         vectors, reads = use.vectors_per_image, use.reads_per_vector
@@ -83,7 +82,7 @@ class Actions:
             read=every * use.arrays,
             conversion=every * use.counted("conversions"),
             output=vectors * outputs,
-            input_bit=vectors * (reads // use.activations) * use.redundancy * use.counted("driven_rows") * use.dac_bits,
+            input_bit=vectors * (reads // use.row_groups) * use.redundancy * use.counted("driven_rows") * use.dac_bits,
             buffer_bit=vectors * (inputs + outputs) * use.input_bits,
             network_bit=vectors * outputs * use.input_bits,
         )
@@ -135,7 +134,7 @@ def _read_energy(component: Component, use: LayerUse, hardware: Hardware) -> flo
     read_time = hardware.time_per_read(use.columns)
     vectors = use.vectors_per_image * use.redundancy
     if component.role == "cells" and use.cells_power is not None:
-        # a mean over the reads of the design; a hardware that takes more has each row conduct in one of them
+        # a mean over the reads of the design; hardware that takes more has each row conduct in one of them
         return use.cells_power * vectors * use.reads_per_vector * read_time
     in_use = {
         "parent": use.arrays,
@@ -148,7 +147,7 @@ def _read_energy(component: Component, use: LayerUse, hardware: Hardware) -> flo
     if component.role == "dac":
         power *= hardware.dac_growth.value ** (use.dac_bits - 1)
     if component.per in ("row", "cell"):
-        power /= use.activations
+        power /= use.row_groups
     return power * vectors * hardware.reads_of_vector(use) * read_time
 
 
@@ -190,7 +189,7 @@ def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list
     hardware
         Gives the read time.
     arrays
-        Arrays to be had.
+        How many arrays there are to fill.
 
     Returns
     -------
@@ -217,14 +216,14 @@ def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list
     per_vector = {index: hardware.reads_of_vector(use) * hardware.time_per_read(use.columns) for index, use in busy}
 
     def copies(limit: float) -> dict[int, int] | None:
-        found = {}
+        needed = {}
         for index, use in busy:
             vectors = math.floor(limit / per_vector[index] * (1 + 1e-12))
             if vectors < 1:
                 return None
-            found[index] = -(-use.vectors_per_image // vectors)
-        total = sum(use.arrays * use.redundancy * found.get(index, 1) for index, use in enumerate(once))
-        return found if total <= arrays else None
+            needed[index] = -(-use.vectors_per_image // vectors)
+        total = sum(use.arrays * use.redundancy * needed.get(index, 1) for index, use in enumerate(once))
+        return needed if total <= arrays else None
 
     times = np.unique(
         np.concatenate([np.arange(1, use.vectors_per_image + 1) * per_vector[index] for index, use in busy])
@@ -247,7 +246,7 @@ class Workload:
 
     Attributes
     ----------
-    report
+    peak
         The hardware that is occupied, copies included.
     layers
         The layers at work.
@@ -257,14 +256,14 @@ class Workload:
         How layers were copied: ``"none"``, ``"chip"`` or the number of arrays.
     """
 
-    report: CostReport
+    peak: Peak
     layers: tuple[LayerWork, ...]
     pipelined: bool
     replication: Replication | int
 
     def _static(self) -> list[ComponentEnergy]:
         """Power of what is always on, W, in the place of an energy."""
-        card = self.report.hardware
+        card = self.peak.hardware
         on = {
             (level.name, component.name)
             for level in card.levels
@@ -273,7 +272,7 @@ class Workload:
         }
         return [
             ComponentEnergy(level=cost.level, name=cost.name, energy=cost.power)
-            for cost in self.report.components
+            for cost in self.peak.components
             if (cost.level, cost.name) in on
         ]
 
@@ -303,8 +302,8 @@ class Workload:
         times = [(layer.use.name, layer.time) for layer in self.layers]
         if not self.pipelined:
             return "latency", self.latency
-        counts = {(cost.level, cost.name): cost.count for cost in self.report.components}
-        for level in self.report.hardware.levels:
+        counts = {(cost.level, cost.name): cost.count for cost in self.peak.components}
+        for level in self.peak.hardware.levels:
             for component in level.components:
                 count = counts.get((level.name, component.name), 0.0)
                 if component.rate is not None and count:
@@ -345,13 +344,13 @@ class Workload:
     @property
     def throughput_per_area(self) -> float:
         """Achieved operations per second and m2."""
-        return self.throughput / self.report.area if self.report.area else 0.0
+        return self.throughput / self.peak.area if self.peak.area else 0.0
 
     @property
     def time_utilisation(self) -> float:
         """The part of the time that occupied arrays are read, 0 to 1."""
-        hardware = self.report.hardware
-        available = self.report.units[hardware.levels[0].name] * self.interval
+        hardware = self.peak.hardware
+        available = self.peak.units[hardware.levels[0].name] * self.interval
         busy = math.fsum(
             layer.actions.read * hardware.time_per_read(layer.use.columns) for layer in self.layers if layer.use.arrays
         )
@@ -367,21 +366,21 @@ class Workload:
     @property
     def components(self) -> tuple[ComponentEnergy, ...]:
         """Energy of each component for one inference, what is always on included; they add up to `energy`."""
-        found: dict[tuple[str, str], list[float]] = {}
+        energies: dict[tuple[str, str], list[float]] = {}
         for layer in self.layers:
             for cost in layer.components:
-                found.setdefault((cost.level, cost.name), []).append(cost.energy)
+                energies.setdefault((cost.level, cost.name), []).append(cost.energy)
         for cost in self._static():
-            found.setdefault((cost.level, cost.name), []).append(cost.energy * self.interval)
+            energies.setdefault((cost.level, cost.name), []).append(cost.energy * self.interval)
         order = {
             (level.name, component.name): place
             for place, (level, component) in enumerate(
-                (level, component) for level in self.report.hardware.levels for component in level.components
+                (level, component) for level in self.peak.hardware.levels for component in level.components
             )
         }
         return tuple(
-            ComponentEnergy(level=level, name=name, energy=math.fsum(found[level, name]))
-            for level, name in sorted(found, key=lambda key: order[key])
+            ComponentEnergy(level=level, name=name, energy=math.fsum(energies[level, name]))
+            for level, name in sorted(energies, key=lambda key: order[key])
         )
 
     def summary(self) -> list[dict[str, Any]]:
@@ -419,7 +418,7 @@ class Workload:
             for layer in self.layers
         ]
         on = [{"name": cost.name, "energy": cost.energy * self.interval, "children": []} for cost in self._static()]
-        return node(self.report.hardware.name, [*parts, node("(always on)", on)])
+        return node(self.peak.hardware.name, [*parts, node("(always on)", on)])
 
     def to_rows(self, by: Literal["part", "component", "layer"] = "layer") -> list[dict[str, Any]]:
         """The energy as rows, ready for a data frame or a CSV file; each of the three views adds up to `energy`.
@@ -468,21 +467,21 @@ class Workload:
         energy = self.energy
         name, interval = self.bottleneck
         lines = [
-            f"One inference on {self.report.hardware.name}, "
+            f"One inference on {self.peak.hardware.name}, "
             f"{'layers on successive images at once' if self.pipelined else 'one image at a time'}, "
-            f"{self.report.units[self.report.hardware.levels[0].name]:,} arrays"
+            f"{self.peak.units[self.peak.hardware.levels[0].name]:,} arrays"
             + ("" if self.replication == "none" else f" (copies to fill {self.replication})"),
             "",
-            *table(
+            format_table(
                 ("level", "component", "energy (uJ)", "share"),
                 [
                     (cost.level, cost.name, number(cost.energy / 1e-6), percent(cost.energy, energy))
                     for cost in self.components
                 ],
-                words=2,
+                left=2,
             ),
             "",
-            *table(
+            format_table(
                 ("layer", "copies", "conversions", "buffer (KB)", "energy (uJ)", "time (us)"),
                 [
                     (
@@ -495,7 +494,7 @@ class Workload:
                     )
                     for layer in self.layers
                 ],
-                words=1,
+                left=1,
             ),
             "",
             f"energy per inference  {number(energy / 1e-6)} uJ "
@@ -505,7 +504,7 @@ class Workload:
             f"rate                  {number(self.images_per_second)} images/s",
             f"average power         {number(self.average_power / 1e-3)} mW",
             f"throughput            {number(self.throughput / 1e12)} Top/s "
-            f"of {number(self.report.peak_throughput / 1e12)}",
+            f"of {number(self.peak.peak_throughput / 1e12)}",
             f"per power             {number(self.throughput_per_power / 1e12)} Top/s/W",
             f"per area              {number(self.throughput_per_area * 1e-6 / 1e12)} Top/s/mm2",
             f"utilisation           arrays busy {self.time_utilisation:.1%} of the time, {self.cell_utilisation:.1%} "
@@ -514,12 +513,10 @@ class Workload:
         return "\n".join(lines)
 
 
-def run_workload(report: CostReport, *, replication: Replication | int = "none", pipelined: bool = True) -> Workload:
-    """One inference on the hardware of a report; use :meth:`xbarsim.cost.CostReport.workload`."""
-    from xbarsim.cost.estimate import estimate
-
+def run_workload(peak: Peak, *, replication: Replication | int = "none", pipelined: bool = True) -> Workload:
+    """One inference on the hardware of a peak; arguments and errors of :meth:`xbarsim.cost.CostReport.workload`."""
     check_instance("pipelined", pipelined, bool)
-    hardware, uses = report.hardware, [layer.use for layer in report.layers]
+    hardware, uses = peak.hardware, [layer.use for layer in peak.layers]
     if isinstance(replication, str):
         check_choice("replication", replication, ("none", "chip"))
     if replication != "none":
@@ -532,10 +529,10 @@ def run_workload(report: CostReport, *, replication: Replication | int = "none",
                 raise InputError(f"replication must be 'none', 'chip' or a number of arrays, got {replication!r}")
             budget = check_integer("replication", replication, at_least=needed)
         uses = replicate(uses, hardware, budget)
-        report = estimate(uses, hardware, level=report.level, sharing=report.sharing)
+        peak = peak.with_uses(uses)
     return Workload(
-        report=report,
-        layers=tuple(_layer_work(use, hardware, len(report.units)) for use in uses),
+        peak=peak,
+        layers=tuple(_layer_work(use, hardware, len(peak.units)) for use in uses),
         pipelined=pipelined,
         replication=replication,
     )

@@ -110,9 +110,9 @@ def _check_header(stream: IO[bytes], shape: tuple[int, ...], what: str) -> None:
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise FileFormatError(f"{what} must be in npy format 1.0, got {version[0]}.{version[1]}")
-    found, fortran_order, kind = np.lib.format.read_array_header_1_0(stream)
-    if found != shape or fortran_order or kind != np.uint8:
-        raise FileFormatError(f"{what} must hold uint8 of shape {shape}, got {kind} of shape {found}")
+    held, fortran_order, kind = np.lib.format.read_array_header_1_0(stream)
+    if held != shape or fortran_order or kind != np.uint8:
+        raise FileFormatError(f"{what} must hold uint8 of shape {shape}, got {kind} of shape {held}")
 
 
 def _read_exactly(stream: IO[bytes], count: int, what: str) -> bytes:

@@ -1,16 +1,19 @@
-"""What you would tape out, and how its arrays are driven and read."""
+"""What you would tape out; and, of each of its layers, how inputs are applied and how sums are read."""
 
 from __future__ import annotations
 
-from xbarsim.design.converters import AdcErrors, ConverterErrors, DacErrors, successive_approximation
-from xbarsim.design.design import Design, Periphery, Readout
+from xbarsim.design.converter import AdcErrors, Converter, ConverterErrors, successive_approximation
+from xbarsim.design.design import Design
+from xbarsim.design.drive import DacErrors, Drive
+from xbarsim.design.periphery import Periphery
 
 __all__ = [
     "AdcErrors",
+    "Converter",
     "ConverterErrors",
     "DacErrors",
     "Design",
+    "Drive",
     "Periphery",
-    "Readout",
     "successive_approximation",
 ]

@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
-from xbarsim.engine.plans import Noise, Plan, choose_plan, make_plan
+from xbarsim.engine.backends import Backend, CompiledBackend, Program
+from xbarsim.engine.case import Case
+from xbarsim.engine.inputs import quantise_codes, unfold
+from xbarsim.engine.layout import Columns, Layout
+from xbarsim.engine.noise import Noise
+from xbarsim.engine.plans import PLANS, Plan, choose_plan, make_plan
+from xbarsim.engine.plans.base import input_offset, planes_layout
+from xbarsim.engine.plans.whole import whole_layout
+from xbarsim.engine.reads import clipped_share, largest_conversion, largest_read
 from xbarsim.engine.reference import multiply as reference_multiply
+from xbarsim.engine.window import Scaling, Window
 
-__all__ = ["Noise", "Plan", "choose_plan", "make_plan", "reference_multiply"]
+__all__ = [
+    "PLANS",
+    "Backend",
+    "Case",
+    "Columns",
+    "CompiledBackend",
+    "Layout",
+    "Noise",
+    "Plan",
+    "Program",
+    "Scaling",
+    "Window",
+    "choose_plan",
+    "clipped_share",
+    "input_offset",
+    "largest_conversion",
+    "largest_read",
+    "make_plan",
+    "planes_layout",
+    "quantise_codes",
+    "reference_multiply",
+    "unfold",
+    "whole_layout",
+]

@@ -9,6 +9,8 @@ from typing import Any
 
 __all__ = ["csv_bytes", "format_table"]
 
+_WIDTH = 10**6  # characters: no table is cut
+
 
 def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as a CSV file: the keys of the first as header, ``None`` as nothing, numbers so that they read back exactly.
@@ -27,7 +29,9 @@ def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> str:
-    """A table with a rule under its header.
+    """A table with a rule under its header, as plain text: as wide as it needs, without colour or markup.
+
+    What a report is printed as must not depend on the terminal, so the terminal is not asked.
 
     Parameters
     ----------
@@ -38,13 +42,18 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, lef
     left
         How many columns, from the first, are flush left; the rest are flush right.
     """
-    text = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
-    widths = [max(len(row[column]) for row in text) for column in range(len(header))]
-    text.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in text
-    )
+    from rich.console import Console
+    from rich.rule import Rule
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in range(len(header)):
+        table.add_column(justify="left" if column < left else "right", no_wrap=True)
+    table.add_row(*map(Text, header))
+    table.add_row(*(Rule(characters="-", style="none") for _ in header))
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    stream = io.StringIO()
+    Console(file=stream, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

@@ -1,9 +1,11 @@
 """Frozen dataclasses to TOML and back, exactly, with unknown keys and wrong types refused.
 
-Fields may be numbers, strings, bools, tuples of numbers, literals, unions of these, ``None`` (the key is
-left out), other dataclasses (a table), or a base class with dataclass subclasses (a table with the
-subclass's name under ``type``). A dataclass with a ``load`` class method may also be given by name:
-``cell = "milo2021"``.
+The only module of the project that reads or writes TOML, so that all its files are in one dialect.
+
+Fields may be numbers, strings, bools, tuples of numbers, literals, unions of these, ``None`` (the key is left out),
+other dataclasses (a table), or a base class with dataclass subclasses: a table with the subclass's name under ``type``.
+Every subclass whose module is imported will do, also one of your own. A dataclass with a ``load`` class method may also
+be given by name: ``cell = "milo2021"``.
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ import tomli_w
 
 from xbarsim.foundation.validation import FileFormatError, read_bytes, write_atomically
 
-__all__ = ["dumps", "from_table", "load", "loads", "save", "to_table"]
+__all__ = ["dumps", "from_table", "load", "loads", "parse", "read_text", "save", "to_table"]
 
 T = TypeVar("T")
 
 
 def _concrete(kind: type) -> dict[str, type]:
     """The dataclass subclasses of `kind` by name: what a ``type`` key may say."""
-    found: dict[str, type] = {}
+    named: dict[str, type] = {}
     subclass: type
     for subclass in kind.__subclasses__():
-        found.update(_concrete(subclass))
+        named.update(_concrete(subclass))
         if dataclasses.is_dataclass(subclass):
-            found[subclass.__name__] = subclass
-    return found
+            named[subclass.__name__] = subclass
+    return named
 
 
 def to_table(value: Any, *, declared: type | None = None) -> Any:
@@ -173,6 +175,20 @@ def dumps(value: Any) -> str:
     return tomli_w.dumps(to_table(value))
 
 
+def parse(text: str, *, source: str = "TOML text") -> dict[str, Any]:
+    """The plain tables of TOML text; `source` is what messages call it.
+
+    Raises
+    ------
+    FileFormatError
+        If the text is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FileFormatError(f"{source} is not valid TOML: {error}") from error
+
+
 def loads(cls: type[T], text: str, *, source: str = "TOML text") -> T:
     """Read a `cls` from TOML text.
 
@@ -183,21 +199,26 @@ def loads(cls: type[T], text: str, *, source: str = "TOML text") -> T:
     InputError
         If a value is out of bounds.
     """
+    return from_table(cls, parse(text, source=source))
+
+
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a TOML file.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be read, naming `what` it should have been, or is not UTF-8.
+    """
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise FileFormatError(f"{source} is not valid TOML: {error}") from error
-    return from_table(cls, table)
+        return read_bytes(path, what).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not valid TOML: {error}") from error
 
 
 def load(cls: type[T], path: str | os.PathLike[str]) -> T:
     """Read a `cls` from a TOML file; errors as :func:`loads`."""
-    raw = read_bytes(path, cls.__name__)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is not valid TOML: {error}") from error
-    return loads(cls, text, source=str(path))
+    return loads(cls, read_text(path, cls.__name__), source=str(path))
 
 
 def save(value: Any, path: str | os.PathLike[str]) -> None:

@@ -2,36 +2,35 @@
 
 :data:`MODELS` says what there is; :func:`load_model` builds one with its weights. :data:`ARCHITECTURES` also holds
 those without stored weights; :func:`untrained_model` builds one for its cost.
+
+A network stands in one file, which registers its :class:`Architecture` and, where there are trained weights, their
+:class:`ModelCard`. A network of your own does the same in a file of yours.
 """
 
 from __future__ import annotations
 
+from xbarsim.models.cards import ARCHITECTURES, Architecture, ModelCard, register_architecture, register_model
 from xbarsim.models.coded import load_coded, read_card, save_coded
-from xbarsim.models.convnet import ConvNet, convnet
+from xbarsim.models.images import DATA_SETS, load_images, normalise
+from xbarsim.models.registry import MODELS, check_trained, load_model, load_test_set, untrained_model
+from xbarsim.models.zoo import ZOO, load_zoo_file
+
+# Lists show networks in this order.
+# isort: off
 from xbarsim.models.digits import DigitsNet, load_digits_net
-from xbarsim.models.lenet import LeNet5, lenet5
-from xbarsim.models.registry import (
-    ARCHITECTURES,
-    DATA_SETS,
-    MODELS,
-    Architecture,
-    ModelCard,
-    check_trained,
-    load_images,
-    load_model,
-    load_test_set,
-    load_zoo_file,
-    untrained_model,
-)
-from xbarsim.models.resnet import ResNet20, load_resnet20, normalise, resnet20
+from xbarsim.models.resnet import ResNet20, load_resnet20, resnet20
 from xbarsim.models.resnet18 import ResNet18, resnet18
 from xbarsim.models.vgg import VGG16, vgg16
+from xbarsim.models.lenet import LeNet5, lenet5
+from xbarsim.models.convnet import ConvNet, convnet
+# isort: on
 
 __all__ = [
     "ARCHITECTURES",
     "DATA_SETS",
     "MODELS",
     "VGG16",
+    "ZOO",
     "Architecture",
     "ConvNet",
     "DigitsNet",
@@ -51,6 +50,8 @@ __all__ = [
     "load_zoo_file",
     "normalise",
     "read_card",
+    "register_architecture",
+    "register_model",
     "resnet18",
     "resnet20",
     "save_coded",

@@ -13,9 +13,9 @@ from torch import nn
 
 from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer
 from xbarsim.mapping import quantise
-from xbarsim.models.weights import fill, read_metadata, read_safetensors, write_safetensors
+from xbarsim.models.weights import Weights, fill, read_metadata, read_weights, write_safetensors
 
-__all__ = ["load_coded", "read_card", "save_coded"]
+__all__ = ["card_of", "fill_coded", "load_coded", "read_card", "save_coded"]
 
 _PARTS = ("codes", "filters", "positions", "scale")
 
@@ -86,8 +86,8 @@ def save_coded(
         width = check_integer("bits", bits[name] if isinstance(bits, Mapping) else bits, at_least=2, at_most=16)
         weight = module.weight.detach().cpu()  # type: ignore[operator]
         matrix = weight.flatten(1).numpy()
-        found = quantise(matrix.T, bits=width, per="output")
-        codes, scale = found.codes.T, found.scale.astype(np.float32)
+        quantised = quantise(matrix.T, bits=width, per="output")
+        codes, scale = quantised.codes.T, quantised.scale.astype(np.float32)
         if not np.allclose(codes * scale[:, None], matrix, rtol=1e-5, atol=0.0):
             raise InputError(
                 f"bits of layer {name!r} must be those its weights stand on, got {width}, which changes them"
@@ -127,8 +127,18 @@ def load_coded(path: str | os.PathLike[str], model: nn.Module) -> None:
     FileFormatError
         If the file is truncated or corrupt, or holds another network.
     """
-    tensors = read_safetensors(path)
-    metadata = read_metadata(path)
+    fill_coded(model, read_weights(path), source=path)
+
+
+def fill_coded(model: nn.Module, weights: Weights, *, source: str | os.PathLike[str]) -> None:
+    """Put what a file of :func:`save_coded` holds, read already, into a network and set it to evaluation.
+
+    Raises
+    ------
+    FileFormatError
+        If it holds another network, or none.
+    """
+    tensors, metadata = dict(weights.tensors), weights.metadata
     try:
         shapes, bits = json.loads(metadata["shapes"]), json.loads(metadata["bits"])
         full: dict[str, torch.Tensor] = {}
@@ -139,8 +149,8 @@ def load_coded(path: str | os.PathLike[str], model: nn.Module) -> None:
             weight[filters.long()[:, None], positions.long()] = codes.float() * scale[:, None]
             full[f"{name}.weight"] = weight.reshape(shape)
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError) as error:
-        raise FileFormatError(f"{path} does not hold a network in codes: {error}") from error
-    fill(model, {**tensors, **full}, source=path)
+        raise FileFormatError(f"{source} does not hold a network in codes: {error}") from error
+    fill(model, {**tensors, **full}, source=source)
 
 
 def read_card(path: str | os.PathLike[str]) -> dict[str, object]:
@@ -151,10 +161,21 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, object]:
     FileFormatError
         If the file is truncated or corrupt, or has no card.
     """
+    return card_of(read_metadata(path), source=path)
+
+
+def card_of(metadata: Mapping[str, str], *, source: str | os.PathLike[str]) -> dict[str, object]:
+    """The card in the header of a file of :func:`save_coded`.
+
+    Raises
+    ------
+    FileFormatError
+        If there is none.
+    """
     try:
-        card = json.loads(read_metadata(path)["card"])
+        card = json.loads(metadata["card"])
     except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path} has no card of a network: {error}") from error
+        raise FileFormatError(f"{source} has no card of a network: {error}") from error
     if not isinstance(card, dict):
-        raise FileFormatError(f"{path} must have a card that is a table, got {card!r}")
+        raise FileFormatError(f"{source} must have a card that is a table, got {card!r}")
     return card

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from xbarsim.foundation.validation import check_integer
+from xbarsim.models.cards import Architecture, register_architecture
 
 __all__ = ["ConvNet", "convnet"]
 
@@ -53,3 +54,16 @@ def convnet(num_classes: int = 10) -> ConvNet:
         If `num_classes` is not a positive integer.
     """
     return ConvNet(check_integer("num_classes", num_classes, at_least=1))
+
+
+register_architecture(
+    Architecture(
+        name="convnet",
+        description="four convolutions and a linear layer for 32 x 32 images",
+        parameters=246_314,
+        input_shape=(3, 32, 32),
+        classes=10,
+        source="this project",
+        build=convnet,
+    )
+)

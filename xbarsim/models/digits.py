@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from xbarsim.models.cards import Architecture, ModelCard, register_architecture, register_model
+from xbarsim.models.images import load_images
 from xbarsim.models.weights import fill, read_safetensors
 
 __all__ = ["DigitsNet", "load_digits_net"]
@@ -18,9 +20,9 @@ WEIGHTS = Path(__file__).with_name("digits_net.safetensors")
 class DigitsNet(nn.Module):
     """Three 3 x 3 convolutions, each with batch norm and ReLU, two pools, and one linear layer.
 
-    The channel numbers are chosen for the crossbars: the layers have 9, 126, 252 and 128 inputs a column,
-    so that all but the first nearly fill tiles of 128 rows, and no more than 32
-    outputs, which at four cells a weight fit 128 columns.
+    The channel numbers are chosen for the crossbars: the layers have 9, 126, 252 and 128 inputs a column, so that all
+    but the first nearly fill tiles of 128 rows, and no more than 32 outputs, which at four cells a weight fit 128
+    columns.
 
     12,998 weights, 195 k multiply-accumulates an image.
 
@@ -57,7 +59,7 @@ def load_digits_net(path: str | os.PathLike[str] | None = None) -> DigitsNet:
     ----------
     path
         A safetensors file; None for the weights shipped here, trained by
-        ``python -m xbarsim.experiments.train_digits``.
+        ``python -m xbarsim.experiments.fits.train_digits``.
 
     Raises
     ------
@@ -69,3 +71,34 @@ def load_digits_net(path: str | os.PathLike[str] | None = None) -> DigitsNet:
         network = DigitsNet()
     fill(network, read_safetensors(source), source=source)
     return network
+
+
+_ARCHITECTURE = register_architecture(
+    Architecture(
+        name="digits",
+        description="three convolutions and a linear layer for 8 x 8 digits",
+        parameters=13_156,
+        input_shape=(1, 8, 8),
+        classes=10,
+        source="this project",
+        build=DigitsNet,
+    )
+)
+register_model(
+    ModelCard(
+        name="digits",
+        description=_ARCHITECTURE.description,
+        parameters=_ARCHITECTURE.parameters,
+        input_shape=_ARCHITECTURE.input_shape,
+        classes=_ARCHITECTURE.classes,
+        data_set="scikit-learn digits",
+        test_images=596,
+        source="this project, python -m xbarsim.experiments.fits.train_digits",
+        licence="Apache-2.0",
+        accuracy=0.9966,
+        needs_data_folder=False,
+        architecture=_ARCHITECTURE.name,
+        load=load_digits_net,
+        test_set=lambda count: load_images("digits", "test", count=count),
+    )
+)

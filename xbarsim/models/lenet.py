@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from xbarsim.foundation.validation import check_integer
+from xbarsim.models.cards import Architecture, register_architecture
 
 __all__ = ["LeNet5", "lenet5"]
 
@@ -53,3 +54,16 @@ def lenet5(num_classes: int = 10) -> LeNet5:
         If `num_classes` is not a positive integer.
     """
     return LeNet5(check_integer("num_classes", num_classes, at_least=1))
+
+
+register_architecture(
+    Architecture(
+        name="lenet5",
+        description="LeNet-5 in the widths of Caffe's example, for 28 x 28 digits",
+        parameters=431_080,
+        input_shape=(1, 28, 28),
+        classes=10,
+        source="doi:10.1109/5.726791",
+        build=lenet5,
+    )
+)

@@ -6,29 +6,24 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
 from xbarsim.data import data_file
-from xbarsim.foundation.validation import FileFormatError, InputError, check_integer
+from xbarsim.foundation.validation import FileFormatError, check_integer
+from xbarsim.models.cards import Architecture, ModelCard, register_architecture, register_model
+from xbarsim.models.images import load_images
 from xbarsim.models.weights import fill, read_torch
 
-__all__ = ["ResNet20", "load_resnet20", "normalise", "resnet20"]
-
-# Of the red, green and blue channels, for images scaled to [0, 1]: what the weights below were trained with
-# (ImageNet's numbers, not CIFAR-10's).
-_MEAN = (0.485, 0.456, 0.406)
-_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+__all__ = ["ResNet20", "load_resnet20", "resnet20"]
 
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions with batch norm, and the input added before the last ReLU.
 
-    Where the block halves the image and widens it, the shortcut takes every other pixel and pads with as
-    many empty channels before as behind: option A of He et al., section 4.2.
+    Where the block halves the image and widens it, the shortcut takes every other pixel and pads with as many empty
+    channels before as behind: option A of He et al., section 4.2.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -57,7 +52,7 @@ class ResidualBlock(nn.Module):
 class ResNet20(nn.Module):
     """One convolution, three stages of three residual blocks (16, 32 and 64 channels), one linear layer.
 
-    Input float32 (images, 3, height, width), made by :func:`normalise`; output (images, classes) logits.
+    Input float32 (images, 3, height, width), made by :func:`xbarsim.models.normalise`; output (images, classes) logits.
 
     References
     ----------
@@ -95,38 +90,6 @@ def resnet20(num_classes: int = 10) -> ResNet20:
         If `num_classes` is not a positive integer.
     """
     return ResNet20(check_integer("num_classes", num_classes, at_least=1))
-
-
-def normalise(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Bring images to the scale ResNet-20 was trained with: (x / 255 - mean) / standard deviation.
-
-    Parameters
-    ----------
-    images
-        uint8, shape (images, 3, height, width), as from `load_cifar10`.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, same shape.
-
-    Raises
-    ------
-    InputError
-        If `images` has another type or shape.
-    """
-    array = np.asarray(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != 3:
-        raise InputError(
-            f"images must be uint8 of shape (images, 3, height, width), got {array.dtype} of shape {array.shape}"
-        )
-    mean = np.array(_MEAN, dtype=np.float32)[:, None, None]
-    deviation = np.array(_STANDARD_DEVIATION, dtype=np.float32)[:, None, None]
-    scaled = array.astype(np.float32)
-    scaled /= 255
-    scaled -= mean
-    scaled /= deviation
-    return scaled
 
 
 _THEIR_BLOCK = re.compile(r"layer([123])\.([012])\.(conv|bn)([12])\.(.*)")
@@ -175,3 +138,34 @@ def load_resnet20(path: str | os.PathLike[str] | None = None) -> ResNet20:
         network = ResNet20()
     fill(network, tensors, source=source)
     return network
+
+
+_ARCHITECTURE = register_architecture(
+    Architecture(
+        name="resnet20",
+        description="ResNet-20 with option-A shortcuts for CIFAR-10",
+        parameters=269_722,
+        input_shape=(3, 32, 32),
+        classes=10,
+        source="doi:10.1109/CVPR.2016.90",
+        build=resnet20,
+    )
+)
+register_model(
+    ModelCard(
+        name="resnet20",
+        description=_ARCHITECTURE.description,
+        parameters=_ARCHITECTURE.parameters,
+        input_shape=_ARCHITECTURE.input_shape,
+        classes=_ARCHITECTURE.classes,
+        data_set="CIFAR-10",
+        test_images=10_000,
+        source="https://github.com/akamaster/pytorch_resnet_cifar10 at d5489e89, resnet20-12fca82f.th",
+        licence="BSD-2-Clause",
+        accuracy=0.9173,
+        needs_data_folder=True,
+        architecture=_ARCHITECTURE.name,
+        load=load_resnet20,
+        test_set=lambda count: load_images("cifar10", "test", count=count),
+    )
+)

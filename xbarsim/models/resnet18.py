@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from xbarsim.foundation.validation import check_integer
+from xbarsim.models.cards import Architecture, register_architecture
 
 __all__ = ["ResNet18", "resnet18"]
 
@@ -82,3 +83,16 @@ def resnet18(num_classes: int = 10) -> ResNet18:
         If `num_classes` is not a positive integer.
     """
     return ResNet18(check_integer("num_classes", num_classes, at_least=1))
+
+
+register_architecture(
+    Architecture(
+        name="resnet18",
+        description="ResNet-18 for 32 x 32 images",
+        parameters=11_173_962,
+        input_shape=(3, 32, 32),
+        classes=10,
+        source="doi:10.1109/CVPR.2016.90",
+        build=resnet18,
+    )
+)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from xbarsim.foundation.validation import check_integer
+from xbarsim.models.cards import Architecture, register_architecture
 
 __all__ = ["VGG16", "vgg16"]
 
@@ -56,3 +57,16 @@ def vgg16(num_classes: int = 10) -> VGG16:
         If `num_classes` is not a positive integer.
     """
     return VGG16(check_integer("num_classes", num_classes, at_least=1))
+
+
+register_architecture(
+    Architecture(
+        name="vgg16",
+        description="VGG-16 for 32 x 32 images",
+        parameters=14_724_042,
+        input_shape=(3, 32, 32),
+        classes=10,
+        source="doi:10.48550/arXiv.1409.1556",
+        build=vgg16,
+    )
+)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -16,7 +17,15 @@ from torch import nn
 
 from xbarsim.foundation.validation import FileFormatError, read_bytes, write_atomically
 
-__all__ = ["fill", "read_metadata", "read_safetensors", "read_torch", "write_safetensors"]
+__all__ = [
+    "Weights",
+    "fill",
+    "read_metadata",
+    "read_safetensors",
+    "read_torch",
+    "read_weights",
+    "write_safetensors",
+]
 
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -56,8 +65,15 @@ def write_safetensors(
     write_atomically(path, content[:8] + ordered + content[8 + length :])
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Read the tensors of a safetensors file; a sha256 in its metadata is verified.
+class Weights(NamedTuple):
+    """A safetensors file: its tensors by name, and what its header says besides."""
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """Read a safetensors file, once; a sha256 in its metadata is verified.
 
     Raises
     ------
@@ -73,7 +89,18 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     expected = metadata.get("sha256")
     if expected is not None and _digest(tensors) != expected:
         raise FileFormatError(f"{path} is corrupt: its tensors do not have the sha256 {expected[:8]}... it states")
-    return tensors
+    return Weights(tensors, metadata)
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, as :func:`read_weights` reads it.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read, is truncated, or is not what its sha256 says.
+    """
+    return read_weights(path).tensors
 
 
 def _metadata(raw: bytes) -> dict[str, str]:
@@ -106,16 +133,15 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     Raises
     ------
     FileFormatError
-        If the file cannot be read, is truncated or corrupt, or holds anything but tensors under
-        ``state_dict``.
+        If the file cannot be read, is truncated or corrupt, or holds anything but tensors under ``state_dict``.
     """
     raw = read_bytes(path, "network weights")
     suffix = Path(path).stem.rpartition("-")[2]
     if len(suffix) >= 8 and all(letter in "0123456789abcdef" for letter in suffix):
-        found = hashlib.sha256(raw).hexdigest()
-        if not found.startswith(suffix):
+        digest = hashlib.sha256(raw).hexdigest()
+        if not digest.startswith(suffix):
             raise FileFormatError(
-                f"{path} is truncated or corrupt: its sha256 must begin {suffix}, got {found[: len(suffix)]}"
+                f"{path} is truncated or corrupt: its sha256 must begin {suffix}, got {digest[: len(suffix)]}"
             )
     try:
         content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)

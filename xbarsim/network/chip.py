@@ -1,10 +1,8 @@
-"""One die: target levels, programmed conductances, faulty conductances, never mixed; and what it computes."""
+"""One die of a network: a module that runs like the model it was made from."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,286 +10,77 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xbarsim.circuit import CurrentLaw, Solution, Wires, solve
+from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, Hardware
-from xbarsim.design import ConverterErrors, Design
-from xbarsim.devices import BrokenLines, Cell, FaultMap
-from xbarsim.die.seen import TileLoss, draw_errors, losses, seen_cells
-from xbarsim.engine.plans import Noise, Plan, clipped_share, make_plan
-from xbarsim.engine.reference import multiply as reference_multiply
-from xbarsim.foundation.tables import format_table
+from xbarsim.devices import FaultMap
+from xbarsim.die import DieLayer, Silicon, TileView, check_age
+from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
-from xbarsim.network.layers import CrossbarLayer, DigitalLayer, ImageCounter, ReferenceLayer
-from xbarsim.network.model import MappedLayer, MappedNetwork, PlanTable, as_images, fill_slots, sample_vectors
+from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, TileMitigation, check_mitigations, mitigate
+from xbarsim.network.images import as_images
+from xbarsim.network.layers import CrossbarLayer, ImageCounter, ReferenceLayer
+from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+from xbarsim.network.report import ErrorReport, error_report
+from xbarsim.network.skeleton import fill
 
-__all__ = ["Chip", "ClippingWarning", "DieLayer", "ErrorReport", "LayerError", "TileView"]
-
-# What a layer's random streams are for; part of each stream's key, so that adding one changes no other.
-_PROGRAMMING, _FAULTS, _READ_NOISE, _LINES, _DRIVERS, _CONVERTERS = 0, 1, 2, 3, 4, 5
-_DRIFT, _STATES = 16, 17  # trajectories in time; telegraph states that a die keeps
-
-_CLIPPING_VECTORS = 1024  # inputs of a layer that a report looks for clipping on
-
-Array = npt.NDArray[Any]
+__all__ = ["Chip", "fabricate_layer"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TileView:
-    """One tile of one die, for looking at.
+def fabricate_layer(
+    network: PlacedNetwork,
+    name: str,
+    *,
+    seed: int,
+    seconds: float = 0.0,
+    faults: FaultMap | None = None,
+    mitigations: Sequence[Mitigation] = (),
+    diagnosis: Diagnosis | None = None,
+) -> tuple[DieLayer, MitigationTable]:
+    """One layer of one die: draw what is broken, let mitigations work on it, and say what is programmed.
 
-    Attributes
+    Parameters
     ----------
-    target, programmed, faulty
-        Level units, shape ``(rows, columns)``.
-    faults
-        What is broken in it.
-    used
-        Which cells hold something, shape ``(rows, columns)``.
-    """
-
-    target: Array
-    programmed: Array
-    faulty: Array
-    faults: FaultMap
-    used: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DieLayer:
-    """The tiles of one layer on one die.
-
-    Only the faults and the plan are kept; the cells are made again from the seed when they are asked for.
-
-    Attributes
-    ----------
-    mapped
-        The layer and where it was placed.
-    design
-        The accelerator.
-    faults
-        What is broken.
+    network
+        Gives the layer, its number and the accelerator.
+    name
+        Of the layer.
     seed
-        Root seed of the die.
-    index
-        Number of the layer in its network.
+        Root of every random draw of the die.
     seconds
-        Age of the die, s: how long its cells have drifted.
+        Age of the die, s.
+    faults
+        A fault map, used instead of the design's fault model.
+    mitigations, diagnosis
+        What is done about its faults, and what is known of them.
     """
-
-    mapped: MappedLayer
-    design: Design
-    faults: FaultMap
-    seed: int
-    index: int
-    seconds: float = 0.0
-
-    def programmed(self) -> npt.NDArray[np.float32]:
-        """What programming left in the cells, before faults: level units, shape ``(tiles, rows, columns)``."""
-        rng = np.random.default_rng(_stream(self.seed, self.index, _PROGRAMMING))
-        return self.design.cell.program(self.mapped.matrix.levels, self.design.mapping.cell_bits, rng)
-
-    def cells(self) -> npt.NDArray[np.float32]:
-        """What the cells hold: programmed, drifted, then stuck; level units, shape ``(tiles, rows, columns)``."""
-        cell, bits, cells = self.design.cell, self.design.mapping.cell_bits, self.programmed()
-        if self.seconds:
-            cells = cell.relax(cells, self.mapped.matrix.levels, bits, self.seconds, self._rng(_DRIFT))
-        if cell.read_noise is not None and cell.read_noise.per_die:
-            cells = cell.settle(cells, bits, self._rng(_STATES))
-        stuck = self.faults.stuck_levels(self.design.cell, self.design.mapping.cell_bits)
-        cells.reshape(-1)[self.faults.index] = stuck
-        return cells
-
-    def _rng(self, purpose: int) -> np.random.Generator:
-        return np.random.default_rng(_stream(self.seed, self.index, purpose))
-
-    def noise(self, cells: npt.NDArray[np.float32], errors: ConverterErrors | None = None) -> Noise | None:
-        """Read noise of these cells, or ``None``.
-
-        Cells on open lines add none; gains of drivers and converters scale it. What wires take of it, and that lines
-        which touch share it, is left out.
-
-        Parameters
-        ----------
-        cells
-            From :meth:`cells`.
-        errors
-            From :meth:`seen`; ``None`` for ideal drivers and converters.
-        """
-        if not self.design.cell.noisy:
-            return None
-        variance = self.design.cell.read_variance(cells, self.design.mapping.cell_bits, self.mapped.readout.max_plane)
-        by_power = {2: variance.quadratic, 1: variance.linear, 0: variance.constant}
-        lines = self.lines()
-        for power, term in by_power.items():
-            scaled = np.array(term, dtype=np.float64)
-            if lines is not None:
-                lines.open(scaled)
-            if errors is not None and errors.driver_gain is not None:
-                scaled *= errors.driver_gain[:, :, np.newaxis] ** power
-            if errors is not None and errors.converter_gain is not None:
-                scaled *= errors.converter_gain[:, np.newaxis, :] ** 2
-            by_power[power] = scaled
-        key = int(_stream(self.seed, self.index, _READ_NOISE).generate_state(1, np.uint64)[0])
-        return Noise(
-            spread=np.sqrt(by_power[2]).astype(np.float32),
-            key=key,
-            linear=by_power[1] if by_power[1].any() else None,
-            constant=by_power[0] if by_power[0].any() else None,
-        )
-
-    def lines(self) -> BrokenLines | None:
-        """Which lines are broken, or ``None`` if the design's lines do not break."""
-        if self.design.line_faults is None:
-            return None
-        return self.design.line_faults.sample(self.mapped.matrix.levels.shape, self._rng(_LINES))
-
-    def seen(self, cells: npt.NDArray[np.float32] | None = None) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
-        """What reads see of the cells, wires, lines, drivers and converters folded in; and what cannot be folded.
-
-        Parameters
-        ----------
-        cells
-            From :meth:`cells`, to save making them again.
-
-        Returns
-        -------
-        ndarray
-            Level units, shape ``(tiles, rows, columns)``.
-        ConverterErrors
-            Offsets, and bits of wrong weight.
-        """
-        matrix, readout = self.mapped.matrix, self.mapped.readout
-        cells = self.cells() if cells is None else cells
-        through = seen_cells(cells, matrix, self.design, readout, self.lines())
-        return draw_errors(through, matrix, self.design, readout, self._rng(_DRIVERS), self._rng(_CONVERTERS))
-
-    def plan(self, precision: Literal["single", "double"] = "single") -> Plan:
-        """The cheapest way to compute this layer on this die; `precision` as :func:`xbarsim.engine.make_plan`."""
-        cells = self.cells()
-        seen, errors = self.seen(cells)
-        noise = self.noise(cells, errors)
-        return make_plan(self.mapped.matrix, seen, self.mapped.readout, noise, errors, precision=precision)
-
-    def losses(self) -> tuple[TileLoss, ...]:
-        """How much current wires and broken lines cost each tile."""
-        mapped = self.mapped
-        return losses(mapped.layer.name, self.cells(), mapped.matrix, self.design, mapped.readout, self.lines())
-
-    def tile(self, tile: int) -> TileView:
-        """One of its tiles.
-
-        Raises
-        ------
-        InputError
-            If there is no such tile.
-        """
-        check_integer("tile", tile, at_least=0, at_most=self.mapped.matrix.tiles - 1)
-        return TileView(
-            target=self.mapped.matrix.levels[tile],
-            programmed=self.programmed()[tile],
-            faulty=self.cells()[tile],
-            faults=self.faults.tile(tile),
-            used=self.mapped.matrix.used[tile],
-        )
-
-
-def _check_age(cell: Cell, seconds: float) -> float:
-    """Return `seconds` if the cell's drift holds for that long; 0 needs no drift."""
-    age = check_real("seconds", seconds, at_least=0.0)
-    if age == 0.0:
-        return age
-    if cell.drift is None:
-        raise InputError(f"drift must be given for a cell at later times, got None for cell {cell.name!r}")
-    return cell.drift.check_seconds(age)
-
-
-def _stream(seed: int, layer: int, purpose: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(layer, purpose))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerError:
-    """How far one layer of a chip is from the digital quantised network.
-
-    Attributes
-    ----------
-    layer
-        Its name.
-    own
-        Root mean square error that the layer adds, given the chip's own inputs, over the root mean square of its
-        digital output.
-    total
-        The same for everything up to and including this layer: the chip's output against the digital network's.
-    clipped
-        Share of conversions beyond the converters' codes, on inputs sampled from these images; ``None`` without
-        converters.
-    current_loss
-        Share of the layer's current that wires and broken lines cost, all rows driven with one voltage: the mean over
-        its tiles. ``None`` where there are neither.
-    """
-
-    layer: str
-    own: float
-    total: float
-    clipped: float | None = None
-    current_loss: float | None = None
-
-
-class ClippingWarning(UserWarning):
-    """Converters clip more than a stated share of what they read; the message names the layers."""
-
-
-@dataclass(frozen=True)
-class ErrorReport:
-    """Where accuracy is lost: each layer of a chip against the digital quantised network.
-
-    Attributes
-    ----------
-    layers
-        In the order in which they run.
-    images
-        How many images were run.
-    tiles
-        Current that wires and broken lines cost, tile by tile; empty where there are neither.
-    """
-
-    layers: tuple[LayerError, ...]
-    images: int
-    tiles: tuple[TileLoss, ...] = ()
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dictionary a layer."""
-        return [asdict(error) for error in self.layers]
-
-    def __str__(self) -> str:
-        def share(value: float | None) -> str:
-            return "-" if value is None else f"{value:.2%}"
-
-        head: tuple[str, ...] = ("layer", "own error", "error so far", "reads clipped")
-        rows: list[tuple[str, ...]] = [
-            (e.layer, f"{e.own:.4f}", f"{e.total:.4f}", share(e.clipped)) for e in self.layers
-        ]
-        note = f"(errors: root mean square, relative to the digital output; {self.images} images)"
-        if not self.tiles:
-            return f"{format_table(head, rows)}\n{note}"
-        head = (*head, "current lost", "tile losing most", "loses")
-        for index, error in enumerate(self.layers):
-            here = [tile for tile in self.tiles if tile.layer == error.layer]
-            worst = max(here, key=lambda tile: tile.mean, default=None)
-            which = ("-", "-") if worst is None else (str(worst.tile), share(worst.mean))
-            rows[index] += (share(error.current_loss), *which)
-        lost = "(current lost: to wires and broken lines, with one voltage on all rows of a tile)"
-        return f"{format_table(head, rows)}\n{note}\n{lost}"
-
-
-@dataclass
-class _Sums:
-    own: float = 0.0
-    own_signal: float = 0.0
-    total: float = 0.0
-    signal: float = 0.0
-    digital: list[Array] = field(default_factory=list)
-    inputs: list[Array] = field(default_factory=list)
+    mapped: MappedLayer = network.layers[name]
+    design, index = network.design, list(network.layers).index(name)
+    silicon = Silicon.draw(design, mapped.reading, mapped.converter, seed=seed, index=index, faults=faults)
+    silicon, levels, done = mitigate(
+        name,
+        mapped.matrix,
+        silicon,
+        design,
+        mitigations,
+        diagnosis,
+        seed=seed,
+        index=index,
+        input_power=mapped.mean_square_input,
+        weight_scale=mapped.layer.weight_scale,
+    )
+    die_layer = DieLayer(
+        name=name,
+        reading=mapped.reading,
+        drive=mapped.drive,
+        converter=mapped.converter,
+        design=design,
+        silicon=silicon,
+        seed=seed,
+        index=index,
+        seconds=seconds,
+        levels=levels,
+    )
+    return die_layer, MitigationTable(done)
 
 
 class Chip(nn.Module):
@@ -307,6 +96,10 @@ class Chip(nn.Module):
         Root of every random draw of this die.
     faults
         Fault maps by layer name, used instead of the design's fault model.
+    mitigations
+        What is done about its faults before it is programmed, in this order.
+    diagnosis
+        What is found out about its faults; needed by mitigations that need a map of them.
     precision
         ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference engine bit for
         bit.
@@ -317,49 +110,51 @@ class Chip(nn.Module):
     ----------
     layers
         The die's layers by name.
+    mitigations
+        What mitigations did, tile by tile.
     """
 
     def __init__(
         self,
-        network: MappedNetwork,
+        network: PlacedNetwork,
         seed: int,
         *,
         faults: Mapping[str, FaultMap] | None = None,
+        mitigations: Sequence[Mitigation] = (),
+        diagnosis: Diagnosis | None = None,
         precision: Literal["single", "double"] = "single",
         seconds: float = 0.0,
     ) -> None:
         super().__init__()
-        self.network = network
         self.seed = check_integer("seed", seed, at_least=0)
         check_choice("precision", precision, ("single", "double"))
         self.precision: Literal["single", "double"] = precision
-        self.seconds = _check_age(network.design.cell, seconds)
-        check_instance("faults", faults, (Mapping, type(None)))
-        given = dict(faults or {})
-        for name, fault_map in given.items():
-            if name not in network.layers:
-                raise InputError(f"faults must name mapped layers ({', '.join(network.layers)}), got {name!r}")
-            check_instance(f"faults[{name!r}]", fault_map, FaultMap)
-            if fault_map.shape != network.layers[name].matrix.levels.shape:
-                raise InputError(
-                    f"faults[{name!r}] must have shape {network.layers[name].matrix.levels.shape}, "
-                    f"got {fault_map.shape}"
-                )
-        model = network.design.faults
+        self.seconds = check_age(network.design.cell, seconds)
+        self._given: dict[str, Any] = {
+            "network": network,
+            "mitigations": check_mitigations(mitigations, diagnosis),
+            "diagnosis": diagnosis,
+            "faults": _check_faults(network, faults),
+        }
+        for method in self._given["mitigations"]:
+            network = method.prepare(network)
+        self.network = network
         self.layers: dict[str, DieLayer] = {}
-        for index, (name, mapped) in enumerate(network.layers.items()):
-            if name in given:
-                broken = given[name]
-            elif model is None:
-                broken = FaultMap.empty(mapped.matrix.levels.shape)
-            else:
-                rng = np.random.default_rng(_stream(self.seed, index, _FAULTS))
-                broken = model.sample(mapped.matrix.levels.shape, rng)
-            self.layers[name] = DieLayer(
-                mapped=mapped, design=network.design, faults=broken, seed=self.seed, index=index, seconds=self.seconds
+        tables: list[TileMitigation] = []
+        for name in network.layers:
+            self.layers[name], table = fabricate_layer(
+                network,
+                name,
+                seed=self.seed,
+                seconds=self.seconds,
+                faults=self._given["faults"].get(name),
+                mitigations=self._given["mitigations"],
+                diagnosis=diagnosis,
             )
+            tables.extend(table.tiles)
+        self.mitigations = MitigationTable(tuple(tables))
         self._counter = ImageCounter()
-        self.model = fill_slots(
+        self.model = fill(
             network.skeleton,
             lambda name: CrossbarLayer(network.layers[name].layer, self.layers[name].plan(precision), self._counter),
         )
@@ -390,7 +185,7 @@ class Chip(nn.Module):
         InputError
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
-        return Chip(self.network, self.seed, faults=self.faults, precision=self.precision, seconds=seconds)
+        return Chip(**self._given, seed=self.seed, precision=self.precision, seconds=seconds)
 
     def forward(self, images: Tensor, first_image: int = 0) -> Tensor:
         """Run a batch of images.
@@ -429,23 +224,22 @@ class Chip(nn.Module):
             raise InputError("cell must have no read noise for the reference engine to repeat a read, got some")
 
         def layer(name: str) -> nn.Module:
-            die, mapped = self.layers[name], self.network.layers[name]
-            cells, errors = die.seen()
+            die_layer = self.layers[name]
+            cells, errors = die_layer.seen()
 
             def product(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-                return reference_multiply(codes, mapped.matrix, cells, mapped.readout, errors=errors)
+                return reference_multiply(
+                    codes, die_layer.reading, cells, die_layer.drive, die_layer.converter, errors=errors
+                )
 
-            return ReferenceLayer(mapped.layer, product)
+            return ReferenceLayer(self.network.layers[name].layer, product)
 
-        return fill_slots(self.network.skeleton, layer)
+        return fill(self.network.skeleton, layer)
 
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""
-        crossbars: dict[str, Plan] = {
-            module.layer.name: module.plan for module in self.model.modules() if isinstance(module, CrossbarLayer)
-        }
-        plans: list[tuple[str, Plan]] = [(name, crossbars[name]) for name in self.layers]
-        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans))
+        plans = {module.layer.name: module.plan for module in self.model.modules() if isinstance(module, CrossbarLayer)}
+        return PlanTable(tuple((name, plans[name].name, plans[name].reason) for name in self.layers))
 
     def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
@@ -477,66 +271,15 @@ class Chip(nn.Module):
         batch = as_images(images, shape=self.network.image_shape)
         check_integer("batch_size", batch_size, at_least=1)
         check_real("clipping", clipping, at_least=0.0, at_most=1.0)
-        sums = {name: _Sums() for name in self.layers}
-
-        def keep(module: Any, arguments: Any, output: Tensor) -> None:
-            sums[module.layer.name].digital.append(output.numpy().astype(np.float64))
-
-        digital_layers = {m.layer.name: m for m in self.network.digital.modules() if isinstance(m, DigitalLayer)}
-
-        def compare(module: Any, arguments: Any, output: Tensor) -> None:
-            entry = sums[module.layer.name]
-            chip_output, expected = output.numpy().astype(np.float64), entry.digital.pop(0)
-            alone = digital_layers[module.layer.name].forward(arguments[0]).numpy().astype(np.float64)
-            if sum(map(len, entry.inputs)) < _CLIPPING_VECTORS:
-                layer = module.layer
-                entry.inputs.append(sample_vectors(layer, layer.quantise(layer.as_maps(arguments[0])))[0])
-            entry.own += float(((chip_output - alone) ** 2).sum())
-            entry.own_signal += float((alone**2).sum())
-            entry.total += float(((chip_output - expected) ** 2).sum())
-            entry.signal += float((expected**2).sum())
-
-        handles = [m.register_forward_hook(keep) for m in digital_layers.values()]
-        handles += [m.register_forward_hook(compare) for m in self.model.modules() if isinstance(m, CrossbarLayer)]
-        try:
-            with torch.no_grad():
-                for start in range(0, len(batch), batch_size):
-                    self.network.digital(batch[start : start + batch_size])
-                    self(batch[start : start + batch_size], first_image=start)
-        finally:
-            for handle in handles:
-                handle.remove()
-
-        def relative(error: float, signal: float) -> float:
-            return float(np.sqrt(error / signal)) if signal > 0 else float(np.sqrt(error))
-
-        design = self.network.design
-        lossy = design.wires is not None or design.line_faults is not None
-        tiles = tuple(loss for layer in self.layers.values() for loss in layer.losses()) if lossy else ()
-        found = []
-        for name, entry in sums.items():
-            here, mapped = [loss.mean for loss in tiles if loss.layer == name], self.network.layers[name]
-            clipped = None
-            if mapped.readout.step is not None and entry.inputs:
-                inputs = np.concatenate(entry.inputs)[:_CLIPPING_VECTORS]
-                clipped = clipped_share(mapped.matrix, mapped.readout, inputs, self.layers[name].seen()[0])
-            found.append(
-                LayerError(
-                    layer=name,
-                    own=relative(entry.own, entry.own_signal),
-                    total=relative(entry.total, entry.signal),
-                    clipped=clipped,
-                    current_loss=float(np.mean(here)) if here else None,
-                )
-            )
-        over = [f"{e.layer} ({e.clipped:.1%})" for e in found if e.clipped is not None and e.clipped > clipping]
-        if over:
-            warnings.warn(
-                f"converters clip more than {clipping:.1%} of what they read in layers {', '.join(over)}",
-                ClippingWarning,
-                stacklevel=2,
-            )
-        return ErrorReport(tuple(found), len(batch), tiles)
+        return error_report(
+            self.network.digital,
+            self.model,
+            self.layers,
+            batch,
+            run=lambda images, first_image: self(images, first_image=first_image),
+            batch_size=batch_size,
+            clipping=clipping,
+        )
 
     def tile(self, layer: str, tile: int = 0) -> TileView:
         """One tile of one layer, for looking at; see also :func:`xbarsim.plot.tile`.
@@ -546,9 +289,7 @@ class Chip(nn.Module):
         InputError
             If there is no such layer or tile.
         """
-        if layer not in self.layers:
-            raise InputError(f"layer must be one of {', '.join(map(repr, self.layers))}, got {layer!r}")
-        return self.layers[layer].tile(tile)
+        return self._layer(layer).tile(tile)
 
     def solve(self, layer: str, tile: int = 0, *, voltages: Any = None, law: CurrentLaw | None = None) -> Solution:
         """Every node voltage and cell current of one tile; see also :func:`xbarsim.plot.circuit`.
@@ -557,11 +298,8 @@ class Chip(nn.Module):
         ----------
         layer, tile
             Which tile.
-        voltages
-            Of the drivers, shape ``(rows,)``, V; ``None`` for the cell's read voltage on every row in use.
-        law
-            Current against voltage of the cells; ``None`` for a straight line, as the network is run. With a law the
-            answer says how good that is; see :func:`xbarsim.circuit.linearisation_error`.
+        voltages, law
+            As :meth:`xbarsim.die.DieLayer.solve`.
 
         Returns
         -------
@@ -574,18 +312,23 @@ class Chip(nn.Module):
         InputError
             If there is no such layer or tile, or no voltage is given and the cell card has none.
         """
-        view = self.tile(layer, tile)
-        design, mapped = self.network.design, self.network.layers[layer].matrix
-        used = mapped.tile_rows[tile] >= 0
-        if voltages is None:
-            if design.cell.read_voltage is None:
-                raise InputError(f"voltages must be given for cell {design.cell.name!r}, which has no read voltage")
-            voltages = np.where(used, design.cell.read_voltage, 0.0)
-        lines = self.layers[layer].lines()
-        cells = design.cell.conductance(view.faulty, design.mapping.cell_bits)[np.newaxis].clip(0.0)
-        selected = used
-        if lines is not None:
-            one = slice(tile, tile + 1)
-            BrokenLines(lines.open_word_lines[one], lines.open_bit_lines[one], lines.shorted_bit_lines[one]).open(cells)
-            selected = used | lines.open_word_lines[tile]  # without cells; must only not float
-        return solve(cells[0], voltages, design.wires or Wires(), law=law, rows=selected)
+        return self._layer(layer).solve(tile, voltages=voltages, law=law)
+
+    def _layer(self, name: str) -> DieLayer:
+        if name not in self.layers:
+            raise InputError(f"layer must be one of {', '.join(map(repr, self.layers))}, got {name!r}")
+        return self.layers[name]
+
+
+def _check_faults(network: PlacedNetwork, faults: Mapping[str, FaultMap] | None) -> dict[str, FaultMap]:
+    """Fault maps by layer name, refused unless they fit the network."""
+    check_instance("faults", faults, (Mapping, type(None)))
+    given = dict(faults or {})
+    for name, fault_map in given.items():
+        if name not in network.layers:
+            raise InputError(f"faults must name mapped layers ({', '.join(network.layers)}), got {name!r}")
+        check_instance(f"faults[{name!r}]", fault_map, FaultMap)
+        wanted = network.layers[name].matrix.levels.shape
+        if fault_map.shape != wanted:
+            raise InputError(f"faults[{name!r}] must have shape {wanted}, got {fault_map.shape}")
+    return given

@@ -14,7 +14,7 @@ from torch import nn
 
 from xbarsim.foundation.validation import InputError, check_integer
 from xbarsim.network.chip import Chip
-from xbarsim.network.model import as_images
+from xbarsim.network.images import as_images
 
 __all__ = ["Evaluation", "evaluate"]
 

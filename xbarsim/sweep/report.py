@@ -187,7 +187,7 @@ def draw(
         plot.layer_sensitivity(rows, baseline=baseline, layer=group, ax=figure.add_subplot())
     else:
         figure = _figure(5.2, 4.2)
-        plot.accuracy_power_area(rows, group=group, ax=figure.add_subplot())
+        plot.pareto(rows, group=group, against="accuracy", ax=figure.add_subplot())
     return figure
 
 
@@ -317,7 +317,7 @@ def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float 
         pictures.append(_picture(figure, f"Every die at {100 * at:.3g} % of stuck cells{chosen}; bars are means."))
         if all(row.get("power_W") is not None and row.get("area_m2") is not None for row in dies):
             figure = _figure(5.2, 4.2)
-            plot.accuracy_power_area(dies, group=curve, ax=figure.add_subplot())
+            plot.pareto(dies, group=curve, against="accuracy", ax=figure.add_subplot())
             pictures.append(_picture(figure, f"Mean accuracy against peak power at {100 * at:.3g} % of stuck cells."))
     return pictures
 
@@ -367,7 +367,7 @@ def report_html(
     ]
     if waiting:
         parts.append(
-            f'<p class="missing">{len(waiting)} of {len(results.tasks)} tasks have not dies enough yet, the first: '
+            f'<p class="missing">{len(waiting)} of {len(results.tasks)} tasks need more dies, the first: '
             f"{html.escape(str(waiting[0]))}</p>"
         )
     keys = list(dict.fromkeys(tuple(row.get(name) for name in facets) for row in rows))

@@ -28,13 +28,12 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import FileFormatError, InputError, check_real, read_bytes
+from xbarsim.foundation.validation import FileFormatError, InputError, check_real
 from xbarsim.sweep.statistics import StopRule
 from xbarsim.sweep.task import Task
 
@@ -72,11 +71,7 @@ class Sweep:
         InputError
             If a value is out of bounds.
         """
-        raw = read_bytes(path, "a sweep")
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"{path} is not valid TOML: {error}") from error
+        text = tomlio.read_text(path, "a sweep")
         return cls.loads(text, source=str(path), folder=Path(path).parent)
 
     @classmethod
@@ -92,10 +87,7 @@ class Sweep:
         folder
             Where the path of a design starts.
         """
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise FileFormatError(f"{source} is not valid TOML: {error}") from error
+        table = tomlio.parse(text, source=source)
         try:
             if "stop" not in table:
                 raise FileFormatError("stop is missing; it must be a table (StopRule)")
@@ -162,10 +154,7 @@ def _read_design(table: dict[str, Any], folder: Path) -> None:
     design = table.get("design")
     if isinstance(design, str):
         path = folder / design
-        try:
-            table["design"] = tomllib.loads(read_bytes(path, "a design").decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FileFormatError(f"{path} is not valid TOML: {error}") from error
+        table["design"] = tomlio.parse(tomlio.read_text(path, "a design"), source=str(path))
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

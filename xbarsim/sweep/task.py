@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Design
-from xbarsim.devices import FaultMap, Kind
+from xbarsim.devices import FaultKind, FaultMap
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 if TYPE_CHECKING:
-    from xbarsim.network import MappedNetwork
-    from xbarsim.network.chip import Chip
+    from xbarsim.network import Chip, MappedNetwork
 
 __all__ = ["COLUMNS", "METRICS", "Mitigation", "ProtectLayers", "Tag", "Task", "Workload", "die_seed"]
 
@@ -313,16 +312,25 @@ METRICS: Mapping[str, Callable[[Chip], float]] = {"power_W": _power, "area_m2": 
 
 
 def metric(name: str) -> Callable[[Chip], float]:
-    """A metric by its name in `METRICS`, or as ``"module:function"``.
+    """A metric by its name in `METRICS`, as ``"module:function"`` or as ``"column=module:function"``.
 
     Raises
     ------
     InputError
         If there is none.
     """
-    if ":" in name:
-        return imported("metrics", name)
-    return METRICS[check_choice("metrics", name, METRICS)]
+    place = name.partition("=")[2] or name
+    if ":" in place:
+        return imported("metrics", place)
+    return METRICS[check_choice("metrics", place, METRICS)]
+
+
+def metric_column(name: str) -> str:
+    """What tables and ids call a metric: the part before ``=``, or all of it.
+
+    So a function can move to another module, and what was measured with it keeps its id.
+    """
+    return name.partition("=")[0]
 
 
 # ------------------------------------------------------------------------------------------------ task
@@ -366,7 +374,7 @@ class Task:
         How old the dies are, s: how long their cells have drifted, see :meth:`xbarsim.Chip.at`.
     metrics
         What to measure besides accuracy: names in `METRICS`, or ``"module:function"`` for a function of a chip that
-        returns a number.
+        returns a number, or ``"column=module:function"`` for one that tables and the id call otherwise.
     seed
         Root of the dies' seeds, see :func:`die_seed`. Tasks of one root share their dies.
     tags
@@ -401,14 +409,17 @@ class Task:
         check_instance("metrics", self.metrics, tuple)
         for name in self.metrics:
             check_instance("metrics", name, str)
-            if name in COLUMNS:
+            if metric_column(name) in COLUMNS:
                 raise InputError(f"metrics must not be called like a column of results, got {name!r}")
             metric(name)
         object.__setattr__(self, "metrics", tuple(sorted(set(self.metrics))))
+        columns = [metric_column(name) for name in self.metrics]
+        if len(set(columns)) < len(columns):
+            raise InputError(f"metrics must have columns of their own, got {', '.join(self.metrics)}")
         check_integer("seed", self.seed, at_least=0)
         check_instance("tags", self.tags, Mapping)
         for name, value in self.tags.items():
-            if not isinstance(name, str) or not name or name in COLUMNS or name in self.metrics:
+            if not isinstance(name, str) or not name or name in COLUMNS or name in columns:
                 raise InputError(f"tags must not be called like a column of results, got {name!r}")
             check_instance(f"tags[{name!r}]", value, (str, int, float, bool))
         object.__setattr__(self, "tags", dict(self.tags))
@@ -444,7 +455,7 @@ class Task:
                 "design": design,
                 "mitigation": None if self.mitigation is None else tomlio.to_table(self.mitigation),
                 "age": self.age,
-                "metrics": list(self.metrics),
+                "metrics": sorted(map(metric_column, self.metrics)),
                 "seed": self.seed,
             }
         )
@@ -480,8 +491,8 @@ class Task:
             "cell": design.cell.name,
             "mitigation": "" if self.mitigation is None else _short(self.mitigation),
             "fault_model": "" if faults is None else type(faults).__name__,
-            "fault_rate_on": float(rates.get(Kind.STUCK_ON, 0.0)),
-            "fault_rate_off": float(rates.get(Kind.STUCK_OFF, 0.0)),
+            "fault_rate_on": float(rates.get(FaultKind.STUCK_ON, 0.0)),
+            "fault_rate_off": float(rates.get(FaultKind.STUCK_OFF, 0.0)),
             # rounded, so that both polarities of one rate stand under one number
             "fault_rate": float(f"{math.fsum(rates.values()):.12g}"),
             "age": self.age,

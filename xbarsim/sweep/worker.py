@@ -28,11 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Design
-from xbarsim.devices import Kind
+from xbarsim.devices import FaultKind
 from xbarsim.foundation.processes import follow_parent
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.results import Block
-from xbarsim.sweep.task import Mitigation, Task, die_seed, make_die, metric
+from xbarsim.sweep.task import Mitigation, Task, die_seed, make_die, metric, metric_column
 
 if TYPE_CHECKING:
     from xbarsim.network import MappedNetwork
@@ -278,13 +278,13 @@ def _measure(job: Job, bench: Bench) -> Block:
         value = float(metric(name)(chip))
         if not math.isfinite(value):
             raise InputError(f"metrics must give finite numbers, got {value} for {name!r}")
-        metrics[name] = value
+        metrics[metric_column(name)] = value
     digest = hashlib.sha256()
-    counts = dict.fromkeys(Kind, 0)
+    counts = dict.fromkeys(FaultKind, 0)
     cells = 0
     for name, faults in chip.faults.items():
         digest.update(f"{name} {faults.hash}\n".encode())
-        lines = chip.layers[name].lines()
+        lines = chip.layers[name].silicon.lines
         if lines is not None:
             for broken in (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines):
                 digest.update(np.packbits(broken).tobytes())
@@ -300,9 +300,9 @@ def _measure(job: Job, bench: Bench) -> Block:
         inference_seconds=result.seconds,
         fault_hash=digest.hexdigest(),
         cells=cells,
-        stuck_on=counts[Kind.STUCK_ON],
-        stuck_off=counts[Kind.STUCK_OFF],
-        stuck_at=counts[Kind.STUCK_AT],
+        stuck_on=counts[FaultKind.STUCK_ON],
+        stuck_off=counts[FaultKind.STUCK_OFF],
+        stuck_at=counts[FaultKind.STUCK_AT],
         metrics=metrics,
     )
 

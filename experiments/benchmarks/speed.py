@@ -1,0 +1,430 @@
+"""Speed of the engine as a ratio to plain float32 torch.
+
+``python -m xbarsim.experiments.benchmarks [NAME ...] [--json FILE] [--threads N]``
+
+Baseline and candidate run in turns in one process, and medians are compared. A ratio counts only with outputs checked:
+against the reference engine bit for bit, in double precision where cells are off the levels, and single against double.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import nn
+
+import xbarsim as xb
+from xbarsim.devices import Cell, Polynomial, ProgrammingError, StuckFaults
+from xbarsim.die import program
+from xbarsim.engine import Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
+from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import InputError, write_atomically
+from xbarsim.mapping import MappedMatrix, map_matrix
+
+__all__ = ["BENCHMARKS", "Measurement", "main", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name, threads
+        What ran, and on how many threads.
+    ours, baseline
+        Median seconds.
+    must, aim
+        Ratios to reach, or ``None`` where the figure is only reported.
+    check
+        What was checked, and the result.
+    against
+        The baseline, where it is not that of all of a benchmark's lines.
+    """
+
+    name: str
+    threads: int
+    ours: float
+    baseline: float
+    must: float | None
+    aim: float | None
+    check: str
+    against: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Ours over baseline."""
+        return self.ours / self.baseline
+
+
+def _compare(ours: Callable[[], Any], baseline: Callable[[], Any], *, runs: int) -> tuple[float, float]:
+    """Median seconds of both, run in turns after one warm-up each."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for index in range(runs + 1):
+        for which, function in enumerate((baseline, ours)):
+            start = time.perf_counter()
+            function()
+            if index:
+                times[which].append(time.perf_counter() - start)
+    return statistics.median(times[1]), statistics.median(times[0])
+
+
+# 8-bit weights in one pair of 7-bit cells, 8-bit inputs in one pulse, an 8-bit converter for each row tile.
+_CELL = Cell(
+    name="benchmark",
+    g_min=1e-6,
+    g_max=100e-6,
+    levels=256,
+    programming_error=ProgrammingError(
+        spread=Polynomial(coefficients=(0.5e-6,), scale=1e-6), valid_from=1e-7, valid_to=1e-3
+    ),
+)
+
+
+def _one_pulse(cell: Cell = _CELL) -> xb.Design:
+    return xb.Design(
+        cell=cell,
+        mapping=xb.Mapping(rows=128, columns=128, weight_bits=8, cell_bits=7),
+        periphery=xb.Periphery(input_bits=8, dac_bits=8, adc_bits=8),
+        faults=StuckFaults(on=0.005, off=0.005),
+    )
+
+
+def _bit_serial() -> xb.Design:
+    return xb.Design(
+        cell=_CELL.without_errors(),
+        mapping=xb.Mapping(rows=128, columns=128, weight_bits=8, cell_bits=2),
+        periphery=xb.Periphery(input_bits=8, dac_bits=1, adc_bits=8, adc_range=96.0),
+        faults=StuckFaults(on=0.005, off=0.005),
+    )
+
+
+def _die(mapped: MappedMatrix, design: xb.Design, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    return program(mapped.levels, design.cell, design.mapping.cell_bits, rng, faults=design.faults)
+
+
+def _matrix(design: xb.Design, threads: int, name: str, must: float, aim: float, runs: int) -> Measurement:
+    """1152 x 256 weights times 1024 vectors, from activations to activations, against one torch.mm."""
+    inputs, outputs, vectors = 1152, 256, 1024
+    rng = np.random.default_rng(1)
+    weights = rng.normal(0, 25, (inputs, outputs)).round().clip(-127, 127).astype(np.int32)
+    activations = rng.gamma(1.0, 30.0, (vectors, inputs)).clip(0, 255).astype(np.float32)
+    mapped = map_matrix(weights, design.mapping)
+    codes = np.floor(activations.astype(np.float64) + 0.5).astype(np.int64)
+    reading, drive = design.reading(mapped), design.drive(signed=False)
+    largest = largest_conversion(reading, drive, codes[:64], offset_levels=design.offset_levels)
+    converter = design.converter(rows=128, calibrated_range=largest)
+    cells = _die(mapped, design, rng)
+    plan = make_plan(reading, cells, drive, converter)
+    window = Window(kernel=(1, inputs))
+    scaling = Scaling(inverse_scale=1.0, low=0, high=255, scale=np.ones(outputs), bias=np.zeros(outputs))
+    maps = activations.reshape(vectors, 1, 1, inputs)
+    expected = reference_multiply(codes[:32], reading, cells, drive, converter)
+    got = plan.run(maps[:32], window, scaling)[0].reshape(32, outputs)  # what is timed: from activations to activations
+    check = _check(
+        got,
+        expected.astype(np.float32),
+        plan,
+        make_plan(reading, cells, drive, converter, precision="double"),
+        codes[:32],
+    )
+    left, right = torch.from_numpy(activations), torch.from_numpy(weights.astype(np.float32))
+    ours, baseline = _compare(lambda: plan.run(maps, window, scaling), lambda: torch.mm(left, right), runs=runs)
+    return Measurement(name=name, threads=threads, ours=ours, baseline=baseline, must=must, aim=aim, check=check)
+
+
+def _check(got: Any, expected: Any, plan: Plan, double: Plan, codes: Any) -> str:
+    if np.array_equal(got, expected):
+        return f"{plan.name}: equal to the reference, bit for bit"
+    if not np.array_equal(double.multiply(codes[np.newaxis])[0].astype(np.float32), expected):
+        raise AssertionError(f"plan {plan.name} in double precision differs from the reference")
+    worst = float(np.abs(got - expected).max() / np.abs(expected).max())
+    moved = float((np.abs(got - expected) > 1e-5 * np.abs(expected).max()).mean())
+    if worst > 0.02:
+        raise AssertionError(f"plan {plan.name} is {worst:.1e} of full scale away from the reference")
+    return (
+        f"{plan.name}: double precision equal to the reference bit for bit; single moves {moved:.2%} of the outputs, "
+        f"at most by {worst:.1e} of full scale"
+    )
+
+
+class _VGG16(nn.Sequential):
+    """VGG-16 for 32 x 32 images, 14.7 M weights in its convolutions; untrained, for timing only."""
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+            if width == 0:
+                layers.append(nn.MaxPool2d(2))
+                continue
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        super().__init__(*layers, nn.Flatten(), nn.Linear(512, 10))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def _vgg16() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(1)
+    return _VGG16().eval(), torch.rand(64, 3, 32, 32)
+
+
+def _resnet20(images: int) -> tuple[nn.Module, torch.Tensor]:
+    from xbarsim.models import load_model, load_test_set
+
+    model, _ = load_model("resnet20")
+    pictures, _ = load_test_set("resnet20", count=images)
+    return model, torch.from_numpy(pictures)
+
+
+def _network(
+    model: nn.Module,
+    images: torch.Tensor,
+    design: xb.Design,
+    threads: int,
+    name: str,
+    must: float,
+    aim: float,
+    runs: int,
+) -> Measurement:
+    """A whole network against the same network in float32."""
+    network = xb.map_model(model, design, calibration=images[:64])
+    chip = network.fabricate(seed=1)
+    double = network.fabricate(seed=1, precision="double")
+    few = images[:8]
+    same = bool(torch.equal(chip(few), double(few)))
+    layer = next(iter(chip.layers))
+    mapped = network.layers[layer]
+    drive = mapped.drive
+    codes = np.random.default_rng(2).integers(drive.min_input, drive.max_input + 1, (1, 4, mapped.matrix.shape[0]))
+    reference = reference_multiply(codes[0], mapped.reading, chip.layers[layer].cells(), drive, mapped.converter)
+    if not np.array_equal(double.layers[layer].plan("double").multiply(codes)[0], reference):
+        raise AssertionError(f"layer {layer!r} differs from the reference")
+    agree = int((chip(images).argmax(1) == double(images).argmax(1)).sum())
+    check = (
+        f"{'logits equal' if same else 'logits close'} to double precision; {agree} of {len(images)} classes the same"
+    )
+    with torch.no_grad():
+        ours, baseline = _compare(lambda: chip(images), lambda: model(images), runs=runs)
+    return Measurement(name=name, threads=threads, ours=ours, baseline=baseline, must=must, aim=aim, check=check)
+
+
+def _fabricate(threads: int) -> Measurement:
+    """One VGG-16 die with faults and programming error, against copying the weights once."""
+    model, images = _vgg16()
+    network = xb.map_model(model, _one_pulse(), calibration=images[:16])
+    weights = [p.detach() for p in model.parameters()]
+    ours, baseline = _compare(lambda: network.fabricate(seed=1), lambda: [weight.clone() for weight in weights], runs=3)
+    cells = sum(mapped.matrix.levels.size for mapped in network.layers.values())
+    peak = _peak_memory()
+    return Measurement(
+        name="fabricate-vgg16",
+        threads=threads,
+        ours=ours,
+        baseline=baseline,
+        must=None,
+        aim=None,
+        check=f"{cells / 1e6:.0f} M cells; peak memory of the process {peak:.2f} GiB",
+    )
+
+
+def _peak_memory() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _import(threads: int) -> Measurement:
+    def start(what: str) -> Callable[[], Any]:
+        return lambda: subprocess.run([sys.executable, "-c", f"import {what}"], check=True)
+
+    ours, baseline = _compare(start("xbarsim"), start("numpy"), runs=5)
+    return Measurement(
+        name="import", threads=threads, ours=ours, baseline=baseline, must=None, aim=None, check="whole processes"
+    )
+
+
+def _sweep(threads: int) -> Measurement:
+    from xbarsim.experiments.benchmarks.overhead import sweep_overhead
+
+    total, inference, check = sweep_overhead(_one_pulse(), workers=threads)
+    return Measurement(
+        name="sweep", threads=threads, ours=total, baseline=inference, must=1 / 0.9, aim=None, check=check
+    )
+
+
+_SEGMENT = 1.0  # ohm, of the lines in the circuit benchmark
+_LIMIT = "; ours must take no more than 40 ms"
+
+
+def _voltage_drop(threads: int) -> list[Measurement]:
+    """Arrays with wires: the effective matrix and its product with the inputs, against solvers of the whole circuit.
+
+    On one thread, whatever `threads` says.
+    """
+    from xbarsim.circuit import Wires, effective_conductance
+
+    xb.set_threads(1)
+    wires = Wires(word_line_resistance=_SEGMENT, bit_line_resistance=_SEGMENT)
+    rng = np.random.default_rng(1)
+    measured = []
+    for size in (64, 128, 256):
+        runs = 5 if size < 256 else 1  # others take half a minute for the largest
+        cells = rng.integers(1, 101, (size, size)) * 1e-6
+        cells[rng.random(cells.shape) < 0.01] = 100e-6
+        for inputs in (1, 1024):
+            voltages = rng.uniform(0.0, 0.2, (inputs, size))
+
+            def ours(cells: Any = cells, voltages: Any = voltages) -> Any:
+                return voltages @ effective_conductance(cells, wires)
+
+            solvers = {"sparse LU": _sparse_solver(cells, voltages, wires)}
+            if importlib.util.find_spec("badcrossbar") is not None:
+                solvers["badcrossbar"] = _badcrossbar(cells, voltages)
+            for against, solver in solvers.items():
+                expected = solver()
+                worst = float((np.abs(ours() - expected) / np.abs(expected)).max())
+                if worst > 1e-9:
+                    raise AssertionError(f"column currents differ from {against} by {worst:.1e}")
+                fast, slow = _compare(ours, solver, runs=runs)
+                measured.append(
+                    Measurement(
+                        name=f"irdrop {size} x {size}, {inputs} inputs",
+                        threads=1,
+                        ours=fast,
+                        baseline=slow,
+                        must=0.01 if (against, size, inputs) == ("badcrossbar", 64, 1024) else None,
+                        aim=None,
+                        check=f"column currents within {worst:.1e} of {against}" + (_LIMIT if size == 128 else ""),
+                        against=against,
+                    )
+                )
+    return measured
+
+
+def _sparse_solver(cells: Any, voltages: Any, wires: Any) -> Callable[[], Any]:
+    """One input by a sparse LU; many by that of one volt on each row in turn, for the circuit is linear."""
+    from xbarsim.circuit import reference_effective_conductance, solve
+
+    if len(voltages) > 1:
+        return lambda: voltages @ reference_effective_conductance(cells, wires)
+    return lambda: solve(cells, voltages[0], wires).column_currents[np.newaxis]
+
+
+def _badcrossbar(cells: Any, voltages: Any) -> Callable[[], Any]:
+    import badcrossbar  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    logging.getLogger("badcrossbar").setLevel(logging.ERROR)
+
+    def solve() -> Any:
+        solution = badcrossbar.compute(voltages.T, 1.0 / cells, r_i=_SEGMENT, node_voltages=False, all_currents=False)
+        return np.asarray(solution.currents.output).reshape(len(voltages), -1)
+
+    return solve
+
+
+BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]]]] = {
+    "matmul": (
+        "torch.mm",
+        lambda threads: _matrix(_one_pulse(), threads, "matmul", 1.8, 1.2, runs=31),
+    ),
+    "resnet20": (
+        "torch network",
+        lambda threads: _network(*_resnet20(256), _one_pulse(), threads, "resnet20", 2.0, 1.0, runs=7),
+    ),
+    "vgg16": (
+        "torch network",
+        lambda threads: _network(*_vgg16(), _one_pulse(), threads, "vgg16", 1.8, 1.0, runs=5),
+    ),
+    "bitserial": (
+        "torch.mm",
+        lambda threads: _matrix(_bit_serial(), threads, "bitserial", 12.0, 5.0, runs=15),
+    ),
+    "resnet20-bitserial": (
+        "torch network",
+        lambda threads: _network(*_resnet20(64), _bit_serial(), threads, "resnet20-bitserial", 20.0, 8.0, runs=5),
+    ),
+    "fabricate-vgg16": ("copying the weights", _fabricate),
+    "import": ("import numpy", _import),
+    "irdrop": ("circuit solvers", _voltage_drop),
+    "sweep": ("its inference alone", _sweep),
+}
+
+
+def run(names: list[str], threads: list[int]) -> list[Measurement]:
+    """Measure some benchmarks, on each number of threads.
+
+    Raises
+    ------
+    InputError
+        If a name is no benchmark.
+    """
+    for name in names:
+        if name not in BENCHMARKS:
+            raise InputError(f"name must be one of {', '.join(BENCHMARKS)}, got {name!r}")
+    measured = []
+    for name in names:
+        for count in threads:
+            if name == "irdrop" and count != threads[-1]:
+                continue  # always on one thread
+            xb.set_threads(count)
+            result = BENCHMARKS[name][1](count)
+            measured += result if isinstance(result, list) else [result]
+    return measured
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        named = [
+            line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = named[0] if named else model
+    return f"{model}, torch {torch.__version__}, numpy {np.__version__}"
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run; all by default.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads.")] = None,
+) -> None:
+    """Time the engine against plain float32 torch."""
+    rows = run(names or list(BENCHMARKS), threads or [2, 1])
+    table = [
+        (
+            m.name,
+            m.threads,
+            f"{1e3 * m.ours:.2f}",
+            f"{1e3 * m.baseline:.2f}",
+            m.against or BENCHMARKS[m.name][0],
+            f"{m.ratio:.2f}" if m.ratio >= 0.1 else f"1/{1 / m.ratio:.0f}",
+            "-" if m.must is None else f"{m.must:g}" if m.must >= 0.1 else f"1/{1 / m.must:.0f}",
+            "-" if m.aim is None else f"{m.aim:g}",
+        )
+        for m in rows
+    ]
+    header = ("name", "threads", "ours (ms)", "baseline (ms)", "baseline", "ratio", "must", "aim")
+    typer.echo(format_table(header, table))
+    for m in rows:
+        typer.echo(f"{m.name} ({m.threads} threads): {m.check}")
+    typer.echo(_machine())
+    if json_file is not None:
+        content = {"machine": _machine(), "measurements": [vars(m) | {"ratio": m.ratio} for m in rows]}
+        write_atomically(json_file, json.dumps(content, indent=2).encode())

@@ -1,0 +1,1 @@
+"""Reproductions of papers, one file each: published figures beside ours."""

@@ -1,0 +1,50 @@
+"""``xbarsim plot``: a picture of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xbarsim.cli.stores import StoreFile
+from xbarsim.foundation.validation import InputError
+
+__all__ = ["plot"]
+
+
+def plot(
+    store: StoreFile,
+    output: Annotated[Path, typer.Argument(help="Picture to write: .png, .svg or .pdf.")],
+    kind: Annotated[
+        str, typer.Option(help="accuracy or yield against the fault rate; dies; layers; cost (power and area).")
+    ] = "accuracy",
+    group: Annotated[
+        str | None, typer.Option(help="Column that names the curves (the last one that tells the tasks apart).")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE: only these dies; as often as you like.")
+    ] = None,
+    target: Annotated[float | None, typer.Option(help="Accuracy from which a die is good, for yield.")] = None,
+    baseline: Annotated[float | None, typer.Option(help="Accuracy without faults, for layers.")] = None,
+    chance: Annotated[float | None, typer.Option(help="Accuracy of guessing, drawn as a line.")] = None,
+) -> None:
+    """Draw a picture of a store."""
+    from xbarsim.sweep.report import draw, save_figure
+    from xbarsim.sweep.store import Store
+
+    chosen = {}
+    for text in where or ():
+        name, sign, value = text.partition("=")
+        if not (name and sign):
+            raise InputError(f"where must be COLUMN=VALUE, got {text!r}")
+        chosen[name] = value
+    with Store(store, read_only=True) as kept:
+        results = kept.results()
+    figure = draw(
+        results,
+        kind,  # type: ignore[arg-type]  # checked there
+        group=group, where=chosen, target=target, baseline=baseline, chance=chance,
+    )  # fmt: skip
+    save_figure(figure, output)
+    typer.echo(f"wrote {output}")

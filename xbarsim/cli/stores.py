@@ -1,0 +1,53 @@
+"""What the commands on stores share: the store, and its table of tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from xbarsim.sweep.results import Results
+
+__all__ = ["StoreFile", "summary_table"]
+
+StoreFile = Annotated[Path, typer.Argument(help="Store that 'xbarsim sweep' wrote.")]
+
+
+def summary_table(results: Results, target: float | None) -> Table:
+    """Mean accuracy of each task, and what tells the tasks apart."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = results.summary(target=target)
+    tags = list(dict.fromkeys(name for task in results.tasks for name in task.tags))
+    shown = [*tags]
+    for name in ("network", "encoding", "fault_model", "fault_rate", "mitigation", "age", "seed"):
+        values = [str(row[name]) for row in rows]
+        if any(values == [str(row[tag]) for row in rows] for tag in tags):
+            continue  # a tag says it already
+        if name == "fault_rate" or len(set(values)) > 1 or (name == "network" and not tags):
+            shown.append(name)
+    table = Table(title="Mean accuracy (%) and 95 % interval over dies")
+    for name in shown:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    table.add_column("dies", justify="right")
+    table.add_column("accuracy", justify="right")
+    table.add_column("interval", justify="right")
+    if target is not None:
+        table.add_column(f"yield (%) at {100 * target:g} %", justify="right")
+    for row in rows:
+        low, high = row["accuracy_low"], row["accuracy_high"]
+        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in shown]
+        cells += [
+            f"{row['dies']}{'' if row['complete'] else ' so far'}",
+            f"{100 * row['accuracy_mean']:.2f}",
+            "" if low is None else f"{100 * low:.2f} to {100 * high:.2f}",
+        ]
+        if target is not None:
+            cells.append(f"{100 * row['yield']:.1f} ({100 * row['yield_low']:.1f} to {100 * row['yield_high']:.1f})")
+        table.add_row(*(Text(cell) for cell in cells))
+    return table

@@ -1,0 +1,139 @@
+"""``xbarsim sweep``: many dies at many points, kept in a store."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from xbarsim.cli.errors import FAILED, INTERRUPTED
+from xbarsim.cli.stores import summary_table
+from xbarsim.foundation.validation import InputError, check_integer
+
+if TYPE_CHECKING:
+    from xbarsim.sweep.results import TaskResult
+    from xbarsim.sweep.task import Task
+
+__all__ = ["sweep"]
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """``"i/n"`` with i from 1, as people and job arrays count, as (i - 1, n)."""
+    if text is None:
+        return None
+    part, _, whole = text.partition("/")
+    if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
+        raise InputError(f"shard must be i/n with 1 <= i <= n, got {text!r}")
+    return int(part) - 1, int(whole)
+
+
+@contextlib.contextmanager
+def _ends_like_ctrl_c() -> Iterator[None]:
+    """A batch system's SIGTERM ends a sweep as cleanly as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="Sweep as a TOML file; commented examples are in experiments/sweeps.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Where the dies are kept; begun where it does not exist, else gone on with (FILE.sqlite)."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of this machine (one a core); changes no result.")
+    ] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers measure instead.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="i/n: only the i-th of n parts, for job arrays; 'xbarsim merge' brings them together."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the tasks and the dies they still need.")
+    ] = False,
+) -> None:
+    """Measure many dies at many points, and keep them in a store.
+
+    Kill it whenever you like: the same command goes on where it was. Exit code 5: some tasks could not be measured, all
+    others were.
+    """
+    if workers is not None:
+        check_integer("workers", workers, at_least=1)
+        if dask is not None:
+            raise InputError(f"workers must not be given with dask, got {workers}")
+    part = _shard(shard)
+    from xbarsim.sweep.sweep import Sweep
+
+    asked = Sweep.load(file)
+    target = file.with_suffix(".sqlite").name if store is None else store
+    if dry_run:
+        _dry_run(asked, Path(target), part)
+        return
+    from xbarsim.sweep.collecting import CollectError, Interrupted, collect
+    from xbarsim.sweep.executors import dask_executor
+    from xbarsim.sweep.store import Store
+
+    with Store(target) as kept, contextlib.ExitStack() as stack:
+        executor = None if dask is None else stack.enter_context(dask_executor(dask))
+        stack.enter_context(_ends_like_ctrl_c())
+        before = kept.count()
+        try:
+            results = collect(
+                asked.tasks,
+                stop=asked.stop,
+                store=kept,
+                executor=executor,
+                workers=workers,
+                shard=part,
+                report=_report,
+                configuration=asked.text,
+            )
+        except Interrupted:
+            _say(f"xbarsim: interrupted; {kept.count()} dies are in {target}, the same command goes on")
+            raise typer.Exit(INTERRUPTED) from None
+        except CollectError as error:
+            _say(f"xbarsim: {error} in {target}")
+            raise typer.Exit(FAILED) from None
+        Console().print(summary_table(results, None))
+        if part is not None and not results.complete:
+            typer.echo(f"part {shard} is done; 'xbarsim merge' brings the parts together")
+        typer.echo(f"{kept.count()} dies in {target}, {kept.count() - before} of them new")
+
+
+def _report(result: TaskResult) -> None:
+    mean = result.mean()
+    _say(f"{result}: accuracy {mean} over {mean.dies} dies")
+
+
+def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:
+    from xbarsim.foundation.tables import format_table
+    from xbarsim.sweep.collecting import missing
+    from xbarsim.sweep.store import Store
+
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(Store(store, read_only=True)) if store.exists() else None
+        listed: list[tuple[Task, int, int]] = missing(asked.tasks, asked.stop, store=kept, shard=part)
+    fixed = asked.stop.least == asked.stop.most
+    rows = [
+        (task.id[:12], str(task), have, f"{need}{'' if fixed or need == 0 else ' or more'}")
+        for task, have, need in listed
+    ]
+    typer.echo(format_table(("task", "what", "dies there", "dies needed"), rows, left=2))
+    total = sum({task.id: need for task, _, need in listed}.values())  # lines of one task are measured once
+    typer.echo(f"{len(listed)} tasks, {total} dies needed{'' if fixed else ' at least'}")

@@ -1,0 +1,8 @@
+"""How a plan's layout is computed: a backend makes a program of it."""
+
+from __future__ import annotations
+
+from xbarsim.engine.backends.base import Backend, Program
+from xbarsim.engine.backends.compiled import CompiledBackend
+
+__all__ = ["Backend", "CompiledBackend", "Program"]

@@ -1,0 +1,199 @@
+"""Programs for kernels that work on 16 images side by side: what all of them need, and how a batch is cut up."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABCMeta, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.engine import kernels
+from xbarsim.engine.layout import Layout
+from xbarsim.engine.window import Scaling, Window
+
+__all__ = ["BLOCKED_BYTES", "BlockedProgram", "driving", "ends", "finishing", "joined"]
+
+Array = npt.NDArray[Any]
+
+BLOCKED_BYTES = 64 * 2**20  # blocked or unfolded inputs held at a time; bounds memory, changes no result
+_STRIP_BYTES = 128 * 2**10  # sums that a thread works on at a time: they should stay in its cache
+
+_local = threading.local()
+
+
+def _workspace(size: int, dtype: Any) -> Array:
+    """A scratch array of the calling thread, kept between calls: fresh memory costs a page fault every 4 KiB."""
+    buffers: dict[str, Array] = _local.__dict__.setdefault("buffers", {})
+    bytes_needed = size * np.dtype(dtype).itemsize
+    if "bytes" not in buffers or len(buffers["bytes"]) < bytes_needed + 64:
+        buffers["bytes"] = np.empty(bytes_needed + 64, np.uint8)
+    start = -buffers["bytes"].ctypes.data % 64  # 16 float32 must not straddle two cache lines
+    return buffers["bytes"][start : start + bytes_needed].view(dtype)
+
+
+def joined(arrays: list[Array], dtype: Any) -> Array:
+    """Arrays one after another."""
+    return np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype, copy=False)
+
+
+def ends(sizes: list[int]) -> npt.NDArray[np.int64]:
+    """Where parts of these sizes begin, and where the last one ends."""
+    return np.cumsum([0, *sizes]).astype(np.int64)
+
+
+def driving(layout: Layout, *, planes: bool, mask: int) -> kernels.Driving:
+    """How each pass (and plane) is driven; whole codes where `mask` is 0."""
+    drive = layout.drive
+    passes = [1, 2] if drive.passes == 2 else [3 if drive.input_offset else 0]
+    shifts = [plane * drive.dac_bits for plane in range(drive.planes)] if planes else [0]
+    if mask == 0:
+        passes, shifts = [0], [0]
+    return kernels.Driving(
+        how=np.array([how for how in passes for _ in shifts], dtype=np.int64),
+        shift=np.array(shifts * len(passes), dtype=np.int64),
+        mask=mask,
+        offset=2 ** (drive.input_bits - 1),
+    )
+
+
+class _Slots:
+    """Where codes are added up: the outputs first, then columns and sums of inputs that several outputs share."""
+
+    def __init__(self, layout: Layout) -> None:
+        shared: list[list[int]] = [[] for _ in range(layout.outputs)]
+        sums: list[list[int]] = [[] for _ in range(layout.outputs)]
+        self.count = layout.outputs
+        self.targets, self.sum_targets = [], []
+        for group in layout.columns:
+            targets = group.outputs.copy()
+            for column in np.flatnonzero(targets < 0):
+                targets[column] = self._another(group.held[int(group.tiles[column])], shared)
+            self.targets.append(targets)
+            self.sum_targets.append(self._another(group.served, sums) if layout.shift else -1)
+        self.shared_ends, self.shared_slots = self._listed(shared)
+        self.sum_ends, self.sum_slots = self._listed(sums)
+
+    def _another(self, outputs: npt.NDArray[np.int64], lists: list[list[int]]) -> int:
+        """A new slot that these outputs take part in."""
+        for output in outputs:
+            lists[int(output)].append(self.count)
+        self.count += 1
+        return self.count - 1
+
+    @staticmethod
+    def _listed(lists: list[list[int]]) -> tuple[Array, Array]:
+        return ends([len(slots) for slots in lists]), np.array([s for slots in lists for s in slots], dtype=np.int64)
+
+
+def finishing(layout: Layout, slots: _Slots, scaling: Scaling, step: float) -> kernels.Finish:
+    """How sums of slots become outputs."""
+    return kernels.Finish(
+        shared_ends=slots.shared_ends,
+        shared_slots=slots.shared_slots,
+        sum_ends=slots.sum_ends,
+        sum_slots=slots.sum_slots,
+        shift=float(layout.shift),
+        step=step,
+        constant=np.zeros(layout.outputs) if layout.constant is None else layout.constant.astype(np.float64),
+        scale=scaling.scale,
+        bias=scaling.bias,
+    )
+
+
+class BlockedProgram(metaclass=ABCMeta):
+    """A layer laid out for a kernel that works on blocks of 16 images.
+
+    Parameters
+    ----------
+    layout
+        The layer.
+    rows
+        The rows of each group, which may be filled up beyond those of the layout: an input number beyond the inputs is
+        a constant of 1.
+    driven
+        How many rows of each group are inputs that count in the sum of the group's inputs.
+    constants
+        Channels of ones behind those of the feature maps.
+    """
+
+    dtype: Any = np.float32  # of the blocked inputs
+    scratch: Any = np.float32  # in which they are quantised
+    slot_bytes: ClassVar[int] = 8
+    kernel: ClassVar[str]
+
+    def __init__(self, layout: Layout, rows: list[Array], driven: list[int], *, constants: int = 0) -> None:
+        self._layout = layout
+        self._slots = _Slots(layout)
+        self._rows = joined(rows, np.int64)
+        self._constants = constants
+        self._columns = kernels.Columns(
+            rows=ends([len(each) for each in rows]),
+            offsets=np.zeros(0, np.int64),
+            driven=np.array(driven, dtype=np.int64),
+            ends=ends([group.values.shape[1] for group in layout.columns]),
+            counts=joined([group.counts for group in layout.columns], np.float64),
+            targets=joined(self._slots.targets, np.int64),
+            sum_targets=np.array(self._slots.sum_targets, dtype=np.int64),
+            slots=self._slots.count,
+        )
+        self._driving = self._drive()
+
+    @abstractmethod
+    def _drive(self) -> kernels.Driving:
+        """How codes are cut into what is driven."""
+
+    @abstractmethod
+    def _launch(
+        self,
+        blocked: Array,
+        positions: kernels.Positions,
+        columns: kernels.Columns,
+        scaling: Scaling,
+        result: Array,
+    ) -> None:
+        """Run the kernel on blocked inputs."""
+
+    def run(
+        self, maps: npt.NDArray[np.float32], window: Window, scaling: Scaling, result: Array, first_image: int
+    ) -> bool:
+        """As :meth:`xbarsim.engine.backends.Program.run`."""
+        images, channels, height, width = maps.shape
+        left, right, top, bottom = window.padding
+        padded_height, padded_width = height + top + bottom, width + left + right
+        out_height, out_width = window.output_size(height, width)
+        passes = len(self._driving.how)
+        stored = channels + self._constants  # a constant row is a channel of ones
+        numbers = stored * padded_height * padded_width * kernels.LANES  # of one block of images
+        blocks_at_once = max(1, BLOCKED_BYTES // (numbers * passes * np.dtype(self.dtype).itemsize))
+        channel, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
+        y, x = np.divmod(rest, window.kernel[1])
+        offsets = (channel * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]
+        columns = self._columns._replace(offsets=offsets * kernels.LANES)
+        i, j = np.divmod(np.arange(out_height * out_width), out_width)
+        starts = (i * window.stride[0] * padded_width + j * window.stride[1]) * kernels.LANES
+        count = len(starts)
+        outputs = self._layout.outputs
+        strip = int(np.clip(_STRIP_BYTES // (self._slots.count * kernels.LANES * self.slot_bytes), 2, 16)) // 2 * 2
+        quantiser = kernels.Quantiser(scaling.inverse_scale, float(scaling.low), float(scaling.high))
+        finite = True
+        for first in range(0, images, blocks_at_once * kernels.LANES):
+            part = maps[first : first + blocks_at_once * kernels.LANES]
+            blocks = -(-len(part) // kernels.LANES)
+            shape = (passes, blocks, stored, padded_height, padded_width, kernels.LANES)
+            blocked = _workspace(int(np.prod(shape)), self.dtype)
+            finite &= kernels.block_inputs(
+                part, quantiser, kernels.Frame(top, left), self._driving, shape, np.empty(0, self.scratch), blocked
+            )
+            block = np.repeat(np.arange(blocks), count)
+            positions = kernels.Positions(
+                bases=block * numbers + np.tile(starts, blocks),
+                lanes=np.minimum(len(part) - block * kernels.LANES, kernels.LANES),
+                places=(first + block * kernels.LANES) * outputs * count + np.tile(np.arange(count), blocks),
+                lane_stride=outputs * count,
+                output_stride=count,
+                strip=strip,
+            )
+            self._launch(blocked.reshape(passes, -1), positions, columns, scaling, result.reshape(-1))
+        return finite

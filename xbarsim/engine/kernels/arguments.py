@@ -1,0 +1,183 @@
+"""What kernels are given: arrays and numbers that belong together, each group under one name."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ["Columns", "Converters", "Driving", "Finish", "Frame", "Panels", "Positions", "Quantiser", "Tables"]
+
+
+class Quantiser(NamedTuple):
+    """Nearest codes of activations, halves up: ``clip(floor(value * inverse_scale + 1/2), low, high)``."""
+
+    inverse_scale: float
+    low: float
+    high: float
+
+
+class Driving(NamedTuple):
+    """How codes are cut into what is driven, one entry for each pass and plane.
+
+    Attributes
+    ----------
+    how
+        Positive parts (1), negative parts (2), code plus `offset` (3), or the code itself (0).
+    shift, mask
+        What is driven is ``(value >> shift) & mask``; the whole code, sign and all, where `mask` is 0.
+    offset
+        Of `how` 3.
+    """
+
+    how: Any
+    shift: Any
+    mask: int
+    offset: int
+
+
+class Frame(NamedTuple):
+    """Where feature maps lie in their padded frames: the first row and column."""
+
+    top: int
+    left: int
+
+
+class Positions(NamedTuple):
+    """Where each output position of each block of 16 images reads and writes.
+
+    Attributes
+    ----------
+    bases
+        Its first number in the blocked input.
+    lanes
+        How many of the 16 lanes are images.
+    places
+        Its place in the result.
+    lane_stride, output_stride
+        Steps in the result from image to image and from output to output.
+    strip
+        How many positions a thread works on at a time; even.
+    """
+
+    bases: Any
+    lanes: Any
+    places: Any
+    lane_stride: int
+    output_stride: int
+    strip: int
+
+
+class Columns(NamedTuple):
+    """Groups of columns that are driven by the same rows.
+
+    Attributes
+    ----------
+    rows, offsets
+        The driven rows of group g are ``offsets[rows[g]:rows[g + 1]]``, as offsets into the blocked input.
+    driven
+        How many of them are inputs, for each group: what comes after is a constant or fills up.
+    ends
+        The columns of group g are ``ends[g]`` to ``ends[g + 1] - 1``.
+    counts, targets
+        What each column's code counts, and the slot that it is added to; the first slots are the outputs.
+    sum_targets
+        The slot that each group's sum of inputs is added to, or -1.
+    slots
+        How many slots there are.
+    """
+
+    rows: Any
+    offsets: Any
+    driven: Any
+    ends: Any
+    counts: Any
+    targets: Any
+    sum_targets: Any
+    slots: int
+
+
+class Panels(NamedTuple):
+    """Conductances, cut into panels of neighbouring columns.
+
+    Attributes
+    ----------
+    values, starts
+        The panels one after another, row by row, and where those of each group begin.
+    ones
+        As many ones as the longest group has rows.
+    """
+
+    values: Any
+    starts: Any
+    ones: Any
+
+
+class Tables(NamedTuple):
+    """Partial sums of every four rows.
+
+    Attributes
+    ----------
+    values, starts
+        Entries of :func:`xbarsim.engine.kernels.look_up.make_tables` one after another, and where those of each group
+        begin.
+    fits
+        How many entries can be added in 8 bits.
+    """
+
+    values: Any
+    starts: Any
+    fits: int
+
+
+class Converters(NamedTuple):
+    """The converters of a layer; see :func:`xbarsim.engine.kernels.converter.code`.
+
+    Attributes
+    ----------
+    quantises
+        Whether there is one; sums are added as they are without.
+    single
+        Whether columns are read singly, with the g_min currents of the driven rows, whose known sum is taken off again.
+    offset_levels
+        g_min in level steps.
+    inverse_step, low, high
+        In float64, or float32 where that is proved exact.
+    bits
+        Weights of the bits of each column's converter, in codes, lowest first, shape ``(columns, bits)``; no columns
+        for ideal ones.
+    """
+
+    quantises: bool
+    single: bool
+    offset_levels: float
+    inverse_step: Any
+    low: Any
+    high: Any
+    bits: Any
+
+
+class Finish(NamedTuple):
+    """How the sums of slots become outputs.
+
+    ``(step * (codes + shared) - shift * sums + constant) * scale + bias``, for each output.
+
+    Attributes
+    ----------
+    shared_ends, shared_slots
+        The slots ``shared_slots[shared_ends[o]:shared_ends[o + 1]]`` count for output o too.
+    sum_ends, sum_slots
+        Likewise the slots of sums of inputs, `shift` times which are taken off.
+    shift, step
+        Numbers.
+    constant, scale, bias
+        One for each output.
+    """
+
+    shared_ends: Any
+    shared_slots: Any
+    sum_ends: Any
+    sum_slots: Any
+    shift: float
+    step: float
+    constant: Any
+    scale: Any
+    bias: Any

@@ -1,0 +1,37 @@
+"""What is done about a die's faults, between what is broken and what is programmed: one file a method.
+
+Examples
+--------
+>>> import numpy as np
+>>> from xbarsim.devices import Cell, FaultMap, FaultKind
+>>> from xbarsim.mapping import Mapping, map_matrix
+>>> from xbarsim.mitigation import ClosestValue, KnownTile
+>>> matrix = map_matrix(np.array([[5]]), Mapping(rows=1, columns=2, weight_bits=4, cell_bits=4))
+>>> broken = FaultMap.from_dense(np.array([[[0, FaultKind.STUCK_ON]]]))  # level 15 is taken off the 5
+>>> tile = KnownTile.of(matrix, 0, cell=Cell(g_min=1e-6, g_max=1.6e-5, levels=16), faults=broken)
+>>> levels = ClosestValue().fit(tile, np.random.default_rng(0))
+>>> levels.tolist(), tile.deviation(tile.levels).tolist(), tile.deviation(levels).tolist()
+([[15, 15]], [[-15.0]], [[-5.0]])
+"""
+
+from __future__ import annotations
+
+from xbarsim.mitigation.applying import MitigationTable, TileMitigation, check_mitigations, mitigate
+from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
+from xbarsim.mitigation.closest_value import ClosestValue
+from xbarsim.mitigation.diagnosis import Diagnosis
+from xbarsim.mitigation.protect_layers import ProtectLayers
+
+__all__ = [
+    "ClosestValue",
+    "Diagnosis",
+    "KnownTile",
+    "Mitigation",
+    "MitigationTable",
+    "Needs",
+    "Overhead",
+    "ProtectLayers",
+    "TileMitigation",
+    "check_mitigations",
+    "mitigate",
+]

@@ -1,0 +1,45 @@
+"""Linear layers: features in the last dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+from torch import Tensor
+
+from xbarsim.network.layers.base import LayerAdapter
+
+__all__ = ["LinearAdapter"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearAdapter(LayerAdapter):
+    """Vectors in the last dimension of activations ``(images, ..., features)``: the rows of one map an image.
+
+    Parameters
+    ----------
+    features
+        Inputs of the layer.
+    """
+
+    kind: ClassVar[str] = "linear"
+
+    features: int
+
+    @property
+    def wanted(self) -> str:
+        """What a batch of activations must have, for messages."""
+        return f"{self.features} features"
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether activations of this shape are inputs of the layer."""
+        return len(shape) >= 2 and shape[-1] == self.features
+
+    def to_maps(self, activations: Tensor) -> Tensor:
+        """One channel whose rows are the vectors of an image, as :meth:`LayerAdapter.to_maps`."""
+        return activations.reshape(activations.shape[0], 1, -1, self.features)
+
+    def from_maps(self, results: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The outputs in the last dimension, as :meth:`LayerAdapter.from_maps`."""
+        return results.transpose(0, 2, 3, 1).reshape(*shape[:-1], -1)

@@ -1,0 +1,124 @@
+"""One layer of a network in integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from xbarsim.engine import Scaling, Window, quantise_codes, unfold
+from xbarsim.foundation.validation import InputError
+from xbarsim.network.layers.base import LayerAdapter
+
+__all__ = ["QuantisedLayer"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuantisedLayer:
+    """One layer in integers: from activations to input codes, and from integer products to activations.
+
+    Parameters
+    ----------
+    name
+        Its name in the model.
+    adapter
+        How its activations become feature maps, and back.
+    codes
+        Weight codes, shape ``(inputs, outputs)``; the inputs of a convolution are ordered channel, row, column, and
+        groups stand on the diagonal.
+    weight_scale
+        Weight of one code, shape ``(outputs,)``.
+    bias
+        Added digitally, shape ``(outputs,)``.
+    input_scale
+        Activation of one input code.
+    input_bits, signed
+        Input codes lie in [-(2^(input_bits-1) - 1), 2^(input_bits-1) - 1] if signed, else in [0, 2^input_bits - 1].
+    window
+        How the inputs of each product are picked from feature maps.
+    groups
+        Groups of a convolution.
+    """
+
+    name: str
+    adapter: LayerAdapter
+    codes: npt.NDArray[np.integer[Any]]
+    weight_scale: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float32]
+    input_scale: float
+    input_bits: int
+    signed: bool
+    window: Window
+    groups: int = 1
+
+    @property
+    def kind(self) -> str:
+        """Name of its type of layer: ``"linear"``, ``"conv1d"``, ``"conv2d"`` or that of another adapter."""
+        return self.adapter.kind
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """How activations become codes, and products activations."""
+        if self.signed:
+            high = 2 ** (self.input_bits - 1) - 1
+            low = -high
+        else:
+            low, high = 0, 2**self.input_bits - 1
+        return Scaling(
+            inverse_scale=1.0 / self.input_scale,
+            low=low,
+            high=high,
+            scale=self.input_scale * self.weight_scale,
+            bias=self.bias.astype(np.float64),
+        )
+
+    def as_maps(self, activations: Tensor) -> npt.NDArray[np.float32]:
+        """Activations as feature maps ``(maps, channels, height, width)``, float32.
+
+        Raises
+        ------
+        InputError
+            If they do not have the layer's shape.
+        """
+        shape = tuple(activations.shape)
+        if not self.adapter.fits(shape) or 0 in shape:
+            raise InputError(
+                f"inputs of layer {self.name!r} must be a batch with {self.adapter.wanted}, got shape {shape}"
+            )
+        maps = self.adapter.to_maps(activations.detach().to("cpu", torch.float32))
+        if min(self.window.output_size(*maps.shape[2:])) < 1:
+            raise InputError(
+                f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}"
+            )
+        return np.ascontiguousarray(maps.numpy())
+
+    def quantise(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Feature maps as input codes, same shape: nearest, halves up, clipped.
+
+        Raises
+        ------
+        InputError
+            If an activation is NaN or infinite.
+        """
+        scaling = self.scaling
+        codes, finite = quantise_codes(maps, scaling.inverse_scale, scaling.low, scaling.high)
+        if not finite:
+            raise InputError(f"inputs of layer {self.name!r} must be finite, got NaN or infinity")
+        return codes
+
+    def unfold(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Input codes as one row for each output position, shape ``(maps, positions, inputs)``."""
+        return unfold(codes, self.window)
+
+    def weight_codes(self) -> Tensor:
+        """Weight codes in the layout of torch's two-dimensional convolution, float64."""
+        codes = torch.from_numpy(self.codes.astype(np.float64))
+        inputs, outputs = codes.shape
+        blocks = codes.reshape(self.groups, inputs // self.groups, self.groups, outputs // self.groups)
+        diagonal = torch.stack([blocks[g, :, g] for g in range(self.groups)])  # (groups, inputs, outputs of a group)
+        return diagonal.transpose(1, 2).reshape(outputs, -1, *self.window.kernel)

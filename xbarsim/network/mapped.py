@@ -1,0 +1,130 @@
+"""A network on crossbars, as a user has it: dies are made of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import nn
+
+from xbarsim.design import Design
+from xbarsim.devices import FaultMap, FaultModel
+from xbarsim.foundation.tables import format_table
+from xbarsim.mitigation import Diagnosis, Mitigation
+from xbarsim.network.chip import Chip
+from xbarsim.network.lowering import NotMapped
+from xbarsim.network.placed import MappedLayer, PlacedNetwork
+
+__all__ = ["MappedNetwork", "NotMappedWarning"]
+
+
+class NotMappedWarning(UserWarning):
+    """Some modules with weights are not on crossbars; the message names them."""
+
+
+class MappedNetwork(PlacedNetwork):
+    """A network placed on crossbars: the plan of every die that will be made of it.
+
+    Made by :func:`map_model`.
+
+    Attributes
+    ----------
+    design
+        What it was mapped for.
+    layers
+        The mapped layers by name, in the order in which they run.
+    digital
+        The quantised network computed digitally, exactly: what an ideal chip gives bit for bit.
+    not_mapped
+        Modules with weights that stay digital, with the reason.
+    notes
+        What a user should know about the mapping.
+    image_shape
+        Shape of one image.
+    """
+
+    def __init__(
+        self,
+        *,
+        design: Design,
+        skeleton: nn.Module,
+        layers: dict[str, MappedLayer],
+        not_mapped: tuple[NotMapped, ...],
+        notes: tuple[str, ...],
+        image_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__(design=design, skeleton=skeleton, layers=layers, image_shape=image_shape)
+        self.not_mapped = not_mapped
+        self.notes = notes
+
+    def with_faults(self, faults: FaultModel | None) -> MappedNetwork:
+        """The same network, mapped the same way, for dies that break in another way; costs nothing.
+
+        Parameters
+        ----------
+        faults
+            Instead of ``design.faults``.
+        """
+        other = copy.copy(self)
+        other.design = self.design.replace(faults=faults)
+        return other
+
+    def fabricate(
+        self,
+        seed: int,
+        *,
+        faults: Mapping[str, FaultMap] | None = None,
+        mitigations: Sequence[Mitigation] = (),
+        diagnosis: Diagnosis | None = None,
+        precision: Literal["single", "double"] = "single",
+    ) -> Chip:
+        """Make one die.
+
+        Parameters
+        ----------
+        seed
+            Root of every random draw of this die; the same seed gives the same die.
+        faults
+            Fault maps by layer name, used instead of the design's fault model for these layers.
+        mitigations
+            What is done about its faults before it is programmed, one after another; see :mod:`xbarsim.mitigation`.
+        diagnosis
+            What a test finds out about its faults; needed by mitigations that need a map of them.
+        precision
+            Of sums of conductances off the levels: ``"single"``, fast, or ``"double"``, equal to the reference engine
+            bit for bit. Whole levels are exact either way.
+
+        Raises
+        ------
+        InputError
+            If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
+            mitigation does not fit the network or needs a diagnosis and there is none.
+        """
+        return Chip(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
+
+    def __str__(self) -> str:
+        rows = []
+        for name, mapped in self.layers.items():
+            layer, matrix = mapped.layer, mapped.matrix
+            rows.append(
+                (
+                    name,
+                    layer.kind,
+                    f"{matrix.shape[0]} x {matrix.shape[1]}",
+                    matrix.tiles,
+                    f"{matrix.utilisation:.1%}",
+                    f"{'signed' if layer.signed else 'unsigned'} {layer.input_bits}",
+                    mapped.converter.bits or "ideal",
+                )
+            )
+        text = format_table(
+            ("layer", "kind", "inputs x outputs", "tiles", "cells used", "input bits", "ADC bits"),
+            rows,
+            left=2,
+        )
+        for item in self.not_mapped:
+            text += f"\nstays digital: {item.name} ({item.kind}, {item.parameters} weights): {item.reason}"
+        for note in self.notes:
+            text += f"\nnote: {note}"
+        return text

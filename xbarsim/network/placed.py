@@ -1,0 +1,209 @@
+"""A network in cells, before any die is made of it: its layers, where they are placed, and how they are read."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from xbarsim.cost import CostReport, Hardware, estimate
+from xbarsim.design import Converter, Design, Drive
+from xbarsim.engine import choose_plan
+from xbarsim.foundation.tables import format_table
+from xbarsim.mapping import MappedMatrix, Reading
+from xbarsim.network.layers import DigitalLayer, QuantisedLayer
+from xbarsim.network.skeleton import fill
+from xbarsim.network.use import layer_use
+
+__all__ = ["MappedLayer", "PlacedNetwork", "PlanTable", "fullest_tile"]
+
+_REASON_WIDTH = 80  # characters in a line of a reason, so that a table of plans fits a wide terminal
+
+
+def fullest_tile(matrix: MappedMatrix) -> int:
+    """Word lines in use in the tile that has most; at least 1."""
+    return int((matrix.tile_rows >= 0).sum(axis=1).max(initial=1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MappedLayer:
+    """One layer of a network, the tiles that hold it, and how they are driven and read.
+
+    Parameters
+    ----------
+    layer
+        The quantised layer.
+    reading
+        Its weights in cells, and what each of their columns counts.
+    drive
+        How its inputs are applied.
+    converter
+        How the sums of its columns become codes.
+    mean_square_input
+        Mean square of the word-line voltage over the read voltage, for each input, on the calibration set (over
+        positions, passes and planes), shape ``(inputs,)``; unitless.
+    vectors_per_image
+        Matrix-vector products for one image.
+    """
+
+    layer: QuantisedLayer
+    reading: Reading
+    drive: Drive
+    converter: Converter
+    mean_square_input: npt.NDArray[np.float64]
+    vectors_per_image: int
+
+    @property
+    def matrix(self) -> MappedMatrix:
+        """Its weights in cells."""
+        return self.reading.matrix
+
+    @property
+    def reads_per_plane(self) -> int:
+        """Reads of its fullest tile for one plane: more than one where only some rows are driven at a time."""
+        return self.drive.activation_count(fullest_tile(self.matrix))
+
+    def cells_power(self, cells: npt.NDArray[Any], design: Design) -> float | None:
+        """Mean static power of the cells while all tiles of the layer are read, in W.
+
+        The sum of V^2 G over the driven rows of used columns, with the voltages of the calibration set; columns at
+        virtual ground. Where only some rows are driven at a time, the mean over these reads.
+
+        Parameters
+        ----------
+        cells
+            What the cells hold, in level units, shape ``(tiles, rows, columns)``.
+        design
+            Gives the cell; ``None`` is returned if its read voltage is not known.
+        """
+        if design.cell.read_voltage is None:
+            return None
+        matrix, bits = self.matrix, design.mapping.cell_bits
+        columns = np.asarray(matrix.used.any(axis=1))  # (tiles, columns)
+        conductance = design.cell.conductance(cells, bits)
+        total = np.where(columns[:, np.newaxis, :], conductance, 0.0).sum(axis=2)  # (tiles, rows)
+        mean_square = np.where(matrix.tile_rows >= 0, self.mean_square_input[matrix.tile_rows], 0.0)
+        return float((mean_square * total).sum()) * design.cell.read_voltage**2 / self.reads_per_plane
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """How each layer is computed, and why.
+
+    Attributes
+    ----------
+    rows
+        Layer, plan and reason.
+    """
+
+    rows: tuple[tuple[str, str, str], ...]
+
+    def __getitem__(self, layer: str) -> str:
+        return {name: plan for name, plan, _ in self.rows}[layer]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, plan, reason in self.rows:
+            first, *rest = textwrap.wrap(reason, _REASON_WIDTH) or [""]
+            lines += [(name, plan, first), *(("", "", line) for line in rest)]
+        return format_table(("layer", "plan", "because"), lines, left=3)
+
+
+class PlacedNetwork:
+    """What every die of a network has in common.
+
+    Parameters
+    ----------
+    design
+        The accelerator it was placed for.
+    skeleton
+        The model, with placeholders for its layers.
+    layers
+        The layers by name, in the order in which they run.
+    image_shape
+        Shape of one image.
+
+    Attributes
+    ----------
+    digital
+        The quantised network computed digitally, exactly: what an ideal chip gives bit for bit.
+    """
+
+    def __init__(
+        self,
+        *,
+        design: Design,
+        skeleton: nn.Module,
+        layers: dict[str, MappedLayer],
+        image_shape: tuple[int, ...],
+    ) -> None:
+        self.design = design
+        self.skeleton = skeleton
+        self.layers = layers
+        self.image_shape = image_shape
+        self.digital = fill(skeleton, lambda name: DigitalLayer(layers[name].layer))
+
+    @property
+    def tiles(self) -> int:
+        """Crossbar arrays that the network takes."""
+        return sum(mapped.matrix.tiles for mapped in self.layers.values())
+
+    def plan(self) -> PlanTable:
+        """How each layer of a die without faults will be computed, and why.
+
+        A die's own table is :meth:`xbarsim.Chip.plan`: a fault can cost a layer its proof that no converter clips or
+        rounds.
+        """
+        cell = self.design.cell
+        rows = []
+        for name, mapped in self.layers.items():
+            plan, reason = choose_plan(
+                mapped.reading,
+                mapped.matrix.levels,
+                mapped.drive,
+                mapped.converter,
+                whole=cell.exact and self.design.ideal_circuit,
+                noisy=cell.noisy,
+                offsets=self.design.periphery.has_offsets,
+            )
+            rows.append((name, plan.name, reason))
+        return PlanTable(tuple(rows))
+
+    def cost(self, hardware: Hardware | str = "isaac2016", *, data: bool = True) -> CostReport:
+        """Power, area and peak throughput of the arrays that the network takes, cells at their targets.
+
+        What an inference costs is :meth:`xbarsim.cost.CostReport.workload` of it.
+
+        Parameters
+        ----------
+        hardware
+            A component card, or its name.
+        data
+            Whether the cells draw the power of these weights and calibration inputs; else that of the card, as is right
+            for a network that is not trained.
+        """
+        cells = {name: mapped.matrix.levels for name, mapped in self.layers.items()}
+        return self.cost_of(cells if data else None, hardware)
+
+    def cost_of(self, cells: Mapping[str, npt.NDArray[Any]] | None, hardware: Hardware | str) -> CostReport:
+        """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`)."""
+        card = Hardware.load(hardware) if isinstance(hardware, str) else hardware
+        uses = [
+            layer_use(
+                name,
+                mapped.reading,
+                mapped.drive,
+                mapped.converter,
+                self.design,
+                macs_per_vector=mapped.layer.codes.size // mapped.layer.groups,
+                vectors_per_image=mapped.vectors_per_image,
+                cells_power=None if cells is None else mapped.cells_power(cells[name], self.design),
+            )
+            for name, mapped in self.layers.items()
+        ]
+        return estimate(uses, card)

@@ -1,0 +1,264 @@
+"""Pictures of sweeps: how accuracy and yield fall with faults, how dies differ, which layer hurts.
+
+They take a table with one row a die: a pandas frame (``results.to_frame()``), a list of dictionaries
+(``results.rows()``) or a dictionary of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xbarsim.foundation.validation import check_real
+from xbarsim.plot.intervals import check_confidence, mean_interval, share_interval
+from xbarsim.plot.rows import grouped, rows_of
+from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, new_axes, plain, rate_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["accuracy", "die_violins", "layer_sensitivity", "yield_curve"]
+
+
+def accuracy(
+    rows: Any,
+    *,
+    group: str = "mapping",
+    rate: str = "rate",
+    confidence: float = 0.95,
+    chance: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw mean accuracy against the total fault rate, one curve a group, with bands for the intervals.
+
+    The axis of rates is logarithmic down to the smallest rate that is not 0, and linear from there to 0.
+
+    Parameters
+    ----------
+    rows
+        One row a die, with its ``accuracy``; or one a point, as the rows of the demo's ``summary.csv`` and of
+        ``Results.summary()``: ``accuracy_mean``, ``accuracy_low``, ``accuracy_high`` (from 0 to 1; the last two
+        ``None`` or NaN where there is no interval). Each with the keys `group` and `rate`.
+    group
+        The key whose values name the curves; they are drawn in the order in which they first appear.
+    rate
+        The key of the total fault rate, 0 to 1; ``"fault_rate"`` in the tables of sweeps.
+    confidence
+        Of the bands (Student's t) where there is one row a die.
+    chance
+        Accuracy of guessing, drawn as a line, from 0 to 1.
+    ax
+        Axes to draw on.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If there are no rows, or one lacks a key.
+    """
+    points = rows_of("rows", rows, (group, rate))
+    if "accuracy_mean" not in points[0] and "accuracy" in points[0]:
+        points = list(_summary(rows_of("rows", points, ("accuracy",)), group, rate, check_confidence(confidence)))
+    points = rows_of("rows", points, ("accuracy_mean", "accuracy_low", "accuracy_high"))
+    axes = new_axes(5.2, 3.8) if ax is None else ax
+    for index, (name, members) in enumerate(grouped(points, group).items()):
+        ordered = sorted(members, key=lambda row: float(row[rate]))
+        rates = [float(row[rate]) for row in ordered]
+        means = np.array([float(row["accuracy_mean"]) for row in ordered])
+        bounds = np.array(
+            [
+                [mean if row[key] is None or row[key] != row[key] else float(row[key])
+                 for key in ("accuracy_low", "accuracy_high")]
+                for row, mean in zip(ordered, means, strict=True)
+            ]
+        )  # fmt: skip
+        curve(axes, index, str(name), rates, means, bounds)
+    if chance is not None:
+        chance_line(axes, chance)
+    rate_axis(axes, [float(row[rate]) for row in points])
+    axes.set_ylim(0, 102)
+    axes.set_ylabel("accuracy (%)", fontsize=TEXT)
+    plain(axes)
+    legend(axes, loc="lower left", bbox_to_anchor=(0.0, 0.15))
+    return axes
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], group: str, rate: str, confidence: float) -> list[dict[str, Any]]:
+    """One row for each group and rate, from one for each die."""
+    summary = []
+    for name, members in grouped(rows, group).items():
+        for value, dies in grouped(members, rate).items():
+            mean, low, high = mean_interval(np.array([die["accuracy"] for die in dies], np.float64), confidence)
+            summary.append({
+                group: name, rate: value, "accuracy_mean": mean,
+                "accuracy_low": max(0.0, low) if low == low else None,
+                "accuracy_high": min(1.0, high) if high == high else None,
+            })  # fmt: skip
+    return summary
+
+
+def yield_curve(
+    dies: Any,
+    target: float,
+    *,
+    group: str = "encoding",
+    rate: str = "fault_rate",
+    confidence: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the yield, the share of dies whose accuracy reaches a target, against the total fault rate.
+
+    The bands are Clopper-Pearson intervals.
+
+    Parameters
+    ----------
+    dies
+        One row a die, with ``accuracy`` (0 to 1) and the keys `group` and `rate`.
+    target
+        Accuracy from which a die is good, 0 to 1.
+    group, rate
+        As in :func:`accuracy`.
+    confidence
+        Of the bands.
+    ax
+        Axes to draw on.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If there are no rows, one lacks a key, or `target` or `confidence` is out of bounds.
+    """
+    rows = rows_of("dies", dies, (group, rate, "accuracy"))
+    target = check_real("target", target, at_least=0.0, at_most=1.0)
+    check_confidence(confidence)
+    axes = new_axes(5.2, 3.8) if ax is None else ax
+    for index, (name, members) in enumerate(grouped(rows, group).items()):
+        shares, bounds = [], []
+        at = sorted(grouped(members, rate).items(), key=lambda item: float(item[0]))
+        for _, here in at:
+            good = sum(float(die["accuracy"]) >= target - 1e-9 for die in here)  # 9 of 10 reach 0.9
+            share, low, high = share_interval(good, len(here), confidence)
+            shares.append(share)
+            bounds.append((low, high))
+        curve(axes, index, str(name), [float(value) for value, _ in at], np.array(shares), np.array(bounds))
+    rate_axis(axes, [float(row[rate]) for row in rows])
+    axes.set_ylim(-2, 102)
+    axes.set_ylabel(f"dies with accuracy of {100 * target:g} % or more (%)", fontsize=TEXT)
+    plain(axes)
+    legend(axes, loc="lower left", bbox_to_anchor=(0.0, 0.05))
+    return axes
+
+
+def die_violins(dies: Any, *, group: str = "encoding", chance: float | None = None, ax: Axes | None = None) -> Axes:
+    """Draw how the accuracy differs from die to die: one violin a group, with a point for every die.
+
+    Parameters
+    ----------
+    dies
+        One row a die, with ``accuracy`` (0 to 1) and the key `group`. Rows of different fault rates are for you to
+        choose from, or to be the groups.
+    group
+        The key whose values name the violins.
+    chance
+        Accuracy of guessing, drawn as a line, from 0 to 1.
+    ax
+        Axes to draw on.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If there are no rows, or one lacks a key.
+    """
+    rows = rows_of("dies", dies, (group, "accuracy"))
+    groups = grouped(rows, group)
+    axes = new_axes(max(3.2, 1.0 + 1.1 * len(groups)), 3.8) if ax is None else ax
+    for place, members in enumerate(groups.values()):
+        values = 100 * np.sort(np.array([float(die["accuracy"]) for die in members]))
+        colour = COLOURS[place % len(COLOURS)]
+        if np.ptp(values) > 0:  # no density of equal numbers
+            shape = axes.violinplot(values, [place], widths=0.8, showextrema=False)
+            for body in shape["bodies"]:  # type: ignore[attr-defined]
+                body.set(facecolor=colour, alpha=0.25, edgecolor=colour, linewidth=0.8)
+        # Neighbours in accuracy are moved apart: three columns, in turn.
+        aside = 0.07 * (np.arange(values.size) % 3 - 1) if values.size > 1 else np.zeros(1)
+        axes.scatter(place + aside, values, s=9, color=colour, alpha=0.7, linewidths=0, zorder=3)
+        axes.hlines(values.mean(), place - 0.28, place + 0.28, color="0.1", linewidth=1.6, zorder=4)
+    numbers = all(isinstance(name, float) for name in groups)
+    axes.set_xticks(range(len(groups)), [f"{name:g}" if numbers else str(name) for name in groups])
+    if numbers:
+        axes.set_xlabel(group.replace("_", " "), fontsize=TEXT)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    if chance is not None:
+        chance_line(axes, chance)
+    axes.set_ylabel("accuracy of a die (%)", fontsize=TEXT)
+    plain(axes)
+    axes.grid(visible=False, axis="x")
+    return axes
+
+
+def layer_sensitivity(
+    dies: Any,
+    *,
+    baseline: float | None = None,
+    layer: str = "layer",
+    confidence: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what the faults of each layer alone cost: the loss of mean accuracy, with its interval.
+
+    Parameters
+    ----------
+    dies
+        One row a die on which only one layer has faults: ``accuracy`` (0 to 1) and the key `layer`.
+    baseline
+        Accuracy without faults, 0 to 1. ``None``: the accuracies themselves are drawn instead of the loss.
+    layer
+        The key of the layer's name; layers are drawn in the order in which they first appear.
+    confidence
+        Of the intervals (Student's t).
+    ax
+        Axes to draw on.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If there are no rows, one lacks a key, or `baseline` or `confidence` is out of bounds.
+    """
+    rows = rows_of("dies", dies, (layer, "accuracy"))
+    check_confidence(confidence)
+    if baseline is not None:
+        baseline = check_real("baseline", baseline, at_least=0.0, at_most=1.0)
+    groups = grouped(rows, layer)
+    axes = new_axes(5.2, 1.1 + 0.34 * len(groups)) if ax is None else ax
+    for place, members in enumerate(groups.values()):
+        values = np.array([float(die["accuracy"]) for die in members])
+        mean, low, high = mean_interval(values if baseline is None else baseline - values, confidence)
+        if low == low:
+            axes.hlines(place, 100 * low, 100 * high, color=COLOURS[0], linewidth=6, alpha=0.3)
+        axes.plot([100 * mean], [place], marker="o", color=COLOURS[0], markersize=6, linestyle="none")
+    axes.set_yticks(range(len(groups)), [str(name) for name in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    if baseline is None:
+        axes.set_xlabel("accuracy (%)", fontsize=TEXT)
+    else:
+        axes.axvline(0, color="0.45", linewidth=1)
+        axes.set_xlabel("accuracy lost to the faults of this layer (points)", fontsize=TEXT)
+    plain(axes)
+    return axes

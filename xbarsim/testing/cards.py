@@ -1,0 +1,195 @@
+"""Conformance tests for cards of your own: of a memory cell, and of a chip's components."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from xbarsim.cost import CostReport, Hardware, LayerUse, compare_published, estimate
+from xbarsim.devices import GRID, Card, Cell, card
+from xbarsim.foundation import tomlio
+from xbarsim.testing.promises import call, promise
+
+__all__ = ["check_cell_card", "check_component_card"]
+
+_CELLS = 1000  # programmed to each level
+
+
+def check_cell_card(name_or_path: str | os.PathLike[str], *, seed: int = 0) -> Cell:
+    """Check that the card of a memory cell can be read, says where its values come from, and describes a sound cell.
+
+    It must be called like its file; cite a source, and say so where its digital object identifier is not verified; say
+    why of each value that is assumed; survive TOML exactly; and describe a cell that can be programmed, read, and left
+    alone as long as its drift holds, always at conductances of zero or more.
+
+    Parameters
+    ----------
+    name_or_path
+        The card's name, or its file.
+    seed
+        Of the cells that are programmed.
+
+    Returns
+    -------
+    Cell
+        The cell that it describes.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first promise that is broken.
+    """
+    read: Card = call(f"reading the card {os.fspath(name_or_path)!r}", card, name_or_path)
+    _check_citation(read.name, read.description, name_or_path)
+    promise(read.source.strip(), "source must cite where the card comes from", f"it is {read.source!r}")
+    promise(
+        read.doi or "not verified" in read.source,
+        "doi must be given, or source must say 'not verified'",
+        f"doi is {read.doi!r}, source {read.source!r}",
+    )
+    for name, value in read.values().items():
+        promise(
+            value.note.strip() or value.origin != "assumed",
+            "the note of an assumed value must say why",
+            f"that of {name} is empty",
+        )
+    promise(
+        tomlio.loads(Card, tomlio.dumps(read)) == read, "a card must be read back from TOML as written", "it is not"
+    )
+    cell = read.cell()
+    promise(
+        tomlio.loads(Cell, tomlio.dumps(cell)) == cell, "its cell must be read back from TOML as written", "it is not"
+    )
+    bits = min(8, cell.levels.bit_length() - 1)
+    for at in range(1, bits + 1):
+        _check_cell(cell, at, seed)
+    return cell
+
+
+def _check_citation(name: str, description: str, name_or_path: str | os.PathLike[str]) -> None:
+    stem = Path(name_or_path).name.removesuffix(".toml")
+    promise(name == stem, "name must be as the file is called", f"it is {name!r} in {stem + '.toml'!r}")
+    promise(description.strip(), "description must say what it is, in one line", f"it is {description!r}")
+
+
+def _check_cell(cell: Cell, bits: int, seed: int) -> None:
+    at = f"at {bits} bits"
+    programming, drift, states_of_die = np.random.SeedSequence(seed, spawn_key=(bits,)).spawn(3)
+    levels = np.repeat(np.arange(2**bits), _CELLS)
+    held = call(f"programming {at}", cell.program, levels, bits, np.random.default_rng(programming))
+    lowest = -cell.offset_levels(bits)
+    states = {"programmed": held}
+    if cell.drift is not None:
+        new = call(f"drift of 0 s {at}", cell.relax, held, levels, bits, 0.0, np.random.default_rng(drift))
+        promise(np.array_equal(new, held), "drift must leave cells as they are at 0 s", f"it moves some {at}")
+        longest = cell.drift.longest
+        states[f"after {longest:g} s"] = call(
+            f"drift of {longest:g} s {at}", cell.relax, held, levels, bits, longest, np.random.default_rng(drift)
+        )
+    states["settled"] = call(f"settling {at}", cell.settle, held, bits, np.random.default_rng(states_of_die))
+    for name, state in states.items():
+        units = state.astype(np.float64)
+        promise(
+            np.isfinite(units).all() and units.min() >= lowest,
+            "cells must have finite conductances of zero or more",
+            f"{name} {at} they go from {cell.conductance(units.min(), bits):g} to "
+            f"{cell.conductance(units.max(), bits):g} S",
+        )
+        promise(
+            np.array_equal(units / GRID, np.rint(units / GRID)), "cells must hold multiples of GRID", f"{name} {at}"
+        )
+    if cell.read_noise is not None:
+        variance = call(f"read noise {at}", cell.read_variance, held, bits, 1)
+        for name in ("constant", "linear", "quadratic"):
+            term = getattr(variance, name)
+            promise(
+                np.isfinite(term).all() and term.min() >= 0,
+                "the variance of a read must be finite and 0 or more",
+                f"its {name} term goes from {term.min():g} to {term.max():g} {at}",
+            )
+
+
+def check_component_card(name_or_path: str | os.PathLike[str]) -> Hardware:
+    """Check that a card of components can be read, says where its values come from, and adds up.
+
+    It must be called like its file; say why of each value that is assumed; survive TOML exactly; cost something at
+    every level, twice as much for two of it, and at least as much as what it is made of; and come to the totals that
+    its source prints, or say in their notes why not.
+
+    Parameters
+    ----------
+    name_or_path
+        The card's name, or its file.
+
+    Returns
+    -------
+    Hardware
+        What it describes.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first promise that is broken.
+    """
+    hardware: Hardware = call(f"reading the card {os.fspath(name_or_path)!r}", Hardware.load, name_or_path)
+    _check_citation(hardware.name, hardware.description, name_or_path)
+    for row in hardware.values():
+        promise(
+            str(row["note"]).strip() or row["origin"] != "assumed",
+            "the note of an assumed value must say why",
+            f"that of {row['name']} is empty",
+        )
+    promise(
+        tomlio.loads(Hardware, tomlio.dumps(hardware)) == hardware,
+        "a card must be read back from TOML as written",
+        "it is not",
+    )
+    below = {"power": 0.0, "area": 0.0}
+    for level in hardware.levels:
+        one, two = (call(f"the cost of {n} x {level.name}", _full, hardware, level.name, n) for n in (1, 2))
+        children = 1.0 if level.children is None else level.children.value
+        for quantity in ("power", "area"):
+            single, double = getattr(one, quantity), getattr(two, quantity)
+            promise(
+                math.isfinite(single) and single > 0, f"{quantity} of a {level.name} must be above 0", f"it is {single}"
+            )
+            promise(
+                math.isclose(double, 2 * single, rel_tol=1e-9),
+                f"two of {level.name} must have twice the {quantity} of one",
+                f"they have {double} and {single}",
+            )
+            least = below[quantity] * children
+            promise(
+                single >= least * (1 - 1e-9),
+                f"{quantity} of a {level.name} must be at least that of what it holds",
+                f"{single} < {least}",
+            )
+            below[quantity] = single
+    for total in compare_published(hardware):
+        promise(
+            total.within_rounding or total.note.strip(),
+            "a published total must come out within its rounding, or its note must say why not",
+            str(total),
+        )
+    return hardware
+
+
+def _full(hardware: Hardware, level: str, units: int) -> CostReport:
+    """Cost of full units of a level, every array of them used as published."""
+    array = hardware.array
+    arrays = units * hardware.arrays_per(level)
+    use = LayerUse(
+        name=f"{units} x {level}",
+        arrays=arrays,
+        rows=array.rows,
+        columns=array.columns,
+        adc_bits=array.adc_bits,
+        dac_bits=array.dac_bits,
+        reads_per_vector=array.reads_per_vector,
+        macs_per_vector=arrays * array.macs_per_array,
+        vectors_per_image=1,
+    )
+    return estimate([use], hardware, level=level, sharing="amortised")
