@@ -13,7 +13,6 @@ from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -21,32 +20,14 @@ from torch.nn.utils import parametrize
 from xbarsim.compress.layers import gemm_view
 from xbarsim.compress.levels import Levels
 from xbarsim.design import Design
-from xbarsim.devices import Cell, FaultMap, FaultModel
+from xbarsim.devices import FaultMap
+from xbarsim.die import program
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import map_matrix, quantise
 from xbarsim.training import Callback
 
 __all__ = ["Hardening", "Injection"]
-
-
-def _program(
-    levels: npt.NDArray[np.uint8],
-    cell: Cell,
-    cell_bits: int,
-    rng: np.random.Generator,
-    *,
-    faults: FaultMap | FaultModel | None,
-) -> npt.NDArray[np.float64]:
-    """From target levels to what the cells of a die hold, in level units of the same shape.
-
-    Programming is drawn first; then a fault model, where no map is known, draws its map from the same generator.
-    """
-    cells = cell.program(levels, cell_bits, rng).astype(np.float64)
-    broken = faults.sample(cells.shape, rng) if isinstance(faults, FaultModel) else faults
-    if broken is not None:
-        cells.reshape(-1)[broken.index] = broken.stuck_levels(cell, cell_bits)
-    return cells
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,7 +113,7 @@ class Injection:
         if known is not None and known.shape != placed.levels.shape:
             raise InputError(f"faults of layer {layer!r} must have shape {placed.levels.shape}, got {known.shape}")
         faults = self.design.faults if known is None else known
-        cells = _program(placed.levels, cell, mapping.cell_bits, rng, faults=faults)
+        cells = program(placed.levels, cell, mapping.cell_bits, rng, faults=faults)
         error = (placed.decode(cells) - quantised.codes) * quantised.scale
         return weights.detach() + torch.from_numpy(error.T.reshape(tuple(weights.shape))).to(weights)
 
