@@ -86,7 +86,7 @@ def sweep(
         if dask is not None:
             raise InputError(f"workers must not be given with dask, got {workers}")
     part = _shard(shard)
-    from xbarsim.sweep.sweep import Sweep
+    from xbarsim.sweep.file import Sweep
 
     asked = Sweep.load(file)
     target = file.with_suffix(".sqlite").name if store is None else store
@@ -125,8 +125,8 @@ def sweep(
 
 
 def _report(result: TaskResult) -> None:
-    mean = result.mean()
-    _say(f"{result}: accuracy {mean} over {mean.dies} dies")
+    accuracy = f"accuracy {result.mean()} over " if result.counts else ""
+    _say(f"{result}: {accuracy}{len(result.dies)} dies")
 
 
 def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:
@@ -180,11 +180,12 @@ def _summary(results: Results, target: float | None) -> Table:
         cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in shown]
         cells += [
             f"{row['dies']}{'' if row['complete'] else ' so far'}",
-            f"{100 * row['accuracy_mean']:.2f}",
+            "" if row["accuracy_mean"] is None else f"{100 * row['accuracy_mean']:.2f}",
             "" if low is None else f"{100 * low:.2f} to {100 * high:.2f}",
         ]
         if target is not None:
-            cells.append(f"{100 * row['yield']:.1f} ({100 * row['yield_low']:.1f} to {100 * row['yield_high']:.1f})")
+            share = [row[name] for name in ("yield", "yield_low", "yield_high")]
+            cells.append("" if None in share else "{:.1f} ({:.1f} to {:.1f})".format(*(100 * end for end in share)))
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
@@ -221,13 +222,11 @@ def show(
                     live.update(_summary(found, target), refresh=True)
         waiting = [task for task in found.tasks if not task.complete]
         if waiting:
-            typer.echo(f"{len(waiting)} of {len(found.tasks)} tasks have not dies enough yet, the first: {waiting[0]}")
+            typer.echo(f"{len(waiting)} of {len(found.tasks)} tasks need more dies, the first: {waiting[0]}")
         if runs:
             for run in kept.runs():
                 commit = run["git_commit"] or "unknown"
-                typer.echo(
-                    f"{run['started']} on {run['host']}, commit {commit}: {run['blocks']} dies; {run['versions']}"
-                )
+                typer.echo(f"{run['started']} on {run['host']}, commit {commit}: {run['dies']} dies; {run['versions']}")
 
 
 def merge(
@@ -288,7 +287,7 @@ def plot(
     chance: Annotated[float | None, typer.Option(help="Accuracy of guessing, drawn as a line.")] = None,
 ) -> None:
     """Draw a picture of a store."""
-    from xbarsim.sweep.report import draw, save_figure
+    from xbarsim.report_page import draw, save_figure
     from xbarsim.sweep.store import Store
 
     chosen = {}
@@ -316,7 +315,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Heading of the page (the store's name).")] = None,
 ) -> None:
     """Write all that a store holds as one HTML page, pictures in it, which loads nothing."""
-    from xbarsim.sweep.report import write_report
+    from xbarsim.report_page import write_report
 
     target_path = Path(store.with_suffix(".html").name) if output is None else output
     write_report(store, target_path, title=title, target=target, chance=chance)

@@ -42,12 +42,12 @@ from xbarsim.compress import (
 from xbarsim.compress.recipe import mappable_layers
 from xbarsim.devices import Cell
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.intervals import share_interval
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.models import load_images, load_zoo_file, save_coded, untrained_model
 from xbarsim.models.registry import ZOO
-from xbarsim.sweep.report import save_figure
-from xbarsim.sweep.statistics import yield_interval
+from xbarsim.report_page import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -455,8 +455,8 @@ def without_loss(found: Sequence[Measured]) -> str:
 
 def _reach(one: Measured) -> tuple[float, float]:
     """How far the 95 % interval of the accuracy on other images of the kind reaches down and up, %."""
-    found = yield_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
-    return one.accuracy - 100 * found.low, 100 * found.high - one.accuracy
+    interval = share_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
+    return one.accuracy - 100 * interval.low, 100 * interval.high - one.accuracy
 
 
 def picture(found: Sequence[Measured]) -> Figure:

@@ -59,11 +59,12 @@ from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
 from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file, save_coded
 from xbarsim.models.registry import ZOO
+from xbarsim.report_page import save_figure
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.critical import crossing
-from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.results import Results, TaskResult
-from xbarsim.sweep.task import Task, Workload
+from xbarsim.sweep.subject import Subject
+from xbarsim.sweep.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -329,7 +330,7 @@ def tasks(
     sound: list[Task] = []
     faulty: list[Task] = []
     for weights, name in zip(WEIGHTS, (study.dense, pruned_name(study)), strict=True):
-        every = Workload(
+        every = Subject(
             name=name,
             data_set=DATA_SETS[study.data_set],
             model=_load(name, folder),
@@ -339,9 +340,9 @@ def tasks(
         )
         some = every.part(images, None)
 
-        def task(workload: Workload, encoding: Encoding, preset: str, rate: float, weights: str = weights) -> Task:
+        def task(subject: Subject, encoding: Encoding, preset: str, rate: float, weights: str = weights) -> Task:
             return Task(
-                network=workload,
+                network=subject,
                 design=design(encoding, preset, rate),
                 calibration=_CALIBRATION,
                 seed=seed,
@@ -411,8 +412,8 @@ def points(results: Results, whole: Results) -> list[Point]:
                 encoding=result.columns["encoding"],
                 polarity=result.columns["polarity"],
                 rate=_fault_rate(result),
-                dies=len(result.blocks),
-                images=result.blocks[0].images,
+                dies=len(result.dies),
+                images=result.dies[0].images,
                 accuracy=accuracy,
                 # one die has no interval; without faults it needs none, for all are alike
                 low=accuracy if math.isnan(interval.low) else 100 * interval.low,

@@ -37,13 +37,13 @@ def sweep_overhead(design: xb.Design, *, workers: int, dies: int = 200, images: 
     task = Task(network="resnet20", data_set="cifar10", images=images, calibration=64, design=design)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        found = collect([task], stop=dies, workers=workers, store=Path(folder) / "sweep.sqlite").tasks[0]
+        result = collect([task], stop=dies, workers=workers, store=Path(folder) / "sweep.sqlite").tasks[0]
         total = workers * (time.perf_counter() - start)
-    inference = sum(block.inference_seconds for block in found.blocks)
-    blocks = sum(block.seconds for block in found.blocks)
+    inference = sum(measured.inference_seconds for measured in result.dies)
+    seconds = sum(measured.seconds for measured in result.dies)
     text = (
-        f"{len(found.blocks)} dies of {images} images: {inference / total:.1%} of {workers} cores' time is inference, "
-        f"{(blocks - inference) / total:.1%} making dies, {(total - blocks) / total:.1%} everything else; "
-        f"mean accuracy {found.mean()}"
+        f"{len(result.dies)} dies of {images} images: {inference / total:.1%} of {workers} cores' time is inference, "
+        f"{(seconds - inference) / total:.1%} making dies, {(total - seconds) / total:.1%} everything else; "
+        f"mean accuracy {result.mean()}"
     )
     return total, inference, text

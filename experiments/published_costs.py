@@ -22,7 +22,7 @@ from xbarsim.cost import Hardware, LayerUse, compare_published, estimate, hardwa
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.mapping import Differential, Mapping, TwoColumn
-from xbarsim.sweep.report import save_figure
+from xbarsim.report_page import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,8 +19,8 @@ from xbarsim.circuit import Wires
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
+from xbarsim.report_page import save_figure
 from xbarsim.sweep.collecting import collect
-from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.results import Results
 from xbarsim.sweep.task import Task
 
@@ -115,11 +115,11 @@ def _rows(results: Results) -> list[dict[str, Any]]:
     found = []
     for result in results.tasks:
         interval = result.mean()
-        losses = [block.metrics[_LOSS] for block in result.blocks]
+        losses = [float(measured.metrics[_LOSS]) for measured in result.dies]
         found.append(
             {
                 **{name: result.columns[name] for name in result.tags},
-                "dies": len(result.blocks),
+                "dies": len(result.dies),
                 "accuracy": interval.estimate,
                 "low": interval.low if interval.low == interval.low else interval.estimate,
                 "high": interval.high if interval.high == interval.high else interval.estimate,

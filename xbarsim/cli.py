@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import xbarsim
-from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError, check_integer
+from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError, check_integer, prepare_folder
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
@@ -114,7 +114,7 @@ def demo(
         workers = min(_cores(), _MOST_WORKERS) if workers is None else workers
         for name, value, least in (("dies", dies, 1), ("seed", seed, 0), ("workers", workers, 1)):
             check_integer(name, value, at_least=least)  # before a folder is made for the results
-        folder = demonstration.prepare_folder(output)
+        folder = prepare_folder(output)
         rates = (0.0, 0.01, 0.1) if quick else demonstration.RATES
         result = demonstration.run_demo(dies=dies, seed=seed, rates=rates, workers=workers)
         console = Console()
@@ -375,8 +375,6 @@ def cost(
             other = Design.load(compare) if compare.endswith(".toml") else Hardware.load(compare)
         folder = None
         if output is not None:
-            from xbarsim.demo import prepare_folder
-
             folder = prepare_folder(output)
         found = network_cost(
             network,
@@ -448,8 +446,8 @@ def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | Non
     import statistics
 
     import numpy as np
-    from scipy.special import stdtrit
 
+    from xbarsim.foundation.intervals import student_half_width
     from xbarsim.models import load_model, load_test_set
     from xbarsim.network import map_model
     from xbarsim.network.evaluation import evaluate as measure
@@ -469,7 +467,7 @@ def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | Non
     mean = statistics.fmean(accuracies)
     text = f"mean accuracy {mean:.2%}"
     if dies > 1:
-        half = float(stdtrit(dies - 1, 0.975)) * statistics.stdev(accuracies) / dies**0.5
+        half = student_half_width(statistics.stdev(accuracies), dies, 0.95)
         text += (
             f" (95 % interval {max(0.0, mean - half):.2%} to {min(1.0, mean + half):.2%}, Student's t over {dies} dies)"
         )

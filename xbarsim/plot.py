@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import FaultMap, Kind
+from xbarsim.foundation.intervals import share_interval, student_half_width
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ def _mean_interval(values: npt.NDArray[np.float64], confidence: float) -> tuple[
     mean = math.fsum(values) / values.size
     if values.size < 2:
         return mean, math.nan, math.nan
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(values.size - 1, 0.5 + confidence / 2)) * float(values.std(ddof=1)) / math.sqrt(values.size)
+    half = student_half_width(float(values.std(ddof=1)), values.size, confidence)
     return mean, mean - half, mean + half
 
 
@@ -268,22 +267,18 @@ def yield_curve(
     InputError
         If there are no rows, one lacks a key, or `target` or `confidence` is out of bounds.
     """
-    from scipy.special import betaincinv
-
     rows = _rows("dies", dies, (group, rate, "accuracy"))
     target = check_real("target", target, at_least=0.0, at_most=1.0)
-    tail = (1 - _check_confidence(confidence)) / 2
+    _check_confidence(confidence)
     axes = _new_axes(5.2, 3.8) if ax is None else ax
     for index, (name, members) in enumerate(_groups(rows, group).items()):
         shares, bounds = [], []
         at = sorted(_groups(members, rate).items(), key=lambda item: float(item[0]))
         for _, found in at:
             good = sum(float(die["accuracy"]) >= target - 1e-9 for die in found)  # 9 of 10 reach 0.9
-            bad = len(found) - good
-            shares.append(good / len(found))
-            low = float(betaincinv(good, bad + 1, tail)) if good else 0.0
-            high = float(betaincinv(good + 1, bad, 1 - tail)) if bad else 1.0
-            bounds.append((low, high))
+            share = share_interval(good, len(found), confidence=confidence)
+            shares.append(share.estimate)
+            bounds.append((share.low, share.high))
         _curve(axes, index, str(name), [float(value) for value, _ in at], np.array(shares), np.array(bounds))
     _rate_axis(axes, [float(row[rate]) for row in rows])
     axes.set_ylim(-2, 102)

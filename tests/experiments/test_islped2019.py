@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import xbarsim as xb
-from tests.sweep.workloads import noise
+from tests.sweep.subjects import noise
 from xbarsim.compress import Compressed, Training, TrainingSet, prune, retrain
 from xbarsim.experiments import islped2019 as script
 from xbarsim.models import MODELS, load_images, load_model, load_zoo_file, untrained_model

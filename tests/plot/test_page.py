@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 import xbarsim as xb
-from tests.sweep.workloads import block, task
+from tests.sweep.subjects import block, task
 from xbarsim.cli import app
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
+from xbarsim.report_page import draw, report_html, save_figure, write_report
 from xbarsim.sweep import Dies, Results, Store, Task
-from xbarsim.sweep.report import draw, report_html, save_figure, write_report
 
 METRICS = ("power_W", "area_m2")
 
@@ -100,7 +100,7 @@ def test_a_page_is_whole_and_loads_nothing(store: Path, tmp_path: Path) -> None:
     assert "<on>" not in text
     assert "# &lt;what&gt; was asked for" in text
     assert "48 dies of 12 tasks" in text
-    assert "dies enough" not in text
+    assert "more dies" not in text
     for row in results(store).summary(target=0.9):
         assert f"<td class=number>{100 * row['accuracy_mean']:.2f}</td>" in text
     first = text
@@ -114,7 +114,7 @@ def test_a_page_says_what_is_missing(tmp_path: Path) -> None:
         kept.begin(tasks()[:2], Dies(count=4))
         kept.add(block(tasks()[0].id, 0, 38, metrics={"power_W": 0.1, "area_m2": 1e-6}))
     text = report_html(results(path))
-    assert "2 of 2 tasks have not dies enough yet" in text
+    assert "2 of 2 tasks need more dies" in text
     assert ">1 so far</td>" in text
 
 
