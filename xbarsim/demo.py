@@ -1,7 +1,7 @@
 """The demonstration: digits on crossbars whose cells are stuck, under three mappings.
 
 :func:`run_demo` is a sweep of 48 tasks, and :class:`DemoResult` draws its tables and its picture and saves its files.
-What loads torch is imported where it is used: the worker processes start before this process needs it.
+What loads torch is imported where it is used: worker processes load it while this process does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ POLARITIES = {"chen2015_sa0_hrs": "mostly stuck on", "chen2015_sa0_lrs": "mostly
 
 _ENCODINGS: tuple[Encoding, ...] = (TwoColumn(), Differential(), Balanced())
 _HARDWARE = "isaac2016"  # the component card, and where the read voltage is from
-_IMAGES = 596
+_TRAINING_IMAGES, _TEST_IMAGES = 1201, 596  # all there are
 _EXACT = ("rate", "on", "off")  # columns that are settings, not measured
 
 # Columns of results.csv, by what a table of results calls them.
@@ -273,32 +273,30 @@ def run_demo(
     check_integer("seed", seed, at_least=0)
     check_integer("workers", workers, at_least=1)
     if images is not None:
-        check_integer("images", images, at_least=1, at_most=_IMAGES)
+        check_integer("images", images, at_least=1, at_most=_TEST_IMAGES)
     checked = [check_real(f"rates[{index}]", rate, at_least=0.0, at_most=1.0) for index, rate in enumerate(rates)]
     if not checked or any(second <= first for first, second in pairwise(checked)):
         raise InputError(f"rates must be at least one number, in strictly ascending order, got {tuple(rates)!r}")
-    from xbarsim.sweep import Accuracy, Cost, InProcess, LocalProcesses, Task, collect
+    from xbarsim.sweep import Accuracy, Cost, InProcess, Task, collect
 
-    with InProcess() if workers == 1 else LocalProcesses(workers) as executor:
-        from xbarsim.data import load_digits_split
-
-        seeds = tuple(int(word) for word in np.random.SeedSequence(seed).generate_state(dies, np.uint32))
-        tasks = [
-            Task(
-                network="digits",
-                design=demo_design(encoding).replace(faults=StuckFaults.load(preset).with_total(rate)),
-                images=images,
-                calibration=len(load_digits_split().train_images),
-                measures=(Accuracy(), Cost(hardware=_HARDWARE)),
-                seed=seed,
-                seeds=seeds,
-                tags={"mapping": encoding.name, "polarity": polarity, "preset": preset, "rate": rate},
-            )
-            for preset, polarity in POLARITIES.items()
-            for rate in checked
-            for encoding in _ENCODINGS
-        ]
-        rows = collect(tasks, stop=dies, executor=executor, progress=progress).rows()
+    seeds = tuple(int(word) for word in np.random.SeedSequence(seed).generate_state(dies, np.uint32))
+    tasks = [
+        Task(
+            network="digits",
+            design=demo_design(encoding).replace(faults=StuckFaults.load(preset).with_total(rate)),
+            images=images,
+            calibration=_TRAINING_IMAGES,
+            measures=(Accuracy(), Cost(hardware=_HARDWARE)),
+            seed=seed,
+            seeds=seeds,
+            tags={"mapping": encoding.name, "polarity": polarity, "preset": preset, "rate": rate},
+        )
+        for preset, polarity in POLARITIES.items()
+        for rate in checked
+        for encoding in _ENCODINGS
+    ]
+    where: dict[str, Any] = {"executor": InProcess()} if workers == 1 else {"workers": workers}
+    rows = collect(tasks, stop=dies, progress=progress, **where).rows()
     return DemoResult(
         dies=tuple({name: row[column] for column, name in _COLUMNS.items()} for row in rows),
         costs=tuple(_cost(task) for task in tasks[: len(_ENCODINGS)]),

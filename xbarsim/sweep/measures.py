@@ -12,7 +12,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,12 +24,15 @@ from xbarsim.foundation.validation import InputError, check_choice, check_instan
 from xbarsim.sweep.subject import imported
 
 if TYPE_CHECKING:
+    from xbarsim.cost import Hardware
     from xbarsim.network.chip import Chip
 
 __all__ = ["COUNTS", "METRICS", "Accuracy", "Cost", "LayerErrors", "Measure", "Metric", "Value"]
 
 Value = int | float | str
 _KINDS: Mapping[type, type] = {int: Integral, float: Real, str: str}  # numbers of NumPy too
+
+_DEFAULT_CARD = "isaac2016"  # the component card that Chip.cost takes by itself
 
 #: Columns that every table of results has, and that one measure of a task may fill: images classified right, of how
 #: many, and seconds of inference. Stop rules and statistics of accuracy look at the first two.
@@ -200,7 +203,7 @@ class Cost(Measure):
         Name of a component card, as :meth:`xbarsim.Chip.cost` takes it.
     """
 
-    hardware: str = "isaac2016"
+    hardware: str = _DEFAULT_CARD
 
     def __post_init__(self) -> None:
         check_instance("hardware", self.hardware, str)
@@ -212,7 +215,7 @@ class Cost(Measure):
 
     def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
         """Add up the die's components."""
-        report = chip.cost(self.hardware)
+        report = chip.cost(_card(self.hardware))
         work = report.workload()
         return {
             "power_W": report.power,
@@ -223,15 +226,23 @@ class Cost(Measure):
         }
 
 
+@cache
+def _card(name: str) -> Hardware:
+    """A component card; reading one takes longer than adding up a die."""
+    from xbarsim.cost import Hardware
+
+    return Hardware.load(name)
+
+
 # --------------------------------------------------------------------------------------------- metrics
 
 
 def _power(chip: Chip) -> float:
-    return chip.cost().power
+    return chip.cost(_card(_DEFAULT_CARD)).power
 
 
 def _area(chip: Chip) -> float:
-    return chip.cost().area
+    return chip.cost(_card(_DEFAULT_CARD)).area
 
 
 #: Metrics by name: functions of a chip that give one number. ``power_W`` and ``area_m2`` are those of
