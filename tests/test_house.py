@@ -197,7 +197,7 @@ def dynamic_imports(tree: ast.AST) -> Iterator[int]:
 
 # Modules that may import by a name: the one that makes lazy faces (its tables are read above), and those that load
 # what a user names.
-MAY_IMPORT_BY_NAME = {"xbarsim.foundation.lazy", "xbarsim.sweep.task"}
+MAY_IMPORT_BY_NAME = {"xbarsim.foundation.lazy", "xbarsim.sweep.subject"}
 
 
 def test_nothing_of_ours_is_imported_by_name() -> None:

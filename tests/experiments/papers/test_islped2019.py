@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import xbarsim as xb
-from tests.sweep.workloads import noise
+from tests.sweep.subjects import noise
 from xbarsim.compress import Compressed, prune, retrain
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019 as script

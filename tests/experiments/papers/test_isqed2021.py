@@ -15,10 +15,9 @@ from torch import nn
 
 import xbarsim as xb
 from tests.experiments.papers.shipped import shipped
-from tests.sweep.workloads import noise
+from tests.sweep.subjects import noise
 from xbarsim.compress import Admm
-from xbarsim.demo import POLARITIES
-from xbarsim.devices import StuckFaults
+from xbarsim.devices import POLARITIES, StuckFaults
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.papers import isqed2021 as script
@@ -228,7 +227,7 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
     )
     assert len(every) == 2
     all_images = collect(every, stop=1, workers=1, progress=False)
-    assert {task.blocks[0].images for task in all_images.tasks} == {96}
+    assert {task.dies[0].images for task in all_images.tasks} == {96}
     points = script.points(results, all_images)
     assert {(p.weights, p.encoding, p.polarity) for p in points if p.rate} == {
         (w, e, p)
