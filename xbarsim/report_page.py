@@ -6,6 +6,7 @@ byte for byte.
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import jinja2
 import numpy as np
 
-import xbarsim
 from xbarsim import plot
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
 from xbarsim.sweep.results import Results
@@ -363,7 +363,7 @@ def report_html(
     )
     return _template().render(
         title=title,
-        version=xbarsim.__version__,
+        version=importlib.metadata.version("xbarsim"),
         dies=len(rows),
         tasks=len(results.tasks),
         waiting=[str(task) for task in results.tasks if not task.complete],

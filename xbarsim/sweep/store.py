@@ -24,7 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import xbarsim
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
@@ -98,11 +97,11 @@ def _json(value: Any) -> str:
 @cache
 def provenance() -> Mapping[str, str]:
     """Host, git commit and versions of what is installed here, as of when this process first asked."""
-    versions = {"python": platform.python_version(), "xbarsim": xbarsim.__version__}
-    for name in ("numpy", "scipy", "numba", "llvmlite", "torch"):
+    versions = {"python": platform.python_version()}
+    for name in ("xbarsim", "numpy", "scipy", "numba", "llvmlite", "torch"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    folder = Path(xbarsim.__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
     return {
         "host": f"{platform.node()} ({platform.machine()})",
         "git_commit": _git(folder),
