@@ -12,7 +12,6 @@ import hashlib
 import io
 import mmap
 import os
-import pickle
 import secrets
 import struct
 import tempfile
@@ -160,7 +159,7 @@ def _open_shared(place: _Place) -> Bench | None:
         start, length, readonly = _BUFFER.unpack_from(memory, _HEAD.size + size + index * _BUFFER.size)
         part = view[start : start + length]
         buffers.append(part.toreadonly() if readonly else part)
-    bench = pickle.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
+    bench = cloudpickle.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
     assert isinstance(bench, Bench)
     return bench
 
