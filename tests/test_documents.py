@@ -1,0 +1,39 @@
+"""The code in the documents runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(document: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def run(code: list[str], document: str) -> dict[str, object]:
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for number, block in enumerate(code):
+        exec(compile(block, f"{document}, block {number}", "exec", dont_inherit=True), namespace)
+    return namespace
+
+
+def test_the_three_entrances_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    matrix, network, sweep, compression = blocks("README.md")
+    assert "TrainingSet.mnist()" in compression  # some minutes: its parts are tested in tests/compress
+    run([matrix, network, sweep], "README.md")
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed
+    assert (tmp_path / "sweep.sqlite").is_file()
+
+
+def test_how_to_bring_parts_of_your_own() -> None:
+    encoding, fault_model = blocks("docs/extending.md")
+    run([encoding], "docs/extending.md")
+    run([fault_model], "docs/extending.md")
