@@ -16,6 +16,7 @@ from xbarsim.devices.card_values import (
 from xbarsim.devices.cell import Card, Cell, card, cell_names
 from xbarsim.devices.drift import Drift, DriftStep, LogarithmicDrift, MeasuredDrift, Programming
 from xbarsim.devices.faults import (
+    POLARITIES,
     BetaBinomialFaults,
     ClusteredFaults,
     CombinedFaults,
@@ -56,6 +57,7 @@ from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
 
 __all__ = [
     "GRID",
+    "POLARITIES",
     "BetaBinomialFaults",
     "BrokenLines",
     "Card",

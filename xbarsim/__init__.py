@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xbarsim.foundation.lazy import attach
+from xbarsim.foundation.version import VERSION
 
 if TYPE_CHECKING:
     from xbarsim.design import Design, Periphery
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from xbarsim.network.evaluation import Evaluation, evaluate
     from xbarsim.sweep import Task, collect
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Loaded on first use, so that `import xbarsim` costs neither torch nor matplotlib.
 _HOMES = {

@@ -8,6 +8,7 @@ like those here, and ``xbarsim.testing.check_fault_model`` tests it.
 from __future__ import annotations
 
 from xbarsim.devices.faults.base import (
+    POLARITIES,
     FaultModel,
     FaultPreset,
     OnOffFaults,
@@ -34,6 +35,7 @@ from xbarsim.devices.faults.stuck_lines import StuckLineFaults
 from xbarsim.devices.faults.wear import WearOutFaults
 
 __all__ = [
+    "POLARITIES",
     "BetaBinomialFaults",
     "ClusteredFaults",
     "CombinedFaults",

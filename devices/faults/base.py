@@ -17,7 +17,18 @@ from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.cards import CardFolder, Origin
 from xbarsim.foundation.validation import InputError, check_real
 
-__all__ = ["FaultModel", "FaultPreset", "OnOffFaults", "draw_positions", "fault_preset", "preset_names"]
+__all__ = [
+    "POLARITIES",
+    "FaultModel",
+    "FaultPreset",
+    "OnOffFaults",
+    "draw_positions",
+    "fault_preset",
+    "preset_names",
+]
+
+#: Both readings of the rates of Chen 2015, in words, by the fault preset that holds each.
+POLARITIES = {"chen2015_sa0_hrs": "mostly stuck on", "chen2015_sa0_lrs": "mostly stuck off"}
 
 _BLOCK = 1 << 20  # cells whose positions are drawn together: bounds the memory
 

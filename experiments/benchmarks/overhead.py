@@ -39,11 +39,11 @@ def sweep_overhead(design: xb.Design, *, workers: int, dies: int = 200, images: 
         start = time.perf_counter()
         result = collect([task], stop=dies, workers=workers, store=Path(folder) / "sweep.sqlite").tasks[0]
         total = workers * (time.perf_counter() - start)
-    inference = sum(block.inference_seconds for block in result.blocks)
-    blocks = sum(block.seconds for block in result.blocks)
+    inference = sum(measured.inference_seconds for measured in result.dies)
+    seconds = sum(measured.seconds for measured in result.dies)
     text = (
-        f"{len(result.blocks)} dies of {images} images: {inference / total:.1%} of {workers} cores' time is inference, "
-        f"{(blocks - inference) / total:.1%} making dies, {(total - blocks) / total:.1%} everything else; "
+        f"{len(result.dies)} dies of {images} images: {inference / total:.1%} of {workers} cores' time is inference, "
+        f"{(seconds - inference) / total:.1%} making dies, {(total - seconds) / total:.1%} everything else; "
         f"mean accuracy {result.mean()}"
     )
     return total, inference, text

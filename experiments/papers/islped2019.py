@@ -27,27 +27,16 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.compress import (
-    Compressed,
-    LayerRule,
-    Levels,
-    Method,
-    Recipe,
-    Training,
-    TrainingSet,
-    prune,
-    retrain,
-    train,
-)
-from xbarsim.compress.recipe import mappable_layers
+from xbarsim.compress import Compressed, LayerRule, Levels, Method, Recipe, mappable_layers, prune, retrain
 from xbarsim.devices import Cell
 from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.intervals import share_interval
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.models import ZOO, load_images, load_zoo_file, save_coded, untrained_model
-from xbarsim.sweep.report import save_figure
-from xbarsim.sweep.statistics import yield_interval
+from xbarsim.plot import save_figure
+from xbarsim.training import Training, TrainingSet, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -453,7 +442,7 @@ def without_loss(measured: Sequence[Measured]) -> str:
 
 def _reach(one: Measured) -> tuple[float, float]:
     """How far the 95 % interval of the accuracy on other images of the kind reaches down and up, %."""
-    interval = yield_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
+    interval = share_interval(round(one.accuracy * one.images / 100), one.images)  # Clopper-Pearson
     return one.accuracy - 100 * interval.low, 100 * interval.high - one.accuracy
 
 

@@ -41,17 +41,14 @@ from xbarsim.compress import (
     ProgressivePruning,
     PruningStep,
     Recipe,
-    Training,
-    TrainingSet,
     Unstructured,
     faulty_accuracy,
+    mappable_layers,
     prune,
     prune_progressively,
     retrain,
 )
-from xbarsim.compress.recipe import mappable_layers
-from xbarsim.demo import POLARITIES
-from xbarsim.devices import fault_preset
+from xbarsim.devices import POLARITIES, fault_preset
 from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.tolerance import Point, Tolerance, curves, factor, tolerance_table, tolerances
@@ -60,10 +57,12 @@ from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
 from xbarsim.models import DATA_SETS, ZOO, load_images, load_model, load_zoo_file, save_coded
+from xbarsim.plot import save_figure
 from xbarsim.sweep.collecting import collect
-from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.results import Results, TaskResult
-from xbarsim.sweep.task import Task, Workload
+from xbarsim.sweep.subject import Subject
+from xbarsim.sweep.task import Task
+from xbarsim.training import Training, TrainingSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -324,7 +323,7 @@ def tasks(
     sound: list[Task] = []
     faulty: list[Task] = []
     for weights, name in zip(WEIGHTS, (study.dense, pruned_name(study)), strict=True):
-        every = Workload(
+        every = Subject(
             name=name,
             data_set=DATA_SETS[study.data_set],
             model=_load(name, folder),
@@ -334,9 +333,9 @@ def tasks(
         )
         some = every.part(images, None)
 
-        def task(workload: Workload, encoding: Encoding, preset: str, rate: float, weights: str = weights) -> Task:
+        def task(subject: Subject, encoding: Encoding, preset: str, rate: float, weights: str = weights) -> Task:
             return Task(
-                network=workload,
+                network=subject,
                 design=design(encoding, preset, rate),
                 calibration=_CALIBRATION,
                 seed=seed,
@@ -374,8 +373,8 @@ def points(results: Results, whole: Results) -> list[Point]:
                 encoding=result.columns["encoding"],
                 polarity=result.columns["polarity"],
                 rate=_fault_rate(result),
-                dies=len(result.blocks),
-                images=result.blocks[0].images,
+                dies=len(result.dies),
+                images=result.dies[0].images,
                 accuracy=accuracy,
                 # one die has no interval; without faults it needs none, for all are alike
                 low=accuracy if math.isnan(interval.low) else 100 * interval.low,

@@ -126,8 +126,8 @@ def _written(store: Path) -> set[_Key]:
 def _table(store: Path) -> tuple[_Table, int]:
     """Answer of each die in the final table, and how many rows it has."""
     with Store(store, read_only=True) as kept:
-        blocks = [block for task in kept.results().tasks for block in task.blocks]
-    return {(block.task, block.die): block.answer for block in blocks}, len(blocks)
+        dies = [measured for task in kept.results().tasks for measured in task.dies]
+    return {(measured.task, measured.die): measured.answer for measured in dies}, len(dies)
 
 
 def _compare(

@@ -23,7 +23,7 @@ from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.mapping import Differential, Mapping, TwoColumn
-from xbarsim.sweep.report import save_figure
+from xbarsim.plot import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

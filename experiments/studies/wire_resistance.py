@@ -20,8 +20,8 @@ from xbarsim.devices import Cell, StuckFaults
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
+from xbarsim.plot import save_figure
 from xbarsim.sweep.collecting import collect
-from xbarsim.sweep.report import save_figure
 from xbarsim.sweep.results import Results
 from xbarsim.sweep.task import Task
 
@@ -117,11 +117,11 @@ def _rows(results: Results) -> list[dict[str, Any]]:
     rows = []
     for result in results.tasks:
         interval = result.mean()
-        losses = [block.metrics[_LOSS] for block in result.blocks]
+        losses = [float(measured.metrics[_LOSS]) for measured in result.dies]
         rows.append(
             {
                 **{name: result.columns[name] for name in result.tags},
-                "dies": len(result.blocks),
+                "dies": len(result.dies),
                 "accuracy": interval.estimate,
                 "low": interval.low if interval.low == interval.low else interval.estimate,
                 "high": interval.high if interval.high == interval.high else interval.estimate,

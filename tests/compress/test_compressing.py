@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import xbarsim as xb
-from tests.compress.test_training import data, network, same
+from tests.training.squares import data, network, same
 from xbarsim.compress import (
     Admm,
     Columns,
@@ -24,14 +24,13 @@ from xbarsim.compress import (
     Method,
     Recipe,
     Reweighted,
-    Training,
     compress,
     prune,
     retrain,
-    train,
 )
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.mapping import Mapping, quantise
+from xbarsim.training import Training, train
 
 QUICK = Training(epochs=2, batch=16, learning_rate=0.05, device="cpu", seed=3)
 RECIPE = Recipe(
@@ -108,7 +107,7 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
     again = compress(model, RECIPE, data(), pruning=QUICK, retraining=QUICK, method=Admm(), folder=tmp_path)
     assert same(whole.model, again.model)
-    monkeypatch.setattr("xbarsim.compress.training._Run.epoch", refuse)
+    monkeypatch.setattr("xbarsim.training.trainer.Run.epoch", refuse)
     third = compress(model, RECIPE, data(), pruning=QUICK, retraining=QUICK, method=Admm(), folder=tmp_path)
     assert same(whole.model, third.model)
     other = dataclasses.replace(QUICK, learning_rate=0.01)

@@ -19,7 +19,6 @@ from xbarsim.compress import (
     Admm,
     AdmmCallback,
     BlockColumnRow,
-    Callback,
     Columns,
     Filters,
     LayerRule,
@@ -31,15 +30,13 @@ from xbarsim.compress import (
     Reweighted,
     Target,
     Tiles,
-    Training,
-    TrainingSet,
     Unstructured,
     gemm_view,
-    train,
 )
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.mapping import quantise
+from xbarsim.training import Callback, Training, TrainingSet, train
 
 COLUMNS = Recipe(rules=(LayerRule(layers=("0",), targets=(Columns(keep=0.25),)),))
 BOTH = Recipe(

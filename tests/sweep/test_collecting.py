@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import xbarsim as xb
-from tests.sweep.workloads import DESIGN, task, tiny
+from tests.sweep.subjects import DESIGN, task, tiny
 from xbarsim import FileWriteError, InputError
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, Mapping
@@ -37,7 +37,7 @@ TASKS = [
         design=DESIGN.replace(
             mapping=Mapping(encoding=encoding, rows=32, columns=32), faults=StuckFaults(on=rate / 2, off=rate / 2)
         ),
-        metrics=("tests.sweep.workloads:broken_cells",),
+        metrics=("tests.sweep.subjects:broken_cells",),
         tags={"mapping": encoding.name},
     )
     for encoding in (DESIGN.mapping.encoding, Differential())
@@ -46,7 +46,7 @@ TASKS = [
 
 
 def answers(results: Results) -> list[list[tuple[Any, ...]]]:
-    return [[block.answer for block in found.blocks] for found in results.tasks]
+    return [[block.answer for block in found.dies] for found in results.tasks]
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +64,11 @@ def processes() -> Iterator[LocalProcesses]:
 def test_the_table(expected: Results) -> None:
     rows = expected.rows()
     assert len(rows) == 24
-    assert [name for name in rows[0] if name not in ("mapping", "tests.sweep.workloads:broken_cells")] == list(COLUMNS)
+    assert [name for name in rows[0] if name not in ("mapping", "tests.sweep.subjects:broken_cells")] == list(COLUMNS)
     assert [row["die"] for row in rows[:6]] == list(range(6))
     for row in rows:
         assert row["accuracy"] == row["correct"] / row["images"]
-        assert row["tests.sweep.workloads:broken_cells"] == row["stuck_on"] + row["stuck_off"]
+        assert row["tests.sweep.subjects:broken_cells"] == row["stuck_on"] + row["stuck_off"]
         assert row["seconds"] >= row["inference_seconds"] > 0
     assert [task.columns()["fault_rate"] for task in TASKS] == [0.02, 0.1, 0.02, 0.1]
 
@@ -120,7 +120,7 @@ def test_batch_and_threads_of_the_engine_give_the_same(expected: Results, monkey
     assert answers(collect(TASKS[:1], stop=6, executor=InProcess())) == answers(expected)[:1]
 
 
-def test_a_workload_of_ones_own(expected: Results, processes: LocalProcesses) -> None:
+def test_a_subject_of_ones_own(expected: Results, processes: LocalProcesses) -> None:
     own = Task(network=tiny(), design=TASKS[0].design, calibration=20, metrics=TASKS[0].metrics)
     found = collect([own], stop=6, executor=processes)
     assert answers(found) == answers(expected)[:1]
@@ -167,7 +167,7 @@ class Shuffled(Executor):
 def test_adaptive_rules_do_not_depend_on_who_is_fast(workers: int, late: int, tmp_path: Path) -> None:
     rule = MeanWithin(half_width=0.12, at_least=4, at_most=60)
     wanted = collect(TASKS[1:2], stop=rule, executor=InProcess())
-    assert 4 < len(wanted.tasks[0].blocks) < 60
+    assert 4 < len(wanted.tasks[0].dies) < 60
     assert wanted.complete
     found = collect(TASKS[1:2], stop=rule, executor=Shuffled(workers, late), store=tmp_path / "s.sqlite")
     assert answers(found) == answers(wanted)
@@ -212,8 +212,8 @@ def test_shards_cover_everything_once(expected: Results, tmp_path: Path) -> None
 
 
 def test_a_worker_that_raises(processes: LocalProcesses, tmp_path: Path) -> None:
-    bad = task(metrics=("tests.sweep.workloads:raises",), tags={"name": "bad"})
-    worse = task(metrics=("tests.sweep.workloads:not_finite",))
+    bad = task(metrics=("tests.sweep.subjects:raises",), tags={"name": "bad"})
+    worse = task(metrics=("tests.sweep.subjects:not_finite",))
     with pytest.raises(CollectError) as caught:
         collect([bad, *TASKS[:1], worse], stop=3, executor=processes, store=tmp_path / "s.sqlite")
     assert str(caught.value) == (
@@ -222,18 +222,18 @@ def test_a_worker_that_raises(processes: LocalProcesses, tmp_path: Path) -> None
     )
     assert "metrics must give finite numbers, got nan" in caught.value.failures[1].message
     assert "in raises" in caught.value.failures[0].traceback
-    assert [len(found.blocks) for found in caught.value.results.tasks] == [0, 3, 0]
+    assert [len(found.dies) for found in caught.value.results.tasks] == [0, 3, 0]
     with Store(tmp_path / "s.sqlite", read_only=True) as store:
         assert store.count() == 3
 
 
 def test_a_worker_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: Results) -> None:
     monkeypatch.setenv("XBARSIM_TEST_FLAG", str(tmp_path / "flag"))
-    once = task(metrics=("tests.sweep.workloads:kills_its_process",))
+    once = task(metrics=("tests.sweep.subjects:kills_its_process",))
     found = collect([once, *TASKS[:1]], stop=6, workers=1)
     assert (tmp_path / "flag").exists()
     assert answers(found)[1] == answers(expected)[0]
-    assert len(found.tasks[0].blocks) == 6
+    assert len(found.tasks[0].dies) == 6
 
 
 def test_an_executor_that_breaks(tmp_path: Path) -> None:
@@ -290,12 +290,12 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         before = store.count()
         assert before > 0
         assert store.merge([rescued]) == 1
-        assert [block.die for block in store.blocks(TASKS[0].id)] == list(range(before + 1))
+        assert [block.die for block in store.dies(TASKS[0].id)] == list(range(before + 1))
 
 
 def test_a_design_that_does_not_suit_its_network() -> None:
     dark = tiny()
-    bad = Task(network=xb.sweep.Workload(
+    bad = Task(network=xb.sweep.Subject(
         name="dark", data_set="noise", model=dark.model, images=dark.images, labels=dark.labels,
         calibration=0 * dark.calibration), design=DESIGN)  # fmt: skip
     with pytest.raises(CollectError, match="calibration must hold images with more than one value"):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sweep.workloads import DESIGN, task
+from tests.sweep.subjects import DESIGN, task
 from xbarsim import InputError
 from xbarsim.devices import StuckFaults
-from xbarsim.sweep import InProcess, Interval, Store, Task, critical_rate, mean_interval
+from xbarsim.foundation.intervals import Interval, mean_interval
+from xbarsim.sweep import InProcess, Store, Task, critical_rate
 from xbarsim.sweep.critical import cross, crossing
 
 
@@ -24,7 +25,7 @@ def curve(rate: float) -> float:
 def exactly(half: float) -> Any:
     def measure(rate: float) -> Interval:
         value = curve(rate)
-        return Interval(estimate=value, low=value - half, high=value + half, confidence=0.95, method="t", dies=9)
+        return Interval(estimate=value, low=value - half, high=value + half, confidence=0.95, method="t", count=9)
 
     return measure
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sweep.workloads import task
+from tests.sweep.subjects import task
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.collecting import collect
 
-BROKEN = "tests.sweep.workloads:broken_cells"
+BROKEN = "tests.sweep.subjects:broken_cells"
 
 
 def test_the_column_and_not_the_place_is_part_of_the_id() -> None:

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xbarsim
-from tests.sweep.workloads import block, task
+from tests.sweep.subjects import block, task
 from xbarsim import FileFormatError, FileWriteError, InputError
-from xbarsim.sweep import Block, Dies, MeanWithin, Store
+from xbarsim.sweep import Dies, MeanWithin, MeasuredDie, Store
 from xbarsim.sweep.store import SCHEMA
 
 FIRST, SECOND = task(tags={"which": "first"}), task(seed=2, tags={"which": "second"})
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def fill(path: Path, blocks: list[Block], *, count: int = 3) -> None:
+def fill(path: Path, blocks: list[MeasuredDie], *, count: int = 3) -> None:
     with Store(path) as store:
         store.begin([FIRST, SECOND], Dies(count=count), configuration="the sweep")
         for found in blocks:
@@ -48,12 +48,12 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
         assert first.tags == ("which",)
         assert first.stop == Dies(count=3)
         assert first.complete
-        assert first.blocks == tuple(blocks[:3])  # the die behind the gap does not count
+        assert first.dies == tuple(blocks[:3])  # the die behind the gap does not count
         assert not second.complete
         assert store.count() == 5
         (run,) = store.runs()
     assert run["configuration"] == "the sweep"
-    assert run["blocks"] == 5
+    assert run["dies"] == 5
     assert json.loads(run["versions"])["xbarsim"] == xbarsim.__version__
     assert os.uname().nodename in run["host"]
 
@@ -87,9 +87,9 @@ def test_the_latest_rule_holds(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     fill(path, [block(FIRST.id, die, 30) for die in range(4)], count=2)
     with Store(path) as store:
-        assert len(store.results().tasks[0].blocks) == 2
+        assert len(store.results().tasks[0].dies) == 2
         store.begin([FIRST], MeanWithin(half_width=0.5, at_least=3))
-        assert len(store.results().tasks[-1].blocks) == 3
+        assert len(store.results().tasks[-1].dies) == 3
         assert store.results().tasks[-1].tags == ("which",)
 
 
@@ -124,7 +124,7 @@ def test_watching_while_a_sweep_writes(tmp_path: Path) -> None:
             store.add(block(FIRST.id, 0, 30))
             store.flush()
             assert watcher.count() == 1
-            assert watcher.results().tasks[0].blocks == (block(FIRST.id, 0, 30),)
+            assert watcher.results().tasks[0].dies == (block(FIRST.id, 0, 30),)
 
 
 # --- files that are not as they should be
@@ -287,7 +287,7 @@ def test_a_full_disk_without_a_way_out(tmp_path: Path, monkeypatch: pytest.Monke
 
 KILLED_WHILE_WRITING = """
 import os, sys, time
-from tests.sweep.workloads import block
+from tests.sweep.subjects import block
 from tests.sweep.test_store import FIRST, SECOND
 from xbarsim.sweep import Dies, Store
 store = Store(sys.argv[1])

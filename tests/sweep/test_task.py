@@ -15,24 +15,24 @@ import pytest
 import torch
 from torch import nn
 
-from tests.sweep.workloads import DESIGN, NAME, task, tiny
+from tests.sweep.subjects import DESIGN, NAME, task, tiny
 from xbarsim import InputError, evaluate
 from xbarsim.devices import LineFaults, StuckFaults
 from xbarsim.mapping import Differential
-from xbarsim.sweep import COLUMNS, InProcess, ProtectLayers, Task, Workload, collect, die_seed
+from xbarsim.sweep import COLUMNS, InProcess, ProtectLayers, Subject, Task, collect, die_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def with_weight(change: float) -> Workload:
-    workload = tiny()
+def with_weight(change: float) -> Subject:
+    subject = tiny()
     with torch.no_grad():
-        workload.model[0].weight[0, 0] += change
-    return workload
+        subject.model[0].weight[0, 0] += change
+    return subject
 
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "network": {"network": "tests.sweep.workloads:other"},
+    "network": {"network": "tests.sweep.subjects:other"},
     "one weight": {"network": with_weight(1e-6)},
     "one module": {"network": dataclasses.replace(tiny(), model=nn.Sequential(*tiny().model, nn.ReLU()))},
     "name of the network": {"network": dataclasses.replace(tiny(), name="other")},
@@ -89,7 +89,7 @@ def test_whole_numbers_are_the_same_as_integers() -> None:
 
 
 def test_id_is_the_same_in_another_process() -> None:
-    code = "from tests.sweep.workloads import task; print(task().id)"
+    code = "from tests.sweep.subjects import task; print(task().id)"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -131,13 +131,13 @@ def test_mappings_meet_the_same_dies() -> None:
 
 def test_a_block_is_what_a_user_gets_by_hand() -> None:
     found = collect([task()], stop=3, executor=InProcess()).tasks[0]
-    workload = task().workload
-    for block in found.blocks:
+    subject = task().subject
+    for block in found.dies:
         chip = task().fabricate(block.die)
-        assert evaluate(chip, workload.images, workload.labels, progress=False).correct == block.correct
+        assert evaluate(chip, subject.images, subject.labels, progress=False).correct == block.correct
         assert sum(len(faults) for faults in chip.faults.values()) == block.stuck_on + block.stuck_off
         assert sum(faults.cells for faults in chip.faults.values()) == block.cells
-    assert len({block.fault_hash for block in found.blocks}) == 3
+    assert len({block.fault_hash for block in found.dies}) == 3
 
 
 def test_the_fault_hash_knows_broken_lines() -> None:
@@ -145,7 +145,7 @@ def test_the_fault_hash_knows_broken_lines() -> None:
     for lines in (None, LineFaults(open_word_line=0.2), LineFaults(open_bit_line=0.2)):
         design = DESIGN.replace(faults=None, line_faults=lines)
         hashes += [
-            block.fault_hash for block in collect([task(design=design)], stop=2, executor=InProcess()).tasks[0].blocks
+            block.fault_hash for block in collect([task(design=design)], stop=2, executor=InProcess()).tasks[0].dies
         ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 5
@@ -183,8 +183,8 @@ def test_columns() -> None:
     [
         ({"network": "nonsense"}, "network must be one of 'digits'.*got 'nonsense'"),
         ({"network": "nonsense:x"}, "network must name a function as 'module:function', got 'nonsense:x'"),
-        ({"network": "tests.sweep.workloads:none"}, "network must name a function"),
-        ({"network": "tests.sweep.workloads:not_a_workload"}, "must be of type Workload, got 3"),
+        ({"network": "tests.sweep.subjects:none"}, "network must name a function"),
+        ({"network": "tests.sweep.subjects:not_a_subject"}, "must be of type Subject, got 3"),
         (
             {"network": "digits", "data_set": "imagenet"},
             "data_set must be one of 'digits', 'cifar10', 'mnist', got 'imagenet'",
@@ -222,7 +222,7 @@ def test_labels_must_fit() -> None:
 
 def test_networks_that_come_with_the_project() -> None:
     found = Task(network="digits", design=DESIGN, images=30, calibration=50)
-    assert found.workload.images.shape == (30, 1, 8, 8)
-    assert found.workload.calibration.shape == (50, 1, 8, 8)
+    assert found.subject.images.shape == (30, 1, 8, 8)
+    assert found.subject.calibration.shape == (50, 1, 8, 8)
     assert found.columns()["data_set"] == "digits"
     assert NAME not in found.description

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-import xbarsim
 from xbarsim.cli.cost import cost
 from xbarsim.cli.demo import demo
 from xbarsim.cli.errors import EXIT_CODES, INTERRUPTED, guarded
@@ -23,6 +22,7 @@ from xbarsim.cli.plot import plot
 from xbarsim.cli.report import report
 from xbarsim.cli.show import show
 from xbarsim.cli.sweep import sweep
+from xbarsim.foundation.version import VERSION
 
 __all__ = ["COMMANDS", "application", "main"]
 
@@ -43,7 +43,7 @@ for _command in COMMANDS:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"xbarsim {xbarsim.__version__}")
+        typer.echo(f"xbarsim {VERSION}")
         raise typer.Exit
 
 

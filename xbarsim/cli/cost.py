@@ -66,7 +66,7 @@ def cost(
         other = Design.load(compare) if compare.endswith(".toml") else Hardware.load(compare)
     folder = None
     if output is not None:
-        from xbarsim.demo import prepare_folder
+        from xbarsim.foundation.validation import prepare_folder
 
         folder = prepare_folder(output)
     costs = network_cost(

@@ -31,14 +31,15 @@ def demo(
     Prints accuracy, power and area, and writes results.csv (one row a die), summary.csv (one row a point) and
     accuracy.png.
     """
-    from xbarsim import demo as demonstration
-    from xbarsim.sweep.executors import cores
+    from xbarsim.cli import demonstration
+    from xbarsim.foundation.processes import cores
+    from xbarsim.foundation.validation import prepare_folder
 
     dies = (3 if quick else 20) if dies is None else dies
     workers = min(cores(), _MOST_WORKERS) if workers is None else workers
     for name, value, least in (("dies", dies, 1), ("seed", seed, 0), ("workers", workers, 1)):
         check_integer(name, value, at_least=least)  # before a folder is made for the results
-    folder = demonstration.prepare_folder(output)
+    folder = prepare_folder(output)
     rates = (0.0, 0.01, 0.1) if quick else demonstration.RATES
     result = demonstration.run_demo(dies=dies, seed=seed, rates=rates, workers=workers)
     console = Console()

@@ -43,8 +43,7 @@ def evaluate(
 
 
 def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | None) -> None:
-    from scipy.special import stdtrit
-
+    from xbarsim.foundation.intervals import student_half_width
     from xbarsim.models import load_model, load_test_set
     from xbarsim.network import map_model
     from xbarsim.network.evaluation import evaluate as measure
@@ -64,7 +63,7 @@ def _evaluate(name: str, design: Design, dies: int, seed: int, images: int | Non
     mean = statistics.fmean(accuracies)
     text = f"mean accuracy {mean:.2%}"
     if dies > 1:
-        half = float(stdtrit(dies - 1, 0.975)) * statistics.stdev(accuracies) / dies**0.5
+        half = student_half_width(statistics.stdev(accuracies), dies, 0.95)
         text += (
             f" (95 % interval {max(0.0, mean - half):.2%} to {min(1.0, mean + half):.2%}, Student's t over {dies} dies)"
         )

@@ -30,7 +30,8 @@ def plot(
     chance: Annotated[float | None, typer.Option(help="Accuracy of guessing, drawn as a line.")] = None,
 ) -> None:
     """Draw a picture of a store."""
-    from xbarsim.sweep.report import draw, save_figure
+    from xbarsim.plot import save_figure
+    from xbarsim.plot.page import draw
     from xbarsim.sweep.store import Store
 
     chosen = {}

@@ -20,7 +20,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Heading of the page (the store's name).")] = None,
 ) -> None:
     """Write all that a store holds as one HTML page, pictures in it, which loads nothing."""
-    from xbarsim.sweep.report import write_report
+    from xbarsim.plot.page import write_report
 
     target_path = Path(store.with_suffix(".html").name) if output is None else output
     write_report(store, target_path, title=title, target=target, chance=chance)

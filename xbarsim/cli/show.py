@@ -48,6 +48,4 @@ def show(
         if runs:
             for run in kept.runs():
                 commit = run["git_commit"] or "unknown"
-                typer.echo(
-                    f"{run['started']} on {run['host']}, commit {commit}: {run['blocks']} dies; {run['versions']}"
-                )
+                typer.echo(f"{run['started']} on {run['host']}, commit {commit}: {run['dies']} dies; {run['versions']}")

@@ -44,10 +44,11 @@ def summary_table(results: Results, target: float | None) -> Table:
         cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in shown]
         cells += [
             f"{row['dies']}{'' if row['complete'] else ' so far'}",
-            f"{100 * row['accuracy_mean']:.2f}",
+            "" if row["accuracy_mean"] is None else f"{100 * row['accuracy_mean']:.2f}",
             "" if low is None else f"{100 * low:.2f} to {100 * high:.2f}",
         ]
         if target is not None:
-            cells.append(f"{100 * row['yield']:.1f} ({100 * row['yield_low']:.1f} to {100 * row['yield_high']:.1f})")
+            share = [row[name] for name in ("yield", "yield_low", "yield_high")]
+            cells.append("" if None in share else "{:.1f} ({:.1f} to {:.1f})".format(*(100 * end for end in share)))
         table.add_row(*(Text(cell) for cell in cells))
     return table

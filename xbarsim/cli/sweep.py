@@ -78,7 +78,7 @@ def sweep(
         if dask is not None:
             raise InputError(f"workers must not be given with dask, got {workers}")
     part = _shard(shard)
-    from xbarsim.sweep.sweep import Sweep
+    from xbarsim.sweep.file import Sweep
 
     asked = Sweep.load(file)
     target = file.with_suffix(".sqlite").name if store is None else store
@@ -117,8 +117,8 @@ def sweep(
 
 
 def _report(result: TaskResult) -> None:
-    mean = result.mean()
-    _say(f"{result}: accuracy {mean} over {mean.dies} dies")
+    accuracy = f"accuracy {result.mean()} over " if result.counts else ""
+    _say(f"{result}: {accuracy}{len(result.dies)} dies")
 
 
 def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:

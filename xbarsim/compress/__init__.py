@@ -1,69 +1,44 @@
-"""Training for crossbars: pruning, quantisation and the trainer they share.
+"""Training for crossbars: what a network is compressed to, how that is found, and the hardware in the training loop.
 
-A :class:`Training` says how, a :class:`TrainingSet` on what, and :func:`train` does it; a method of compression takes
-part as a :class:`Callback`.
-
-Examples
---------
-A network that tells bright images from dark ones, trained on 90 images and judged by 10 that were held back:
-
->>> import numpy as np
->>> from torch import nn
->>> labels = np.arange(100) % 2
->>> pixels = np.random.default_rng(1).integers(0, 100, (100, 1, 4, 4)) + 100 * labels[:, None, None, None]
->>> data = TrainingSet.split(
-...     "brightness", pixels.astype(np.uint8), labels, validation=10, mean=(0.4,), standard_deviation=(0.2,)
-... )
->>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
->>> history = train(model, data, Training(epochs=4, batch=10, learning_rate=0.1, device="cpu"))
->>> history.validation_accuracy[-1]
-1.0
+A :class:`Recipe` says what is wanted of which layer: targets (:mod:`xbarsim.compress.targets`, one structure a file)
+and levels. A :class:`Method` (:mod:`xbarsim.compress.methods`, one a file) finds the weights that stay, as a callback
+of the trainer (:mod:`xbarsim.training`); :func:`compress` prunes by it, and retrains what is left on the levels.
 """
 
 from __future__ import annotations
 
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
 from xbarsim.compress.hardening import Hardening, Injection
+from xbarsim.compress.layers import gemm_view, mappable_layers
+from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
 from xbarsim.compress.methods import Admm, AdmmCallback, Magnitude, Method, MethodCallback, Residual, Reweighted
 from xbarsim.compress.progressive import ProgressivePruning, PruningStep, faulty_accuracy, prune_progressively
-from xbarsim.compress.projections import (
+from xbarsim.compress.recipe import LayerRule, Recipe
+from xbarsim.compress.remaining import Compression, LayerCompression, compression
+from xbarsim.compress.targets import (
+    BlockColumnRow,
+    Columns,
+    Filters,
+    Target,
+    Tiles,
+    Unstructured,
     block_mask,
     column_mask,
     filter_mask,
     kept_count,
-    nearest_codes,
-    nearest_levels,
     tile_mask,
     unstructured_mask,
 )
-from xbarsim.compress.recipe import (
-    BlockColumnRow,
-    Columns,
-    Compression,
-    Filters,
-    LayerCompression,
-    LayerRule,
-    Levels,
-    Recipe,
-    Target,
-    Tiles,
-    Unstructured,
-    compression,
-    gemm_view,
-)
-from xbarsim.compress.training import Callback, History, Training, TrainingSet, augment, train
 
 __all__ = [
     "Admm",
     "AdmmCallback",
     "BlockColumnRow",
-    "Callback",
     "Columns",
     "Compressed",
     "Compression",
     "Filters",
     "Hardening",
-    "History",
     "Injection",
     "LayerCompression",
     "LayerRule",
@@ -78,10 +53,7 @@ __all__ = [
     "Reweighted",
     "Target",
     "Tiles",
-    "Training",
-    "TrainingSet",
     "Unstructured",
-    "augment",
     "block_mask",
     "column_mask",
     "compress",
@@ -90,12 +62,12 @@ __all__ = [
     "filter_mask",
     "gemm_view",
     "kept_count",
+    "mappable_layers",
     "nearest_codes",
     "nearest_levels",
     "prune",
     "prune_progressively",
     "retrain",
     "tile_mask",
-    "train",
     "unstructured_mask",
 ]

@@ -10,10 +10,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from xbarsim.compress.hardening import Hardening, Injection
-from xbarsim.compress.methods import Magnitude, Method
-from xbarsim.compress.recipe import Recipe, mappable_layers
-from xbarsim.compress.training import History, Training, TrainingSet, train
+from xbarsim.compress.layers import mappable_layers
+from xbarsim.compress.methods.base import Method
+from xbarsim.compress.methods.magnitude import Magnitude
+from xbarsim.compress.recipe import Recipe
 from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.training import History, Training, TrainingSet, train
 
 __all__ = ["Compressed", "compress", "prune", "retrain"]
 

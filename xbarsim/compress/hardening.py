@@ -1,4 +1,4 @@
-"""Training with the weights that the hardware will have: masks held, levels held, cells that err and break.
+"""Training with the weights that the hardware will have: masks and levels held, cells written inexactly or broken.
 
 Each layer keeps a free weight, which the optimiser moves, and computes with a hard one made of it: pruned weights are
 zero, the others stand on the levels of their codes, and on request the weight is read back from faulty cells. Gradients
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xbarsim.compress.recipe import Levels, gemm_view
-from xbarsim.compress.training import Callback
+from xbarsim.compress.layers import gemm_view
+from xbarsim.compress.levels import Levels
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap
+from xbarsim.die import program
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import map_matrix, quantise
+from xbarsim.training import Callback
 
 __all__ = ["Hardening", "Injection"]
 
@@ -71,7 +73,7 @@ class Injection:
 
     def text(self) -> str:
         """What a checkpoint remembers of it."""
-        known = None if self.faults is None else sorted((name, found.hash) for name, found in self.faults.items())
+        known = None if self.faults is None else sorted((name, faults.hash) for name, faults in self.faults.items())
         return f"{tomlio.to_table(self.design)} dies={self.dies} every={self.every} seed={self.seed} faults={known}"
 
     def die(self, step: int) -> int:
@@ -107,19 +109,13 @@ class Injection:
         quantised = quantise(matrix, bits=mapping.weight_bits, per=mapping.weight_scale)
         placed = map_matrix(quantised.codes, mapping)
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.die(step), index)))
-        cells = cell.program(placed.levels, mapping.cell_bits, rng).astype(np.float64)
-        if self.faults is not None and layer in self.faults:
-            broken: FaultMap | None = self.faults[layer]
-            assert broken is not None
-            if broken.shape != cells.shape:
-                raise InputError(f"faults of layer {layer!r} must have shape {cells.shape}, got {broken.shape}")
-        else:
-            broken = None if self.design.faults is None else self.design.faults.sample(cells.shape, rng)
-        if broken is not None:
-            cells.reshape(-1)[broken.index] = broken.stuck_levels(cell, mapping.cell_bits)
+        known = None if self.faults is None else self.faults.get(layer)
+        if known is not None and known.shape != placed.levels.shape:
+            raise InputError(f"faults of layer {layer!r} must have shape {placed.levels.shape}, got {known.shape}")
+        faults = self.design.faults if known is None else known
+        cells = program(placed.levels, cell, mapping.cell_bits, rng, faults=faults)
         error = (placed.decode(cells) - quantised.codes) * quantised.scale
-        found = weights.detach() + torch.from_numpy(error.T.reshape(tuple(weights.shape))).to(weights)
-        return found
+        return weights.detach() + torch.from_numpy(error.T.reshape(tuple(weights.shape))).to(weights)
 
 
 class _Hard(nn.Module):
@@ -140,17 +136,17 @@ class _Hard(nn.Module):
             self._left = view.any(dim=1).nonzero(), view.any(dim=0).nonzero().squeeze(1)
 
     def forward(self, weight: Tensor) -> Tensor:
-        found = weight if self.mask is None else torch.where(self.mask, weight, 0.0)
+        hard = weight if self.mask is None else torch.where(self.mask, weight, 0.0)
         if self.levels is not None:
             with torch.no_grad():
-                hard = self._on_levels(gemm_view(found)).reshape(found.shape)
-            found = found + (hard - found).detach()
+                levelled = self._on_levels(gemm_view(hard)).reshape(hard.shape)
+            hard = hard + (levelled - hard).detach()
         injection = self._owner[0].injection
         if injection is not None and self.training:
             with torch.no_grad():
-                erring = injection.read_back(found, layer=self.layer, index=self.index, step=self._owner[0].step)
-            found = found + (erring - found).detach()
-        return found
+                inexact = injection.read_back(hard, layer=self.layer, index=self.index, step=self._owner[0].step)
+            hard = hard + (inexact - hard).detach()
+        return hard
 
     def _on_levels(self, matrix: Tensor) -> Tensor:
         """The nearest levels; only filters and positions that are left are looked at, often a small share."""

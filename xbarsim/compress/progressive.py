@@ -17,6 +17,8 @@ from torch import nn
 
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError, check_integer, check_real
+from xbarsim.network import map_model
+from xbarsim.network.evaluation import evaluate
 
 __all__ = ["ProgressivePruning", "PruningStep", "faulty_accuracy", "prune_progressively"]
 
@@ -99,14 +101,11 @@ def faulty_accuracy(
         raise InputError("design must have a fault model, got faults = None")
 
     def measure(model: nn.Module) -> float:
-        from xbarsim.network import map_model
-        from xbarsim.network.evaluation import evaluate
-
         network = map_model(model, design, calibration=calibration)
-        found = [
+        accuracies = [
             evaluate(network.fabricate(seed + die), images, labels, progress=False).accuracy for die in range(dies)
         ]
-        return math.fsum(found) / dies
+        return math.fsum(accuracies) / dies
 
     return measure
 
@@ -175,17 +174,17 @@ def prune_progressively(
     while position < len(shares) and blocks:
         names, ratio = tuple(blocks), shares[position]
         candidate = prune(current, names, ratio)
-        found = accuracy(candidate)
-        kept = current_accuracy - found < threshold or found >= current_accuracy
-        better = kept and found > best_accuracy
-        step = PruningStep(layers=names, ratio=ratio, accuracy=found, kept=kept, best=better)
+        measured = accuracy(candidate)
+        kept = current_accuracy - measured < threshold or measured >= current_accuracy
+        better = kept and measured > best_accuracy
+        step = PruningStep(layers=names, ratio=ratio, accuracy=measured, kept=kept, best=better)
         steps.append(step)
         if report is not None:
             report(step)
         if better:
-            best, best_accuracy = candidate, found
+            best, best_accuracy = candidate, measured
         if kept:
-            current, current_accuracy = candidate, found
+            current, current_accuracy = candidate, measured
             position += 1
         else:
             del blocks[0]

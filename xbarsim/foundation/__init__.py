@@ -1,1 +1,1 @@
-"""What every room stands on: validation, TOML files, tables, threads and processes. It knows nothing of the rest."""
+"""What every room stands on: validation, TOML, tables, intervals, progress, threads, processes. It knows no other."""

@@ -26,6 +26,7 @@ __all__ = [
     "check_instance",
     "check_integer",
     "check_real",
+    "prepare_folder",
     "read_bytes",
     "write_atomically",
 ]
@@ -202,3 +203,22 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         raise FileWriteError(error.errno, f"cannot write {target}: {error.strerror}") from error
+
+
+def prepare_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder, with those above it, and try that files can be written into it.
+
+    Raises
+    ------
+    FileWriteError
+        If they cannot.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"x")
+            probe.flush()
+    except OSError as error:
+        raise FileWriteError(error.errno, f"cannot write into folder {path}: {error.strerror}") from error
+    return path

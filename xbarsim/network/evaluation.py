@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import Progress
-from scipy import stats
 from torch import nn
 
+from xbarsim.foundation.intervals import share_interval
+from xbarsim.foundation.progress import progress_bar
 from xbarsim.foundation.validation import InputError, check_integer
 from xbarsim.network.chip import Chip
 from xbarsim.network.images import as_images
@@ -45,8 +45,8 @@ class Evaluation:
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Clopper-Pearson interval of the accuracy on images like these."""
-        interval = stats.binomtest(self.correct, self.images).proportion_ci(confidence, method="exact")
-        return float(interval.low), float(interval.high)
+        interval = share_interval(self.correct, self.images, confidence=confidence)
+        return interval.low, interval.high
 
     def __str__(self) -> str:
         low, high = self.interval()
@@ -72,7 +72,7 @@ def evaluate(
     batch_size
         Images run at a time; changes no answer.
     progress
-        Show a progress bar; ``None`` for only where the output is a terminal.
+        Show a progress bar on standard error; ``None`` for only where that is a terminal.
 
     Raises
     ------
@@ -89,10 +89,8 @@ def evaluate(
     check_integer("batch_size", batch_size, at_least=1)
     predictions = np.empty(len(batch), np.int64)
     start_time = time.perf_counter()
-    with Progress(disable=progress is False, transient=True) as bar, torch.no_grad():
-        if progress is None and not bar.console.is_terminal:
-            bar.disable = True
-        task = bar.add_task("images", total=len(batch))
+    with progress_bar("images", progress) as bar, torch.no_grad():
+        task = bar.add_task("evaluation", total=len(batch))
         for start in range(0, len(batch), batch_size):
             part = batch[start : start + batch_size]
             logits = model(part, first_image=start) if isinstance(model, Chip) else model(part)

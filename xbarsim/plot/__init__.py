@@ -10,6 +10,7 @@ from __future__ import annotations
 from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
 from xbarsim.plot.errors import layer_errors
+from xbarsim.plot.files import save_figure
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
 from xbarsim.plot.tiles import fault_map, tile, tile_occupancy
 
@@ -24,6 +25,7 @@ __all__ = [
     "layer_sensitivity",
     "pareto",
     "pareto_front",
+    "save_figure",
     "tile",
     "tile_occupancy",
     "yield_curve",

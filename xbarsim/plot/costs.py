@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.intervals import check_confidence, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
-from xbarsim.plot.intervals import check_confidence, mean_interval
 from xbarsim.plot.rows import grouped, rows_of
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, new_axes, plain, these_axes
 
@@ -213,9 +213,9 @@ def pareto(
     designs = []
     for name, members in grouped(listed, group).items():
         values = np.array([float(row["accuracy"]) for row in members])
-        mean, low, high = mean_interval(values, confidence)
+        mean = mean_interval(values, confidence=confidence)
         designs.append({
-            "name": name, "accuracy": mean, "low": low, "high": high,
+            "name": name, "accuracy": mean.estimate, "low": mean.low, "high": mean.high,
             "power_W": float(np.mean([float(row[power]) for row in members])),
             "area_m2": float(np.mean([float(row[area]) for row in members])),
         })  # fmt: skip

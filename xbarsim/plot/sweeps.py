@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xbarsim.foundation.intervals import check_confidence, mean_interval, share_interval
 from xbarsim.foundation.validation import check_real
-from xbarsim.plot.intervals import check_confidence, mean_interval, share_interval
 from xbarsim.plot.rows import grouped, rows_of
 from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, new_axes, plain, rate_axis
 
@@ -93,11 +93,11 @@ def _summary(rows: Sequence[Mapping[str, Any]], group: str, rate: str, confidenc
     summary = []
     for name, members in grouped(rows, group).items():
         for value, dies in grouped(members, rate).items():
-            mean, low, high = mean_interval(np.array([die["accuracy"] for die in dies], np.float64), confidence)
+            mean = mean_interval([float(die["accuracy"]) for die in dies], confidence=confidence)
             summary.append({
-                group: name, rate: value, "accuracy_mean": mean,
-                "accuracy_low": max(0.0, low) if low == low else None,
-                "accuracy_high": min(1.0, high) if high == high else None,
+                group: name, rate: value, "accuracy_mean": mean.estimate,
+                "accuracy_low": max(0.0, mean.low) if mean.low == mean.low else None,
+                "accuracy_high": min(1.0, mean.high) if mean.high == mean.high else None,
             })  # fmt: skip
     return summary
 
@@ -146,9 +146,9 @@ def yield_curve(
         at = sorted(grouped(members, rate).items(), key=lambda item: float(item[0]))
         for _, here in at:
             good = sum(float(die["accuracy"]) >= target - 1e-9 for die in here)  # 9 of 10 reach 0.9
-            share, low, high = share_interval(good, len(here), confidence)
-            shares.append(share)
-            bounds.append((low, high))
+            share = share_interval(good, len(here), confidence=confidence)
+            shares.append(share.estimate)
+            bounds.append((share.low, share.high))
         curve(axes, index, str(name), [float(value) for value, _ in at], np.array(shares), np.array(bounds))
     rate_axis(axes, [float(row[rate]) for row in rows])
     axes.set_ylim(-2, 102)
@@ -249,10 +249,10 @@ def layer_sensitivity(
     axes = new_axes(5.2, 1.1 + 0.34 * len(groups)) if ax is None else ax
     for place, members in enumerate(groups.values()):
         values = np.array([float(die["accuracy"]) for die in members])
-        mean, low, high = mean_interval(values if baseline is None else baseline - values, confidence)
-        if low == low:
-            axes.hlines(place, 100 * low, 100 * high, color=COLOURS[0], linewidth=6, alpha=0.3)
-        axes.plot([100 * mean], [place], marker="o", color=COLOURS[0], markersize=6, linestyle="none")
+        mean = mean_interval(values if baseline is None else baseline - values, confidence=confidence)
+        if mean.low == mean.low:
+            axes.hlines(place, 100 * mean.low, 100 * mean.high, color=COLOURS[0], linewidth=6, alpha=0.3)
+        axes.plot([100 * mean.estimate], [place], marker="o", color=COLOURS[0], markersize=6, linestyle="none")
     axes.set_yticks(range(len(groups)), [str(name) for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     if baseline is None:

@@ -1,7 +1,8 @@
 """Sweeps: many dies of many designs, measured until a stop rule is satisfied, and never lost.
 
-A :class:`Task` describes one point of a sweep, :func:`collect` measures dies of many tasks until a stop rule is
-satisfied, a :class:`Store` keeps them, and :class:`Results` are what was found. ``xbarsim sweep`` does it from a file.
+A :class:`Task` describes one point of a sweep, a :class:`Measure` says what is measured on each of its dies,
+:func:`collect` measures dies of many tasks until a stop rule is satisfied, a :class:`Store` keeps them, and
+:class:`Results` hold them with their statistics. ``xbarsim sweep`` does it from a file.
 """
 
 from __future__ import annotations
@@ -14,82 +15,76 @@ if TYPE_CHECKING:
     from xbarsim.sweep.collecting import CollectError, Interrupted, collect
     from xbarsim.sweep.critical import CriticalRate, critical_rate
     from xbarsim.sweep.executors import InProcess, LocalProcesses, dask_executor
-    from xbarsim.sweep.results import Block, Results, TaskResult
-    from xbarsim.sweep.statistics import (
-        Dies,
-        Interval,
-        MeanWithin,
-        StopRule,
-        YieldWithin,
-        mean_interval,
-        paired_difference,
-        yield_interval,
-    )
+    from xbarsim.sweep.file import Sweep
+    from xbarsim.sweep.measures import METRICS, Accuracy, Cost, LayerErrors, Measure
+    from xbarsim.sweep.protection import Mitigation, ProtectLayers
+    from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
+    from xbarsim.sweep.stopping import Dies, MeanWithin, StopRule, YieldWithin
     from xbarsim.sweep.store import Store
-    from xbarsim.sweep.sweep import Sweep
-    from xbarsim.sweep.task import COLUMNS, METRICS, Mitigation, ProtectLayers, Task, Workload, die_seed
+    from xbarsim.sweep.subject import Subject
+    from xbarsim.sweep.task import COLUMNS, Task, die_seed
 
-# Loaded on first use, so that one experiment does not pay for the libraries of another.
+# Loaded on first use, so that one sweep does not pay for the libraries of another.
 _HOMES = {
-    "Block": "results",
+    "Accuracy": "measures",
     "COLUMNS": "task",
     "CollectError": "collecting",
+    "Cost": "measures",
     "CriticalRate": "critical",
-    "Dies": "statistics",
+    "Dies": "stopping",
     "InProcess": "executors",
     "Interrupted": "collecting",
-    "Interval": "statistics",
+    "LayerErrors": "measures",
     "LocalProcesses": "executors",
-    "METRICS": "task",
-    "MeanWithin": "statistics",
-    "Mitigation": "task",
-    "ProtectLayers": "task",
+    "METRICS": "measures",
+    "MeanWithin": "stopping",
+    "Measure": "measures",
+    "MeasuredDie": "results",
+    "Mitigation": "protection",
+    "ProtectLayers": "protection",
     "Results": "results",
-    "StopRule": "statistics",
+    "StopRule": "stopping",
     "Store": "store",
-    "Sweep": "sweep",
+    "Subject": "subject",
+    "Sweep": "file",
     "Task": "task",
     "TaskResult": "results",
-    "Workload": "task",
-    "YieldWithin": "statistics",
+    "YieldWithin": "stopping",
     "collect": "collecting",
     "critical_rate": "critical",
     "dask_executor": "executors",
     "die_seed": "task",
-    "mean_interval": "statistics",
-    "paired_difference": "statistics",
-    "yield_interval": "statistics",
 }
 
 __all__ = [
     "COLUMNS",
     "METRICS",
-    "Block",
+    "Accuracy",
     "CollectError",
+    "Cost",
     "CriticalRate",
     "Dies",
     "InProcess",
     "Interrupted",
-    "Interval",
+    "LayerErrors",
     "LocalProcesses",
     "MeanWithin",
+    "Measure",
+    "MeasuredDie",
     "Mitigation",
     "ProtectLayers",
     "Results",
     "StopRule",
     "Store",
+    "Subject",
     "Sweep",
     "Task",
     "TaskResult",
-    "Workload",
     "YieldWithin",
     "collect",
     "critical_rate",
     "dask_executor",
     "die_seed",
-    "mean_interval",
-    "paired_difference",
-    "yield_interval",
 ]
 
 

@@ -9,17 +9,18 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
+from xbarsim.foundation.progress import progress_bar
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.sweep.executors import LocalProcesses, workers_of
-from xbarsim.sweep.results import Block, Results, TaskResult
-from xbarsim.sweep.statistics import Dies, StopRule
+from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
+from xbarsim.sweep.stopping import Dies, StopRule
 from xbarsim.sweep.store import Store
 from xbarsim.sweep.task import Task
 from xbarsim.sweep.worker import Failure, Job, SharedBench, make_bench, measure
 
 __all__ = ["CollectError", "Interrupted", "collect", "missing"]
 
-_TICK = 1.0  # seconds: how long blocks may wait to be written while none arrives
+_TICK = 1.0  # seconds: how long dies may wait to be written while none arrives
 _MOST_DEATHS = 3  # worker processes that may die while one die is out, before its task is given up
 _MOST_LINES = 12  # tasks shown at a time
 
@@ -58,10 +59,10 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     """One task on its way."""
 
-    def __init__(self, task: Task, stop: StopRule, blocks: Sequence[Block], share: Callable[[int], bool]) -> None:
+    def __init__(self, task: Task, stop: StopRule, dies: Sequence[MeasuredDie], share: Callable[[int], bool]) -> None:
         self.tasks = [task]  # all that share the id: they differ in tags alone
         self.stop = stop
-        self.blocks = {block.die: block for block in blocks}
+        self.dies = {measured.die: measured for measured in dies}
         self.share = share
         self.out: set[int] = set()
         self.failure: Failure | None = None
@@ -75,14 +76,14 @@ class _State:
 
     def _update(self) -> None:
         grown = False
-        while len(self.prefix) in self.blocks:
-            self.prefix.append(self.blocks[len(self.prefix)].correct)
+        while len(self.prefix) in self.dies:
+            self.prefix.append(self.dies[len(self.prefix)].correct)
             grown = True
         if grown and self.enough is None:
-            self.enough = self.stop.enough(self.prefix, self.blocks[0].images)
+            self.enough = self.stop.enough(self.prefix, self.dies[0].images)
 
-    def add(self, block: Block) -> None:
-        self.blocks[block.die] = block
+    def add(self, measured: MeasuredDie) -> None:
+        self.dies[measured.die] = measured
         self._update()
 
     @property
@@ -94,7 +95,7 @@ class _State:
 
     def missing(self, limit: int) -> Iterator[int]:
         """Numbers of the dies below a limit that nobody has measured or is measuring, and that are ours."""
-        return (die for die in range(limit) if die not in self.blocks and die not in self.out and self.share(die))
+        return (die for die in range(limit) if die not in self.dies and die not in self.out and self.share(die))
 
     def next(self, *, speculate: bool) -> int | None:
         if self.failure is not None or self.enough is not None:
@@ -114,12 +115,12 @@ class _State:
             return self.enough
         if not self.prefix:
             return self.stop.least
-        return self.stop.expected(self.prefix, self.blocks[0].images)
+        return self.stop.expected(self.prefix, self.dies[0].images)
 
     def results(self) -> list[TaskResult]:
-        blocks = tuple(self.blocks[die] for die in sorted(self.blocks))
+        dies = tuple(self.dies[die] for die in sorted(self.dies))
         return [
-            TaskResult(columns=task.columns(), tags=tuple(task.tags), stop=self.stop, collected=blocks)
+            TaskResult(columns=task.columns(), tags=tuple(task.tags), stop=self.stop, collected=dies, seeds=task.seeds)
             for task in self.tasks
         ]
 
@@ -130,6 +131,14 @@ def _check(tasks: Sequence[Task], stop: StopRule, shard: tuple[int, int] | None)
     if not tasks:
         raise InputError("tasks must be at least one task, got none")
     check_instance("stop", stop, StopRule)
+    for task in tasks:
+        if not task.counts and stop.least != stop.most:
+            raise InputError(f"stop must be a number of dies for a task that counts no images ({task}), got {stop}")
+        if task.seeds is not None and stop.most > len(task.seeds):
+            raise InputError(
+                f"stop must ask for at most {len(task.seeds)} dies, as many as there are seeds of {task}, got "
+                f"{stop.most}"
+            )
     if shard is not None:
         check_integer("shard[1]", shard[1], at_least=1)
         check_integer("shard[0]", shard[0], at_least=0, at_most=shard[1] - 1)
@@ -144,8 +153,8 @@ def _states(
             if all(other.tags != task.tags for other in states[task.id].tasks):
                 states[task.id].tasks.append(task)
             continue
-        blocks = [] if store is None else store.blocks(task.id)
-        states[task.id] = _State(task, stop, blocks, _share(stop, shard, len(states)))
+        dies = [] if store is None else store.dies(task.id)
+        states[task.id] = _State(task, stop, dies, _share(stop, shard, len(states)))
     return states
 
 
@@ -175,7 +184,7 @@ def missing(
     """
     _check(tasks, stop, shard)
     return [
-        (task, len(state.blocks), 0 if state.enough is not None else sum(1 for _ in state.missing(state.certain)))
+        (task, len(state.dies), 0 if state.enough is not None else sum(1 for _ in state.missing(state.certain)))
         for state in _states(tasks, stop, store, shard).values()
         for task in state.tasks
     ]
@@ -203,7 +212,7 @@ def collect(
     tasks
         What to measure. Tasks that differ in tags alone are measured once.
     stop
-        When a task has dies enough; a number means :class:`Dies`.
+        When a task has enough dies; a number means :class:`Dies`.
     store
         Where every die is kept, and what need not be measured again: a store, or the path of one.
     executor
@@ -279,7 +288,7 @@ def collect(
             first = failures[0]
             names = next(str(state.task) for state in states.values() if state.failure is first)
             many = f"{len(failures)} of {len(states)} task{'' if len(states) == 1 else 's'} failed"
-            dies = sum(len(state.blocks) for state in states.values())
+            dies = sum(len(state.dies) for state in states.values())
             raise CollectError(
                 f"{many}, the first at die {first.die} of {names}: {first.message}; all other tasks are measured, "
                 f"{dies} dies are kept",
@@ -291,7 +300,7 @@ def collect(
 
 def _in_order(tasks: Sequence[Task], states: dict[str, _State]) -> Results:
     """Results in the order in which tasks were asked for; a task that was asked for twice stands there once."""
-    found: list[TaskResult] = []
+    ordered: list[TaskResult] = []
     made = {key: state.results() for key, state in states.items()}
     seen: set[tuple[str, str]] = set()
     for task in tasks:
@@ -300,8 +309,8 @@ def _in_order(tasks: Sequence[Task], states: dict[str, _State]) -> Results:
             continue
         seen.add((task.id, tags))
         index = next(i for i, other in enumerate(states[task.id].tasks) if other.tags == task.tags)
-        found.append(made[task.id][index])
-    return Results(tasks=tuple(found))
+        ordered.append(made[task.id][index])
+    return Results(tasks=tuple(ordered))
 
 
 class _Run:
@@ -363,18 +372,18 @@ class _Run:
         job = Job(
             task=task.id,
             die=die,
-            root=task.seed,
+            seed=task.die_seed(die),
             design=task.design,
             mitigation=task.mitigation,
             age=task.age,
-            metrics=task.metrics,
+            measures=task.every_measure,
             mapping_key=task.mapping_key,
             place=self.shared[task.mapping_key].place,
             rebuild=dataclasses.replace(task, tags={}) if isinstance(task.network, str) else None,
         )
         try:
             future = self.executor.submit(measure, job)
-        except BrokenExecutor:  # found out only now
+        except BrokenExecutor:  # noticed only now
             self.recover()
             future = self.executor.submit(measure, job)
         state.out.add(die)
@@ -385,22 +394,22 @@ class _Run:
         state, die = self.out.pop(future)
         state.out.discard(die)
         try:
-            found = future.result()
+            answer = future.result()
         except BrokenExecutor as error:
             self.count_death(state, die, error)
             return False
         except Exception as error:  # lost on its way: a cluster that gave up, an object that cannot be sent
-            found = Failure(task=state.task.id, die=die, message=f"{type(error).__name__}: {error}", traceback="")
-        if isinstance(found, Failure):
-            if state.failure is None or found.die < state.failure.die:  # whichever came first
-                state.failure = found
+            answer = Failure(task=state.task.id, die=die, message=_one_line(error), traceback="")
+        if isinstance(answer, Failure):
+            if state.failure is None or answer.die < state.failure.die:  # whichever came first
+                state.failure = answer
             return True
-        assert isinstance(found, Block)
+        assert isinstance(answer, MeasuredDie)
         if self.store is not None:
-            self.store.add(found)
-        state.add(found)
-        if state.enough is not None and self.report is not None and found.task not in self.reported:
-            self.reported.add(found.task)
+            self.store.add(answer)
+        state.add(answer)
+        if state.enough is not None and self.report is not None and answer.task not in self.reported:
+            self.reported.add(answer.task)
             for result in state.results():
                 self.report(result)
         return True
@@ -413,7 +422,7 @@ class _Run:
                 task=state.task.id,
                 die=die,
                 message=f"its worker process died {self.deaths[key]} times (out of memory, or something that cannot be "
-                f"sent to another process, such as a class that is not in a module?): {error}",
+                f"read in another process?): {_one_line(error)}",
                 traceback="",
             )
 
@@ -456,34 +465,23 @@ class _Run:
         self.shared.clear()
 
 
+def _one_line(error: BaseException) -> str:
+    """An error without the paragraphs of advice that some libraries add."""
+    return f"{type(error).__name__}: {' '.join(str(error).partition(chr(10))[0].split())}"
+
+
 class _Display:
     """Progress on standard error: one line for each task that is being measured, and one for all."""
 
     def __init__(self, states: list[_State], progress: bool | None) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        console = Console(stderr=True)
-        shown = console.is_terminal if progress is None else progress
         self.states = states
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("dies"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=console, disable=not shown, transient=True,
-        )  # fmt: skip
+        self.bar = progress_bar("dies", progress)
         self.every = self.bar.add_task("all tasks", total=None, start=True)
         self.lines = {
             state.task.id: self.bar.add_task(str(state.task), total=None, visible=False, start=False)
             for state in states
         }
-        self.before = sum(len(state.blocks) for state in states)
+        self.before = sum(len(state.dies) for state in states)
 
     def __enter__(self) -> _Display:
         self.bar.start()
@@ -499,7 +497,7 @@ class _Display:
         total = count = 0
         for state in self.states:
             line = self.lines[state.task.id]
-            have = len(state.blocks)
+            have = len(state.dies)
             expected = max(have, state.expected)
             total, count = total + expected, count + have
             if not state.out:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xbarsim.foundation.intervals import Interval
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.executors import LocalProcesses
 from xbarsim.sweep.results import Results, TaskResult
-from xbarsim.sweep.statistics import Interval, StopRule
+from xbarsim.sweep.stopping import StopRule
 from xbarsim.sweep.store import Store
 from xbarsim.sweep.task import Task
 from xbarsim.sweep.worker import SharedBench
@@ -110,7 +111,7 @@ def critical_rate(
     check_real("confidence", confidence, above=0.0, below=1.0)
     if good is not None:
         check_real("good", good, at_least=0.0, at_most=1.0)
-    found: dict[float, TaskResult] = {}
+    by_rate: dict[float, TaskResult] = {}
     benches: dict[str, SharedBench] = {}  # all rates share one mapped network
     own = LocalProcesses(options.pop("workers", None)) if options.get("executor") is None else None
     if own is not None:
@@ -120,7 +121,7 @@ def critical_rate(
         task = make_task(rate)
         check_instance("make_task(rate)", task, Task)
         result = collect([task], stop=stop, store=store, benches=benches, **options).tasks[0]
-        found[rate] = result
+        by_rate[rate] = result
         if good is None:
             return result.mean(confidence=confidence)
         return result.yield_(good, confidence=confidence)
@@ -139,7 +140,7 @@ def critical_rate(
         target=target,
         confidence=confidence,
         measured=tuple(sorted(measured.items())),
-        results=Results(tasks=tuple(found[rate] for rate in sorted(found))),
+        results=Results(tasks=tuple(by_rate[rate] for rate in sorted(by_rate))),
     )
 
 
@@ -151,7 +152,7 @@ def crossing(rates: Sequence[float], values: Sequence[float], target: float) -> 
     rates
         Where it was measured, ascending, >= 0.
     values
-        What was found there, as many.
+        What was measured there, as many.
     target
         What to fall below.
 

@@ -5,56 +5,24 @@ Any :class:`concurrent.futures.Executor` will do; those here also say how many w
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
-from xbarsim.foundation.validation import InputError, check_integer
-from xbarsim.sweep.worker import start_process
+from xbarsim.foundation.processes import Processes, cores
+from xbarsim.foundation.validation import InputError
+from xbarsim.sweep.worker import load_libraries
 
 __all__ = ["InProcess", "LocalProcesses", "dask_executor", "workers_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What libraries read at their start: each worker has one thread.
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
 
+class LocalProcesses(Processes):
+    """Processes of this machine, of one thread each, that end with this one however it ends.
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _for_children() -> Iterator[None]:
-    """While children start: one thread each, and Ctrl-C held back: they inherit that, this process gets it later."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
-    masked = hasattr(signal, "pthread_sigmask")
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else set()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        if masked:
-            signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-class LocalProcesses(Executor):
-    """Spawned processes of this machine, of one thread each, that end with this one however it ends.
+    They take networks and measures that are defined in a notebook, or in a script without a guard.
 
     Parameters
     ----------
@@ -68,43 +36,11 @@ class LocalProcesses(Executor):
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = cores() if workers is None else check_integer("workers", workers, at_least=1)
-        self._pool = self._new()
-
-    def _new(self) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(
-            self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_process
-        )
-        with _for_children():
-            for _ in range(self.workers):  # all of them start now, and load while the parent prepares
-                pool.submit(os.getpid)
-        return pool
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a function in one of the processes."""
-        if len(self._pool._processes or {}) < self.workers:  # it may start one now
-            with _for_children():
-                return self._pool.submit(fn, *args, **kwargs)
-        return self._pool.submit(fn, *args, **kwargs)
-
-    def restart(self) -> None:
-        """Begin with new processes, after one has died."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = self._new()
-
-    def close(self) -> None:
-        """End the processes at once, whatever they are doing."""
-        for process in list((self._pool._processes or {}).values()):
-            process.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes when they are done."""
-        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+        super().__init__(workers, prepare=load_libraries)
 
 
 class InProcess(Executor):
-    """No other process, one die after the other: for what is defined in a notebook, and for debugging."""
+    """No other process, one die after the other: for few dies, and for debugging."""
 
     workers = 1
 
@@ -172,7 +108,7 @@ def dask_executor(cluster: Any) -> Executor:
 def workers_of(executor: Executor) -> int:
     """How many dies an executor measures at a time, as far as it says."""
     for name in ("workers", "_max_workers"):
-        found = getattr(executor, name, None)
-        if isinstance(found, int) and found > 0:
-            return found
+        workers = getattr(executor, name, None)
+        if isinstance(workers, int) and workers > 0:
+            return workers
     return cores()

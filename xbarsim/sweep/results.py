@@ -1,4 +1,4 @@
-"""What a sweep found: one block a die, and the statistics of each task."""
+"""The results of a sweep: every die that was measured, and the statistics of each task."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.intervals import Interval, Method, mean_interval, paired_difference, share_interval
 from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
-from xbarsim.sweep.statistics import (
-    Interval,
-    StopRule,
-    is_good,
-    mean_interval,
-    paired_difference,
-    yield_interval,
-)
-from xbarsim.sweep.task import COLUMNS, die_seed
+from xbarsim.sweep.measures import Value
+from xbarsim.sweep.stopping import StopRule, is_good
+from xbarsim.sweep.task import COLUMNS, seed_of
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Block", "Results", "TaskResult"]
+__all__ = ["MeasuredDie", "Results", "TaskResult"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
-    """One die of one task: the unit of work, and one row of the table.
+class MeasuredDie:
+    """One die of one task, as it was measured: the unit of work, and one row of the table.
 
     Attributes
     ----------
@@ -42,9 +37,9 @@ class Block:
     die
         Number of the die, from 0.
     correct, images
-        How many images were classified right, of how many.
+        How many images were classified right, of how many; 0 of 0 where no measure of the task counts any.
     seconds
-        Wall time of the whole block; the only fields that another run may give differently are this and
+        Wall time of the whole die; the only fields that another run may give differently are this and
         `inference_seconds`.
     inference_seconds
         Wall time of the inference in it.
@@ -53,7 +48,7 @@ class Block:
     cells, stuck_on, stuck_off, stuck_at
         Cells of the die, and how many are stuck in which way.
     metrics
-        What else was asked for, by name.
+        What else was measured, by the name of the column.
     """
 
     task: str
@@ -67,12 +62,12 @@ class Block:
     stuck_on: int
     stuck_off: int
     stuck_at: int
-    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @property
-    def accuracy(self) -> float:
-        """The share classified right, 0 to 1."""
-        return self.correct / self.images
+    def accuracy(self) -> float | None:
+        """The share classified right, 0 to 1; ``None`` where no images were counted."""
+        return self.correct / self.images if self.images else None
 
     @property
     def answer(self) -> tuple[Any, ...]:
@@ -97,12 +92,15 @@ class TaskResult:
         The rule that says which dies are its answer.
     collected
         Every die measured so far, in the order of their numbers.
+    seeds
+        Seeds of its dies, where the task lists them.
     """
 
     columns: Mapping[str, Any]
     tags: tuple[str, ...]
     stop: StopRule
-    collected: tuple[Block, ...]
+    collected: tuple[MeasuredDie, ...]
+    seeds: tuple[int, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -110,10 +108,10 @@ class TaskResult:
         return str(self.columns["task"])
 
     @cached_property
-    def _prefix(self) -> tuple[Block, ...]:
+    def _prefix(self) -> tuple[MeasuredDie, ...]:
         """The dies 0, 1, 2, ... up to the first that is missing."""
-        for number, block in enumerate(self.collected):
-            if block.die != number:
+        for number, measured in enumerate(self.collected):
+            if measured.die != number:
                 return self.collected[:number]
         return self.collected
 
@@ -121,7 +119,7 @@ class TaskResult:
     def enough(self) -> int | None:
         """How many dies are the answer, or ``None`` if they are not all there yet."""
         prefix = self._prefix
-        return self.stop.enough([block.correct for block in prefix], prefix[0].images) if prefix else None
+        return self.stop.enough([measured.correct for measured in prefix], prefix[0].images) if prefix else None
 
     @property
     def complete(self) -> bool:
@@ -129,25 +127,35 @@ class TaskResult:
         return self.enough is not None
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def dies(self) -> tuple[MeasuredDie, ...]:
         """The dies that count: the shortest prefix that satisfies the stop rule, or the prefix there is so far."""
         return self._prefix if self.enough is None else self._prefix[: self.enough]
 
     @property
     def accuracies(self) -> npt.NDArray[np.float64]:
         """Accuracy of each die that counts, shape ``(dies,)``."""
-        return np.array([block.accuracy for block in self.blocks], dtype=np.float64)
+        return np.array([self._counted(measured) for measured in self.dies], dtype=np.float64)
 
-    def mean(self, *, confidence: float = 0.95, method: Literal["t", "bootstrap"] = "t") -> Interval:
+    def _counted(self, measured: MeasuredDie) -> float:
+        if measured.accuracy is None:
+            raise InputError(f"measures must count images for a statistic of accuracy, got none that does in {self}")
+        return measured.accuracy
+
+    @property
+    def counts(self) -> bool:
+        """Whether its dies have an accuracy."""
+        return all(measured.images for measured in self.dies)
+
+    def mean(self, *, confidence: float = 0.95, method: Method = "t") -> Interval:
         """Mean accuracy of the dies and its interval, which does not leave [0, 1].
 
         Raises
         ------
         InputError
-            If no die counts yet.
+            If no die counts yet, or no accuracy was measured.
         """
-        found = mean_interval(self.accuracies, confidence=confidence, method=method)
-        return dataclasses.replace(found, low=_within_unit(found.low), high=_within_unit(found.high))
+        mean = mean_interval(self.accuracies, confidence=confidence, method=method)
+        return dataclasses.replace(mean, low=_within_unit(mean.low), high=_within_unit(mean.high))
 
     def yield_(self, target: float, *, confidence: float = 0.95) -> Interval:
         """Share of the dies whose accuracy is `target` or more, and its interval.
@@ -155,12 +163,13 @@ class TaskResult:
         Raises
         ------
         InputError
-            If no die counts yet, or `target` is outside [0, 1].
+            If no die counts yet, no accuracy was measured, or `target` is outside [0, 1].
         """
         check_real("target", target, at_least=0.0, at_most=1.0)
-        blocks = self.blocks
-        good = sum(bool(is_good(np.array([block.correct]), block.images, target)[0]) for block in blocks)
-        return yield_interval(good, len(blocks), confidence=confidence)
+        if not self.accuracies.size:
+            raise InputError(f"dies must be at least one for a yield, got none in {self}")
+        good = sum(bool(is_good(np.array([die.correct]), die.images, target)[0]) for die in self.dies)
+        return share_interval(good, len(self.dies), confidence=confidence)
 
     def rows(self, *, every: bool = False) -> Iterator[dict[str, Any]]:
         """One dictionary a die, with the columns :data:`~xbarsim.sweep.COLUMNS`, tags and metrics.
@@ -170,22 +179,22 @@ class TaskResult:
         every
             Also the dies that do not count: those beyond the answer, or behind a gap.
         """
-        for block in self.collected if every else self.blocks:
+        for measured in self.collected if every else self.dies:
             yield {
                 **self.columns,
-                "die": block.die,
-                "die_seed": die_seed(self.columns["seed"], block.die),
-                "correct": block.correct,
-                "images": block.images,
-                "accuracy": block.accuracy,
-                "seconds": block.seconds,
-                "inference_seconds": block.inference_seconds,
-                "fault_hash": block.fault_hash,
-                "cells": block.cells,
-                "stuck_on": block.stuck_on,
-                "stuck_off": block.stuck_off,
-                "stuck_at": block.stuck_at,
-                **block.metrics,
+                "die": measured.die,
+                "die_seed": seed_of(measured.die, self.columns["seed"], self.seeds),
+                "correct": measured.correct,
+                "images": measured.images,
+                "accuracy": measured.accuracy,
+                "seconds": measured.seconds,
+                "inference_seconds": measured.inference_seconds,
+                "fault_hash": measured.fault_hash,
+                "cells": measured.cells,
+                "stuck_on": measured.stuck_on,
+                "stuck_off": measured.stuck_off,
+                "stuck_at": measured.stuck_at,
+                **measured.metrics,
             }
 
     def __str__(self) -> str:
@@ -201,7 +210,7 @@ def _within_unit(value: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a sweep found.
+    """The results of a sweep.
 
     Attributes
     ----------
@@ -213,7 +222,7 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        """Whether every task has dies enough."""
+        """Whether every task has enough dies."""
         return all(task.complete for task in self.tasks)
 
     def rows(self, *, every: bool = False) -> list[dict[str, Any]]:
@@ -224,9 +233,9 @@ class Results:
         every
             Also the dies that do not count for an answer, see :class:`TaskResult`.
         """
-        found = [row for task in self.tasks for row in task.rows(every=every)]
-        header = self._header(found)
-        return [{name: row.get(name) for name in header} for row in found]
+        rows = [row for task in self.tasks for row in task.rows(every=every)]
+        header = self._header(rows)
+        return [{name: row.get(name) for name in header} for row in rows]
 
     def _header(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         tags = list(dict.fromkeys(name for task in self.tasks for name in task.tags))
@@ -237,7 +246,7 @@ class Results:
         self,
         *,
         confidence: float = 0.95,
-        method: Literal["t", "bootstrap"] = "t",
+        method: Method = "t",
         target: float | None = None,
     ) -> list[dict[str, Any]]:
         """One dictionary a task that has dies: its columns, ``dies``, ``complete`` and the statistics.
@@ -246,30 +255,34 @@ class Results:
         ----------
         confidence, method
             Of the interval of the mean: ``accuracy_mean``, ``accuracy_low``, ``accuracy_high`` (``None`` where one die
-            gives no interval).
+            gives no interval, and where no accuracy was measured).
         target
             Adds ``yield``, ``yield_low`` and ``yield_high``, the share of dies that reach this accuracy.
         """
-        found = []
+        rows = []
         for task in self.tasks:
-            if not task.blocks:
+            if not task.dies:
                 continue
-            mean = task.mean(confidence=confidence, method=method)
+            mean = task.mean(confidence=confidence, method=method) if task.counts else None
             row = {
                 **task.columns,
-                "images": task.blocks[0].images,
-                "dies": mean.dies,
+                "images": task.dies[0].images,
+                "dies": len(task.dies),
                 "complete": task.complete,
-                "accuracy_mean": mean.estimate,
-                "accuracy_low": None if mean.low != mean.low else mean.low,
-                "accuracy_high": None if mean.high != mean.high else mean.high,
+                "accuracy_mean": mean and mean.estimate,
+                "accuracy_low": mean.low if mean and mean.has_ends else None,
+                "accuracy_high": mean.high if mean and mean.has_ends else None,
             }
             if target is not None:
-                good = task.yield_(target, confidence=confidence)
-                row |= {"yield": good.estimate, "yield_low": good.low, "yield_high": good.high}
-            found.append(row)
+                good = task.yield_(target, confidence=confidence) if task.counts else None
+                row |= {
+                    "yield": good and good.estimate,
+                    "yield_low": good and good.low,
+                    "yield_high": good and good.high,
+                }
+            rows.append(row)
         tags = list(dict.fromkeys(name for task in self.tasks for name in task.tags))
-        return [{"task": row["task"], **{name: row.get(name) for name in tags}, **row} for row in found]
+        return [{"task": row["task"], **{name: row.get(name) for name in tags}, **row} for row in rows]
 
     def compare(
         self,
@@ -278,7 +291,7 @@ class Results:
         second: Any,
         *,
         confidence: float = 0.95,
-        method: Literal["t", "bootstrap"] = "t",
+        method: Method = "t",
     ) -> list[dict[str, Any]]:
         """Paired differences of mean accuracy on the same dies.
 
@@ -313,35 +326,35 @@ class Results:
         ]
 
         def key(task: TaskResult) -> tuple[Any, ...]:
-            return tuple(task.columns.get(name) for name in alike)
+            return (*(task.columns.get(name) for name in alike), task.seeds)
 
         others = {key(task): task for task in self.tasks if task.columns.get(by) == second}
-        found = []
+        rows = []
         for task in self.tasks:
             other = others.get(key(task))
             if task.columns.get(by) != first or other is None:
                 continue
-            dies = min(len(task.blocks), len(other.blocks))
-            if dies == 0 or task.blocks[0].images != other.blocks[0].images:
+            dies = min(len(task.dies), len(other.dies))
+            if dies == 0 or task.dies[0].images != other.dies[0].images:
                 continue
             difference = paired_difference(
                 task.accuracies[:dies], other.accuracies[:dies], confidence=confidence, method=method
             )
-            found.append(
+            rows.append(
                 {
-                    **dict(zip(alike, key(task), strict=True)),
+                    **{name: task.columns.get(name) for name in alike},
                     "dies": dies,
                     "difference": difference.estimate,
-                    "difference_low": None if difference.low != difference.low else difference.low,
-                    "difference_high": None if difference.high != difference.high else difference.high,
+                    "difference_low": difference.low if difference.has_ends else None,
+                    "difference_high": difference.high if difference.has_ends else None,
                 }
             )
-        if not found:
+        if not rows:
             raise InputError(
                 f"first and second must have tasks that agree in {', '.join(alike)}, got none for {first!r} and "
                 f"{second!r}"
             )
-        return found
+        return rows
 
     def _check_column(self, name: str) -> None:
         names = list(dict.fromkeys(column for task in self.tasks for column in task.columns))

@@ -1,8 +1,8 @@
 """One SQLite file that keeps every die of a sweep, with where each came from.
 
 The parent process of a sweep is the only one that writes; commits are batched, and what is committed survives a kill at
-any moment. Others may read at the same time. A block is identified by its task's id and the number of its die, and the
-same block is the same wherever it was measured, so that bringing two stores together is the union of two sets.
+any moment. Others may read at the same time. A die is identified by its task's id and its number, and gives the same
+answer wherever it was measured, so that bringing two stores together is the union of two sets.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import xbarsim
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
-from xbarsim.sweep.results import Block, Results, TaskResult
-from xbarsim.sweep.statistics import StopRule, describe
+from xbarsim.foundation.version import VERSION
+from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
+from xbarsim.sweep.stopping import StopRule, describe
 from xbarsim.sweep.task import Task
 
 __all__ = ["SCHEMA", "Store"]
@@ -81,7 +81,7 @@ CREATE TABLE blocks (
 ) WITHOUT ROWID;
 """
 
-_BLOCK = (
+_COLUMNS = (
     "task", "die", "correct", "images", "seconds", "inference_seconds", "fault_hash", "cells", "stuck_on", "stuck_off",
     "stuck_at", "metrics",
 )  # fmt: skip
@@ -98,11 +98,11 @@ def _json(value: Any) -> str:
 @cache
 def provenance() -> Mapping[str, str]:
     """Host, git commit and versions of what is installed here, as of when this process first asked."""
-    versions = {"python": platform.python_version(), "xbarsim": xbarsim.__version__}
+    versions = {"python": platform.python_version(), "xbarsim": VERSION}
     for name in ("numpy", "scipy", "numba", "llvmlite", "torch"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    folder = Path(xbarsim.__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
     return {
         "host": f"{platform.node()} ({platform.machine()})",
         "git_commit": _git(folder),
@@ -147,7 +147,7 @@ class Store:
         self.path = Path(path)
         self.read_only = read_only
         self._run: str | None = None
-        self._pending: list[Block] = []
+        self._pending: list[MeasuredDie] = []
         self._committed = time.monotonic()
         if read_only and not self.path.is_file():
             raise FileFormatError(f"cannot read store {self.path}: there is no such file")
@@ -186,8 +186,8 @@ class Store:
                             self._connection.execute(statement)
                     self._connection.execute("INSERT INTO schema VALUES (?)", (SCHEMA,))
                     self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        found = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        if found != _APPLICATION:
+        application = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        if application != _APPLICATION:
             raise FileFormatError(f"{self.path} is not a store of sweeps")
         version = self._connection.execute("SELECT max(version) FROM schema").fetchone()[0]
         if version != SCHEMA:
@@ -293,7 +293,7 @@ class Store:
             (task, tags, columns, stop, asked, position),
         )
 
-    def add(self, block: Block) -> None:
+    def add(self, measured: MeasuredDie) -> None:
         """Keep one die. It is on the disk a second later, or after :meth:`flush`.
 
         Raises
@@ -304,20 +304,20 @@ class Store:
             If the store cannot be written; see :meth:`flush`.
         """
         if self._run is None:
-            raise InputError("begin must be called before a store takes blocks")
+            raise InputError("begin must be called before a store takes dies")
         with self._errors():
-            self._check_same(block)
-        self._pending.append(block)
+            self._check_same(measured)
+        self._pending.append(measured)
         if time.monotonic() - self._committed >= _SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write all blocks that wait.
+        """Write all dies that wait.
 
         Raises
         ------
         FileWriteError
-            If that fails. What is in the file stays; the blocks that could not be written are saved in another store,
+            If that fails. What is in the file stays; the dies that could not be written are saved in another store,
             in the folder for temporary files, which the message names where that was possible.
         """
         self._committed = time.monotonic()
@@ -333,41 +333,43 @@ class Store:
             raise FileWriteError(None, f"{error.strerror}; {self._rescue(waiting)}") from error
         self._pending = []  # only now: an interrupt before leaves them waiting, and twice does no harm
 
-    def _insert(self, blocks: Iterable[Block], run: str) -> None:
-        for block in blocks:
-            values = tuple(_json(dict(block.metrics)) if name == "metrics" else getattr(block, name) for name in _BLOCK)
+    def _insert(self, dies: Iterable[MeasuredDie], run: str) -> None:
+        for measured in dies:
+            values = tuple(
+                _json(dict(measured.metrics)) if name == "metrics" else getattr(measured, name) for name in _COLUMNS
+            )
             changed = self._connection.execute(
-                f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(_BLOCK) + 1))})", (*values, run)
+                f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})", (*values, run)
             ).rowcount
             if not changed:
-                self._check_same(block)
+                self._check_same(measured)
 
-    def _check_same(self, block: Block) -> None:
+    def _check_same(self, measured: MeasuredDie) -> None:
         row = self._connection.execute(
-            f"SELECT {', '.join(_BLOCK)} FROM blocks WHERE task = ? AND die = ?", (block.task, block.die)
+            f"SELECT {', '.join(_COLUMNS)} FROM blocks WHERE task = ? AND die = ?", (measured.task, measured.die)
         ).fetchone()
-        if row is not None and (held := _block(row)).answer != block.answer:
+        if row is not None and (held := _measured(row)).answer != measured.answer:
             raise InputError(
-                f"die {block.die} of task {block.task[:12]} must give one answer wherever it is measured, got "
-                f"{block.correct} of {block.images} images right where store {self.path} holds {held.correct} of "
+                f"die {measured.die} of task {measured.task[:12]} must give one answer wherever it is measured, got "
+                f"{measured.correct} of {measured.images} images right where store {self.path} holds {held.correct} of "
                 f"{held.images} (or another fault map or metric)"
             )
 
-    def _rescue(self, blocks: Sequence[Block]) -> str:
-        """Save blocks that the store does not take, and say where."""
-        many = f"{len(blocks)} di{'e' if len(blocks) == 1 else 'es'}"
+    def _rescue(self, dies: Sequence[MeasuredDie]) -> str:
+        """Save dies that the store does not take, and say where."""
+        many = f"{len(dies)} di{'e' if len(dies) == 1 else 'es'}"
         target: Path | None = None
         try:
             with tempfile.NamedTemporaryFile(prefix="xbarsim-rescued-", suffix=".sqlite", delete=False) as file:
                 target = Path(file.name)
             with Store(target) as other, other._errors(), other._writing():
-                ids = {block.task for block in blocks}
+                ids = {measured.task for measured in dies}
                 for table in ("runs", "tasks", "asked"):
                     for row in self._connection.execute(f"SELECT * FROM {table}"):
                         if table == "runs" or row[0] in ids:
                             other._connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
                 assert self._run is not None
-                other._insert(blocks, self._run)
+                other._insert(dies, self._run)
             return f"{many} that it did not take are in {target}: bring them in with xbarsim merge"
         except (OSError, ValueError, sqlite3.Error):
             if target is not None:
@@ -375,7 +377,7 @@ class Store:
             return f"{many} that it did not take are lost and will be measured again"
 
     def merge(self, others: Sequence[str | os.PathLike[str]]) -> int:
-        """Take over all that other stores hold: the union of the sets of blocks.
+        """Take over all that other stores hold: the union of the sets of dies.
 
         Parameters
         ----------
@@ -385,7 +387,7 @@ class Store:
         Returns
         -------
         int
-            How many blocks were new. All others are in this store already.
+            How many dies were new. All others are in this store already.
 
         Raises
         ------
@@ -406,60 +408,63 @@ class Store:
                             self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", row)
                         for row in other._connection.execute("SELECT * FROM asked"):
                             self._ask(*row)
-                        query = f"SELECT {', '.join(_BLOCK)}, run FROM blocks"
+                        query = f"SELECT {', '.join(_COLUMNS)}, run FROM blocks"
                         for *row, run in other._connection.execute(query):
-                            self._insert([_block(row)], run)
+                            self._insert([_measured(row)], run)
         return self.count() - before
 
     # ---------------------------------------------------------------------------------------------- read
 
     def count(self) -> int:
-        """How many blocks there are on the disk."""
+        """How many dies there are on the disk."""
         with self._errors():
             return int(self._connection.execute("SELECT count(*) FROM blocks").fetchone()[0])
 
-    def blocks(self, task: str) -> list[Block]:
+    def dies(self, task: str) -> list[MeasuredDie]:
         """All dies of one task on the disk, in the order of their numbers."""
         with self._errors():
             rows = self._connection.execute(
-                f"SELECT {', '.join(_BLOCK)} FROM blocks WHERE task = ? ORDER BY die", (task,)
+                f"SELECT {', '.join(_COLUMNS)} FROM blocks WHERE task = ? ORDER BY die", (task,)
             ).fetchall()
-        return [_block(row) for row in rows]
+        return [_measured(row) for row in rows]
 
     def results(self) -> Results:
         """Everything that was asked for and what is known of it, in the order of asking."""
         with self._errors():
             rows = self._connection.execute(
-                "SELECT task, tags, columns, stop FROM asked ORDER BY asked, position, task, tags"
+                "SELECT task, tags, columns, stop, description FROM asked JOIN tasks USING (task) "
+                "ORDER BY asked, position, task, tags"
             ).fetchall()
-        found = []
-        for task, tags, columns, stop in rows:
+        tasks = []
+        for task, tags, columns, stop, description in rows:
             try:
                 rule = tomlio.from_table(StopRule, json.loads(stop))  # type: ignore[type-abstract]
                 named = json.loads(columns)
-                found.append(
+                seeds = json.loads(description).get("seeds")
+                tasks.append(
                     TaskResult(
                         columns=named,
                         tags=tuple(name for name in named if name in json.loads(tags)),
                         stop=rule,
-                        collected=tuple(self.blocks(task)),
+                        collected=tuple(self.dies(task)),
+                        seeds=None if seeds is None else tuple(seeds),
                     )
                 )
             except ValueError as error:
                 raise FileFormatError(f"{self.path} is corrupt: task {task[:12]}: {error}") from error
-        return Results(tasks=tuple(found))
+        return Results(tasks=tuple(tasks))
 
     def runs(self) -> list[dict[str, Any]]:
-        """Where the blocks came from: start, host, commit, versions and configuration of each run, and its blocks."""
+        """Where the dies came from: start, host, commit, versions and configuration of each run, and its dies."""
         with self._errors():
             rows = self._connection.execute(
                 "SELECT run, started, host, git_commit, versions, configuration, "
                 "(SELECT count(*) FROM blocks WHERE blocks.run = runs.run) FROM runs ORDER BY started, run"
             ).fetchall()
-        names = ("run", "started", "host", "git_commit", "versions", "configuration", "blocks")
+        names = ("run", "started", "host", "git_commit", "versions", "configuration", "dies")
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _block(row: Sequence[Any]) -> Block:
-    values: Mapping[str, Any] = dict(zip(_BLOCK, row, strict=True))
-    return Block(**{**values, "metrics": json.loads(values["metrics"])})
+def _measured(row: Sequence[Any]) -> MeasuredDie:
+    values: Mapping[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    return MeasuredDie(**{**values, "metrics": json.loads(values["metrics"])})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import math
 import mmap
 import os
 import secrets
@@ -21,23 +20,24 @@ import time
 import traceback
 from collections import OrderedDict
 from dataclasses import dataclass
-from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Design
 from xbarsim.devices import FaultKind
-from xbarsim.foundation.processes import follow_parent
 from xbarsim.foundation.validation import InputError
-from xbarsim.sweep.results import Block
-from xbarsim.sweep.task import Mitigation, Task, die_seed, make_die, metric, metric_column
+from xbarsim.sweep.measures import COUNTS, Measure
+from xbarsim.sweep.protection import Mitigation
+from xbarsim.sweep.results import MeasuredDie
+from xbarsim.sweep.task import Task, make_die
 
 if TYPE_CHECKING:
     from xbarsim.network import MappedNetwork
 
-__all__ = ["Bench", "Failure", "Job", "SharedBench", "make_bench", "measure", "start_process"]
+__all__ = ["Bench", "Failure", "Job", "SharedBench", "load_libraries", "make_bench", "measure"]
 
 _MOST_BENCHES = 8  # mapped networks that a worker keeps
 _WARM_IMAGES = 16  # run once before the first die is timed, so that compiled code is loaded
@@ -57,19 +57,19 @@ class Bench:
 
 def make_bench(task: Task) -> Bench:
     """Map the network of a task; fault models are put in die by die."""
-    workload = task.workload
-    return Bench(network=task.map().with_faults(None), images=workload.images, labels=workload.labels)
+    subject = task.subject
+    return Bench(network=task.map().with_faults(None), images=subject.images, labels=subject.labels)
 
 
-class _Sender(ForkingPickler):
-    """What multiprocessing sends objects with, and tensors as arrays, whose memory can stand outside of the message."""
+class _Sender(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Sends classes of a notebook or script by value, and tensors as arrays, whose memory can stand outside of it."""
 
     def reducer_override(self, value: Any) -> Any:
         import torch
 
         if type(value) is torch.Tensor and value.device.type == "cpu" and value.dtype != torch.bfloat16:
             return torch.from_numpy, (np.ascontiguousarray(value.detach().numpy()),)
-        return NotImplemented
+        return super().reducer_override(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +100,9 @@ class SharedBench:
         buffers: list[Any] = []
         stream = io.BytesIO()
         try:
-            _Sender(stream, 5, True, buffers.append).dump(bench)
+            _Sender(stream, 5, buffers.append).dump(bench)
         except Exception as error:  # whatever the classes of a user's network raise
-            raise InputError(
-                f"network must be one that can be sent to worker processes (classes of a module), got {error}"
-            ) from error
+            raise InputError(f"network must be one that can be sent to worker processes, got {error}") from error
         content = stream.getbuffer()
         token = secrets.token_bytes(32)
         start = _HEAD.size + len(content) + _BUFFER.size * len(buffers)
@@ -161,9 +159,9 @@ def _open_shared(place: _Place) -> Bench | None:
         start, length, readonly = _BUFFER.unpack_from(memory, _HEAD.size + size + index * _BUFFER.size)
         part = view[start : start + length]
         buffers.append(part.toreadonly() if readonly else part)
-    found = ForkingPickler.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
-    assert isinstance(found, Bench)
-    return found
+    bench = cloudpickle.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
+    assert isinstance(bench, Bench)
+    return bench
 
 
 # ------------------------------------------------------------------------------------------------ work
@@ -177,10 +175,12 @@ class Job:
     ----------
     task, die
         Id of the task and number of the die.
-    root
-        Root seed.
-    design, mitigation, age, metrics
+    seed
+        The die's seed.
+    design, mitigation, age
         As in the task.
+    measures
+        Those of the task, its metrics among them.
     mapping_key
         Names the mapped network.
     place
@@ -191,11 +191,11 @@ class Job:
 
     task: str
     die: int
-    root: int
+    seed: int
     design: Design
     mitigation: Mitigation | None
     age: float
-    metrics: tuple[str, ...]
+    measures: tuple[Measure, ...]
     mapping_key: str
     place: _Place
     rebuild: Task | None
@@ -238,10 +238,10 @@ def _find_bench(job: Job) -> Bench:
         if bench is None:
             if job.rebuild is None:
                 raise InputError(
-                    "network must be a name or 'module:function' to be measured on other machines, got a Workload"
+                    "network must be a name or 'module:function' to be measured on other machines, got a Subject"
                 )
             bench = make_bench(job.rebuild)
-        chip = bench.network.with_faults(job.design.faults).fabricate(die_seed(job.root, job.die))
+        chip = bench.network.with_faults(job.design.faults).fabricate(job.seed)
         chip(torch.from_numpy(bench.images[:_WARM_IMAGES]))
         _benches[job.mapping_key] = bench
         while len(_benches) > _MOST_BENCHES:
@@ -249,8 +249,8 @@ def _find_bench(job: Job) -> Bench:
         return bench
 
 
-def measure(job: Job) -> Block | Failure:
-    """Make one die and count what it gets right.
+def measure(job: Job) -> MeasuredDie | Failure:
+    """Make one die and measure it.
 
     Whatever goes wrong is returned, not raised: it belongs to this die, and says nothing about the worker.
     """
@@ -266,19 +266,14 @@ def measure(job: Job) -> Block | Failure:
         )
 
 
-def _measure(job: Job, bench: Bench) -> Block:
-    from xbarsim.network.evaluation import evaluate
-
+def _measure(job: Job, bench: Bench) -> MeasuredDie:
     start = time.perf_counter()
     network = bench.network.with_faults(job.design.faults)
-    chip = make_die(network, die_seed(job.root, job.die), job.mitigation, job.age)
-    result = evaluate(chip, bench.images, bench.labels, progress=False)
-    metrics = {}
-    for name in job.metrics:
-        value = float(metric(name)(chip))
-        if not math.isfinite(value):
-            raise InputError(f"metrics must give finite numbers, got {value} for {name!r}")
-        metrics[metric_column(name)] = value
+    chip = make_die(network, job.seed, job.mitigation, job.age)
+    values: dict[str, Any] = {}
+    for each in job.measures:
+        values |= each.checked(chip, bench.images, bench.labels)
+    counted = {name: values.pop(name, 0) for name in COUNTS}
     digest = hashlib.sha256()
     counts = dict.fromkeys(FaultKind, 0)
     cells = 0
@@ -291,25 +286,25 @@ def _measure(job: Job, bench: Bench) -> Block:
         cells += faults.cells
         for kind, count in faults.counts.items():
             counts[kind] += count
-    return Block(
+    return MeasuredDie(
         task=job.task,
         die=job.die,
-        correct=result.correct,
-        images=result.images,
+        correct=counted["correct"],
+        images=counted["images"],
         seconds=time.perf_counter() - start,
-        inference_seconds=result.seconds,
+        inference_seconds=counted["inference_seconds"],
         fault_hash=digest.hexdigest(),
         cells=cells,
         stuck_on=counts[FaultKind.STUCK_ON],
         stuck_off=counts[FaultKind.STUCK_OFF],
         stuck_at=counts[FaultKind.STUCK_AT],
-        metrics=metrics,
+        metrics=values,
     )
 
 
-def start_process() -> None:
-    """Make a spawned process a worker that ends with its parent."""
-    follow_parent()
-    import torch  # noqa: F401  loaded while the parent still maps
+def load_libraries() -> None:
+    """What a worker process loads at its start, while its parent still maps."""
+    import torch  # noqa: F401
 
-    import xbarsim.network  # noqa: F401
+    import xbarsim.network
+    import xbarsim.network.evaluation  # noqa: F401

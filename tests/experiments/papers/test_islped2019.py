@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 import xbarsim as xb
-from tests.sweep.workloads import noise
-from xbarsim.compress import Compressed, Training, TrainingSet, prune, retrain
+from tests.sweep.subjects import noise
+from xbarsim.compress import Compressed, prune, retrain
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019 as script
 from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file, untrained_model
+from xbarsim.training import Training, TrainingSet
 
 
 @pytest.mark.parametrize("name", script.STUDIES)

@@ -15,10 +15,9 @@ from torch import nn
 
 import xbarsim as xb
 from tests.experiments.papers.shipped import shipped
-from tests.sweep.workloads import noise
-from xbarsim.compress import Admm, Training, TrainingSet
-from xbarsim.demo import POLARITIES
-from xbarsim.devices import StuckFaults
+from tests.sweep.subjects import noise
+from xbarsim.compress import Admm
+from xbarsim.devices import POLARITIES, StuckFaults
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.papers import isqed2021 as script
@@ -28,6 +27,7 @@ from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import Results
+from xbarsim.training import Training, TrainingSet
 
 
 def _curve(weights: str, encoding: str, accuracies: list[float], polarity: str = "mostly stuck on") -> list[Point]:
@@ -227,7 +227,7 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
     )
     assert len(every) == 2
     all_images = collect(every, stop=1, workers=1, progress=False)
-    assert {task.blocks[0].images for task in all_images.tasks} == {96}
+    assert {task.dies[0].images for task in all_images.tasks} == {96}
     points = script.points(results, all_images)
     assert {(p.weights, p.encoding, p.polarity) for p in points if p.rate} == {
         (w, e, p)

@@ -2,7 +2,7 @@
 
 .. code-block:: toml
 
-    network = "digits"          # the fields of a Task: network, images, calibration, seed, metrics, mitigation, tags
+    network = "digits"          # the fields of a Task: network, images, calibration, seed, measures, mitigation, tags
     images = 200
     rates = [0.0, 0.01, 0.05]   # total probability that a cell is stuck; the ratio on : off is that of design.faults
 
@@ -34,7 +34,7 @@ from typing import Any
 
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError, check_real
-from xbarsim.sweep.statistics import StopRule
+from xbarsim.sweep.stopping import StopRule
 from xbarsim.sweep.task import Task
 
 __all__ = ["Sweep"]
@@ -51,7 +51,7 @@ class Sweep:
     tasks
         Every combination, the first axis of the file slowest, the rates fastest.
     stop
-        When each has dies enough.
+        When each has enough dies.
     text
         The file.
     """
@@ -122,7 +122,7 @@ def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
         names = ", ".join(sorted(known))
         raise FileFormatError(f"a sweep has no key {', '.join(map(repr, unknown))}; its keys are {names}")
     _read_design(table, folder)
-    found = []
+    tasks = []
     for combination in itertools.product(*axes):
         merged = copy.deepcopy(table)
         for tag, value, change in combination:
@@ -140,8 +140,8 @@ def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
                     raise InputError("rates needs a fault model in design.faults to take the ratio from, got none")
                 design = design.replace(faults=design.faults.with_total(rate))
             # all tasks of a combination share one network by name, so a copy costs nothing
-            found.append(_copy(task, design, labels))
-    return found
+            tasks.append(_copy(task, design, labels))
+    return tasks
 
 
 def _copy(task: Task, design: Any, tags: dict[str, Any]) -> Task:

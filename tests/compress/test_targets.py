@@ -20,12 +20,13 @@ from xbarsim.compress import (
     column_mask,
     filter_mask,
     kept_count,
+    levels,
     nearest_codes,
     nearest_levels,
-    projections,
     tile_mask,
     unstructured_mask,
 )
+from xbarsim.compress.targets import blocks
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import quantise
 
@@ -247,7 +248,7 @@ def test_zeros_that_may_stay_go_before_zeros_that_may_not(rows: int) -> None:
 
 @pytest.mark.parametrize("shape", [(6, 6), (9, 4), (5, 12)])
 def test_block_masks_too_large_to_try_all(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projections, "_MOST_SUBSETS", 0)
+    monkeypatch.setattr(blocks, "_MOST_SUBSETS", 0)
     generator = torch.Generator().manual_seed(5)
     matrix = torch.randn(3 * shape[0], 2 * shape[1], generator=generator, dtype=torch.float64)
     sizes = {"block_filters": shape[0], "block_columns": shape[1], "keep_filters": 0.5, "keep_columns": 0.25}
@@ -288,7 +289,7 @@ def test_trying_all_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     matrix = torch.randn(16, 40, generator=torch.Generator().manual_seed(6))
     sizes: dict[str, Any] = {"block_filters": 4, "block_columns": 6, "keep_filters": 0.5, "keep_columns": 0.5}
     mask = block_mask(matrix, **sizes)
-    monkeypatch.setattr(projections, "_CHUNK", 1)
+    monkeypatch.setattr(blocks, "_CHUNK", 1)
     assert torch.equal(block_mask(matrix, **sizes), mask)
 
 
@@ -398,7 +399,7 @@ def test_levels_in_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     matrix = torch.randn(30, 20, generator=torch.Generator().manual_seed(2))
     mask = torch.randn(30, 20, generator=torch.Generator().manual_seed(3)) > 0
     whole = nearest_levels(matrix, 6, zero=False, mask=mask)
-    monkeypatch.setattr(projections, "_LEVELS_CHUNK", 70)
+    monkeypatch.setattr(levels, "_CHUNK", 70)
     assert torch.equal(nearest_levels(matrix, 6, zero=False, mask=mask), whole)
 
 

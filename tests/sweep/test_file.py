@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.sweep.workloads import task
+from tests.sweep.subjects import task
 from xbarsim import FileFormatError, InputError, cli
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
@@ -22,7 +22,7 @@ from xbarsim.sweep import Dies, MeanWithin, ProtectLayers, Store, Sweep, collect
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "experiments" / "sweeps").glob("*.toml"))
 TEXT = """
-network = "tests.sweep.workloads:tiny"
+network = "tests.sweep.subjects:tiny"
 calibration = 20
 seed = 5
 rates = [0.0, 0.1]
@@ -227,7 +227,7 @@ def test_one_line_for_what_goes_wrong(
 
 
 def test_a_task_that_cannot_be_measured(file: Path, tmp_path: Path) -> None:
-    file.write_text(TEXT.replace("seed = 5", 'seed = 5\nmetrics = ["tests.sweep.workloads:raises"]'))
+    file.write_text(TEXT.replace("seed = 5", 'seed = 5\nmetrics = ["tests.sweep.subjects:raises"]'))
     result = run("sweep", str(file), "--store", str(tmp_path / "s.sqlite"), "--workers", "1")
     assert result.exit_code == 5
     assert result.output.startswith("xbarsim: 8 of 8 tasks failed, the first at die 0 of study=mine mapping=TwoColumn")

@@ -13,12 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 import xbarsim as xb
-from tests.sweep.workloads import block, task
+from tests.sweep.subjects import block, task
 from xbarsim.cli import application
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
+from xbarsim.plot import save_figure
+from xbarsim.plot.page import draw, report_html, write_report
 from xbarsim.sweep import Dies, Results, Store, Task
-from xbarsim.sweep.report import draw, report_html, save_figure, write_report
 
 METRICS = ("power_W", "area_m2")
 
@@ -100,7 +101,7 @@ def test_a_page_is_whole_and_loads_nothing(store: Path, tmp_path: Path) -> None:
     assert "<on>" not in text
     assert "# &lt;what&gt; was asked for" in text
     assert "48 dies of 12 tasks" in text
-    assert "dies enough" not in text
+    assert "more dies" not in text
     for row in results(store).summary(target=0.9):
         assert f"<td class=number>{100 * row['accuracy_mean']:.2f}</td>" in text
     first = text

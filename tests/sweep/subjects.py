@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch import nn
 
 from xbarsim import Chip, Design, Mapping, Periphery
 from xbarsim.devices import Cell, StuckFaults
-from xbarsim.sweep import Block, Task, Workload
+from xbarsim.sweep import Measure, MeasuredDie, Subject, Task
 
 if TYPE_CHECKING:
-    from xbarsim.compress import TrainingSet
+    from xbarsim.training import TrainingSet
 
-NAME = "tests.sweep.workloads:tiny"
+NAME = "tests.sweep.subjects:tiny"
 DESIGN = Design(
     cell=Cell(g_min=1e-6, g_max=1e-5, levels=16),
     mapping=Mapping(rows=32, columns=32),
@@ -26,7 +27,7 @@ DESIGN = Design(
 )
 
 
-def tiny(*, scale: float = 1.0) -> Workload:
+def tiny(*, scale: float = 1.0) -> Subject:
     """Two linear layers that agree with labels of their own making."""
     generator = torch.Generator().manual_seed(1)
     model = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 5)).eval()
@@ -35,7 +36,7 @@ def tiny(*, scale: float = 1.0) -> Workload:
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
         images = torch.rand((60, 16), generator=generator)
         labels = model(images).argmax(1)
-    return Workload(
+    return Subject(
         name="tiny",
         data_set="noise",
         model=model,
@@ -45,17 +46,17 @@ def tiny(*, scale: float = 1.0) -> Workload:
     )
 
 
-def other() -> Workload:
+def other() -> Subject:
     return tiny(scale=1.5)
 
 
-def not_a_workload() -> int:
+def not_a_subject() -> int:
     return 3
 
 
 def noise() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], TrainingSet]:
     """Images in the shape of MNIST's on the scale 0 to 1, 96 of them, their labels, and the same to train with."""
-    from xbarsim.compress import TrainingSet  # not for the worker processes, which import this module too
+    from xbarsim.training import TrainingSet  # not for the worker processes, which import this module too
 
     rng = np.random.default_rng(1)
     images, labels = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 96)
@@ -67,8 +68,10 @@ def task(**changes: Any) -> Task:
     return Task(**{"network": NAME, "design": DESIGN, "calibration": 20, **changes})
 
 
-def block(task: str, die: int, correct: int, *, images: int = 40, metrics: dict[str, float] | None = None) -> Block:
-    return Block(
+def block(
+    task: str, die: int, correct: int, *, images: int = 40, metrics: dict[str, float] | None = None
+) -> MeasuredDie:
+    return MeasuredDie(
         task=task, die=die, correct=correct, images=images, seconds=0.5, inference_seconds=0.25, fault_hash="f" * 64,
         cells=100, stuck_on=3, stuck_off=4, stuck_at=0, metrics=metrics or {},
     )  # fmt: skip
@@ -98,3 +101,15 @@ def kills_its_process(chip: Chip) -> float:
 
 def always_kills_its_process(chip: Chip) -> float:
     os._exit(9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenCells(Measure):
+    """How many cells are stuck."""
+
+    @property
+    def columns(self) -> dict[str, type]:
+        return {"broken_cells": int}
+
+    def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, int]:
+        return {"broken_cells": sum(len(faults) for faults in chip.faults.values())}

@@ -1,4 +1,4 @@
-"""Intervals against scipy, against exact coverage, and by simulation; stop rules by brute force.
+"""Intervals against scipy, against exact coverage, and by simulation.
 
 Simulations have a fixed seed. Their bounds leave 5 standard deviations, a false alarm in 1.7 million.
 """
@@ -14,17 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from xbarsim import InputError
-from xbarsim.foundation import tomlio
-from xbarsim.sweep import (
-    Dies,
-    MeanWithin,
-    StopRule,
-    YieldWithin,
-    mean_interval,
-    paired_difference,
-    yield_interval,
-)
-from xbarsim.sweep.statistics import describe, is_good
+from xbarsim.foundation.intervals import mean_interval, paired_difference, share_interval
 
 
 def slack(probability: float, runs: int) -> float:
@@ -37,7 +27,7 @@ def test_t_interval_is_scipys() -> None:
     low, high = stats.t.interval(0.9, 16, loc=sample.mean(), scale=stats.sem(sample))
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
     assert found.estimate == pytest.approx(sample.mean(), rel=1e-15)
-    assert (found.dies, found.method, found.confidence) == (17, "t", 0.9)
+    assert (found.count, found.method, found.confidence) == (17, "t", 0.9)
     assert found.half_width == pytest.approx((high - low) / 2)
 
 
@@ -84,7 +74,7 @@ def test_equal_dies_and_single_dies(method: str) -> None:
 @given(st.integers(0, 60), st.integers(1, 60), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_clopper_pearson_is_scipys(good: int, dies: int, confidence: float) -> None:
     good = min(good, dies)
-    found = yield_interval(good, dies, confidence=confidence)
+    found = share_interval(good, dies, confidence=confidence)
     wanted = stats.binomtest(good, dies).proportion_ci(confidence, method="exact")
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
     assert found.low <= found.estimate <= found.high
@@ -93,7 +83,7 @@ def test_clopper_pearson_is_scipys(good: int, dies: int, confidence: float) -> N
 @pytest.mark.parametrize("dies", [1, 2, 7, 30])
 def test_clopper_pearson_covers_at_least_as_often_as_it_says(dies: int) -> None:
     """Exactly, from the binomial law: for every true yield on a fine grid."""
-    intervals = [yield_interval(good, dies) for good in range(dies + 1)]
+    intervals = [share_interval(good, dies) for good in range(dies + 1)]
     low = np.array([found.low for found in intervals])
     high = np.array([found.high for found in intervals])
     for truth in np.linspace(0.0, 1.0, 501):
@@ -120,88 +110,11 @@ def test_paired_difference_is_scipys() -> None:
         (lambda: mean_interval([0.1, math.nan]), "values must be finite numbers"),
         (lambda: mean_interval([0.1, 0.2], confidence=1.0), "confidence must be a finite number .*got 1.0"),
         (lambda: mean_interval([0.1, 0.2], method="x"), "method must be one of 't', 'bootstrap', got 'x'"),  # type: ignore[arg-type]
-        (lambda: yield_interval(3, 2), "good must be an integer >= 0 and <= 2, got 3"),
-        (lambda: yield_interval(0, 0), "dies must be an integer >= 1, got 0"),
+        (lambda: share_interval(3, 2), "good must be an integer >= 0 and <= 2, got 3"),
+        (lambda: share_interval(0, 0), "count must be an integer >= 1, got 0"),
         (lambda: paired_difference([0.1], [0.1, 0.2]), r"second must be of as many dies as first \(1\), got 2"),
-        (lambda: Dies(count=0), "count must be an integer >= 1, got 0"),
-        (lambda: MeanWithin(half_width=0.0), "half_width must be a finite number .*got 0.0"),
-        (lambda: MeanWithin(half_width=0.1, at_least=1), "at_least must be an integer >= 2, got 1"),
-        (lambda: MeanWithin(half_width=0.1, at_least=9, at_most=8), "at_most must be an integer >= 9 .*got 8"),
-        (lambda: YieldWithin(target=1.5, half_width=0.1), "target must be a finite number .*got 1.5"),
     ],
 )
 def test_bad_input(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()  # type: ignore[operator]
-
-
-# --- stop rules
-
-RULES = [
-    Dies(count=5),
-    MeanWithin(half_width=0.08, at_least=3, at_most=12),
-    MeanWithin(half_width=0.02, confidence=0.8, at_least=2, at_most=9),
-    YieldWithin(target=0.5, half_width=0.25, at_least=2, at_most=14),
-]
-IMAGES = 40
-
-
-def brute_force(rule: StopRule, correct: list[int]) -> int | None:
-    """The definition: look at every prefix in turn."""
-    for dies in range(1, len(correct) + 1):
-        prefix = correct[:dies]
-        if isinstance(rule, Dies):
-            stop = dies == rule.count
-        else:
-            if dies < rule.least:
-                continue
-            if isinstance(rule, MeanWithin):
-                width = mean_interval([c / IMAGES for c in prefix], confidence=rule.confidence).half_width
-            else:
-                assert isinstance(rule, YieldWithin)
-                good = sum(c / IMAGES >= rule.target for c in prefix)
-                width = yield_interval(good, dies, confidence=rule.confidence).half_width
-            assert isinstance(rule, MeanWithin | YieldWithin)
-            stop = width <= rule.half_width or dies == rule.most
-        if stop:
-            return dies
-    return None
-
-
-@pytest.mark.parametrize("rule", RULES)
-@given(data=st.data())
-def test_a_rule_is_decided_by_the_shortest_prefix(rule: StopRule, data: st.DataObject) -> None:
-    correct = data.draw(st.lists(st.integers(0, IMAGES), max_size=20))
-    wanted = brute_force(rule, correct)
-    assert rule.enough(correct, IMAGES) == wanted
-    for length in range(len(correct)):  # and more dies change nothing
-        assert rule.enough(correct[:length], IMAGES) == (wanted if wanted is not None and wanted <= length else None)
-    if wanted is not None:
-        assert rule.least <= wanted <= rule.most
-    if correct:
-        assert rule.least <= rule.expected(correct, IMAGES) <= rule.most
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_rules_as_tables(rule: StopRule) -> None:
-    assert tomlio.from_table(StopRule, describe(rule)) == rule  # type: ignore[type-abstract]
-
-
-def test_dies_that_stop_early_still_cover() -> None:
-    """The price of looking after every die, with at_least = 10: some points of confidence, not more."""
-    rng, runs = np.random.default_rng(6), 1500
-    rule = MeanWithin(half_width=0.03, at_least=10, at_most=400)
-    covered = 0
-    for _ in range(runs):
-        correct = np.clip(rng.normal(700, 100, 400).round(), 0, 1000).astype(int)
-        dies = rule.enough(correct, 1000)  # type: ignore[arg-type]
-        assert dies is not None
-        found = mean_interval(correct[:dies] / 1000)
-        assert found.half_width <= 0.03 + 1e-12
-        covered += found.low <= 0.7 <= found.high
-    assert covered / runs > 0.92 - slack(0.92, runs)
-
-
-def test_a_target_that_binary_numbers_miss_is_reached() -> None:
-    assert is_good(np.array([2, 3, 4]), 10, 0.3).tolist() == [False, True, True]
-    assert is_good(np.array([7, 8]), 10, 0.1 + 0.7).tolist() == [False, True]

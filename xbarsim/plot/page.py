@@ -6,24 +6,28 @@ byte for byte.
 
 from __future__ import annotations
 
-import html
-import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import jinja2
 import numpy as np
 
-import xbarsim
-from xbarsim import plot
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
+from xbarsim.foundation.version import VERSION
+from xbarsim.plot.costs import pareto
+from xbarsim.plot.files import figure_bytes
+from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
 from xbarsim.sweep.results import Results
+from xbarsim.sweep.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "draw", "report_html", "save_figure", "write_report"]
+__all__ = ["KINDS", "draw", "report_html", "write_report"]
 
 Row = Mapping[str, Any]
 
@@ -32,7 +36,6 @@ KINDS = ("accuracy", "yield", "dies", "layers", "cost")
 _CURVES = 7  # that colours, markers and dashes tell apart in one picture
 _PANELS = 4  # side by side in one picture
 _TELLING = ("network", "encoding", "cell", "fault_model", "mitigation", "age", "seed")
-_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def _telling_columns(results: Results, rows: Sequence[Row]) -> list[str]:
@@ -67,15 +70,15 @@ def _value(name: str, text: str, rows: Sequence[Row]) -> list[Row]:
     if name not in rows[0]:
         raise InputError(f"where must name a column, one of {', '.join(rows[0])}, got {name!r}")
     values = list(dict.fromkeys(row[name] for row in rows))
-    found = [value for value in values if str(value) == text]
-    if not found:
+    chosen = [value for value in values if str(value) == text]
+    if not chosen:
         try:
-            found = [value for value in values if isinstance(value, int | float) and float(text) == value]
+            chosen = [value for value in values if isinstance(value, int | float) and float(text) == value]
         except ValueError:
-            found = []
-    if not found:
+            chosen = []
+    if not chosen:
         raise InputError(f"{name} must be one of {', '.join(map(repr, map(str, values)))}, got {text!r}")
-    return [row for row in rows if row[name] == found[0]]
+    return [row for row in rows if row[name] == chosen[0]]
 
 
 def _values(rows: Sequence[Row], name: str) -> list[Any]:
@@ -90,9 +93,9 @@ def _panels(
     axes = figure.subplots(1, len(panels), sharey=True)
     for index, (ax, (value, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
         if target is None:
-            plot.accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=ax)
+            accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=ax)
         else:
-            plot.yield_curve(rows, target, group=group, ax=ax)
+            yield_curve(rows, target, group=group, ax=ax)
         ax.set_title(f"{name.replace('_', ' ')}: {_text(value)}", fontsize="medium")
         if index:
             ax.set_ylabel("")
@@ -109,7 +112,7 @@ def draw(
     baseline: float | None = None,
     chance: float | None = None,
 ) -> Figure:
-    """Draw one picture of what a sweep found.
+    """Draw one picture of the results of a sweep.
 
     Parameters
     ----------
@@ -159,137 +162,95 @@ def draw(
     for name in fixed:
         mixed = next(
             (
-                found
+                values
                 for value in {row[group] for row in rows}
-                if len(found := {row[name] for row in rows if row[group] == value}) > 1
+                if len(values := {row[name] for row in rows if row[group] == value}) > 1
             ),
             None,
         )
         if mixed:
-            values = ", ".join(sorted(map(str, mixed)))
-            raise InputError(f"where must choose one {name} ({values}), or group must be {name!r}, got group {group!r}")
+            listed = ", ".join(sorted(map(str, mixed)))
+            raise InputError(f"where must choose one {name} ({listed}), or group must be {name!r}, got group {group!r}")
     groups = len(_values(rows, group))
     if over_rates and groups > _CURVES:
         raise InputError(f"group must have at most {_CURVES} values to be told apart, got {groups} of {group!r}")
 
     if kind == "accuracy":
         figure = _figure(5.2, 3.8)
-        plot.accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=figure.add_subplot())
+        accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=figure.add_subplot())
     elif kind == "yield":
         assert target is not None
         figure = _figure(5.2, 3.8)
-        plot.yield_curve(rows, target, group=group, ax=figure.add_subplot())
+        yield_curve(rows, target, group=group, ax=figure.add_subplot())
     elif kind == "dies":
         figure = _figure(max(3.6, 1.2 + 1.1 * groups), 3.8)
-        plot.die_violins(rows, group=group, chance=chance, ax=figure.add_subplot())
+        die_violins(rows, group=group, chance=chance, ax=figure.add_subplot())
     elif kind == "layers":
         figure = _figure(5.2, 1.1 + 0.34 * groups)
-        plot.layer_sensitivity(rows, baseline=baseline, layer=group, ax=figure.add_subplot())
+        layer_sensitivity(rows, baseline=baseline, layer=group, ax=figure.add_subplot())
     else:
         figure = _figure(5.2, 4.2)
-        plot.pareto(rows, group=group, against="accuracy", ax=figure.add_subplot())
+        pareto(rows, group=group, against="accuracy", ax=figure.add_subplot())
     return figure
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a picture as PNG, SVG or PDF by the ending of its name, whole or not at all, without its date.
-
-    Raises
-    ------
-    InputError
-        If the name has another ending.
-    FileWriteError
-        If the file cannot be written.
-    """
-    ending = check_choice("the picture's file ending", Path(path).suffix, _ENDINGS)
-    write_atomically(path, _bytes(figure, ending[1:]))
+# ------------------------------------------------------------------------------------------------ page
 
 
-def _bytes(figure: Figure, format: str) -> bytes:
-    import matplotlib as mpl
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """A picture as an element of a page, ``<svg ...>``, and what it shows."""
 
-    metadata = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
-    stream = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "xbarsim", "svg.fonttype": "none"}):
-        figure.savefig(stream, format=format, metadata=metadata[format])
-    return stream.getvalue()
+    svg: str
+    caption: str
 
 
-# ---------------------------------------------------------------------------------------------- report
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """A table of a page: which columns are numbers says how they are set."""
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; margin: 2rem auto; max-width: 78rem;
-  padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p.lead { color: #555; margin-top: 0; } .missing { color: #a33c00; }
-.pictures { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; }
-figure { margin: 0; max-width: 32rem; flex: 1 1 21rem; } figure svg { width: 100%; height: auto; }
-figcaption { color: #555; font-size: .85rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #e3e3e3; white-space: nowrap; }
-th { border-bottom: 2px solid #888; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; } code { font-size: .85em; }
-"""
+    header: Sequence[str]
+    numbers: Sequence[bool]
+    rows: Sequence[Sequence[str]]
 
 
-def _svg(figure: Figure) -> str:
-    """The picture as an element of a page."""
-    text = _bytes(figure, "svg").decode("utf-8")
-    return text[text.index("<svg") :]
-
-
-def _picture(figure: Figure, caption: str) -> str:
-    label = html.escape(caption, quote=True)
-    svg = _svg(figure).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-    return f"<figure>\n{svg}<figcaption>{html.escape(caption)}</figcaption>\n</figure>"
+def _picture(figure: Figure, caption: str) -> _Picture:
+    text = figure_bytes(figure, "svg").decode("utf-8")
+    return _Picture(svg=text[text.index("<svg") :], caption=caption)
 
 
 def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[bool]) -> str:
-    def cells(tag: str, values: Sequence[object]) -> str:
-        return "".join(
-            f"<{tag}{' class=number' if number else ''}>{html.escape(_text(value))}</{tag}>"
-            for value, number in zip(values, numbers, strict=True)
-        )
-
-    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    head = f"<thead><tr>{cells('th', header)}</tr></thead>"
-    return f'<div class="wide"><table>\n{head}\n<tbody>\n{body}\n</tbody></table></div>'
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{_percent(low)} to {_percent(high)}"
 
 
-def _summary_table(summary: Sequence[Row], telling: Sequence[str], target: float | None) -> str:
+def _summary_table(summary: Sequence[Row], telling: Sequence[str], target: float | None) -> _Table:
     header = [*(name.replace("_", " ") for name in telling), "stuck on (%)", "stuck off (%)", "dies", "images"]
     header += ["mean accuracy (%)", "95 % interval"]
     if target is not None:
         header += [f"yield at {100 * target:g} % (%)", "95 % interval"]
     rows = []
     for row in summary:
-        low, high = row["accuracy_low"], row["accuracy_high"]
         cells = [
-            *(row.get(name) for name in telling),
+            *(_text(row.get(name)) for name in telling),
             f"{100 * row['fault_rate_on']:.4g}", f"{100 * row['fault_rate_off']:.4g}",
-            f"{row['dies']}{'' if row['complete'] else ' so far'}", row["images"], _percent(row["accuracy_mean"]),
-            "" if low is None else f"{_percent(low)} to {_percent(high)}",
+            f"{row['dies']}{'' if row['complete'] else ' so far'}", str(row["images"]), _percent(row["accuracy_mean"]),
+            _ends(row["accuracy_low"], row["accuracy_high"]),
         ]  # fmt: skip
         if target is not None:
-            cells += [_percent(row["yield"]), f"{_percent(row['yield_low'])} to {_percent(row['yield_high'])}"]
+            cells += [_percent(row["yield"]), _ends(row["yield_low"], row["yield_high"])]
         rows.append(cells)
-    return _table(header, rows, [False] * len(telling) + [True] * (len(header) - len(telling)))
+    return _Table(header=header, numbers=[index >= len(telling) for index in range(len(header))], rows=rows)
 
 
-def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float | None) -> list[str]:
+def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float | None) -> list[_Picture]:
     """The pictures of dies that differ in `curve` and the fault rate alone."""
     rates = sorted({row["fault_rate"] for row in rows})
     values = list(dict.fromkeys(row[curve] for row in rows))
@@ -299,7 +260,7 @@ def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float 
         groups = len({row[curve] for row in part})
         if len(rates) > 1:
             figure = _figure(5.2, 3.8)
-            plot.accuracy(part, group=curve, rate="fault_rate", chance=chance, ax=figure.add_subplot())
+            accuracy(part, group=curve, rate="fault_rate", chance=chance, ax=figure.add_subplot())
             pictures.append(
                 _picture(
                     figure, "Mean accuracy against the share of stuck cells; bands are 95 % intervals (Student's t)."
@@ -307,17 +268,17 @@ def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float 
             )
         if target is not None and len(rates) > 1:
             figure = _figure(5.2, 3.8)
-            plot.yield_curve(part, target, group=curve, ax=figure.add_subplot())
+            yield_curve(part, target, group=curve, ax=figure.add_subplot())
             pictures.append(_picture(figure, "Yield; bands are 95 % intervals (Clopper-Pearson)."))
         at = _spread_rate(part)
         dies = [row for row in part if row["fault_rate"] == at]
         figure = _figure(max(5.2, 1.2 + 1.1 * groups), 3.8)
-        plot.die_violins(dies, group=curve, chance=chance, ax=figure.add_subplot())
+        die_violins(dies, group=curve, chance=chance, ax=figure.add_subplot())
         chosen = ", where dies differ most" if len(rates) > 1 else ""
         pictures.append(_picture(figure, f"Every die at {100 * at:.3g} % of stuck cells{chosen}; bars are means."))
         if all(row.get("power_W") is not None and row.get("area_m2") is not None for row in dies):
             figure = _figure(5.2, 4.2)
-            plot.pareto(dies, group=curve, against="accuracy", ax=figure.add_subplot())
+            pareto(dies, group=curve, against="accuracy", ax=figure.add_subplot())
             pictures.append(_picture(figure, f"Mean accuracy against peak power at {100 * at:.3g} % of stuck cells."))
     return pictures
 
@@ -330,7 +291,7 @@ def report_html(
     target: float | None = None,
     chance: float | None = None,
 ) -> str:
-    """All that a sweep found as one page of HTML that loads nothing.
+    """All the results of a sweep as one page of HTML that loads nothing.
 
     Parameters
     ----------
@@ -359,42 +320,44 @@ def report_html(
         raise InputError("results must hold at least one die that counts, got none")
     telling = _telling_columns(results, rows)
     curve, facets = (telling[-1], telling[:-1]) if telling else ("encoding", [])
-    waiting = [task for task in results.tasks if not task.complete]
-    lead = f"{len(rows)} dies of {len(results.tasks)} tasks"
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f'<p class="lead">{html.escape(lead)}, xbarsim {html.escape(xbarsim.__version__)}</p>',
-    ]
-    if waiting:
-        parts.append(
-            f'<p class="missing">{len(waiting)} of {len(results.tasks)} tasks need more dies, the first: '
-            f"{html.escape(str(waiting[0]))}</p>"
-        )
-    keys = list(dict.fromkeys(tuple(row.get(name) for name in facets) for row in rows))
-    for key in keys:
-        part = [row for row in rows if tuple(row.get(name) for name in facets) == key]
+    counted = [row for row in rows if row["accuracy"] is not None]  # what can be drawn
+    sections = []
+    for key in dict.fromkeys(tuple(row.get(name) for name in facets) for row in counted):
+        part = [row for row in counted if tuple(row.get(name) for name in facets) == key]
         heading = ", ".join(f"{name.replace('_', ' ')}: {_text(v)}" for name, v in zip(facets, key, strict=True))
-        parts.append(f"<h2>{html.escape(heading or 'Pictures')}</h2>")
-        parts.append('<div class="pictures">\n' + "\n".join(_facet(part, curve, target, chance)) + "\n</div>")
-    parts.append("<h2>Every task</h2>")
-    parts.append(_summary_table(results.summary(target=target), telling or ["network", "encoding"], target))
-    if runs:
-        parts.append("<h2>Where the dies came from</h2>")
-        header = ("started", "host", "commit", "dies")
-        cells = [[str(run["started"])[:19], run["host"], str(run["git_commit"])[:12], run["blocks"]] for run in runs]
-        parts.append(_table(header, cells, [False, False, False, True]))
-        for text in dict.fromkeys(str(run["versions"]) for run in runs):
-            parts.append(f"<details><summary>Versions</summary><pre>{html.escape(text)}</pre></details>")
-        for text in dict.fromkeys(str(run["configuration"]) for run in runs if run["configuration"]):
-            parts.append(
-                f"<details><summary>The sweep as it was asked for</summary><pre>{html.escape(text)}</pre></details>"
-            )
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        sections.append((heading or "Pictures", _facet(part, curve, target, chance)))
+    origin = _Table(
+        header=("started", "host", "commit", "dies"),
+        numbers=(False, False, False, True),
+        rows=[
+            (str(run["started"])[:19], str(run["host"]), str(run["git_commit"])[:12], str(run["dies"])) for run in runs
+        ],
     )
+    return _template().render(
+        title=title,
+        version=VERSION,
+        dies=len(rows),
+        tasks=len(results.tasks),
+        waiting=[str(task) for task in results.tasks if not task.complete],
+        sections=sections,
+        summary=_summary_table(results.summary(target=target), telling or ["network", "encoding"], target),
+        origin=origin,
+        versions=list(dict.fromkeys(str(run["versions"]) for run in runs)),
+        configurations=list(dict.fromkeys(str(run["configuration"]) for run in runs if run["configuration"])),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html")
 
 
 def write_report(
@@ -427,8 +390,6 @@ def write_report(
     FileWriteError
         If the page cannot be written.
     """
-    from xbarsim.sweep.store import Store
-
     with Store(store, read_only=True) as kept:
         page = report_html(
             kept.results(),

@@ -1,0 +1,316 @@
+"""The demonstration: digits on crossbars whose cells are stuck, under three mappings.
+
+:func:`run_demo` is a sweep of 48 tasks, and :class:`DemoResult` draws its tables and its picture and saves its files.
+What loads torch is imported where it is used: worker processes load it while this process does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+from xbarsim import plot
+from xbarsim.design import Design, Periphery
+from xbarsim.devices import POLARITIES, Cell, StuckFaults, card
+from xbarsim.foundation.intervals import student_half_width
+from xbarsim.foundation.tables import csv_bytes
+from xbarsim.foundation.validation import InputError, check_integer, check_real, prepare_folder, write_atomically
+from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
+from xbarsim.mapping import Mapping as WeightMapping
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RATES", "DemoResult", "demo_design", "run_demo", "summarise"]
+
+#: Total probabilities that a cell is stuck.
+RATES = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+_ENCODINGS: tuple[Encoding, ...] = (TwoColumn(), Differential(), Balanced())
+_HARDWARE = "isaac2016"  # the component card, and where the read voltage is from
+_TRAINING_IMAGES, _TEST_IMAGES = 1201, 596  # all there are
+_EXACT = ("rate", "on", "off")  # columns that are settings, not measured
+
+# Columns of results.csv, by what a table of results calls them.
+_COLUMNS = {
+    "mapping": "mapping", "polarity": "polarity", "preset": "preset", "rate": "rate", "fault_rate_on": "on",
+    "fault_rate_off": "off", "die_seed": "die_seed", "correct": "correct", "images": "images", "accuracy": "accuracy",
+    "cells": "cells", "stuck_on": "cells_stuck_on", "stuck_off": "cells_stuck_off", "power_W": "power_W",
+    "area_m2": "area_m2",
+}  # fmt: skip
+
+Row = Mapping[str, Any]
+
+
+def demo_design(encoding: Encoding) -> Design:
+    """The accelerator of the demonstration.
+
+    Cells of 1 to 10 MOhm with 4 bits in arrays of 128 x 128, and converters that lose nothing, so that stuck cells are
+    the only thing that costs accuracy. Weights have 9 bits: the 8 bits of their magnitudes fill two cells exactly,
+    where with 8-bit weights the upper cell would use 7 of its 15 levels and a cell stuck on would err by twice full
+    scale.
+
+    Parameters
+    ----------
+    encoding
+        How a weight becomes a pair of columns.
+    """
+    voltage = card(_HARDWARE).read_voltage
+    assert voltage is not None
+    return Design(
+        cell=dataclasses.replace(Cell.load("islped2019"), read_voltage=float(voltage.value)),
+        mapping=WeightMapping(encoding=encoding, rows=128, columns=128, weight_bits=9, cell_bits=4),
+        periphery=Periphery(input_bits=8, dac_bits=1, adc_range="lossless"),
+    )
+
+
+def summarise(dies: Sequence[Row]) -> dict[str, Any]:
+    """Sum up the rows of all dies of one mapping at one rate: a row of ``summary.csv``.
+
+    The mean accuracy has its 95 % interval by Student's t over the dies, cut at 0 and 1; none at rate 0, where all dies
+    are alike, nor for a single die.
+    """
+    first, count = dies[0], len(dies)
+    mean = sum(die["correct"] for die in dies) / (count * first["images"])
+    deviation = low = high = None
+    if count > 1:
+        deviation = statistics.stdev(die["correct"] for die in dies) / first["images"]  # exactly 0 where all are alike
+        if first["rate"] > 0:
+            half = student_half_width(deviation, count, 0.95)
+            low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return {
+        **{name: first[name] for name in ("mapping", "polarity", "preset", "rate", "on", "off")},
+        "dies": count,
+        "accuracy_mean": mean,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_deviation": deviation,
+        "accuracy_worst": min(die["accuracy"] for die in dies),
+        "accuracy_best": max(die["accuracy"] for die in dies),
+        "power_W": math.fsum(die["power_W"] for die in dies) / count,
+        "area_m2": first["area_m2"],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """Every die of a demonstration.
+
+    Attributes
+    ----------
+    dies
+        The rows of ``results.csv``: one a die, in the order polarity, rate, mapping, die.
+    costs
+        What the network costs under each mapping without faults: ``mapping``, ``arrays``, ``adc_bits``,
+        ``cells_power`` and ``power`` in W, ``area`` in m2, the component card ``hardware`` and its ``notes``.
+    """
+
+    dies: tuple[Row, ...]
+    costs: tuple[Row, ...]
+
+    @property
+    def summary(self) -> list[dict[str, Any]]:
+        """The rows of ``summary.csv``: one for each mapping at each rate, in the order of `dies`."""
+        grouped: dict[tuple[str, float, str], list[Row]] = {}
+        for die in self.dies:
+            grouped.setdefault((die["polarity"], die["rate"], die["mapping"]), []).append(die)
+        return [summarise(dies) for dies in grouped.values()]
+
+    def tables(self) -> tuple[Table, Table]:
+        """Accuracy by rate and mapping, and power and area by mapping."""
+        summary = self.summary
+        mappings, count = list(dict.fromkeys(row["mapping"] for row in summary)), summary[0]["dies"]
+        many = f"{count:,} die{'' if count == 1 else 's'}"
+        interval = "" if count == 1 else ", mean [95 % interval]"
+        accuracy = Table(title=f"Accuracy (%) on {self.dies[0]['images']} digits over {many} a point{interval}")
+        accuracy.add_column("stuck cells")
+        for name in mappings:
+            accuracy.add_column(name, justify="right")
+        cells = {(row["polarity"], row["rate"], row["mapping"]): _accuracy_cell(row) for row in summary}
+        for preset, polarity in POLARITIES.items():
+            on, off = _ratio(preset)
+            accuracy.add_section()
+            accuracy.add_row(f"[bold]{polarity}[/bold]", f"[dim]on:off {on}:{off}[/dim]", *[""] * (len(mappings) - 1))
+            for rate in dict.fromkeys(row["rate"] for row in summary):
+                accuracy.add_row(f"{100 * rate:g} %", *(cells[polarity, rate, name] for name in mappings))
+        cost = Table(title=f"Power and area on {self.costs[0]['hardware']}, without faults")
+        cost.add_column("mapping")
+        for head in ("arrays", "ADC bits", "cells (mW)", "power (mW)", "area (mm2)"):
+            cost.add_column(head, justify="right")
+        for row in self.costs:
+            numbers = f"{1e3 * row['cells_power']:.3f}", f"{1e3 * row['power']:.2f}", f"{1e6 * row['area']:.4f}"
+            cost.add_row(row["mapping"], str(row["arrays"]), str(row["adc_bits"]), *numbers)
+        return accuracy, cost
+
+    def notes(self) -> list[str]:
+        """What a reader of the tables should know, one sentence each."""
+        voltage = demo_design(TwoColumn()).cell.read_voltage
+        notes = [
+            "without stuck cells all dies are alike, so there is no interval",
+            "single dies have no interval"
+            if self.summary[0]["dies"] == 1
+            else "intervals are Student's t over the dies, for the mean die; results.csv holds every die",
+            "every mapping meets the same dies: the same cells broken in the same way",
+            "power is the peak of the component card with the cells' own V^2 G; zeros parked at high conductance "
+            "(Differential) draw the most",
+            f"the cell card islped2019 gives no read voltage; {voltage:g} V is that of card {_HARDWARE}",
+        ]
+        return notes + list(dict.fromkeys(note for row in self.costs for note in row["notes"]))
+
+    def picture(self) -> Figure:
+        """Accuracy against fault rate, a panel for each polarity."""
+        from matplotlib.figure import Figure
+
+        summary = self.summary
+        figure = Figure(figsize=(4.6 * len(POLARITIES), 3.9), layout="constrained", dpi=150)
+        panels = figure.subplots(1, len(POLARITIES), sharey=True)
+        for axes, (preset, polarity) in zip(panels, POLARITIES.items(), strict=True):
+            plot.accuracy([row for row in summary if row["polarity"] == polarity], chance=0.1, ax=axes)
+            on, off = _ratio(preset)
+            words = f"off : on = {off} : 1" if on == "1" else f"on : off = {on} : 1"
+            axes.set_title(f"{polarity} ({words})", fontsize=10)
+            if axes is not panels[0]:
+                axes.set_ylabel("")
+                axes.get_legend().remove()
+        if summary[0]["dies"] > 1:
+            text = f"bands: 95 % interval\nof the mean of {summary[0]['dies']} dies"
+            panels[-1].annotate(text, (0.02, 0.17), xycoords="axes fraction", fontsize=9)
+        return figure
+
+    def files(self) -> dict[str, bytes]:
+        """The contents of ``results.csv``, ``summary.csv`` and ``accuracy.png``; the same dies give the same bytes."""
+        picture = io.BytesIO()
+        self.picture().savefig(picture, format="png", metadata={"Software": None})
+        return {
+            "results.csv": csv_bytes(map(_nine_digits, self.dies)),
+            "summary.csv": csv_bytes(map(_nine_digits, self.summary)),
+            "accuracy.png": picture.getvalue(),
+        }
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the files into a folder, which is made where it does not exist.
+
+        Raises
+        ------
+        FileWriteError
+            If the folder or a file cannot be written; a file is whole or untouched.
+        """
+        contents = self.files()
+        target = prepare_folder(folder)
+        for name, content in contents.items():
+            write_atomically(target / name, content)
+        return [target / name for name in contents]
+
+
+def _ratio(preset: str) -> tuple[str, str]:
+    """How many cells are stuck on for how many stuck off, one of them 1."""
+    parts = StuckFaults.load(preset)
+    if parts.on > parts.off:
+        return f"{parts.on / parts.off:.2f}", "1"
+    return "1", f"{parts.off / parts.on:.2f}"
+
+
+def _accuracy_cell(row: Row) -> str:
+    mean, low, high = (row[f"accuracy_{name}"] for name in ("mean", "low", "high"))
+    return f"{100 * mean:.1f}" if low is None else rf"{100 * mean:.1f} \[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _nine_digits(row: Row) -> dict[str, Any]:
+    """A row for a file: settings as they read back, measured numbers with 9 digits."""
+    return {
+        key: f"{value:.9g}" if isinstance(value, float) and key not in _EXACT else value for key, value in row.items()
+    }
+
+
+def run_demo(
+    *,
+    dies: int = 20,
+    seed: int = 1,
+    rates: Sequence[float] = RATES,
+    images: int | None = None,
+    workers: int = 1,
+    progress: bool | None = None,
+) -> DemoResult:
+    """Measure the digits network on many dies: stuck-at rates, in both polarities, under three mappings.
+
+    Parameters
+    ----------
+    dies
+        Dies at each point.
+    seed
+        Root of the dies' seeds; the same root gives the same result, whatever `workers`.
+    rates
+        Total probabilities that a cell is stuck, ascending.
+    images
+        How many test images, from the first; ``None`` for all 596.
+    workers
+        Processes to share the dies, of one thread each; 1 for none but this one, with the threads it has.
+    progress
+        Show a progress bar on standard error; ``None`` for only where that is a terminal.
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of its bound.
+    ImportError
+        If scikit-learn, which brings the digits, is absent.
+    """
+    check_integer("dies", dies, at_least=1)
+    check_integer("seed", seed, at_least=0)
+    check_integer("workers", workers, at_least=1)
+    if images is not None:
+        check_integer("images", images, at_least=1, at_most=_TEST_IMAGES)
+    checked = [check_real(f"rates[{index}]", rate, at_least=0.0, at_most=1.0) for index, rate in enumerate(rates)]
+    if not checked or any(second <= first for first, second in pairwise(checked)):
+        raise InputError(f"rates must be at least one number, in strictly ascending order, got {tuple(rates)!r}")
+    from xbarsim.sweep import Accuracy, Cost, InProcess, Task, collect
+
+    seeds = tuple(int(word) for word in np.random.SeedSequence(seed).generate_state(dies, np.uint32))
+    tasks = [
+        Task(
+            network="digits",
+            design=demo_design(encoding).replace(faults=StuckFaults.load(preset).with_total(rate)),
+            images=images,
+            calibration=_TRAINING_IMAGES,
+            measures=(Accuracy(), Cost(hardware=_HARDWARE)),
+            seed=seed,
+            seeds=seeds,
+            tags={"mapping": encoding.name, "polarity": polarity, "preset": preset, "rate": rate},
+        )
+        for preset, polarity in POLARITIES.items()
+        for rate in checked
+        for encoding in _ENCODINGS
+    ]
+    where: dict[str, Any] = {"executor": InProcess()} if workers == 1 else {"workers": workers}
+    rows = collect(tasks, stop=dies, progress=progress, **where).rows()
+    return DemoResult(
+        dies=tuple({name: row[column] for column, name in _COLUMNS.items()} for row in rows),
+        costs=tuple(_cost(task) for task in tasks[: len(_ENCODINGS)]),
+    )
+
+
+def _cost(task: Any) -> dict[str, Any]:
+    """What the network of a task costs without faults."""
+    network = task.map()
+    report = network.cost(_HARDWARE)
+    return {
+        "mapping": task.tags["mapping"],
+        "arrays": network.tiles,
+        "adc_bits": max(layer.use.adc_bits for layer in report.layers),
+        "cells_power": math.fsum(cost.power for cost in report.components if cost.name == "cells"),
+        "power": report.power,
+        "area": report.area,
+        "hardware": report.hardware.name,
+        "notes": report.notes,
+    }

@@ -1,0 +1,265 @@
+"""Confidence intervals of a mean and of a share: their one home, by the exact laws of ``scipy.stats``.
+
+An accuracy is that of one die on a fixed set of images. An interval of the mean over dies therefore speaks of all dies
+that could be made, on these images; it does not cover what other images would give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real
+
+__all__ = [
+    "Interval",
+    "clopper_pearson",
+    "mean_interval",
+    "paired_difference",
+    "share_interval",
+    "student_half_width",
+    "student_quantile",
+]
+
+_RESAMPLES = 9_999
+
+Method = Literal["t", "bootstrap"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its confidence interval.
+
+    Attributes
+    ----------
+    estimate
+        The mean, share or difference.
+    low, high
+        Ends of the interval; NaN where the sample is too small for one.
+    confidence
+        Its confidence, such as 0.95.
+    method
+        ``"t"``, ``"bootstrap"`` or ``"Clopper-Pearson"``.
+    count
+        Size of the sample: how many dies, or images, it is from.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    method: str
+    count: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance of its ends."""
+        return (self.high - self.low) / 2
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether the sample was large enough for an interval."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def _sample(name: str, values: Any) -> npt.NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite numbers, one for each of 1 die or more, got {values!r}")
+    return array
+
+
+def check_confidence(confidence: float) -> float:
+    """`confidence` as a float in (0, 1), or an InputError."""
+    return check_real("confidence", confidence, above=0.0, below=1.0)
+
+
+def student_quantile(count: Any, confidence: float) -> Any:
+    """How many standard errors Student's t interval of a mean reaches to either side.
+
+    Parameters
+    ----------
+    count
+        Size of the sample, 2 or more: a number, or an array of them.
+    confidence
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    float or array
+        As `count`.
+    """
+    from scipy import stats  # takes a second to load, which not every command needs
+
+    quantile = stats.t.ppf(0.5 + confidence / 2, np.asarray(count) - 1)
+    return quantile if np.ndim(count) else float(quantile)
+
+
+def student_half_width(deviation: float, count: int, confidence: float) -> float:
+    """Half-width of Student's t interval of a mean.
+
+    Parameters
+    ----------
+    deviation
+        Standard deviation of the sample, with ``count - 1`` in its denominator.
+    count
+        Size of the sample, 2 or more.
+    confidence
+        Of the interval, in (0, 1).
+    """
+    return float(student_quantile(count, confidence)) * float(deviation) / math.sqrt(count)
+
+
+def clopper_pearson(
+    good: Any, count: Any, confidence: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Ends of the Clopper-Pearson interval of a share, which covers at least as often as it says.
+
+    Parameters
+    ----------
+    good, count
+        How many of how many: integers, or arrays of them, 0 <= good <= count.
+    confidence
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    tuple of arrays
+        Lower and upper ends, in the shape of `good`.
+
+    References
+    ----------
+    C. J. Clopper and E. S. Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial,
+    Biometrika 26, 1934, https://doi.org/10.1093/biomet/26.4.404.
+    """
+    from scipy import stats
+
+    good, count = np.asarray(good), np.asarray(count)
+    tail = (1 - confidence) / 2
+    bad = count - good
+    low = np.where(good > 0, stats.beta.ppf(tail, np.maximum(good, 1), bad + 1), 0.0)
+    high = np.where(bad > 0, stats.beta.ppf(1 - tail, good + 1, np.maximum(bad, 1)), 1.0)
+    return low, high
+
+
+def mean_interval(
+    values: Sequence[float] | npt.NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    method: Method = "t",
+    seed: int = 0,
+) -> Interval:
+    """The mean of a sample and its interval.
+
+    Parameters
+    ----------
+    values
+        One number a die.
+    confidence
+        Of the interval, in (0, 1).
+    method
+        ``"t"``: Student's t, exact where dies are normally distributed and good where their mean nearly is.
+        ``"bootstrap"``: bias-corrected and accelerated bootstrap, which asks for no law but for some 20 dies or more.
+    seed
+        Of the bootstrap's 9,999 resamples.
+
+    Returns
+    -------
+    Interval
+        Without ends (NaN) for a single die; of no width where all dies are equal.
+
+    Raises
+    ------
+    InputError
+        If there are no values, one is not finite, or a parameter is out of its bound.
+
+    References
+    ----------
+    B. Efron, Better bootstrap confidence intervals, Journal of the American Statistical Association 82, 1987,
+    https://doi.org/10.1080/01621459.1987.10478410.
+    """
+    sample = _sample("values", values)
+    check_choice("method", method, ("t", "bootstrap"))
+    level, count = check_confidence(confidence), int(sample.size)
+    mean = math.fsum(sample) / count
+    low = high = math.nan
+    if count > 1 and float(sample.min()) == float(sample.max()):
+        mean = low = high = float(sample[0])
+    elif count > 1 and method == "t":
+        half = student_half_width(float(sample.std(ddof=1)), count, level)
+        low, high = mean - half, mean + half
+    elif count > 1:
+        from scipy import stats
+
+        ends = stats.bootstrap(
+            (sample,),
+            np.mean,
+            confidence_level=level,
+            n_resamples=_RESAMPLES,
+            batch=max(1, 2_000_000 // count),
+            method="BCa",
+            rng=np.random.default_rng(check_integer("seed", seed, at_least=0)),
+        ).confidence_interval
+        low, high = float(ends.low), float(ends.high)
+    return Interval(estimate=mean, low=low, high=high, confidence=level, method=method, count=count)
+
+
+def share_interval(good: int, count: int, *, confidence: float = 0.95) -> Interval:
+    """A share, such as the yield of dies or the accuracy on images, and its Clopper-Pearson interval.
+
+    Parameters
+    ----------
+    good, count
+        How many of how many.
+    confidence
+        Of the interval, in (0, 1); see :func:`clopper_pearson`.
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of its bound.
+    """
+    check_integer("count", count, at_least=1)
+    check_integer("good", good, at_least=0, at_most=count)
+    level = check_confidence(confidence)
+    low, high = clopper_pearson(good, count, level)
+    return Interval(
+        estimate=good / count,
+        low=float(low),
+        high=float(high),
+        confidence=level,
+        method="Clopper-Pearson",
+        count=count,
+    )
+
+
+def paired_difference(
+    first: Sequence[float] | npt.NDArray[Any],
+    second: Sequence[float] | npt.NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    method: Method = "t",
+    seed: int = 0,
+) -> Interval:
+    """Mean of `first` minus `second` on the same dies, in the same order; arguments as :func:`mean_interval`.
+
+    What both have in common, such as a die with many faults, cancels: the interval is narrower than that of two
+    separate samples wherever good dies of one are good dies of the other.
+
+    Raises
+    ------
+    InputError
+        If they are not from equally many dies.
+    """
+    one, other = _sample("first", first), _sample("second", second)
+    if one.size != other.size:
+        raise InputError(f"second must be of as many dies as first ({one.size}), got {other.size}")
+    return mean_interval(one - other, confidence=confidence, method=method, seed=seed)

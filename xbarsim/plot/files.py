@@ -1,0 +1,46 @@
+"""Pictures as files: whole or not at all, and the same bytes for the same picture."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xbarsim.foundation.validation import check_choice, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["figure_bytes", "save_figure"]
+
+_ENDINGS = (".png", ".svg", ".pdf")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG, SVG or PDF by the ending of its name, whole or not at all, without its date.
+
+    Raises
+    ------
+    InputError
+        If the name has another ending.
+    FileWriteError
+        If the file cannot be written.
+    """
+    ending = check_choice("the picture's file ending", Path(path).suffix, _ENDINGS)
+    write_atomically(path, figure_bytes(figure, ending[1:]))
+
+
+def figure_bytes(figure: Figure, format: str) -> bytes:
+    """A picture as a file's content, without its date."""
+    import matplotlib as mpl
+
+    metadata = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    stream = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "xbarsim", "svg.fonttype": "none"}):
+        figure.savefig(stream, format=format, metadata=metadata[format])
+    return stream.getvalue()
