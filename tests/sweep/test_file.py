@@ -17,7 +17,8 @@ from tests.sweep.subjects import task
 from xbarsim import FileFormatError, InputError, cli
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
-from xbarsim.sweep import Dies, MeanWithin, ProtectLayers, Store, Sweep, collect
+from xbarsim.mitigation import ProtectLayers
+from xbarsim.sweep import Dies, MeanWithin, Store, Sweep, collect
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "experiments" / "sweeps").glob("*.toml"))

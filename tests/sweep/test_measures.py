@@ -17,6 +17,7 @@ import torch
 from tests.sweep.subjects import DESIGN, task
 from xbarsim import Chip, Design, InputError
 from xbarsim.devices import Cell, StuckFaults
+from xbarsim.mitigation import ProtectLayers
 from xbarsim.sweep import (
     Accuracy,
     CollectError,
@@ -27,7 +28,6 @@ from xbarsim.sweep import (
     LocalProcesses,
     MeanWithin,
     Measure,
-    ProtectLayers,
     Results,
     Store,
     Sweep,

@@ -19,7 +19,8 @@ from tests.sweep.subjects import DESIGN, NAME, task, tiny
 from xbarsim import InputError, evaluate
 from xbarsim.devices import LineFaults, StuckFaults
 from xbarsim.mapping import Differential
-from xbarsim.sweep import COLUMNS, InProcess, ProtectLayers, Subject, Task, collect, die_seed
+from xbarsim.mitigation import ProtectLayers
+from xbarsim.sweep import COLUMNS, InProcess, Subject, Task, collect, die_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 

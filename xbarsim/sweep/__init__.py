@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from xbarsim.sweep.executors import InProcess, LocalProcesses, dask_executor
     from xbarsim.sweep.file import Sweep
     from xbarsim.sweep.measures import METRICS, Accuracy, Cost, LayerErrors, Measure
-    from xbarsim.sweep.protection import Mitigation, ProtectLayers
     from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
     from xbarsim.sweep.stopping import Dies, MeanWithin, StopRule, YieldWithin
     from xbarsim.sweep.store import Store
@@ -40,8 +39,6 @@ _HOMES = {
     "MeanWithin": "stopping",
     "Measure": "measures",
     "MeasuredDie": "results",
-    "Mitigation": "protection",
-    "ProtectLayers": "protection",
     "Results": "results",
     "StopRule": "stopping",
     "Store": "store",
@@ -71,8 +68,6 @@ __all__ = [
     "MeanWithin",
     "Measure",
     "MeasuredDie",
-    "Mitigation",
-    "ProtectLayers",
     "Results",
     "StopRule",
     "Store",

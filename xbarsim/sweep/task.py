@@ -16,8 +16,8 @@ from xbarsim.design import Design
 from xbarsim.devices import FaultKind
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.mitigation import Mitigation
 from xbarsim.sweep.measures import COUNTS, Accuracy, Measure, Metric, describe
-from xbarsim.sweep.protection import Mitigation
 from xbarsim.sweep.subject import Subject, load_subject
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def seed_of(die: int, root: int, seeds: tuple[int, ...] | None) -> int:
 
 def make_die(network: MappedNetwork, seed: int, mitigation: Mitigation | None, age: float) -> Chip:
     """One die of a network, with what is done about its faults, at its age."""
-    chip = network.fabricate(seed) if mitigation is None else mitigation.fabricate(network, seed)
+    chip = network.fabricate(seed, mitigations=() if mitigation is None else (mitigation,))
     return chip.at(age) if age else chip
 
 

@@ -29,8 +29,8 @@ import numpy.typing as npt
 from xbarsim.design import Design
 from xbarsim.devices import FaultKind
 from xbarsim.foundation.validation import InputError
+from xbarsim.mitigation import Mitigation
 from xbarsim.sweep.measures import COUNTS, Measure
-from xbarsim.sweep.protection import Mitigation
 from xbarsim.sweep.results import MeasuredDie
 from xbarsim.sweep.task import Task, make_die
 

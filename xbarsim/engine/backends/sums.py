@@ -60,7 +60,7 @@ class SumProgram(BlockedProgram):
             inverse_step=1.0 / converter.unit,
             low=float(converter.low),
             high=float(converter.high),
-            bits=np.empty((0, 0)) if layout.bits is None else np.ascontiguousarray(np.concatenate(layout.bits)),
+            bits=np.ascontiguousarray(np.concatenate(layout.bits)) if layout.bits else np.empty((0, 0)),
         )
         self._pass_counts = np.ones(1)
         if self._planes:
