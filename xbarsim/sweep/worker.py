@@ -12,7 +12,6 @@ import hashlib
 import io
 import mmap
 import os
-import pickle
 import secrets
 import struct
 import tempfile
@@ -21,6 +20,7 @@ import time
 import traceback
 from collections import OrderedDict
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -160,7 +160,7 @@ def _open_shared(place: _Place) -> Bench | None:
         start, length, readonly = _BUFFER.unpack_from(memory, _HEAD.size + size + index * _BUFFER.size)
         part = view[start : start + length]
         buffers.append(part.toreadonly() if readonly else part)
-    bench = pickle.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
+    bench = ForkingPickler.loads(view[_HEAD.size : _HEAD.size + size], buffers=buffers)
     assert isinstance(bench, Bench)
     return bench
 
