@@ -139,8 +139,8 @@ def test_what_a_point_has_lost_by_hand() -> None:
             "fault_rate": rate,
         }  # fmt: skip
         interval = SimpleNamespace(estimate=accuracy, low=accuracy - 0.01, high=accuracy + 0.01)
-        block = SimpleNamespace(images=images)
-        return SimpleNamespace(columns=columns, blocks=[block] * 2, mean=lambda: interval)
+        measured_die = SimpleNamespace(images=images)
+        return SimpleNamespace(columns=columns, dies=[measured_die] * 2, mean=lambda: interval)
 
     whole: Any = SimpleNamespace(tasks=[measured("dense", 0.0, 0.90, 1000), measured("pruned", 0.0, 0.87, 1000)])
     curves: Any = SimpleNamespace(
