@@ -74,7 +74,7 @@ def test_encodings_conform(encoding: Encoding) -> None:
 @pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
 @pytest.mark.parametrize("pack", ["none", "matrix", "block"])
 def test_mappings_conform(encoding: Encoding, pack: Any) -> None:
-    check_mapping(Mapping(encoding=encoding, rows=5, columns=9, weight_bits=5, cell_bits=2, pack=pack), examples=15)
+    check_mapping(Mapping(encoding=encoding, rows=5, columns=13, weight_bits=5, cell_bits=2, pack=pack), examples=15)
 
 
 # ------------------------------------------------------------------------------- broken fault models

@@ -117,15 +117,6 @@ def _check_encoding_at(encoding: Encoding, weight_bits: int, cell_bits: int) -> 
         )
     held = levels.astype(np.int64)
     reference = encoding.reference_level(*bits)
-    shift = call(f"shift {at}", encoding.shift, *bits)
-    read = (held[..., 0] - held[..., 1] if encoding.sides == 2 else held[..., 0]) @ weights - shift
-    if encoding.has_reference:
-        read = read - reference * weights[-1]
-    promise(
-        np.array_equal(read, codes),
-        "the shifted sum of the slices, as the engine reads them, must be the weight",
-        f"weight {codes[0]} is read as {read[0]} {at}",
-    )
     if encoding.has_reference:
         promise(encoding.sides == 1, "only an encoding of one side may have a reference column", "it has two sides")
         promise(
@@ -135,6 +126,15 @@ def _check_encoding_at(encoding: Encoding, weight_bits: int, cell_bits: int) -> 
         )
     else:
         promise(reference == 0, "reference_level must be 0 without a reference column", f"{reference!r} {at}")
+    shift = call(f"shift {at}", encoding.shift, *bits)
+    read = (held[..., 0] - held[..., 1] if encoding.sides == 2 else held[..., 0]) @ weights - shift
+    if encoding.has_reference:
+        read = read - reference * weights[-1]
+    promise(
+        np.array_equal(read, codes),
+        "the shifted sum of the slices, as the engine reads them, must be the weight",
+        f"weight {codes[0]} is read as {read[0]} {at}",
+    )
     refuses(f"a weight of {largest + 1} {at}", encoding.encode, np.array([largest + 1]), *bits)
     refuses(f"a weight of {-largest - 1} {at}", encoding.encode, np.array([-largest - 1]), *bits)
     refuses(f"a weight of 1.0, no integer, {at}", encoding.encode, np.array([1.0]), *bits)
