@@ -208,7 +208,7 @@ class OnOffFaults(FaultModel):
 
     def draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Toss a coin for each of `count` faults (or groups of faults): on or off in the ratio of the rates."""
-        on = rng.random(count) < self.on / self.total
+        on = rng.random(count) < (self.on / self.total if self.total > 0 else 0.0)  # no fault, no ratio
         return np.where(on, np.uint8(FaultKind.STUCK_ON), np.uint8(FaultKind.STUCK_OFF))
 
 
