@@ -10,7 +10,7 @@ from typer.testing import Result
 
 import xbarsim as xb
 from tests.cli.running import run as run_command
-from xbarsim.cost import Hardware, cards
+from xbarsim.cost import Hardware, hardware
 from xbarsim.devices import Cell
 from xbarsim.mapping import Differential, TwoColumn
 
@@ -77,7 +77,7 @@ def test_every_preset(preset: str) -> None:
 
 def test_options_that_cost(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text((Path(cards.__file__).parent / "cards" / "puma2019.toml").read_text())
+    mine.write_text((hardware.CARDS.folder / "puma2019.toml").read_text())
     plain, dear = (
         run("digits", "--preset", str(mine), *more).output
         for more in ((), ("--adc", "cimloop2024", "--redundancy", "2", "--spare-columns", "4"))

@@ -27,8 +27,10 @@ from xbarsim.cost import (
     Component,
     Hardware,
     LayerUse,
+    adc,
     compare_published,
     estimate,
+    hardware,
     hardware_names,
     totals,
 )
@@ -594,7 +596,8 @@ def test_a_new_card_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (cards / "mine2030.toml").write_text(edited('name = "isaac2016"', 'name = "mine2030"'))
     converter = (cards / "cimloop2024.adc.toml").read_text()
     (cards / "fast2030.adc.toml").write_text(converter.replace('name = "cimloop2024"', 'name = "fast2030"'))
-    monkeypatch.setattr("xbarsim.cost.cards.FOLDER", cards)
+    for module in (hardware, adc):
+        monkeypatch.setattr(module, "CARDS", dataclasses.replace(module.CARDS, folder=cards))
     assert hardware_names() == sorted([*before[0], "mine2030"])
     assert cost.adc_names() == sorted([*before[1], "fast2030"])
     mine = Hardware.load("mine")
@@ -606,7 +609,7 @@ def test_a_new_card_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_card_by_another_name_than_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.toml").write_text(CARD.read_text())
-    monkeypatch.setattr("xbarsim.cost.cards.FOLDER", tmp_path)
+    monkeypatch.setattr(hardware, "CARDS", dataclasses.replace(hardware.CARDS, folder=tmp_path))
     with pytest.raises(FileFormatError, match="name must be 'other'"):
         Hardware.load("other")
 

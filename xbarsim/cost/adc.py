@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from xbarsim.cost.cards import ADC_ENDING, card_names, load_card
 from xbarsim.cost.units import AREA, ENERGY, FREQUENCY, LENGTH, NUMBER
 from xbarsim.cost.values import Reference, Series, SourcedValue, check_dimension, check_text
+from xbarsim.foundation.cards import CardFolder
 from xbarsim.foundation.validation import (
     InputError,
     check_choice,
@@ -296,13 +297,17 @@ class AdcCard:
         FileFormatError
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
-        return load_card(cls, "adc", name_or_path, ADC_ENDING)
+        return CARDS.load(name_or_path)
 
     def at(self, *, rate: SourcedValue, nameplate_rate: SourcedValue) -> Adc:
         """The converter at the rates of a place."""
         return replace(self.adc, rate=rate, nameplate_rate=nameplate_rate)
 
 
+#: The converter cards that come with the project.
+CARDS = CardFolder("adc", AdcCard, Path(__file__).parent / "cards", ending=".adc.toml", undated=True)
+
+
 def adc_names() -> list[str]:
     """The names of the converter cards that come with the project, sorted."""
-    return card_names(ADC_ENDING)
+    return CARDS.names()

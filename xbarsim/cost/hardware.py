@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from xbarsim.cost.adc import Adc, AdcCard
-from xbarsim.cost.cards import HARDWARE_ENDING, card_names, load_card
 from xbarsim.cost.scaling import NODES, area_factor, energy_factor
 from xbarsim.cost.units import (
     AREA,
@@ -28,14 +28,13 @@ from xbarsim.cost.units import (
 )
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.values import (
-    ORIGINS,
     Amount,
-    Origin,
     Reference,
     SourcedValue,
     check_dimension,
     check_text,
 )
+from xbarsim.foundation.cards import ORIGINS, CardFolder, Origin
 from xbarsim.foundation.validation import (
     InputError,
     check_choice,
@@ -428,7 +427,7 @@ class Hardware:
         FileFormatError
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
-        return load_card(cls, "hardware", name_or_path, HARDWARE_ENDING)
+        return CARDS.load(name_or_path)
 
     def level_index(self, level: str) -> int:
         """Place of a level, 0 for the array; `InputError` if there is none of that name."""
@@ -540,6 +539,10 @@ class Hardware:
         return rows
 
 
+#: The hardware cards that come with the project.
+CARDS = CardFolder("hardware", Hardware, Path(__file__).parent / "cards", undated=True)
+
+
 def hardware_names() -> list[str]:
     """The names of the hardware cards that come with the project, sorted."""
-    return card_names(HARDWARE_ENDING)
+    return CARDS.names()

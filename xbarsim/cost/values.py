@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from xbarsim.cost.units import Dimension, parse_unit
+from xbarsim.foundation.cards import ORIGINS, Origin
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = [
-    "ORIGINS",
     "Amount",
-    "Origin",
     "Reference",
     "Series",
     "SourcedValue",
     "check_dimension",
     "check_text",
 ]
-
-Origin = Literal["measured", "fitted", "cited", "derived", "assumed"]
-ORIGINS = ("measured", "fitted", "cited", "derived", "assumed")
 
 
 def check_text(name: str, value: object) -> None:

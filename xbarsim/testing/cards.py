@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xbarsim.cost import CostReport, Hardware, LayerUse, compare_published, estimate
+from xbarsim.cost import Hardware, compare_published, totals
 from xbarsim.devices import GRID, Card, Cell, card
 from xbarsim.foundation import tomlio
 from xbarsim.testing.promises import call, promise
@@ -149,7 +149,7 @@ def check_component_card(name_or_path: str | os.PathLike[str]) -> Hardware:
     )
     below = {"power": 0.0, "area": 0.0}
     for level in hardware.levels:
-        one, two = (call(f"the cost of {n} x {level.name}", _full, hardware, level.name, n) for n in (1, 2))
+        one, two = (call(f"the cost of {n} x {level.name}", totals, hardware, level.name, n) for n in (1, 2))
         children = 1.0 if level.children is None else level.children.value
         for quantity in ("power", "area"):
             single, double = getattr(one, quantity), getattr(two, quantity)
@@ -175,21 +175,3 @@ def check_component_card(name_or_path: str | os.PathLike[str]) -> Hardware:
             str(total),
         )
     return hardware
-
-
-def _full(hardware: Hardware, level: str, units: int) -> CostReport:
-    """Cost of full units of a level, every array of them used as published."""
-    array = hardware.array
-    arrays = units * hardware.arrays_per(level)
-    use = LayerUse(
-        name=f"{units} x {level}",
-        arrays=arrays,
-        rows=array.rows,
-        columns=array.columns,
-        adc_bits=array.adc_bits,
-        dac_bits=array.dac_bits,
-        reads_per_vector=array.reads_per_vector,
-        macs_per_vector=arrays * array.macs_per_array,
-        vectors_per_image=1,
-    )
-    return estimate([use], hardware, level=level, sharing="amortised")
