@@ -1,7 +1,7 @@
 """From the cells of a die to what its reads see of them: wires, broken lines, drivers and converters.
 
 All of it that is linear and frozen folds into one matrix for each tile, in level units like the cells themselves; the
-rest is :class:`xbarsim.design.converters.ConverterErrors`.
+rest is :class:`xbarsim.design.ConverterErrors`.
 """
 
 from __future__ import annotations
