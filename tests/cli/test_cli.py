@@ -12,7 +12,8 @@ import pytest
 
 import xbarsim as xb
 from tests.cli.running import one_line, run
-from xbarsim import cli, demo
+from xbarsim import cli
+from xbarsim.cli import demonstration
 from xbarsim.cli.info import Topic
 from xbarsim.devices import card, cell_names, fault_preset, preset_names
 from xbarsim.models import MODELS
@@ -95,12 +96,12 @@ def test_info_without_a_topic_shows_all() -> None:
 @pytest.fixture
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo with few images, one rate, and in this process."""
-    whole = demo.run_demo
+    whole = demonstration.run_demo
 
-    def less(**settings: Any) -> demo.DemoResult:
+    def less(**settings: Any) -> demonstration.DemoResult:
         return whole(**{**settings, "rates": (0.0, 0.05), "images": 20, "workers": 1, "progress": False})
 
-    monkeypatch.setattr(demo, "run_demo", less)
+    monkeypatch.setattr(demonstration, "run_demo", less)
 
 
 @pytest.mark.usefixtures("small_demo")
@@ -124,7 +125,7 @@ def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_demo(**_: Any) -> None:
         raise AssertionError("the run must not begin")
 
-    monkeypatch.setattr(demo, "run_demo", run_demo)
+    monkeypatch.setattr(demonstration, "run_demo", run_demo)
 
 
 @pytest.mark.usefixtures("no_run")
@@ -164,13 +165,13 @@ def test_each_kind_of_error_has_its_code(
     def fail(**_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(demo, "run_demo", fail)
+    monkeypatch.setattr(demonstration, "run_demo", fail)
     message = "interrupted" if code == 130 else str(error).removeprefix("[Errno 28] ")
     one_line(run("demo", "--output", str(tmp_path)), code, message)
 
 
 def test_evaluate_reports_accuracy_errors_and_cost(tmp_path: Path) -> None:
-    design = demo.demo_design(xb.mapping.Differential())
+    design = demonstration.demo_design(xb.mapping.Differential())
     design.save(tmp_path / "design.toml")
     result = run("evaluate", "digits", "--design", str(tmp_path / "design.toml"), "--dies", "2", "--images", "20")
     assert result.exit_code == 0, result.output
@@ -193,7 +194,7 @@ def test_bad_input_to_evaluate_is_2(arguments: list[str], message: str) -> None:
 
 
 def test_an_unknown_key_in_a_design_is_2(tmp_path: Path) -> None:
-    text = demo.demo_design(xb.mapping.Balanced()).to_toml()
+    text = demonstration.demo_design(xb.mapping.Balanced()).to_toml()
     (tmp_path / "design.toml").write_text(f"colour = 'red'\n{text}")
     one_line(run("evaluate", "digits", "--design", str(tmp_path / "design.toml")), 2, "has no key 'colour'")
 

@@ -57,7 +57,7 @@ def test_as_many_outputs_as_fit(mapping: Mapping) -> None:
         ({"cell_bits": 0}, "cell_bits must be an integer >= 1 and <= 8, got 0"),
         ({"cell_bits": 9}, "cell_bits must be an integer >= 1 and <= 8, got 9"),
         ({"weight_scale": "row"}, "weight_scale must be one of 'tensor', 'output', got 'row'"),
-        ({"pack": "tile"}, "pack must be one of 'none', 'matrix', 'block', got 'tile'"),
+        ({"pack": "tile"}, "pack must be one of 'none', 'matrix', 'block'.*, got 'tile'"),
         ({"encoding": "TwoColumn"}, "encoding must be of type Encoding, got 'TwoColumn' of type str"),
         ({"encoding": TwoColumn}, "encoding must be of type Encoding, got"),
     ],
@@ -90,7 +90,7 @@ def test_bad_toml(text: str, message: str) -> None:
 
 
 def test_an_unknown_packing_in_a_file_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"^pack must be one of 'none', 'matrix', 'block', got 'tile'$"):
+    with pytest.raises(InputError, match=r"^pack must be one of 'none', 'matrix', 'block'(, '\w+')*, got 'tile'$"):
         tomlio.loads(Mapping, 'pack = "tile"')
 
 
