@@ -33,7 +33,7 @@ from xbarsim.mapping.encodings import (
     Unary,
 )
 from xbarsim.mapping.packing import PACKINGS, Packing
-from xbarsim.mapping.placement import CellSet, MappedMatrix, RowGroup, WeightCell, map_matrix
+from xbarsim.mapping.placement import CellSet, MappedMatrix, TileGroup, WeightCell, map_matrix
 from xbarsim.mapping.quantisation import QuantisedMatrix, quantise
 from xbarsim.mapping.reading import Reading
 
@@ -52,7 +52,7 @@ __all__ = [
     "PairEncoding",
     "QuantisedMatrix",
     "Reading",
-    "RowGroup",
+    "TileGroup",
     "TwoColumn",
     "Unary",
     "WeightCell",

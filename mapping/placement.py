@@ -14,7 +14,7 @@ from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import Encoding
 from xbarsim.mapping.packing import packing
 
-__all__ = ["CellSet", "MappedMatrix", "RowGroup", "WeightCell", "map_matrix"]
+__all__ = ["CellSet", "MappedMatrix", "TileGroup", "WeightCell", "map_matrix"]
 
 IndexArray = npt.NDArray[np.int32]
 
@@ -65,7 +65,7 @@ class WeightCell:
 
 
 @dataclass(frozen=True, eq=False)
-class RowGroup:
+class TileGroup:
     """Tiles that see the same inputs on the same physical rows.
 
     Attributes
@@ -87,7 +87,7 @@ class RowGroup:
 class MappedMatrix:
     """A matrix of integer weights placed in the cells of crossbar tiles.
 
-    Usually made by `map_matrix`. Inside a tile, the cells of the output in slot j stand side by side:
+    Usually made by `map_matrix`. Inside a tile, the cells of the output in place j stand side by side:
     slice s, side i is physical column (j * S + s) * sides + i.
 
     Parameters
@@ -99,7 +99,7 @@ class MappedMatrix:
     tile_rows
         The logical row on each physical row, -1 where unused; int32 of shape (tiles, rows).
     tile_outputs
-        The output in each slot, -1 where unused; int32 of shape (tiles, outputs per tile).
+        The output in each place, -1 where unused; int32 of shape (tiles, outputs per tile).
     levels
         The target level of each cell, uint8 of shape (tiles, rows, columns); unused cells hold level 0.
 
@@ -211,7 +211,7 @@ class MappedMatrix:
         return self.mapping.slices * self.mapping.sides
 
     @cached_property
-    def row_groups(self) -> tuple[RowGroup, ...]:
+    def tile_groups(self) -> tuple[TileGroup, ...]:
         """The tiles grouped by their `tile_rows`, so that one product serves a group."""
         members: dict[bytes, list[int]] = {}
         for tile, rows in enumerate(self.tile_rows):
@@ -220,7 +220,7 @@ class MappedMatrix:
         for tiles in members.values():
             rows = self.tile_rows[tiles[0]]
             physical = np.flatnonzero(rows >= 0).astype(np.int32)
-            groups.append(RowGroup(rows[physical], physical, np.array(tiles, dtype=np.int32)))
+            groups.append(TileGroup(rows[physical], physical, np.array(tiles, dtype=np.int32)))
         return tuple(groups)
 
     def decode(self, cells: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -271,14 +271,14 @@ class MappedMatrix:
         weights = np.zeros(self.shape, dtype=np.result_type(slice_weights, np.int64 if integer else np.float64))
         for tile in range(self.tiles):
             physical = np.flatnonzero(self.tile_rows[tile] >= 0)
-            slots = np.flatnonzero(self.tile_outputs[tile] >= 0)
+            places = np.flatnonzero(self.tile_outputs[tile] >= 0)
             block = array[tile, :, : mapping.outputs_per_tile * self._cells_per_weight]
-            block = block.reshape(mapping.rows, -1, mapping.slices, mapping.sides)[np.ix_(physical, slots)]
+            block = block.reshape(mapping.rows, -1, mapping.slices, mapping.sides)[np.ix_(physical, places)]
             values = mapping.encoding.decode(block, *bits)
             if mapping.has_reference:
                 held = array[tile, physical, -1].astype(weights.dtype)
                 values = values + ((mapping.reference_level - held) * top)[:, np.newaxis]
-            weights[np.ix_(self.tile_rows[tile][physical], self.tile_outputs[tile][slots])] = values
+            weights[np.ix_(self.tile_rows[tile][physical], self.tile_outputs[tile][places])] = values
         return weights
 
     def codes(self) -> npt.NDArray[np.int32]:
@@ -313,13 +313,13 @@ class MappedMatrix:
         row = check_integer("row", row, at_least=0, at_most=self.shape[0] - 1)
         output = check_integer("output", output, at_least=0, at_most=self.shape[1] - 1)
         tiles, physical = np.nonzero(self.tile_rows == row)
-        which, slots = np.nonzero(self.tile_outputs[tiles] == output)
+        which, places = np.nonzero(self.tile_outputs[tiles] == output)
         cells = np.arange(self._cells_per_weight)
         count = len(which) * len(cells)  # 0, or the cells of the one tile with the weight
         return CellSet(
             tile=np.repeat(tiles[which], len(cells)).astype(np.int32),
             row=np.repeat(physical[which], len(cells)).astype(np.int32),
-            column=(slots[:, np.newaxis] * len(cells) + cells).ravel().astype(np.int32),
+            column=(places[:, np.newaxis] * len(cells) + cells).ravel().astype(np.int32),
             slice=(cells // self.mapping.sides).astype(np.int32)[:count],
             side=(cells % self.mapping.sides).astype(np.int32)[:count],
         )
@@ -355,10 +355,10 @@ class MappedMatrix:
             if not (outputs >= 0).any():
                 return None
             return WeightCell(logical, -1, self.mapping.slices - 1, 0, is_reference=True)
-        slot, cell = divmod(column, self._cells_per_weight)
-        if slot >= len(outputs) or outputs[slot] < 0:
+        place, cell = divmod(column, self._cells_per_weight)
+        if place >= len(outputs) or outputs[place] < 0:
             return None
-        return WeightCell(logical, int(outputs[slot]), *divmod(cell, self.mapping.sides))
+        return WeightCell(logical, int(outputs[place]), *divmod(cell, self.mapping.sides))
 
     def __repr__(self) -> str:
         mapping = self.mapping

@@ -118,7 +118,7 @@ class Reading:
 
     @property
     def reads(self) -> int:
-        """Converter inputs of a tile: reads for one plane of one activation."""
+        """Converter inputs of a tile: reads for one plane of one row group."""
         return len(self.plus)
 
     @cached_property

@@ -483,7 +483,7 @@ def cases_with_errors(draw: st.DrawFn, encoding: Encoding) -> tuple[EngineCase, 
     kinds = ["offset"] if converter.bits is None else ["offset", "weights", "both"]
     kind = draw(st.sampled_from(kinds))
     if kind != "weights":
-        size = (case.mapped.tiles, case.drive.activation_count(case.mapped.mapping.rows) * reads)
+        size = (case.mapped.tiles, case.drive.row_group_count(case.mapped.mapping.rows) * reads)
         offset = np.rint(rng.normal(0.0, 2.0 * converter.unit, size) / GRID) * GRID
     if kind != "offset":
         assert converter.bits is not None
@@ -505,7 +505,7 @@ def test_plans_with_errors_equal_the_reference_bit_for_bit(encoding: Encoding, n
         if noisy:
             spread = np.random.default_rng(seed).integers(0, 60, case.cells.shape) * 2.0**-8  # squares are exact
             noise = Noise(spread=spread.astype(np.float32), key=seed)
-            reads = case.reading.reads * drive.activation_count(mapped.mapping.rows)
+            reads = case.reading.reads * drive.row_group_count(mapped.mapping.rows)
             shape = (positions, drive.passes, drive.planes, mapped.tiles, reads)
             normals = np.concatenate([noise.normals(image, shape) for image in range(images)])
         plan = make_plan(case.reading, case.cells, drive, case.converter, noise, errors, precision="double")

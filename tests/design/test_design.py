@@ -239,7 +239,7 @@ def test_fewer_rows_at_a_time_need_fewer_bits() -> None:
     [(None, 128, 1), (1, 128, 128), (3, 128, 43), (128, 128, 1), (200, 128, 1), (4, 0, 1)],
 )
 def test_reads_for_all_rows_of_an_array(together: int | None, rows: int, reads: int) -> None:
-    assert drive(active_rows=together).activation_count(rows) == reads
+    assert drive(active_rows=together).row_group_count(rows) == reads
 
 
 @relaxed

@@ -286,7 +286,7 @@ def polynomials(shape: tuple[int, ...], seed: int) -> Noise:
 def by_reference(case: EngineCase, noise: Noise) -> Array:
     mapped, drive = case.mapped, case.drive
     reads = mapped.mapping.columns // 2 if case.design.subtraction == "analog" else mapped.mapping.columns
-    shape = (drive.passes, drive.planes, mapped.tiles, reads * drive.activation_count(mapped.mapping.rows))
+    shape = (drive.passes, drive.planes, mapped.tiles, reads * drive.row_group_count(mapped.mapping.rows))
     images, positions, _ = case.codes.shape
     flat = case.product(
         case.vectors,

@@ -116,15 +116,15 @@ SURROUNDINGS: dict[str, Wires] = {
 def test_activations_are_neighbours_of_the_array_and_empty_ones_are_not_read() -> None:
     drive = Drive(signed=False, input_bits=1, dac_bits=1, active_rows=3)
     used = np.array([1, 1, 0, 0, 0, 0, 1, 0, 1, 1, 1], bool)
-    found = [(number, rows.tolist()) for number, rows in drive.activations(used)]
+    found = [(number, rows.tolist()) for number, rows in drive.row_groups(used)]
     assert found == [(0, [0, 1]), (2, [6, 8]), (3, [9, 10])]
     for together in (None, 11, 12):
-        (one,) = replace(drive, active_rows=together).activations(used)
+        (one,) = replace(drive, active_rows=together).row_groups(used)
         assert one[0] == 0
         np.testing.assert_array_equal(one[1], np.flatnonzero(used))
-    assert drive.activations(np.zeros(5, bool)) == []
-    assert drive.activation_count(11) == 4
-    assert replace(drive, active_rows=None).activation_count(11) == 1
+    assert drive.row_groups(np.zeros(5, bool)) == []
+    assert drive.row_group_count(11) == 4
+    assert replace(drive, active_rows=None).row_group_count(11) == 1
 
 
 # --- no wires, or ideal ones

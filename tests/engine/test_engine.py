@@ -494,7 +494,7 @@ def test_single_precision_moves_a_code_by_a_step_at_most(case: EngineCase) -> No
     plan = case.plan(case.cells)
     assert plan.name == "tiled" or not off_levels(case)
     weights = case.design.mapping.encoding.slice_weights(case.design.mapping.weight_bits, case.design.mapping.cell_bits)
-    reads = case.mapped.tiles * case.drive.activation_count(case.mapped.mapping.rows) * case.drive.passes
+    reads = case.mapped.tiles * case.drive.row_group_count(case.mapped.mapping.rows) * case.drive.passes
     codes_added = reads * (case.mapped.mapping.sides + 1)
     moved = np.abs(plan.multiply(case.codes) - by_reference(case))
     assert moved.max() <= codes_added * weights.sum() * (case.converter.step or 1.0) * 1.001
@@ -678,7 +678,7 @@ def draws(plan: Plan, case_codes: Array, layer: TiledLayer, noise: Noise, first:
     """The plan's own normals as the reference wants them."""
     reads = layer.mapped.mapping.columns // 2 if layer.reading.paired else layer.mapped.mapping.columns
     images, positions, _ = case_codes.shape
-    reads *= layer.drive.activation_count(layer.mapped.mapping.rows)
+    reads *= layer.drive.row_group_count(layer.mapped.mapping.rows)
     shape = (positions, layer.drive.passes, layer.drive.planes, layer.mapped.tiles, reads)
     return np.concatenate([noise.normals(first + image, shape) for image in range(images)])
 

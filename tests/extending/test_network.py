@@ -10,6 +10,7 @@ import xbarsim as xb
 from tests.cli.running import run
 from xbarsim.devices import Cell
 from xbarsim.models import ARCHITECTURES, Architecture, register_architecture, untrained_model
+from xbarsim.testing import check_network
 
 
 class TwoLayers(nn.Module):
@@ -50,6 +51,7 @@ def test_the_network_has_a_cost_by_its_name() -> None:
 
 
 def test_the_network_is_what_its_card_says() -> None:
+    check_network("two-layers")
     network, card = untrained_model("two-layers")
     assert card is ARCHITECTURES["two-layers"]
     assert sum(parameter.numel() for parameter in network.parameters()) == card.parameters

@@ -212,10 +212,10 @@ def test_nothing_leaves_its_tile(placed: tuple[Array, MappedMatrix]) -> None:
 @given(placed=placements())
 def test_row_groups(placed: tuple[Array, MappedMatrix]) -> None:
     _, mapped = placed
-    tiles = [tile for group in mapped.row_groups for tile in group.tiles.tolist()]
+    tiles = [tile for group in mapped.tile_groups for tile in group.tiles.tolist()]
     assert sorted(tiles) == list(range(mapped.tiles))
     seen = set()
-    for group in mapped.row_groups:
+    for group in mapped.tile_groups:
         assert group.rows.dtype == group.tiles.dtype == group.physical_rows.dtype == np.int32
         np.testing.assert_array_equal(group.physical_rows, np.arange(len(group.rows)))
         for tile in group.tiles:
@@ -223,9 +223,9 @@ def test_row_groups(placed: tuple[Array, MappedMatrix]) -> None:
             np.testing.assert_array_equal(rows[rows >= 0], group.rows)
             np.testing.assert_array_equal(rows[group.physical_rows], group.rows)
         seen.add(tuple(group.rows.tolist()))
-    assert len(seen) == len(mapped.row_groups)
+    assert len(seen) == len(mapped.tile_groups)
     if mapped.mapping.pack == "none":
-        assert len(mapped.row_groups) == -(-mapped.shape[0] // mapped.mapping.rows)
+        assert len(mapped.tile_groups) == -(-mapped.shape[0] // mapped.mapping.rows)
 
 
 @relaxed
@@ -304,7 +304,7 @@ def test_a_matrix_of_zeros_takes_no_tile(pack: Any) -> None:
     assert mapped.levels.shape == (0, 128, 128)
     assert mapped.cells_used == 0
     assert mapped.utilisation == 0.0
-    assert mapped.row_groups == ()
+    assert mapped.tile_groups == ()
     assert not len(mapped.kept_rows)
     assert not len(mapped.kept_outputs)
     assert mapped.used.shape == (0, 128, 128)

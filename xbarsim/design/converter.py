@@ -104,8 +104,8 @@ class ConverterErrors:
     Attributes
     ----------
     offset
-        Added to each converter's input in each read, in level steps times plane code, shape ``(tiles, activations x
-        reads)``, the reads of one activation side by side as in :func:`xbarsim.engine.reference.read_tile`; or
+        Added to each converter's input in each read, in level steps times plane code, shape ``(tiles, row groups x
+        reads)``, the reads of one row group side by side as in :class:`xbarsim.mapping.Reading`; or
         ``None``.
     weights
         Weights of the bits of the converter of each read, in codes, lowest first, shape ``(tiles, reads, bits)``; or

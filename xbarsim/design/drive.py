@@ -73,17 +73,17 @@ class Drive:
         """Added to every input code before it is driven; its known product is taken off digitally."""
         return int(2 ** (self.input_bits - 1)) if self.signed and self.signed_inputs == "offset" else 0
 
-    def activation_count(self, rows: int) -> int:
+    def row_group_count(self, rows: int) -> int:
         """How many reads an array of that many word lines takes for one plane."""
         return 1 if self.active_rows is None else max(1, math.ceil(rows / self.active_rows))
 
-    def activations(self, used: npt.NDArray[np.bool_]) -> list[tuple[int, IntegerArray]]:
-        """The word lines of an array that are driven together: the number of each activation, and its rows.
+    def row_groups(self, used: npt.NDArray[np.bool_]) -> list[tuple[int, IntegerArray]]:
+        """The word lines of an array that are driven together: the number of each group, and its rows.
 
         Parameters
         ----------
         used
-            Which rows of the array hold weights, shape ``(rows,)``. Activations without any are not read.
+            Which rows of the array hold weights, shape ``(rows,)``. Groups without any are not read.
         """
         size = self.active_rows or len(used)
         chosen = np.flatnonzero(used)

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 def _through_wires(
     conductance: FloatArray, matrix: MappedMatrix, design: Design, drive: Drive, lines: BrokenLines | None
 ) -> FloatArray:
-    """Effective conductances, S, of every read: only the rows of one activation are selected in it."""
+    """Effective conductances, S, of every read: only the rows of one group are selected in it."""
     if design.wires is None:
         return conductance
     result = np.zeros_like(conductance)
@@ -37,7 +37,7 @@ def _through_wires(
     for number, pattern in enumerate(patterns):
         used, tied = np.split(pattern, 2)
         tiles = np.flatnonzero(which.reshape(-1) == number)
-        for _, rows in drive.activations(used):
+        for _, rows in drive.row_groups(used):
             selected = tied.copy()
             selected[rows] = True
             seen = effective_conductance(conductance[tiles], design.wires, rows=selected)
@@ -114,7 +114,7 @@ def fold_errors(
         return cells, ConverterErrors()
     tiles, rows, _ = cells.shape
     carried = cells.astype(np.float64) + design.offset_levels  # in level steps above zero conductance
-    offset = np.zeros((tiles, drive.activation_count(rows), reading.reads))
+    offset = np.zeros((tiles, drive.row_group_count(rows), reading.reads))
     weights = driver_gain = converter_gain = None
     if drivers is not None:
         driver_gain = drivers.gain
@@ -122,8 +122,8 @@ def fold_errors(
         if drivers.offset.any():
             values = np.ascontiguousarray(reading.differences(carried))
             for tile in range(tiles):
-                for activation, driven in drive.activations(reading.matrix.tile_rows[tile] >= 0):
-                    offset[tile, activation] = drivers.offset[tile, driven] @ values[tile, driven]
+                for number, driven in drive.row_groups(reading.matrix.tile_rows[tile] >= 0):
+                    offset[tile, number] = drivers.offset[tile, driven] @ values[tile, driven]
     if converters is not None:
         serves = np.arange(reading.reads) // design.periphery.columns_per_adc  # the converter of each read
         gain = converters.gain[:, serves]

@@ -42,7 +42,7 @@ class Columns:
     outputs
         The output that each column serves; -1 for all outputs of its tile; shape ``(columns,)``.
     tiles, reads
-        Where each column is read: its tile, and the number of its read among those of all activations of the tile;
+        Where each column is read: its tile, and the number of its read among those of all row groups of the tile;
         shape ``(columns,)``, or empty where columns are no physical ones.
     held
         The outputs of the tiles that have a column for all of them, by tile.
@@ -88,8 +88,8 @@ def read_columns(reading: Reading, drive: Drive, cells: Array, *, added: bool = 
     combine = reading.totals if added else reading.differences
     matrix = reading.matrix
     groups = []
-    for row_group in matrix.row_groups:
-        tiles = np.asarray(row_group.tiles)
+    for group in matrix.tile_groups:
+        tiles = np.asarray(group.tiles)
         owners, reads = np.nonzero(reading.used[tiles])
         counts, shared = reading.counts[reads], reading.shared[reads]
         order = np.lexsort((reads, owners, np.abs(counts), counts < 0, shared))
@@ -98,7 +98,7 @@ def read_columns(reading: Reading, drive: Drive, cells: Array, *, added: bool = 
         for tile in tiles[owners[shared]]:
             outputs = matrix.tile_outputs[tile]
             held[int(tile)] = outputs[outputs >= 0].astype(np.int64)
-        for activation, rows in drive.activations(matrix.tile_rows[tiles[0]] >= 0):
+        for number, rows in drive.row_groups(matrix.tile_rows[tiles[0]] >= 0):
             given = combine(cells[tiles][:, rows])  # (tiles here, driven, reads)
             groups.append(
                 Columns(
@@ -107,7 +107,7 @@ def read_columns(reading: Reading, drive: Drive, cells: Array, *, added: bool = 
                     counts=counts,
                     outputs=np.where(shared, -1, reading.outputs[tiles[owners], reads]).astype(np.int64),
                     tiles=tiles[owners].astype(np.int64),
-                    reads=reads + activation * reading.reads,
+                    reads=reads + number * reading.reads,
                     held=held,
                 )
             )

@@ -138,7 +138,7 @@ def multiply(
         Variance that each cell of the driven rows adds for each unit of its plane code, and whatever its code (also at
         0), in level units squared, shape of `cells`; ``None`` for none. Used where `noise_spread` is given.
     normals
-        Standard normal draws, one for each converter input, shape ``(vectors, passes, planes, tiles, activations x
+        Standard normal draws, one for each converter input, shape ``(vectors, passes, planes, tiles, row groups x
         reads)``, reads as in :class:`xbarsim.mapping.Reading`.
     errors
         Offsets and bit weights of the converters.
@@ -158,9 +158,9 @@ def multiply(
             plane_codes = drive.plane(driven, plane)
             plane_count = sign * 2 ** (plane * drive.dac_bits)
             for tile in range(matrix.tiles):
-                for activation, rows in drive.activations(matrix.tile_rows[tile] >= 0):
+                for group, rows in drive.row_groups(matrix.tile_rows[tile] >= 0):
                     x = plane_codes[:, matrix.tile_rows[tile][rows]].astype(np.float64)
-                    reads_here = slice(activation * reading.reads, (activation + 1) * reading.reads)
+                    reads_here = slice(group * reading.reads, (group + 1) * reading.reads)
                     noise: FloatArray | float = 0.0
                     if noise_spread is not None and normals is not None:
                         variance = x**2 @ held_variances(noise_spread)[tile, rows]

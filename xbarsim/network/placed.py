@@ -66,7 +66,7 @@ class MappedLayer:
     @property
     def reads_per_plane(self) -> int:
         """Reads of its fullest tile for one plane: more than one where only some rows are driven at a time."""
-        return self.drive.activation_count(fullest_tile(self.matrix))
+        return self.drive.row_group_count(fullest_tile(self.matrix))
 
     def cells_power(self, cells: npt.NDArray[Any], design: Design) -> float | None:
         """Mean static power of the cells while all tiles of the layer are read, in W.

@@ -112,7 +112,7 @@ def layer_use(
     bits = converter.bits
     if bits is None:
         bits = math.ceil(math.log2(math.ceil(design.largest_sum(fullest)) + 1)) + reading.paired  # a sign
-    row_groups = drive.activation_count(fullest)
+    row_groups = drive.row_group_count(fullest)
     columns = _column_use(reading)
     return LayerUse(
         name=name,

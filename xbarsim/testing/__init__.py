@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from xbarsim.testing.encodings import check_encoding
     from xbarsim.testing.fault_models import FALSE_ALARM, check_fault_model
     from xbarsim.testing.mappings import check_mapping
+    from xbarsim.testing.measures import check_measure
     from xbarsim.testing.mitigation import check_mitigation
     from xbarsim.testing.network import check_layer_adapter, check_lowering
+    from xbarsim.testing.networks import check_network
     from xbarsim.testing.packings import check_packing
     from xbarsim.testing.papers import check_paper
     from xbarsim.testing.plans import check_backend, check_plan
@@ -42,8 +44,10 @@ __all__ = [
     "check_layer_adapter",
     "check_lowering",
     "check_mapping",
+    "check_measure",
     "check_method",
     "check_mitigation",
+    "check_network",
     "check_packing",
     "check_paper",
     "check_plan",
@@ -61,8 +65,10 @@ _HOMES = {
     "check_layer_adapter": "network",
     "check_lowering": "network",
     "check_mapping": "mappings",
+    "check_measure": "measures",
     "check_method": "compress",
     "check_mitigation": "mitigation",
+    "check_network": "networks",
     "check_packing": "packings",
     "check_paper": "papers",
     "check_plan": "plans",

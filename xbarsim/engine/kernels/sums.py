@@ -169,25 +169,6 @@ def _adder(kind: str) -> Any:
 _add_sum, _add_pair, _add_single = _adder("sum"), _adder("pair"), _adder("single")
 
 
-@kernel()
-def _panel(
-    x: Any, base: int, columns: Any, rows: int, panels: Any, start: int, driven: int, width: int, sums: Any
-) -> None:
-    """The sums of `width` columns, at most 6."""
-    if width == 6:
-        _product_6(x, base, columns.offsets, rows, panels, start, driven, sums)
-    elif width == 5:
-        _product_5(x, base, columns.offsets, rows, panels, start, driven, sums)
-    elif width == 4:
-        _product_4(x, base, columns.offsets, rows, panels, start, driven, sums)
-    elif width == 3:
-        _product_3(x, base, columns.offsets, rows, panels, start, driven, sums)
-    elif width == 2:
-        _product_2(x, base, columns.offsets, rows, panels, start, driven, sums)
-    else:
-        _product_1(x, base, columns.offsets, rows, panels, start, driven, sums)
-
-
 @kernel(parallel=True)
 def products(
     inputs: Any,
@@ -252,7 +233,19 @@ def products(
                         panel = panels.starts[g] + (start - columns.ends[g]) * driven
                         while column < stop:
                             here = min(width, stop - column)
-                            _panel(x, base, columns, rows, panels.values, panel, driven, here, sums)
+                            # Written out: a call would pass every array of every argument by its parts.
+                            if here == 6:
+                                _product_6(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
+                            elif here == 5:
+                                _product_5(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
+                            elif here == 4:
+                                _product_4(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
+                            elif here == 3:
+                                _product_3(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
+                            elif here == 2:
+                                _product_2(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
+                            else:
+                                _product_1(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
                             for c in range(here):
                                 counts = columns.counts[column + c] * pass_counts[t]
                                 target = columns.targets[column + c]

@@ -140,7 +140,7 @@ def planes_layout(case: Case, *, bits: bool = False) -> Layout:
             (power, tuple(group.values for group in read_columns(reading, drive, held, added=True)))
             for power, held in case.noise.coefficients()
         )
-    activations = drive.activation_count(matrix.mapping.rows)
+    row_groups = drive.row_group_count(matrix.mapping.rows)
     return Layout(
         kind="bits" if bits else "planes",
         drive=drive,
@@ -156,5 +156,5 @@ def planes_layout(case: Case, *, bits: bool = False) -> Layout:
         bits=None if weights is None else tuple(weights[g.tiles, g.reads % reading.reads] for g in columns),
         noise=case.noise,
         variances=variances,
-        draws=(drive.passes, drive.planes, matrix.tiles, reading.reads * activations),
+        draws=(drive.passes, drive.planes, matrix.tiles, reading.reads * row_groups),
     )
