@@ -43,7 +43,7 @@ def test_it_keeps_the_promises_of_a_measure() -> None:
 
 
 def test_a_sweep_measures_it_beside_the_accuracy() -> None:
-    task = xb.Task(network=NAME, design=DESIGN, measures=(Accuracy(), Confidence()))
+    task = xb.Task(network=NAME, design=DESIGN, measures=(Accuracy(), Confidence()), calibration=20)
     rows = xb.collect([task], stop=2, workers=1, progress=False).rows()
     assert [0.0 <= row["confident"] <= 1.0 for row in rows] == [True, True]
     assert all(row["accuracy"] is not None for row in rows)
