@@ -164,12 +164,15 @@ class PairEncoding(Encoding):
 
     def encode(self, codes: npt.ArrayLike, weight_bits: int, cell_bits: int) -> LevelArray:
         """Return the levels of the pairs, as `Encoding.encode`."""
-        shifts = cell_bits * np.arange(self.slice_count(weight_bits, cell_bits), dtype=np.int64)
-        array = check_codes(codes, weight_bits)
-        largest = 2**cell_bits - 1
-        digits = (np.abs(array)[..., np.newaxis] >> shifts) & largest
-        slices = np.sign(array)[..., np.newaxis] * digits
-        return np.stack(self.pair(slices, largest), axis=-1).astype(np.uint8)
+        check_bits(weight_bits, cell_bits)
+        slices = self.slices(check_codes(codes, weight_bits), weight_bits, cell_bits)
+        return np.stack(self.pair(slices, 2**cell_bits - 1), axis=-1).astype(np.uint8)
+
+    def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
+        """The slices s in [-M, M] of weights: the digits of their magnitude, with their sign; shape (..., S)."""
+        shifts = cell_bits * np.arange(-(-(weight_bits - 1) // cell_bits), dtype=np.int64)
+        digits = (np.abs(codes)[..., np.newaxis] >> shifts) & (2**cell_bits - 1)
+        return np.asarray(np.sign(codes)[..., np.newaxis] * digits)
 
     def decode(self, levels: npt.NDArray[Any], weight_bits: int, cell_bits: int) -> npt.NDArray[Any]:
         """Return the weights, as `Encoding.decode`."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.mapping.encodings.base import IntegerArray, LevelArray, PairEncoding
+from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding
 
 __all__ = ["DuplicatedTop"]
 
@@ -40,11 +40,10 @@ class DuplicatedTop(PairEncoding):
         weights[-2:] = weights[-2] / 2
         return weights if weights[-1] < 1 else weights.astype(np.int64)
 
-    def encode(self, codes: npt.ArrayLike, weight_bits: int, cell_bits: int) -> LevelArray:
-        """Return the levels of the pairs, the top one twice, as `Encoding.encode`."""
-        levels = super().encode(codes, weight_bits, cell_bits)
-        levels[..., -1, :] = levels[..., -2, :]
-        return levels
+    def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
+        """The slices of weights, the top one twice; shape (..., S)."""
+        slices = super().slices(codes, weight_bits, cell_bits)
+        return np.concatenate([slices, slices[..., -1:]], axis=-1)
 
     def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """As `TwoColumn`: positive slices on side 0, negative ones on side 1."""

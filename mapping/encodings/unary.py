@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from xbarsim.foundation.validation import check_integer
-from xbarsim.mapping.encodings.base import (
-    Encoding,
-    IntegerArray,
-    LevelArray,
-    check_bits,
-    check_codes,
-    read_levels,
-)
+from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding, check_bits
 
 __all__ = ["Unary"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unary(Encoding):
+class Unary(PairEncoding):
     """Every slice in several cells of equal weight, filled one after another: a thermometer.
 
     With one-bit cells a slice of `cells` cells stands for one cell with `cells` + 1 levels: 2**b - 1 of them replace
@@ -49,7 +41,6 @@ class Unary(Encoding):
     """
 
     name: ClassVar[str] = "Unary"
-    sides: ClassVar[int] = 2
 
     cells: int = 3
 
@@ -73,20 +64,14 @@ class Unary(Encoding):
         """Return the weight of each slice: that of its digit, `cells` times."""
         return np.repeat(self._digits(weight_bits, cell_bits), self.cells)
 
-    def encode(self, codes: npt.ArrayLike, weight_bits: int, cell_bits: int) -> LevelArray:
-        """Return the levels of the thermometers, as `Encoding.encode`."""
+    def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
+        """What each cell holds of weights, with their sign; shape (..., S)."""
         highest = 2**cell_bits - 1
-        array = check_codes(codes, weight_bits)
-        weights = self._digits(weight_bits, cell_bits)
-        digits = np.abs(array)[..., np.newaxis] // weights % (self.cells * highest + 1)
-        filled = digits[..., np.newaxis] - highest * np.arange(self.cells)  # what the cells before it do not hold
-        held = np.clip(filled, 0, highest).reshape(*array.shape, -1)
-        positive = (array > 0)[..., np.newaxis]
-        return np.stack([np.where(positive, held, 0), np.where(positive, 0, held)], axis=-1).astype(np.uint8)
+        digits = np.abs(codes)[..., np.newaxis] // self._digits(weight_bits, cell_bits) % (self.cells * highest + 1)
+        filled = digits[..., np.newaxis] - highest * np.arange(self.cells)  # what the cells before it cannot hold
+        held = np.clip(filled, 0, highest).reshape(*codes.shape, -1)
+        return np.asarray(np.sign(codes)[..., np.newaxis] * held)
 
-    def decode(self, levels: npt.NDArray[Any], weight_bits: int, cell_bits: int) -> npt.NDArray[Any]:
-        """Return the weights, as `Encoding.decode`."""
-        weights = self.slice_weights(weight_bits, cell_bits)
-        array = read_levels(levels, len(weights), 2)
-        result: npt.NDArray[Any] = (array[..., 0] - array[..., 1]) @ weights
-        return result
+    def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
+        """As `TwoColumn`: positive slices on side 0, negative ones on side 1."""
+        return np.maximum(slices, 0), np.maximum(-slices, 0)
