@@ -17,7 +17,7 @@ from xbarsim.testing.promises import call, promise
 __all__ = ["check_network"]
 
 
-def check_network(name: str) -> None:
+def check_network(name: str, *, seed: int = 0) -> None:
     """Check that a registered network is what its card says, and that it can be put on crossbars.
 
     It must be known by its name, with a description and a source; be built the same way twice, without touching the
@@ -28,6 +28,8 @@ def check_network(name: str) -> None:
     ----------
     name
         As it was registered with :func:`xbarsim.models.register_architecture`.
+    seed
+        Of the images that it is tried with.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def check_network(name: str) -> None:
     promise(same, "a network must be built the same way twice", "its weights differ")
     counted = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     promise(counted == card.parameters, "the card must count the parameters", f"{card.parameters}, found {counted}")
-    images = torch.from_numpy(np.random.default_rng(0).random((3, *card.input_shape), dtype=np.float32))
+    images = torch.from_numpy(np.random.default_rng(seed).random((3, *card.input_shape), dtype=np.float32))
     with torch.no_grad():
         together = call("running it", model, images)
         alone = torch.cat([model(image[None]) for image in images])
