@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def _watch_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples) 
 
     for start in range(0, len(samples), _BATCH):
         part = samples.part(start, start + _BATCH)
-        check_fit(lambda part=part: skeleton.run(part, watch=watch), samples, name="calibration")
+        check_fit(partial(skeleton.run, part, watch=watch), samples, name="calibration")
     return ranges
 
 
@@ -115,7 +116,7 @@ def _sample_inputs(
     done = 0
     while done < len(samples) and (done < SAMPLED_IMAGES or len(inputs) < len(layers)):
         part = samples.part(done, done + _BATCH)
-        check_fit(lambda part=part: skeleton.run(part, running), samples, name="calibration")
+        check_fit(partial(skeleton.run, part, running), samples, name="calibration")
         done += len(part)
     each = {name: count / done if count % done else count // done for name, count in counts.items()}
     return {name: np.concatenate(kept) for name, kept in inputs.items()}, each

@@ -39,9 +39,9 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     design
         The accelerator.
     calibration
-        Samples, as the model takes them: an array or tensor of shape ``(samples, ...)``, floating or of indices; a tuple
-        of these for a model with several inputs, a dictionary for inputs by name; a data set or data loader, whose
-        labels are left out. The largest activation of each layer sets the range of its input codes, and the largest
+        Samples, as the model takes them: an array or tensor of shape ``(samples, ...)``, floating or of indices; a
+        tuple of these for a model with several inputs, a dictionary for inputs by name; a data set or data loader,
+        whose labels are left out. The largest activation of each layer sets the range of its input codes, and the largest
         read of the first 64 samples that of calibrated converters.
 
     Returns
@@ -75,7 +75,8 @@ def check_varied(samples: Samples) -> None:
     first = samples.arrays[0]
     if all(float(array.min()) == float(array.max()) for array in samples.arrays):
         raise InputError(
-            f"calibration must hold images with more than one value, got {len(samples)} constant at {float(first.min())}"
+            f"calibration must hold images with more than one value, got {len(samples)} constant "
+            f"at {float(first.min())}"
         )
 
 

@@ -33,13 +33,13 @@ class Samples:
 
     @classmethod
     def of(cls, value: Any, *, name: str = "images") -> Samples:
-        """The samples in an array or tensor, a tuple of these (several inputs), a dictionary (inputs by name), or a
-        data set or data loader, whose labels are left out.
+        """The samples in what a user gives.
 
         Parameters
         ----------
         value
-            What a user gives.
+            An array or tensor; a tuple of these (several inputs) or a dictionary (inputs by name); or a data set or
+            data loader, whose labels are left out.
         name
             For messages.
 

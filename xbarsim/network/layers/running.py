@@ -165,7 +165,7 @@ class SampleCounter:
 
 
 SampleOrder = Literal["first", "last"]
-"""Whether a layer's vectors are ordered by sample first (all of one, then all of the next) or last (one of each, ...)."""
+"""Whether all vectors of one sample stand together in a layer's activations (first), or one of each sample (last)."""
 
 
 class CrossbarLayer(NetworkLayer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,7 +89,8 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
-        if _alike(expected, check_fit(lambda p=prepared: _outputs(sharing_copy(p), few), samples, name="calibration")):
+        answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
+        if _alike(expected, answers):
             return prepared, norms, [note] if note else [], kept
         if not norms:
             break

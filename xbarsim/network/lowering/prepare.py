@@ -83,7 +83,7 @@ def _materialise(module: nn.Module) -> None:
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(module, hook.name)
         elif isinstance(hook, prune.BasePruningMethod):
-            prune.remove(module, hook._tensor_name)
+            prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
 
 
 def lower_modules(model: nn.Module) -> tuple[nn.Module, dict[str, str]]:

@@ -52,7 +52,7 @@ class Parameters:
         named = self._by_place.get(tensor.untyped_storage().data_ptr())
         if named is None or tensor.dtype != named[1].dtype:
             return None
-        return _View(named[0], tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        return _View(named[0], int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride())
 
     def sizes(self) -> dict[str, int]:
         """How many numbers each parameter and buffer holds."""
