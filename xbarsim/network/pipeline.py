@@ -41,8 +41,8 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     calibration
         Samples, as the model takes them: an array or tensor of shape ``(samples, ...)``, floating or of indices; a
         tuple of these for a model with several inputs, a dictionary for inputs by name; a data set or data loader,
-        whose labels are left out. The largest activation of each layer sets the range of its input codes, and the largest
-        read of the first 64 samples that of calibrated converters.
+        whose labels are left out. The largest activation of each layer sets the range of its input codes, and the
+        largest read of the first 64 samples that of calibrated converters.
 
     Returns
     -------
