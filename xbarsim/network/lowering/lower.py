@@ -44,19 +44,27 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     original = copy_model(model)
     prepared, norms, notes, kept = _prepare(original, samples)
     table = ProductTable()
-    discovery = Discovery(prepared, table)
-    with torch.no_grad(), discovery.names():
+    discovery = Discovery(sharing_copy(prepared), table)
+
+    def run(start: int, stop: int) -> None:
+        arguments, keywords = as_tensors(samples.part(start, stop))
+        for tensor in (*arguments, *keywords.values()):
+            discovery.mark(tensor)
+        with discovery:
+            discovery.model(*arguments, **keywords)
+
+    def check(start: int, stop: int) -> None:
+        check_fit(lambda: run(start, stop), samples, name="calibration")
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), discovery.names():
+        before = torch.get_rng_state()
         for start in range(0, len(samples), _BATCH):
-            part = samples.part(start, start + _BATCH)
-            arguments, keywords = as_tensors(part)
-            for tensor in (*arguments, *keywords.values()):
-                discovery.mark(tensor)
-
-            def run(arguments: Any = arguments, keywords: Any = keywords) -> None:
-                with discovery:
-                    prepared(*arguments, **keywords)
-
-            check_fit(run, samples, name="calibration")
+            check(start, start + _BATCH)
+        if not torch.equal(before, torch.get_rng_state()):
+            notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
+        if discovery.doubtful:
+            half = min(len(samples), _BATCH) // 2
+            discovery.confirm(partial(check, 0, half) if half else None)
     if not table.products:
         raise InputError(
             "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
@@ -89,8 +97,11 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
-        answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
-        if _alike(expected, answers):
+        try:
+            answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
+        except InputError:  # the model uses what is not there any more
+            answers = None
+        if answers is not None and _alike(expected, answers):
             return prepared, norms, [note] if note else [], kept
         if not norms:
             break
@@ -104,7 +115,18 @@ def _outputs(model: nn.Module, samples: Samples) -> list[Tensor]:
     arguments, keywords = as_tensors(samples)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [leaf for leaf in tree_leaves(model(*arguments, **keywords)) if isinstance(leaf, Tensor)]
+        return _tensors_of(model(*arguments, **keywords))
+
+
+def _tensors_of(answer: Any) -> list[Tensor]:
+    """All tensors of an answer, also those of objects that hold some."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(answer):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__"):
+            found += [each for each in tree_leaves(vars(leaf)) if isinstance(each, Tensor)]
+    return found
 
 
 def _alike(expected: list[Tensor], answers: list[Tensor]) -> bool:
