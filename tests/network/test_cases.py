@@ -108,24 +108,6 @@ class Lora(nn.Linear):
         return whole + (x @ self.down.T) @ self.up.T
 
 
-class FusedConvolution(nn.Conv2d):
-    """Quantisation-aware: the batch norm's scale goes into the weights, which are rounded, and is taken out again."""
-
-    def __init__(self) -> None:
-        super().__init__(2, 4, 3, padding=1, bias=False)
-        self.bn: Any = nn.BatchNorm2d(4)
-        nn.init.uniform_(self.bn.running_var, 0.5, 2.0)
-        nn.init.normal_(self.bn.running_mean)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
-        fused = self.weight * scale.reshape(-1, 1, 1, 1)
-        step = fused.abs().amax((1, 2, 3), keepdim=True) / 7
-        y = self._conv_forward(x, torch.fake_quantize_per_tensor_affine(fused / step, 1.0, 0, -8, 7) * step, None)
-        result: Tensor = self.bn(y / scale.reshape(1, -1, 1, 1))
-        return result
-
-
 class StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -242,15 +224,6 @@ class Scripted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.g(swish(self.f(x)))
         return result
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.f = nn.Embedding(7, 12), nn.Linear(12, 12)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.f(self.embedding(x)), self.embedding.weight)
 
 
 class Reads(nn.Module):

@@ -99,7 +99,7 @@ def _rebound(function: FunctionType, memo: dict[int, Any]) -> FunctionType:
 
 def cast_floats(model: nn.Module, precision: torch.dtype) -> nn.Module:
     """Floating parameters, buffers and tensor attributes to a precision; changes the model and gives it back."""
-    model.to(precision)
+    model._apply(lambda tensor: tensor.to(precision) if tensor.is_floating_point() else tensor)  # no complex one
     for module in model.modules():
         for name, value in list(vars(module).items()):
             if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != precision:

@@ -218,9 +218,32 @@ _VARIES = "_xbarsim_varies"  # marks tensors that depend on the input
 _SOURCES = "_xbarsim_sources"  # marks constants, and names the parameters that they were computed from
 
 _RANDOM = frozenset(
-    "alpha_dropout bernoulli bernoulli_ cauchy_ dropout exponential_ feature_alpha_dropout feature_dropout geometric_ "
-    "log_normal_ multinomial normal normal_ poisson rand rand_like randint randint_like randn randn_like random_ "
-    "randperm rrelu uniform_".split()
+    [
+        "alpha_dropout",
+        "bernoulli",
+        "bernoulli_",
+        "cauchy_",
+        "dropout",
+        "exponential_",
+        "feature_alpha_dropout",
+        "feature_dropout",
+        "geometric_",
+        "log_normal_",
+        "multinomial",
+        "normal",
+        "normal_",
+        "poisson",
+        "rand",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+        "randn_like",
+        "random_",
+        "randperm",
+        "rrelu",
+        "uniform_",
+    ]
 )
 """Functions whose results are other ones at each call."""
 
@@ -370,6 +393,10 @@ class Discovery(_Watching):
         """Enter a product that is new, and run it."""
         for call in READERS[function].read(function, arguments, keywords):
             weights = (call.weight, call.bias)
+            if call.inputs.numel() == 0 and self._varies(call.given):  # a branch without samples
+                result = function(*arguments, **keywords)
+                self.mark(result)
+                return result
             if call.inputs.numel() == 0 or self._constant(call.given) or self._varies(weights):
                 continue
             name = self._table.name_of(call, self._parameters)
