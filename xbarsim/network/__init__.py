@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from xbarsim.network.evaluation import Evaluation, evaluate
     from xbarsim.network.layers import ClippedInputs, CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
     from xbarsim.network.lowered import Lowered, NotMapped, Product
-    from xbarsim.network.lowering import Lowering, register
+    from xbarsim.network.lowering import Call, Lowering, ProductFunction, register
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
     from xbarsim.network.pipeline import map_model
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
+    "Call": "lowering",
     "Chip": "chip",
     "ClippedInputs": "layers",
     "ClippingWarning": "report",
@@ -41,6 +42,7 @@ _HOMES = {
     "PlacedNetwork": "placed",
     "PlanTable": "placed",
     "Product": "lowered",
+    "ProductFunction": "lowering",
     "QuantisedLayer": "layers",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
@@ -49,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Call",
     "Chip",
     "ClippedInputs",
     "ClippingWarning",
@@ -69,6 +72,7 @@ __all__ = [
     "PlacedNetwork",
     "PlanTable",
     "Product",
+    "ProductFunction",
     "QuantisedLayer",
     "Skeleton",
     "evaluate",
