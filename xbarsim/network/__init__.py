@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
     from xbarsim.network.pipeline import map_model
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+    from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.skeleton import Network, Skeleton
 
@@ -30,15 +31,20 @@ _HOMES = {
     "DigitalLayer": "layers",
     "ErrorReport": "report",
     "Evaluation": "evaluation",
+    "InputRange": "ranges",
+    "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LeastSquaredError": "ranges",
     "Lowered": "lowered",
     "Lowering": "lowering",
     "MappedLayer": "placed",
     "MappedNetwork": "mapped",
+    "MovingAverage": "ranges",
     "Network": "skeleton",
     "NotMapped": "lowered",
     "NotMappedWarning": "mapped",
+    "Percentile": "ranges",
     "PlacedNetwork": "placed",
     "PlanTable": "placed",
     "Product": "lowered",
@@ -60,15 +66,20 @@ __all__ = [
     "DigitalLayer",
     "ErrorReport",
     "Evaluation",
+    "InputRange",
+    "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LeastSquaredError",
     "Lowered",
     "Lowering",
     "MappedLayer",
     "MappedNetwork",
+    "MovingAverage",
     "Network",
     "NotMapped",
     "NotMappedWarning",
+    "Percentile",
     "PlacedNetwork",
     "PlanTable",
     "Product",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -74,12 +74,12 @@ def register(entry: Lowering | ProductFunction) -> Registration:
         handles = getattr(entry, "handles", None)
         if not (isinstance(handles, type) and issubclass(handles, nn.Module)):
             raise InputError(f"handles must be a type of module, got {handles!r}")
-        table, keys = _LOWERINGS, (handles,)
+        table, keys = cast(dict[Any, Any], _LOWERINGS), (handles,)
     else:
         functions = getattr(entry, "functions", None)
         if not (isinstance(functions, tuple) and functions and all(map(callable, functions))):
             raise InputError(f"functions must be a tuple of functions, got {functions!r}")
-        table, keys = READERS, functions
+        table, keys = cast(dict[Any, Any], READERS), functions
     registration = Registration(table, {key: table.get(key) for key in keys})
     for key in keys:
         table[key] = entry
