@@ -61,7 +61,7 @@ class Seen:
     @property
     def magnitudes(self) -> FloatArray:
         """Upper edge of each bin."""
-        return np.arange(1, _BINS + 1) * (self.largest / _BINS)
+        return np.asarray(np.arange(1, _BINS + 1) * (self.largest / _BINS))
 
 
 class InputRange(metaclass=ABCMeta):
