@@ -243,7 +243,7 @@ class Task:
         design = tomlio.to_table(self.design)
         for name in ("name", "source"):
             design["cell"].pop(name, None)
-        content = {
+        content: dict[str, Any] = {
             "answers": ANSWERS,
             "workload": self.subject.identity,  # the name of the key is part of every id there is
             "design": design,
@@ -253,6 +253,10 @@ class Task:
             "seed": self.seed,
         }
         # said only where they differ from what they were before they could be chosen
+        if self.design.periphery.columns_per_adc is None:
+            design["periphery"]["columns_per_adc"] = 1
+        else:
+            content["converters"] = "as designed"
         if self.measures != (Accuracy(),):
             content["measures"] = sorted(describe(self.measures), key=_encode)
         if self.seeds is not None:
