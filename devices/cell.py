@@ -95,6 +95,9 @@ class Cell:
             raise InputError(f"read_voltage must be given for {' and '.join(needs_voltage(self.read_noise))}, got None")
         if self.drift is not None and self.drift.needs_programming and self.programming_error is None:
             raise InputError(f"programming_error must be given for {type(self.drift).__name__}, got None")
+        if self.programming_error is not None:
+            spread = float(np.max(self.programming_error.spread(np.array([self.g_min, self.g_max]))))
+            check_conductance("spread of programming_error", spread, implausible=self.implausible)
         valid: dict[str, tuple[float, float]] = {}
         if self.programming_error is not None:
             valid["programming_error"] = (self.programming_error.valid_from, self.programming_error.valid_to)

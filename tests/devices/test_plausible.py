@@ -17,6 +17,8 @@ from xbarsim.devices import (
     FaultKind,
     FaultMap,
     ListedConductances,
+    Polynomial,
+    ProgrammingError,
     StuckAtFaults,
     StuckFaults,
     cell_names,
@@ -25,6 +27,11 @@ from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError
 
 PLAIN: dict[str, Any] = {"g_min": 1e-6, "g_max": 1e-4, "levels": 16, "read_voltage": 0.2}
+
+
+def in_microsiemens() -> ProgrammingError:
+    """An error of 4.78 uS, written as 4.78."""
+    return ProgrammingError(spread=Polynomial(coefficients=(4.78,), scale=1e-6), valid_from=1e-6, valid_to=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,7 @@ PLAIN: dict[str, Any] = {"g_min": 1e-6, "g_max": 1e-4, "levels": 16, "read_volta
         ),
         ({"read_voltage": 1e-6}, "read_voltage must be >= 0.0001 and <= 10 V"),
         ({"g_max": 0.05, "read_voltage": 5.0}, "g_max times read_voltage must be <= 0.1 A to be plausible, got 0.25 A"),
+        ({"programming_error": in_microsiemens()}, "spread of programming_error must be <= 0.1 S"),
         ({"implausible": 1}, "implausible must be of type bool"),
     ],
 )

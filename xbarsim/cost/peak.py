@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 from xbarsim.cost.digital import DigitalUse, added, operations_of
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.use import LayerUse
-from xbarsim.cost.views import count, frame, number
+from xbarsim.cost.views import count, frame
 from xbarsim.foundation.validation import InputError, check_choice, check_instance
 
 __all__ = ["ComponentCost", "LayerCost", "Peak"]
@@ -175,7 +175,7 @@ def _digital_notes(digital: Sequence[DigitalUse], hardware: Hardware) -> list[st
     if without:
         notes.append(
             "not in any energy here, for this card has no price for them: digital "
-            + ", ".join(f"{name.replace('_', '-')} ({number(counts[name])})" for name in without)
+            + ", ".join(f"{name.replace('_', '-')} ({count(counts[name])})" for name in without)
             + "; see Hardware.with_digital"
         )
     if counts:
