@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xbarsim.foundation.validation import check_plausible
+from xbarsim.foundation.validation import check_plausible, check_real
 
 __all__ = [
     "LEAST_CONDUCTANCE",
@@ -67,7 +67,23 @@ def check_conductance(
 
 
 def check_voltage(name: str, value: Any, *, implausible: bool | None) -> float:
-    """Return a read voltage, V, if it is above 0 and one that a cell can be read with; else as `check_conductance`."""
+    """Return a read voltage, V, if it is above 0 and one that a cell can be read with.
+
+    Parameters
+    ----------
+    name
+        The parameter's name, for the message.
+    value
+        The voltage, V.
+    implausible
+        Whether any voltage above 0 is allowed.
+
+    Raises
+    ------
+    InputError
+        For anything else; where it was likely in another unit, naming the value that was meant.
+    """
+    check_real(name, value, above=0.0)
     return check_plausible(name, value, "V", "m", most=MOST_VOLTAGE, least=LEAST_VOLTAGE, allowed=implausible)
 
 

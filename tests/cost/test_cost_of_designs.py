@@ -16,7 +16,7 @@ from torch import nn
 import xbarsim as xb
 from tests.cost.uses import use
 from xbarsim.circuit import Wires
-from xbarsim.cost import CostReport, Hardware, estimate, hardware_names
+from xbarsim.cost import CostReport, DigitalUse, Hardware, estimate, hardware_names
 from xbarsim.design import AdcErrors, DacErrors
 from xbarsim.devices import Cell, LineFaults, Polynomial, ReadNoise, StuckFaults
 from xbarsim.foundation.validation import InputError
@@ -301,6 +301,15 @@ def test_without_data_the_nominal_power_is_said_too() -> None:
 def test_impossible_read_voltages_are_refused(voltage: Any) -> None:
     with pytest.raises(InputError, match="read_voltage must be"):
         mapped(DESIGN).cost(read_voltage=voltage)
+
+
+def test_what_a_network_computes_digitally_is_in_its_cost() -> None:
+    network = mapped(DESIGN)
+    assert network.cost().digital == network.digital_work
+    network.digital_work = (DigitalUse(name="gap", kind="scores", multiply_accumulates=6400),)
+    for report in (network.cost(), network.cost(data=False), network.with_faults(None).cost()):
+        assert report.digital == network.digital_work
+        assert report.digital_share == 0.5  # beside 100 x 64 on arrays
 
 
 def test_a_model_that_is_one_layer_has_a_cost() -> None:

@@ -237,11 +237,11 @@ class Task:
     def description(self) -> str:
         """Everything that changes the answer, as canonical JSON: what the id is the hash of.
 
-        The network and the images stand in it by their SHA-256; names of device cards, which change no answer, do not
-        stand in it, nor do tags.
+        The network and the images stand in it by their SHA-256; names of device cards and what allows implausible
+        ones, which change no answer, do not stand in it, nor do tags.
         """
         design = tomlio.to_table(self.design)
-        for name in ("name", "source"):
+        for name in ("name", "source", "implausible"):
             design["cell"].pop(name, None)
         content: dict[str, Any] = {
             "answers": ANSWERS,
