@@ -15,7 +15,6 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import xbarsim as xb
 from xbarsim.devices import Cell
-from xbarsim.foundation.validation import InputError
 from xbarsim.network import MappedNetwork, NotMappedWarning
 
 pytestmark = pytest.mark.usefixtures("one_thread")

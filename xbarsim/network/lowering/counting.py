@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+
+from xbarsim.cost import DigitalUse
 
 __all__ = ["DigitalWork", "Operations", "count_operations"]
 
@@ -34,9 +35,9 @@ _MOVING = _names(
     "fill_diagonal from_numpy full_like gather get_device hsplit hstack identity im2col imag index_copy index_fill "
     "index_put index_select int is_complex is_contiguous is_floating_point is_nested is_same_size item long "
     "masked_fill masked_scatter masked_select meshgrid movedim moveaxis narrow native_channel_shuffle ndimension "
-    "nelement new_empty new_full new_ones new_tensor new_zeros nonzero nonzero_static numel numpy ones_like pad permute "
-    "pixel_shuffle pixel_unshuffle put ravel real repeat repeat_interleave requires_grad reshape reshape_as resolve_conj "
-    "resolve_neg roll rot90 scatter select shape size size split split_with_sizes squeeze stack storage_offset stride "
+    "nelement new_empty new_full new_ones new_tensor new_zeros nonzero nonzero_static numel numpy ones_like pad "
+    "permute pixel_shuffle pixel_unshuffle put ravel real repeat repeat_interleave requires_grad reshape reshape_as "
+    "resolve_conj resolve_neg roll rot90 scatter select shape size size split split_with_sizes squeeze stack storage_offset stride "
     "swapaxes swapdims t take take_along_dim tensor_split tile to to_dense tolist transpose tril triu type type_as "
     "unbind unflatten unfold unsqueeze untyped_storage view view_as view_as_complex view_as_real vsplit vstack where "
     "zero zeros_like __get__ __set__ is_cuda cpu nested_tensor_from_mask is_sparse layout ndim element_size data_ptr "
@@ -45,8 +46,8 @@ _MOVING = _names(
 _ELEMENTWISE = _names(
     "abs absolute add bitwise_and bitwise_not bitwise_or bitwise_xor ceil conj cumprod cumsum div divide floor "
     "floor_divide fmod frac hardshrink logical_and logical_not logical_or logical_xor mul multiply neg negative outer "
-    "positive reciprocal remainder round rsub sgn sign square sub subtract true_divide trunc truediv radd rmul rtruediv "
-    "iadd isub imul itruediv floordiv mod rdiv and or xor invert"
+    "positive reciprocal remainder round rsub sgn sign square sub subtract true_divide trunc truediv radd rmul "
+    "rtruediv iadd isub imul itruediv floordiv mod rdiv and or xor invert"
 )
 _NONLINEAR = _names(
     "acos acosh asin asinh atan atan2 atanh celu cos cosh digamma elu erf erfc erfinv exp exp2 expm1 gelu glu "
@@ -63,8 +64,11 @@ _PRODUCTS = _names("matmul rmatmul mm bmm linalg_matmul mv dot vdot linear addmm
 def _product(name: str, given: tuple[Any, ...], keywords: Mapping[str, Any], result: Tensor) -> Operations:
     tensors = [each for each in (*given, *keywords.values()) if isinstance(each, Tensor)]
     if name in ("addmm", "addbmm", "baddbmm", "addmv"):
-        return {"multiply_accumulates": tensors[1].numel() // max(1, tensors[1].shape[-2] * len(tensors[1]))
-                if False else result.numel() * tensors[1].shape[-1], "elementwise": result.numel()}
+        batches = len(tensors[1]) if name == "addbmm" else 1  # whose products are added up
+        return {
+            "multiply_accumulates": batches * result.numel() * tensors[1].shape[-1],
+            "elementwise": result.numel(),
+        }
     added = {"elementwise": result.numel()} if name == "linear" and len(tensors) > 2 else {}
     inner = tensors[1].shape[-1] if name == "rmatmul" else tensors[0].shape[-1]
     return {"multiply_accumulates": result.numel() * inner, **added}
@@ -88,7 +92,7 @@ def _einsum(given: tuple[Any, ...], result: Tensor) -> Operations:
     return {"multiply_accumulates": dots * math.prod(sizes.values()) * max(1, len(operands) - 1)}
 
 
-def _softmax(values: Tensor, dimension: int = -1) -> Operations:
+def _softmax(values: Tensor) -> Operations:
     return {"nonlinear": values.numel(), "elementwise": 2 * values.numel()}
 
 
@@ -154,8 +158,10 @@ def _norm(name: str, given: tuple[Any, ...], keywords: Mapping[str, Any], result
 
 def _window(given: tuple[Any, ...], keywords: Mapping[str, Any], dimensions: int) -> int:
     kernel = given[1] if len(given) > 1 else keywords["kernel_size"]
-    return int(kernel) ** dimensions if isinstance(kernel, int) else math.prod(kernel) ** (
-        dimensions if len(kernel) == 1 else 1
+    return (
+        int(kernel) ** dimensions
+        if isinstance(kernel, int)
+        else math.prod(kernel) ** (dimensions if len(kernel) == 1 else 1)
     )
 
 
@@ -335,9 +341,36 @@ class DigitalWork:
         if operations is None:
             self.unknown.add(name)
         elif any(operations.values()):
-            module = self._modules.get(owner)
-            leaf = module is not None and next(module.children(), None) is None and type(module).__module__ != "__main__"
-            kind = type(module).__name__ if leaf and isinstance(module, _LEAVES) else name
+            module = self._modules[owner]
+            kind = name
+            if owner and next(module.children(), None) is None:
+                kind = type(module).__name__
+                if operations.get("multiply_accumulates"):
+                    kind += ", not mapped"
             total = self.counts.setdefault((owner, kind), {})
             for operation, count in operations.items():
                 total[operation] = total.get(operation, 0) + count
+
+    def uses(self, samples: int, held: Mapping[str, tuple[str, int]]) -> tuple[DigitalUse, ...]:
+        """What was counted, for one sample.
+
+        Parameters
+        ----------
+        samples
+            How many were run in all.
+        held
+            Kind of each module that holds weights that are in no product, and how many, by name.
+        """
+        left = dict(held)
+        uses = []
+        for (owner, kind), operations in self.counts.items():
+            _, parameters = left.pop(owner, ("", 0))
+            each = {name: _mean(count, samples) for name, count in operations.items()}
+            uses.append(DigitalUse(name=owner, kind=kind, parameters=parameters, **each))
+        uses += [DigitalUse(name=owner, kind=kind, parameters=count) for owner, (kind, count) in left.items()]
+        return tuple(uses)
+
+
+def _mean(count: float, samples: int) -> float:
+    """A count of one sample: an integer where it is one."""
+    return count / samples if count % samples else count // samples

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
+from xbarsim.network.lowering.counting import DigitalWork
 from xbarsim.network.lowering.prepare import copy_model, lower_modules, sharing_copy
 from xbarsim.network.lowering.skeleton import TorchSkeleton, as_tensors
 from xbarsim.network.lowering.watching import Discovery, ProductTable
@@ -22,6 +23,8 @@ __all__ = ["lower"]
 
 _BATCH = 64  # samples run at a time; changes no result
 _COMPARED = 4  # samples on which a model that was taken apart must give what it gave before
+_MODEL = "(model)"  # what the model itself is called in lists
+_UNUSED = "not used by the model's forward pass"
 _TOLERANCE = 1e-3  # relative; what another order of float32 sums may change
 
 
@@ -44,14 +47,16 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     original = copy_model(model)
     prepared, norms, notes, kept = _prepare(original, samples)
     table = ProductTable()
-    discovery = Discovery(sharing_copy(prepared), table)
+    running = sharing_copy(prepared)
+    work = DigitalWork(running)
+    discovery = Discovery(running, table, work.add)
 
     def run(start: int, stop: int) -> None:
         arguments, keywords = as_tensors(samples.part(start, stop))
         for tensor in (*arguments, *keywords.values()):
             discovery.mark(tensor)
         with discovery:
-            discovery.model(*arguments, **keywords)
+            running(*arguments, **keywords)
 
     def check(start: int, stop: int) -> None:
         check_fit(lambda: run(start, stop), samples, name="calibration")
@@ -64,6 +69,7 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
             notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
         if discovery.doubtful:
             half = min(len(samples), _BATCH) // 2
+            discovery.count = None
             discovery.confirm(partial(check, 0, half) if half else None)
     if not table.products:
         raise InputError(
@@ -72,11 +78,20 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         )
     if norms:
         notes.insert(0, f"{len(norms)} batch norms folded into the layers before them")
+    if work.unknown:
+        notes.append(f"operations that are not counted: {', '.join(sorted(work.unknown))}")
+    left = _not_mapped(prepared, discovery, kept)
+    held = {
+        "" if item.name == _MODEL else item.name: (item.kind, item.parameters)
+        for item in left
+        if not item.reason.startswith(_UNUSED)
+    }
     return Lowered(
         skeleton=TorchSkeleton(prepared, table),
         products=table.products,
-        not_mapped=tuple(_not_mapped(prepared, discovery, kept)),
+        not_mapped=tuple(left),
         notes=tuple(notes),
+        digital_work=work.uses(len(samples), held),
     )
 
 
@@ -159,7 +174,7 @@ def _not_mapped(model: nn.Module, discovery: Discovery, kept: dict[str, str]) ->
             continue
         items.append(
             NotMapped(
-                name=name or "(model)",
+                name=name or _MODEL,
                 kind=type(module).__name__,
                 parameters=sum(value.numel() for value in left.values()),
                 reason=kept.get(name) or _reason(module, list(left), discovery),
@@ -178,4 +193,4 @@ def _reason(module: nn.Module, parameters: list[str], discovery: Discovery) -> s
         return f"no product with a matrix ({', '.join(dict.fromkeys(functions))})"
     if discovery.reached & set(parameters):
         return "the same for every sample: computed beforehand"
-    return "not used by the model's forward pass on the calibration samples"
+    return f"{_UNUSED} on the calibration samples"

@@ -284,7 +284,7 @@ class Discovery(_Watching):
     def __init__(self, model: nn.Module, table: ProductTable, count: Callable[..., None] | None = None) -> None:
         super().__init__()
         self._parameters = Parameters(model)
-        self.model, self._table, self._count = model, table, count
+        self.model, self._table, self.count = model, table, count
         self._running: list[str] = []
         self.used: dict[str, set[str]] = {}
         self.digital: dict[str, list[str]] = {}
@@ -372,8 +372,8 @@ class Discovery(_Watching):
                 users = self.digital.setdefault(source, [])
                 if name not in users:
                     users.append(name)
-            if self._count is not None:
-                self._count(function, arguments, keywords, result, self._owner())
+            if self.count is not None:
+                self.count(function, arguments, keywords, result, self._owner())
         if varies or (name in _RANDOM and keywords.get("training", True)):
             changed = [arguments[0]] if arguments and (name.endswith("_") or name == "__setitem__") else []
             changed += [tensor._base for tensor in _tensors(changed) if tensor._base is not None]
