@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.skeleton import Network, Skeleton
+    from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LayerSupport": "support",
     "LeastSquaredError": "ranges",
     "Lowered": "lowered",
     "Lowering": "lowering",
@@ -52,6 +54,8 @@ _HOMES = {
     "QuantisedLayer": "layers",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
+    "layer_page": "support",
+    "layer_support": "support",
     "map_model": "pipeline",
     "register": "lowering",
 }
@@ -70,6 +74,7 @@ __all__ = [
     "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LayerSupport",
     "LeastSquaredError",
     "Lowered",
     "Lowering",
@@ -87,6 +92,8 @@ __all__ = [
     "QuantisedLayer",
     "Skeleton",
     "evaluate",
+    "layer_page",
+    "layer_support",
     "map_model",
     "register",
 ]

@@ -187,7 +187,7 @@ def _reason(module: nn.Module, parameters: list[str], discovery: Discovery) -> s
     functions = [function for name in parameters for function in discovery.digital.get(name, ())]
     if isinstance(module, torch.jit.ScriptModule):
         return "a script, whose products cannot be seen"
-    if "Norm" in type(module).__name__:
+    if "BatchNorm" in type(module).__name__:
         return "not directly behind a layer it could be folded into"
     if functions:
         return f"no product with a matrix ({', '.join(dict.fromkeys(functions))})"
