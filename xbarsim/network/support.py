@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -88,12 +89,16 @@ _OF_VALUES = (
 )
 
 
+def _behind_a_convolution(kind: str, channels: int) -> nn.Module:
+    return nn.Sequential(getattr(nn, "Conv" + kind)(channels, 4, 3), getattr(nn, "BatchNorm" + kind)(4))
+
+
 def _recipes() -> dict[str, Recipe]:
     recipes: dict[str, Recipe] = {}
     named: Any = nn
     for name in _OF_VALUES.split():
         keywords = {"dim": -1} if name in ("Softmax", "Softmin", "LogSoftmax") else {}
-        recipes[name] = (lambda name=name, keywords=keywords: getattr(named, name)(**keywords), (_SEQUENCE,))
+        recipes[name] = (partial(getattr(nn, name), **keywords), (_SEQUENCE,))
     for kind, inputs in _OF.items():
         channels = inputs.shape[1]
         for name, arguments in {
@@ -116,22 +121,11 @@ def _recipes() -> dict[str, Recipe]:
             "LazyBatchNorm": (),
             "LazyInstanceNorm": (),
         }.items():
-            recipes[name + kind] = (
-                lambda name=name + kind, arguments=arguments: getattr(named, name)(*arguments),
-                (inputs,),
-            )
-        recipes["BatchNorm" + kind] = (
-            lambda kind=kind, channels=channels: nn.Sequential(
-                getattr(named, "Conv" + kind)(channels, 4, 3), getattr(named, "BatchNorm" + kind)(4)
-            ),
-            (inputs,),
-        )
+            recipes[name + kind] = (partial(getattr(nn, name + kind), *arguments), (inputs,))
+        recipes["BatchNorm" + kind] = (partial(_behind_a_convolution, kind, channels), (inputs,))
     for dimensions, places in _PLACES.items():
-        values = places.float() + 0.5
-        recipes[f"MaxUnpool{dimensions}d"] = (
-            lambda dimensions=dimensions: getattr(named, f"MaxUnpool{dimensions}d")(2),
-            (values, places),
-        )
+        name = f"MaxUnpool{dimensions}d"
+        recipes[name] = (partial(getattr(nn, name), 2), (places.float() + 0.5, places))
     recipes |= {
         "Linear": (lambda: nn.Linear(6, 4), (_FLAT,)),
         "LazyLinear": (lambda: nn.LazyLinear(4), (_FLAT,)),
@@ -275,16 +269,17 @@ def _support(name: str, kind: type[nn.Module]) -> LayerSupport:
         host, _, network = try_layer(name)
     except InputError as error:
         return LayerSupport(name=name, status="refused", remark=str(error))
-    products = sum(layer != "plain" for layer in network.layers)
+    layer = host.get_submodule("layer")
+    products = sum(each != "plain" for each in network.layers)
     left = [item for item in network.not_mapped if item.name.startswith("layer")]
     remark = "; ".join(dict.fromkeys(f"{item.kind}: {item.reason}" for item in left))
-    lowered = any(lowering_of(module) is not None for module in host.layer.modules())
+    lowered = any(lowering_of(module) is not None for module in layer.modules())
     status: Status
     if any("batch norms folded" in note for note in network.notes):
         status = "folded"
     elif products:
         status = "lowered" if lowered else "mapped"
-    elif next(host.layer.parameters(), None) is None:
+    elif next(layer.parameters(), None) is None:
         status = "digital"
     else:
         status = "digital and named"

@@ -27,21 +27,22 @@ def _names(text: str) -> frozenset[str]:
 
 
 _MOVING = _names(
-    "alpha_dropout array array_wrap as_strided as_tensor asarray atleast_1d atleast_2d bfloat16 bool "
+    "alpha_dropout arange array array_wrap as_strided as_tensor asarray atleast_1d atleast_2d bfloat16 bool "
     "broadcast_tensors broadcast_to cat channel_shuffle chunk clone col2im complex concat concatenate constant_pad_nd "
     "contains contiguous copy cpu data data_ptr deepcopy detach device diag diag_embed diagonal dim double dropout "
-    "dropout1d dropout2d dropout3d dsplit dstack dtype element_size empty empty_like expand expand_as "
-    "feature_alpha_dropout feature_dropout fill fill_diagonal flatten flip float fold format from_numpy full_like "
-    "gather get get_default_dtype get_device getitem grad_fn half hash hsplit hstack identity im2col imag index "
-    "index_copy index_fill index_put index_select int is_complex is_conj is_contiguous is_cuda is_floating_point "
-    "is_leaf is_neg is_nested is_same_size is_sparse item iter layout len long masked_fill masked_scatter "
-    "masked_select meshgrid moveaxis movedim narrow native_channel_shuffle ndim ndimension nelement "
+    "dropout1d dropout2d dropout3d dsplit dstack dtype element_size empty empty_like expand expand_as eye "
+    "feature_alpha_dropout feature_dropout fill fill_diagonal flatten flip float fold format from_numpy full "
+    "full_like gather get get_default_dtype get_device getitem grad_fn half hash hsplit hstack identity im2col imag "
+    "index index_copy index_fill index_put index_select int is_complex is_conj is_contiguous is_cuda "
+    "is_floating_point is_leaf is_neg is_nested is_same_size is_sparse item iter layout len linspace long masked_fill "
+    "masked_scatter masked_select meshgrid moveaxis movedim narrow native_channel_shuffle ndim ndimension nelement "
     "nested_tensor_from_mask new_empty new_full new_ones new_tensor new_zeros nonzero nonzero_static numel numpy "
-    "one_hot ones_like pad permute pixel_shuffle pixel_unshuffle put ravel real reduce_ex repeat repeat_interleave "
-    "repr requires_grad reshape reshape_as resize resolve_conj resolve_neg result_type roll rot90 scatter select set "
-    "setitem shape size split split_with_sizes squeeze stack storage_offset stride swapaxes swapdims t take "
-    "take_along_dim tensor tensor_split tile to to_dense tolist transpose tril triu type type_as unbind unflatten "
-    "unfold unsqueeze untyped_storage view view_as view_as_complex view_as_real vsplit vstack where zero zeros_like"
+    "one_hot ones ones_like pack_padded_sequence pad pad_packed_sequence permute pixel_shuffle pixel_unshuffle put "
+    "ravel real reduce_ex repeat repeat_interleave repr requires_grad reshape reshape_as resize resolve_conj "
+    "resolve_neg result_type roll rot90 scatter select set setitem shape size split split_with_sizes squeeze stack "
+    "storage_offset stride swapaxes swapdims t take take_along_dim tensor tensor_split tile to to_dense tolist "
+    "transpose tril triu type type_as unbind unflatten unfold unsqueeze untyped_storage view view_as view_as_complex "
+    "view_as_real vsplit vstack where zero zeros zeros_like"
 )
 _ELEMENTWISE = _names(
     "abs absolute add and bitwise_and bitwise_not bitwise_or bitwise_xor ceil conj cumprod cumsum div divide floor "
@@ -211,6 +212,9 @@ _SEVERAL: dict[str, tuple[int, int]] = {  # comparisons and elementwise operatio
     "addcmul": (0, 2),
     "addcdiv": (0, 2),
     "lerp": (0, 3),
+    "index_add": (0, 1),
+    "scatter_add": (0, 1),
+    "nan_to_num": (3, 0),
     "fake_quantize_per_tensor_affine": (2, 3),
     "fake_quantize_per_channel_affine": (2, 3),
 }

@@ -170,6 +170,16 @@ def _not_mapped(model: nn.Module, discovery: Discovery, kept: dict[str, str]) ->
         }
         shared |= {id(value) for value in own.values()}
         left = {key: value for key, value in own.items() if key not in used}
+        if hasattr(module, "_packed_params") and callable(getattr(module, "weight", None)):
+            packed: Any = module
+            items.append(
+                NotMapped(
+                    name=name or _MODEL,
+                    kind=type(module).__name__,
+                    parameters=packed.weight().numel(),
+                    reason="holds its weights in a packed form of torch's own",
+                )
+            )
         if not left:
             continue
         items.append(
