@@ -133,10 +133,13 @@ class ProductTable:
     ----------
     products
         By name, in the order in which they were seen.
+    beforehand : set
+        Parameters that were multiplied with what is the same for every sample.
     """
 
     def __init__(self) -> None:
         self.products: dict[str, Product] = {}
+        self.beforehand: set[str] = set()
         self._entries: dict[tuple[Any, ...], list[_Entry]] = {}
 
     @staticmethod
@@ -397,7 +400,10 @@ class Discovery(_Watching):
                 result = function(*arguments, **keywords)
                 self.mark(result)
                 return result
-            if call.inputs.numel() == 0 or self._constant(call.given) or self._varies(weights):
+            if self._constant(call.given):
+                self._table.beforehand |= self._sources(weights)
+                continue
+            if call.inputs.numel() == 0 or self._varies(weights):
                 continue
             name = self._table.name_of(call, self._parameters)
             if name is None:
@@ -489,8 +495,9 @@ class Substitution(_Watching):
         return function(*arguments, **keywords)
 
     def _tell(self, call: Call) -> None:
-        view = None if self._unseen is None else self._parameters.view(call.weight)
-        if view is not None and self._unseen is not None and self._parameters.view(call.given) is None:
+        view = self._parameters.view(call.weight)
+        known = view is None or view.parameter in self._table.beforehand or self._parameters.view(call.given)
+        if not known and view is not None and self._unseen is not None:
             self._unseen(view.parameter)
 
 
