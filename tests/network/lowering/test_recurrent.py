@@ -95,6 +95,7 @@ def first_states(kind: str, options: dict[str, Any], batch: int | None, seed: in
     return hidden, normal(seed + 1, rows, *samples, options["hidden_size"], dtype=dtype)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @settings(deadline=None, max_examples=150)
 @given(
     layer=layers(),
@@ -134,6 +135,7 @@ def test_layers_compute_what_torchs_do(
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @settings(deadline=None, max_examples=150)
 @given(
     layer=layers(),
@@ -219,9 +221,7 @@ def called(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
     calls: list[tuple[str, tuple[int, ...]]] = []
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear):
-            child.register_forward_hook(
-                lambda _, inputs, __, name=name: calls.append((name, tuple(inputs[0].shape)))  # type: ignore[misc]
-            )
+            child.register_forward_hook(lambda _, inputs, __, name=name: calls.append((name, tuple(inputs[0].shape))))
     return calls
 
 

@@ -68,7 +68,7 @@ class GateTable:
         """The entries of inputs of any shape, in their type; not a number stays not a number."""
         last = (len(self.entries) - 1) // 2
         # In float64, so that float32 inputs are rounded as exactly as others.
-        codes = np.clip(np.rint(inputs.astype(np.float64) / self.input_step), -last, last)
+        codes = np.rint(np.clip(inputs.astype(np.float64), -self.limit, self.limit) / self.input_step)
         missing = np.isnan(codes)
         found = self.entries[np.where(missing, 0, codes).astype(np.int64) + last]
         return np.where(missing, np.nan, found).astype(inputs.dtype)
@@ -131,8 +131,9 @@ class Gates:
 
     def _look_up(self, function: str, values: torch.Tensor) -> torch.Tensor:
         """What :class:`GateTable` gives, in torch's operations alone, so that they are seen as a model's are."""
-        last = (len(self._tables[function].entries) - 1) // 2
-        codes = torch.clamp(torch.round(values.double() / self._tables[function].input_step), -last, last)
+        table = self._tables[function]
+        last = (len(table.entries) - 1) // 2
+        codes = torch.round(torch.clamp(values.double(), -table.limit, table.limit) / table.input_step)
         missing = torch.isnan(codes)
         found = self._entries[function][codes.masked_fill(missing, 0).long() + last]
         return found.masked_fill(missing, torch.nan).to(values.dtype)
