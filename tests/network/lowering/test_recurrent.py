@@ -243,6 +243,42 @@ def test_combined_is_one_product_a_step_on_inputs_and_state() -> None:
     assert calls == [("l0.ih_hh", (5, 7))] * 7
 
 
+def test_what_stands_behind_the_end_of_a_sequence_is_zero_in_every_layer() -> None:
+    """So that ranges and counts of clipped inputs of upper layers are not those of states that stand still."""
+    lowered: Any = LowerGRU().lower(randomised(nn.GRU(2, 3, 2, bidirectional=True), 0, torch.float64))
+    seen: list[torch.Tensor] = []
+    for layer in (lowered.l0, lowered.l1, lowered.l1_reverse):
+        layer.ih.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    packed = nn.utils.rnn.pack_sequence([normal(0, 2, 2), normal(1, 5, 2)], enforce_sorted=False)
+    lowered(packed)
+    assert [tuple(inputs.shape[:2]) for inputs in seen] == [(2, 5)] * 3
+    for inputs in seen:
+        assert not inputs[0, 2:].any()
+        assert inputs[0, :2].all()
+        assert inputs[1].all()
+
+
+@pytest.mark.parametrize(
+    ("lowering", "module", "limit"),
+    [
+        (LowerRNN(), nn.RNN(2, 3), 1.0),
+        (LowerRNN(), nn.RNN(2, 3, nonlinearity="relu"), None),
+        (LowerLSTM(), nn.LSTM(2, 3), 1.0),
+        (LowerLSTM(), nn.LSTM(2, 3, proj_size=2), None),
+        (LowerGRU(gate_bits=3), nn.GRU(2, 3), 1.0),
+    ],
+)
+def test_the_limit_of_hidden_states_is_kept_where_one_is_named(
+    lowering: LowerRecurrent, module: Any, limit: float | None
+) -> None:
+    lowered: Any = lowering.lower(module)
+    assert lowered.l0.hh.input_limit == limit
+    for parameter in lowered.parameters():
+        parameter.data *= 30  # far outside of the gates' linear ranges
+    outputs, _ = lowered(10 * normal(0, 20, 5, 2, dtype=torch.float32))
+    assert (outputs.abs().max() <= 1.0) == (limit is not None)
+
+
 def test_both_biases_stay_with_their_products() -> None:
     module: Any = nn.LSTM(3, 4)
     lowered: Any = LowerLSTM().lower(module)

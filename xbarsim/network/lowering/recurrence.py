@@ -58,6 +58,8 @@ class Recurrence(metaclass=ABCMeta):
         The equal blocks of outputs of ``ih`` and ``hh``, in torch's order.
     states : int
         How many tensors the state has.
+    bounded : bool
+        Whether a hidden state is a product or mean of values of -1 to 1.
     hidden_features : int
         Length of a hidden state.
     """
@@ -65,6 +67,7 @@ class Recurrence(metaclass=ABCMeta):
     output_names: ClassVar[tuple[str, ...]]
     combined_names: ClassVar[tuple[str, ...]]
     states: ClassVar[int] = 1
+    bounded: bool = True
 
     def __init__(self, weights: StepWeights, *, combined: bool, gates: Gates) -> None:
         self.combined = combined
@@ -73,7 +76,11 @@ class Recurrence(metaclass=ABCMeta):
         self._weights = weights
 
     def products(self) -> dict[str, nn.Linear]:
-        """The products, by the names that they have in the layer: new modules at each call."""
+        """The products, by the names that they have in the layer: new modules at each call.
+
+        ``hh`` has an attribute ``input_limit``: 1 where no hidden state leaves -1 to 1 if the first one does not, which
+        needs no calibration, else ``None``.
+        """
         weights = self._weights
         if self.combined:
             found = {"ih_hh": linear(*self._join(weights), self.combined_names)}
@@ -82,6 +89,7 @@ class Recurrence(metaclass=ABCMeta):
                 "ih": linear(weights.ih, weights.bias_ih, self.output_names),
                 "hh": linear(weights.hh, weights.bias_hh, self.output_names),
             }
+            found["hh"].__dict__["input_limit"] = 1.0 if self.bounded and weights.hr is None else None
         if weights.hr is not None:
             found["hr"] = linear(weights.hr, None, ("projection",))
         return found
@@ -140,10 +148,10 @@ class RnnRecurrence(Recurrence):
 
     def __init__(self, weights: StepWeights, *, combined: bool, gates: Gates, nonlinearity: str) -> None:
         super().__init__(weights, combined=combined, gates=gates)
-        self._rectifier = nonlinearity == "relu"
+        self.bounded = nonlinearity != "relu"
 
     def _next(self, layer: Any, sums: tuple[torch.Tensor, ...], state: State) -> State:
-        return (torch.relu(sums[0]) if self._rectifier else self.gates.tanh(sums[0]),)
+        return (self.gates.tanh(sums[0]) if self.bounded else torch.relu(sums[0]),)
 
 
 class LstmRecurrence(Recurrence):
