@@ -13,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowering.registry import lowering_of
+from xbarsim.network.lowering.transformers import prepare_transformers
 
 __all__ = ["copy_model", "lower_modules", "sharing_copy"]
 
@@ -101,11 +102,7 @@ def lower_modules(model: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     dict
         Why a module of a type that is lowered stays as it is, by its name.
     """
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # no fused path: it passes the layers by
-        if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = module.enable_nested_tensor = False
+    prepare_transformers(model)
     reasons: dict[str, str] = {}
     made: dict[int, nn.Module] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
