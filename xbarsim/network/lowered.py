@@ -36,6 +36,9 @@ class Product:
         for its block of channels alone.
     output_names
         Names of equal blocks of outputs, in order, such as the gates of a recurrent layer; empty for none.
+    input_limit
+        The largest magnitude that inputs can have, such as 1 for a hidden state: their range, whatever calibration
+        samples show; ``None`` where only these say.
     """
 
     weights: npt.NDArray[np.floating[Any]]
@@ -44,6 +47,7 @@ class Product:
     window: Window
     groups: int = 1
     output_names: tuple[str, ...] = ()
+    input_limit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
