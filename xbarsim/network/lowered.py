@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cost import DigitalUse
 from xbarsim.engine import Window
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
@@ -86,12 +87,15 @@ class Lowered:
         What holds weights and is no product.
     notes
         What a user should know.
+    digital_work
+        What it computes digitally for one sample, counted.
     """
 
     skeleton: Skeleton
     products: Mapping[str, Product]
     not_mapped: tuple[NotMapped, ...] = ()
     notes: tuple[str, ...] = ()
+    digital_work: tuple[DigitalUse, ...] = ()
 
     def without(self, reasons: Mapping[str, str]) -> Lowered:
         """The same with some products left digital, for these reasons."""
