@@ -12,7 +12,7 @@ from xbarsim.foundation.validation import InputError, check_choice, check_real
 
 __all__ = ["Wires", "check_conductance", "check_lines"]
 
-_LEAST_RESISTANCE = 1e-15  # nothing real is less and not zero; far from where an inverse overflows
+_LEAST_RESISTANCE = 1e-18  # nothing real is less and not zero; far from where an inverse overflows
 _MOST_CONDUCTANCE = 1e15
 
 
