@@ -13,7 +13,9 @@ its segments is their difference: no float64 holds both. Three things make the a
 
 What is left over bounds the error. A current fed into one node of a network of resistors between fixed voltages
 divides on its way out and passes no branch with more than itself, so no current is wrong by more than the sum of what
-is left over at all nodes; two states of cells whose current rises with the voltage differ as such a network does.
+is left over at all nodes; two states of cells whose current rises with the voltage differ as such a network does. What
+is left over within a group, of which the group as a whole keeps nothing, flows through its great conductances alone: it
+moves its nodes by that current over the least of them, and so a cell's current by the cell's slope times that voltage.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 
 from xbarsim.circuit.reference import factorise
 
-__all__ = ["Branches", "Levels", "Voltages", "left_over", "settle"]
+__all__ = ["Branches", "Levels", "Voltages", "settle"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -67,12 +69,6 @@ class Voltages(NamedTuple):
         return Voltages(high, rest - (high - total))
 
 
-def left_over(branches: Branches, currents: Floats, nodes: int) -> Floats:
-    """Net current leaving each node (nodes,), A, for the `currents` from first to second end of the branches."""
-    out = np.bincount(branches.first, currents, nodes)
-    return np.asarray(out - np.bincount(branches.second, currents, nodes))
-
-
 def _thresholds(conductance: Floats) -> list[float]:
     """Where to part conductances whose span is too wide: in the widest gaps, highest first."""
     values = np.unique(conductance)
@@ -91,12 +87,24 @@ def _thresholds(conductance: Floats) -> list[float]:
 
 
 class _Level(NamedTuple):
-    """Groups of nodes that move as one, and the factorised conductances between those that are not held."""
+    """Groups of nodes that move as one, and the factorised conductances between those that are not held.
+
+    `loose` are the groups without a fixed voltage; `within` is the least conductance that joins them to larger groups,
+    infinite where there are none.
+    """
 
     group: Integers
     crossing: npt.NDArray[np.bool_]
+    loose: npt.NDArray[np.bool_]
     moving: Integers
     factors: Any
+    within: float
+
+    def left_over(self, branches: Branches, currents: Floats) -> Floats:
+        """Net current leaving each group, (groups,), A, without that between its own nodes."""
+        count, flowing = self.loose.size, currents[self.crossing]
+        leaving = np.bincount(self.group[branches.first[self.crossing]], flowing, count)
+        return np.asarray(leaving - np.bincount(self.group[branches.second[self.crossing]], flowing, count))
 
 
 class Levels:
@@ -108,18 +116,21 @@ class Levels:
         The network.
     free, nodes
         Number of nodes whose voltage is unknown, and of all; those with a fixed voltage come last.
+    slopes
+        Sum of the slopes of all cells' currents, S.
     """
 
-    def __init__(self, branches: Branches, free: int, nodes: int) -> None:
+    def __init__(self, branches: Branches, free: int, nodes: int, slopes: float) -> None:
         first, second, conductance = branches
         groups: list[Integers] = [np.arange(nodes)]
-        for threshold in _thresholds(conductance):
+        thresholds = _thresholds(conductance)
+        for threshold in thresholds:
             stiff = conductance >= threshold
             joined = sparse.coo_array(
                 (np.ones(np.count_nonzero(stiff)), (first[stiff], second[stiff])), shape=(nodes, nodes)
             )
             groups.append(connected_components(joined, directed=False)[1].astype(np.int64))
-        self.free, self.nodes, self.branches = free, nodes, branches
+        self.free, self.nodes, self.branches, self.slopes = free, nodes, branches, slopes
         self.coarsest = groups[-1]
         self.levels: list[_Level] = []
         for index in reversed(range(len(groups))):
@@ -127,6 +138,7 @@ class Levels:
             count = int(group.max()) + 1
             held = np.zeros(count, np.bool_)
             held[group[free:]] = True
+            loose = ~held
             if index + 1 < len(groups):
                 # One member of each larger group without a fixed voltage is held: the group itself has moved before.
                 larger = groups[index + 1]
@@ -142,7 +154,9 @@ class Levels:
             off = sparse.coo_array((conductance[crossing], (a[crossing], b[crossing])), shape=(count, count))
             off = (off + off.T).tocsr()
             matrix = sparse.csr_array(sparse.diags_array(off.sum(axis=1)) - off)
-            self.levels.append(_Level(group, crossing, moving, factorise(matrix[moving][:, moving])))
+            within = thresholds[index] if index < len(thresholds) else np.inf
+            factors = factorise(matrix[moving][:, moving])
+            self.levels.append(_Level(group, crossing, loose, moving, factors, within))
 
     def start(self, fixed: Floats) -> Voltages:
         """Zero, but for the fixed voltages (nodes,) and the nodes of their groups."""
@@ -161,16 +175,22 @@ class Levels:
 
     def sweep(self, voltages: Voltages, base: Floats | float) -> Voltages:
         """Move each level's groups so that nothing is left over at them; `base` as in :func:`settle`."""
-        first, second, _ = self.branches
-        for group, crossing, moving, factors in self.levels:
-            currents = (self.currents(voltages) + base)[crossing]
-            count = int(group.max()) + 1
-            leaving = np.bincount(group[first[crossing]], currents, count)
-            leaving -= np.bincount(group[second[crossing]], currents, count)
-            step = np.zeros(count)
-            step[moving] = factors.solve(-leaving[moving])
-            voltages = voltages.plus(step[group])
+        for level in self.levels:
+            leaving = level.left_over(self.branches, self.currents(voltages) + base)
+            step = np.zeros(leaving.size)
+            step[level.moving] = level.factors.solve(-leaving[level.moving])
+            voltages = voltages.plus(step[level.group])
         return voltages
+
+    def left_over(self, currents: Floats) -> list[Floats]:
+        """By how much the currents of cells may be wrong, A, for what is left over at each group of each level."""
+        wrong = []
+        for level in self.levels:
+            leaving = np.abs(level.left_over(self.branches, currents)[level.loose])
+            if np.isfinite(level.within):
+                leaving = self.nodes * leaving * (self.slopes / level.within)
+            wrong.append(leaving)
+        return wrong
 
 
 def settle(levels: Levels, voltages: Voltages, base: Floats | float = 0.0, *, reduction: float = 0.0) -> Voltages:
@@ -185,26 +205,27 @@ def settle(levels: Levels, voltages: Voltages, base: Floats | float = 0.0, *, re
     base
         Currents (branches,), A, that flow through the branches beside those of the voltages.
     reduction
-        Stop once the sum of what is left over has fallen by this factor.
+        Stop once what is left over has fallen by this factor at every level.
     """
 
-    def missing(at: Voltages) -> float:
+    def missing(at: Voltages) -> Floats:
         with np.errstate(invalid="ignore", over="ignore"):
-            leaving = left_over(levels.branches, levels.currents(at) + base, levels.nodes)
-            return float(np.abs(leaving[: levels.free]).sum())
+            return np.array([wrong.sum() for wrong in levels.left_over(levels.currents(at) + base)])
 
     best, least = voltages, missing(voltages)
     enough = reduction * least
+    lowest = least
     idle = 0
     for _ in range(_MOST_SWEEPS):
-        if least <= enough or idle == 2:
+        if (least <= enough).all() or idle == 2:
             break
         with np.errstate(invalid="ignore", over="ignore"):
             voltages = levels.sweep(voltages, base)
         now = missing(voltages)
-        if not np.isfinite(now):
+        if not np.isfinite(now).all():
             break
-        idle = 0 if now < 0.5 * least else idle + 1
-        if now < least:
+        idle = 0 if (now < 0.5 * lowest).any() else idle + 1
+        lowest = np.minimum(lowest, now)
+        if now.sum() < least.sum():
             best, least = voltages, now
     return best

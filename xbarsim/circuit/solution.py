@@ -10,7 +10,7 @@ import numpy.typing as npt
 from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.network import Network, build_network
 from xbarsim.circuit.reference import active_cells
-from xbarsim.circuit.refinement import Branches, Levels, Voltages, left_over, settle
+from xbarsim.circuit.refinement import Branches, Levels, Voltages, settle
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_real
 
@@ -18,7 +18,6 @@ __all__ = ["ConvergenceError", "LinearisationError", "Solution", "linearisation_
 
 Floats = npt.NDArray[np.float64]
 _SHORTEST_STEP = 2.0**-30
-_LAST_DIGIT = 2.0**-103  # of a voltage kept as the sum of two float64, with some room
 _PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)  # where a law's slope is looked at, in shares of the largest input
 
 
@@ -54,11 +53,10 @@ class Solution:
     row_currents
         Given by the drivers, (rows,), A; zero where a line floats.
     residual
-        The largest current that any node gains or loses beyond rounding, A: at most the tolerance times the largest
-        cell current.
+        The largest current that any node gains or loses, A: at most the tolerance times the largest cell current. Of
+        nodes joined by a conductance so great that no float64 holds the current in it, that of all together.
     error_bound
-        What all nodes gain or lose together and rounding adds, A: no current is wrong by more, but for its own last
-        digit.
+        What all nodes gain or lose together, A: no cell's current is wrong by more, but for rounding of its own.
     iterations
         Newton steps; 0 for linear cells.
     """
@@ -95,28 +93,25 @@ class _Circuit:
             current[self.resistors :], slope[self.resistors :] = self.law.evaluate(self.cells, across[self.resistors :])
         return current, slope
 
-    def left_over(self, voltages: Voltages, currents: Floats) -> Floats:
-        """What each free node gains or loses beyond what the last digits of the voltages explain, (free,), A."""
-        leaving = left_over(self.branches, currents, self.nodes)
-        unsure = self.branches.conductance * self.rounding(voltages)
-        explained = np.bincount(self.branches.first, unsure, self.nodes)
-        explained += np.bincount(self.branches.second, unsure, self.nodes)
-        return np.asarray(np.sign(leaving) * np.maximum(np.abs(leaving) - explained, 0.0))[: self.free]
-
-    def rounding(self, voltages: Voltages) -> Floats:
-        """How far the voltage across each branch may be off, (branches,), V."""
-        size = np.abs(voltages.high)
-        return np.asarray(_LAST_DIGIT * (size[self.branches.first] + size[self.branches.second]))
+    def levels(self, slopes: Floats) -> Levels:
+        """The network of these slopes (branches,), S."""
+        cells = float(slopes[self.resistors :].sum())
+        return Levels(self.branches._replace(conductance=slopes), self.free, self.nodes, cells)
 
 
-def _newton(circuit: _Circuit, voltages: Voltages, tolerance: float, maximum_iterations: int) -> tuple[Voltages, int]:
-    """Improve `voltages` until no free node gains or loses current, or they cannot be improved."""
+def _newton(
+    circuit: _Circuit, levels: Levels, voltages: Voltages, tolerance: float, maximum_iterations: int
+) -> tuple[Voltages, int]:
+    """Improve `voltages` until no free node gains or loses current, or they cannot be improved.
+
+    `levels` are those of the cells' small-signal conductances: what is left over is looked at in their groups.
+    """
 
     def state(at: Voltages) -> tuple[Floats, float, float, Floats, Floats]:
-        """Of each free node what is left over, its norm, what is wanted of it; currents and slopes."""
+        """What is left over, its norm, what is wanted of it; currents and slopes."""
         with np.errstate(invalid="ignore", over="ignore"):
             currents, slopes = circuit.currents(at)
-            residual = circuit.left_over(at, currents)
+            residual = np.concatenate([np.zeros(0), *levels.left_over(currents)])
             wanted = tolerance * float(np.abs(currents[circuit.resistors :]).max(initial=0.0))
             return residual, float(np.linalg.norm(residual)), wanted, currents, slopes
 
@@ -125,9 +120,8 @@ def _newton(circuit: _Circuit, voltages: Voltages, tolerance: float, maximum_ite
     while np.abs(residual).max(initial=0.0) > wanted and iteration < maximum_iterations:
         # A flat place of the law would leave nodes untied; its small-signal conductance leads out of it.
         slopes = np.where(slopes > 0.0, slopes, circuit.branches.conductance)
-        levels = Levels(circuit.branches._replace(conductance=slopes), circuit.free, circuit.nodes)
         zero = np.zeros(circuit.nodes)
-        step = settle(levels, Voltages(zero, zero), currents, reduction=1e-8)
+        step = settle(circuit.levels(slopes), Voltages(zero, zero), currents, reduction=1e-8)
         length = 1.0
         while length >= _SHORTEST_STEP:
             trial = voltages.plus(length * step.high, length * step.low)
@@ -227,14 +221,15 @@ def solve(
     known = np.zeros(network.nodes)
     tied = network.drivers >= 0
     known[network.drivers[tied]] = inputs[tied]
-    levels = Levels(circuit.branches, circuit.free, circuit.nodes)
+    levels = circuit.levels(circuit.branches.conductance)
     state = settle(levels, levels.start(known))
     iterations = 0
     if law is not None:
-        state, iterations = _newton(circuit, state, tolerance, maximum_iterations)
+        state, iterations = _newton(circuit, levels, state, tolerance, maximum_iterations)
 
     branch_currents, slopes = circuit.currents(state)
-    leaving = np.abs(circuit.left_over(state, branch_currents))
+    levels.slopes = float(slopes[circuit.resistors :].sum())
+    leaving = np.concatenate([np.zeros(0), *levels.left_over(branch_currents)])
     currents = np.zeros(cells.shape)
     currents.flat[circuit.conducting] = branch_currents[circuit.resistors :]
     residual, allowed = float(leaving.max(initial=0.0)), tolerance * float(np.abs(currents).max())
@@ -261,8 +256,7 @@ def solve(
         column_currents=np.where(sensed, currents.sum(axis=0), 0.0),
         row_currents=np.where(tied, currents.sum(axis=1), 0.0),
         residual=residual,
-        # A voltage in series with a branch moves no cell's voltage by more than itself.
-        error_bound=float(leaving.sum() + slopes[circuit.resistors :].sum() * circuit.rounding(state).sum()),
+        error_bound=float(leaving.sum()),
         iterations=iterations,
     )
 
