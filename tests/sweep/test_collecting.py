@@ -208,6 +208,15 @@ def test_shards_cover_everything_once(expected: Results, tmp_path: Path) -> None
     assert all(counts)
 
 
+def test_every_task_of_an_adaptive_sweep_is_of_exactly_one_shard() -> None:
+    """Where the number of dies is not known before, shards take whole tasks: each once."""
+    rule = MeanWithin(half_width=0.12, at_least=4, at_most=60)
+    for count in (1, 2, 3):
+        shares = [[needed for _, _, needed in missing(TASKS, rule, shard=(index, count))] for index in range(count)]
+        for of_task in zip(*shares, strict=True):
+            assert sorted(of_task) == [0] * (count - 1) + [4]
+
+
 # --- what goes wrong
 
 
