@@ -21,6 +21,7 @@ from xbarsim.network import MappedNetwork, NotMappedWarning
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("error::xbarsim.network.lowering.skeleton.UnseenProductWarning"),
+    pytest.mark.filterwarnings("ignore:.*deprecated"),
 ]
 
 BITS = 12  # rounding of inputs and weights is then well below what any of the mistakes here would cost
@@ -442,7 +443,7 @@ VECTORS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     ),
     "tied weights with another bias": (tied, "a b", ""),
     "packed weights": (
-        lambda: torch.ao.quantization.quantize_dynamic(
+        lambda: torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 8)), {"0": torch.ao.quantization.default_dynamic_qconfig}
         ),
         "1",

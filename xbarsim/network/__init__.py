@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
     from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
+    from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
     from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
@@ -52,6 +53,7 @@ _HOMES = {
     "Product": "lowered",
     "ProductFunction": "lowering",
     "QuantisedLayer": "layers",
+    "Rescale": "rescale",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
     "layer_page": "support",
@@ -90,6 +92,7 @@ __all__ = [
     "Product",
     "ProductFunction",
     "QuantisedLayer",
+    "Rescale",
     "Skeleton",
     "evaluate",
     "layer_page",

@@ -46,7 +46,7 @@ _MOVING = _names(
 )
 _ELEMENTWISE = _names(
     "abs absolute add and bitwise_and bitwise_not bitwise_or bitwise_xor ceil conj cumprod cumsum div divide floor "
-    "floor_divide floordiv fmod frac hardshrink iadd imul invert isub itruediv logical_and logical_not logical_or "
+    "floor_divide floordiv fmod frac iadd imul invert isub itruediv logical_and logical_not logical_or "
     "logical_xor mod mul multiply neg negative or outer positive radd rdiv reciprocal remainder rmul round rsub "
     "rtruediv sgn sign square sub subtract true_divide truediv trunc xor"
 )

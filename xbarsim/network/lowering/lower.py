@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowered import Lowered, NotMapped
+from xbarsim.network.lowering.attention import Attention, settle_attention
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
 from xbarsim.network.lowering.counting import DigitalWork
 from xbarsim.network.lowering.prepare import copy_model, lower_modules, sharing_copy
@@ -111,6 +113,7 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
 
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
+        check_fit(partial(_settle, prepared, run), samples, name="calibration")
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
         try:
             answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
@@ -124,6 +127,21 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
         f"model must compute the same when its modules are taken apart, got {type(original).__name__}, which does not: "
         "a registered lowering computes something else, or the model looks at the types of its modules"
     )
+
+
+def _settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
+    """Leave each attention the projections that it uses: one for three inputs that are the same, or three."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_pre_hook(lambda module, arguments, name=name: called.add(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    if any(isinstance(module, Attention) for module in model.modules()):
+        run(model)
+    for handle in handles:
+        handle.remove()
+    settle_attention(model, called)
 
 
 def _outputs(model: nn.Module, samples: Samples) -> list[Tensor]:

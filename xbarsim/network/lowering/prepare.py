@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowering.registry import lowering_of
+from xbarsim.network.lowering.transformers import prepare_transformers
 
 __all__ = ["cast_floats", "copy_model", "lower_modules", "sharing_copy"]
 
@@ -148,11 +149,7 @@ def lower_modules(model: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     dict
         Why a module of a type that is lowered stays as it is, by its name.
     """
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # no fused path: it passes the layers by
-        if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = module.enable_nested_tensor = False
+    prepare_transformers(model)
     reasons: dict[str, str] = {}
     made: dict[int, nn.Module] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
