@@ -109,7 +109,7 @@ class MappedNetwork(PlacedNetwork):
             If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
             mitigation does not fit the network or needs a diagnosis and there is none.
         """
-        kind: type[Chip] = self.skeleton.chip_type()
+        kind: type[Chip] = self.skeleton.chip_type() or Chip
         return kind(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
 
     def __str__(self) -> str:
