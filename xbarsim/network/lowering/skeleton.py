@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowering.prepare import sharing_copy
 from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitution
 from xbarsim.network.samples import Samples
@@ -47,6 +48,19 @@ class TorchSkeleton(Skeleton):
         self.model = model
         self._table, self._double = table, double
         self._parameters = Parameters(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_parameters": self._parameters.layout()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # In a copy the numbers lie elsewhere: products would not be found, and be computed in floating point.
+        self.__dict__.update(state)
+        self._parameters = Parameters(self.model)
+        if self._parameters.layout() != state["_parameters"]:
+            raise InputError(
+                "model must have parameters that lie in a copy, or in another process, as they lie here, got "
+                f"{type(self.model).__name__}, some of whose parameters are parts of others or are not contiguous"
+            )
 
     def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
         """Run the model, as :meth:`Skeleton.run`; gives tensors."""

@@ -43,7 +43,8 @@ class Parameters:
 
     def __init__(self, model: nn.Module) -> None:
         self._by_place: dict[int, tuple[str, Tensor]] = {}
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        self._tensors = dict([*model.named_parameters(), *model.named_buffers()])
+        for name, tensor in self._tensors.items():
             if tensor.numel():
                 self._by_place.setdefault(tensor.untyped_storage().data_ptr(), (name, tensor))
 
@@ -53,6 +54,11 @@ class Parameters:
         if named is None or tensor.dtype != named[1].dtype:
             return None
         return _View(named[0], int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride())
+
+    def layout(self) -> dict[str, _View]:
+        """Where the numbers of each parameter and buffer lie: what must be the same in a copy of the model."""
+        views = {name: self.view(tensor) for name, tensor in self._tensors.items()}
+        return {name: view for name, view in views.items() if view is not None}
 
     def sizes(self) -> dict[str, int]:
         """How many numbers each parameter and buffer holds."""
