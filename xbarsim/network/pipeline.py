@@ -10,6 +10,7 @@ from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
 from xbarsim.network.calibrate import calibrate, input_ranges
+from xbarsim.network.files import choose_probe
 from xbarsim.network.layers import QuantisedLayer
 from xbarsim.network.lowered import Lowered
 from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
@@ -118,7 +119,14 @@ def map_lowered(lowered: Lowered, design: Design, samples: Samples) -> MappedNet
     if lowered.not_mapped:
         names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in lowered.not_mapped)
         warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=3)
-    return MappedNetwork(design=design, lowered=lowered, layers=layers, image_shape=samples.shape, orders=orders)
+    return MappedNetwork(
+        design=design,
+        lowered=lowered,
+        layers=layers,
+        image_shape=samples.shape,
+        orders=orders,
+        probe=choose_probe(lowered.skeleton, layers, samples),
+    )
 
 
 def place(layers: Mapping[str, QuantisedLayer], design: Design) -> dict[str, Reading]:

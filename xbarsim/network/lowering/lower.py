@@ -18,7 +18,7 @@ from xbarsim.network.lowering.watching import Discovery, ProductTable
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import check_fit
 
-__all__ = ["lower"]
+__all__ = ["discover", "lower"]
 
 _BATCH = 64  # samples run at a time; changes no result
 _COMPARED = 4  # samples on which a model that was taken apart must give what it gave before
@@ -43,20 +43,7 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     """
     original = copy_model(model)
     prepared, norms, notes, kept = _prepare(original, samples)
-    table = ProductTable()
-    discovery = Discovery(prepared, table)
-    with torch.no_grad(), discovery.names():
-        for start in range(0, len(samples), _BATCH):
-            part = samples.part(start, start + _BATCH)
-            arguments, keywords = as_tensors(part)
-            for tensor in (*arguments, *keywords.values()):
-                discovery.mark(tensor)
-
-            def run(arguments: Any = arguments, keywords: Any = keywords) -> None:
-                with discovery:
-                    prepared(*arguments, **keywords)
-
-            check_fit(run, samples, name="calibration")
+    table, discovery = discover(prepared, samples, name="calibration")
     if not table.products:
         raise InputError(
             "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
@@ -70,6 +57,33 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         not_mapped=tuple(_not_mapped(prepared, discovery, kept)),
         notes=tuple(notes),
     )
+
+
+def discover(model: nn.Module, samples: Samples, *, name: str) -> tuple[ProductTable, Discovery]:
+    """Run a model, and see its products.
+
+    Parameters
+    ----------
+    model
+        From :func:`xbarsim.network.lowering.prepare.lower_modules`.
+    samples, name
+        What it is run on, and what messages call it.
+    """
+    table = ProductTable()
+    discovery = Discovery(model, table)
+    with torch.no_grad(), discovery.names():
+        for start in range(0, len(samples), _BATCH):
+            part = samples.part(start, start + _BATCH)
+            arguments, keywords = as_tensors(part)
+            for tensor in (*arguments, *keywords.values()):
+                discovery.mark(tensor)
+
+            def run(arguments: Any = arguments, keywords: Any = keywords) -> None:
+                with discovery:
+                    model(*arguments, **keywords)
+
+            check_fit(run, samples, name=name)
+    return table, discovery
 
 
 def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[str, ...], list[str], dict[str, str]]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitu
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Layer, Skeleton, Watch
 
-__all__ = ["TorchSkeleton", "as_tensors"]
+__all__ = ["TorchSkeleton", "as_tensors", "model_tensors"]
 
 
 def as_tensors(samples: Samples, *, double: bool = False) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -29,6 +30,16 @@ def as_tensors(samples: Samples, *, double: bool = False) -> tuple[tuple[Tensor,
         return made.double() if double and made.is_floating_point() else made
 
     return tuple(map(tensor, samples.arguments)), {key: tensor(array) for key, array in samples.keywords.items()}
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters, buffers, and tensors that are plain attributes of a module, each once, by name."""
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}.{attribute}" if name else attribute] = value
+    return tensors
 
 
 class TorchSkeleton(Skeleton):
@@ -71,6 +82,21 @@ class TorchSkeleton(Skeleton):
     def doubled(self) -> TorchSkeleton:
         """The model in float64, as :meth:`Skeleton.doubled`."""
         return TorchSkeleton(copy.deepcopy(self.model).double(), self._table, double=True)
+
+    def stored(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+        """Parameters, buffers and other tensors of the model, as :meth:`Skeleton.stored`.
+
+        Raises
+        ------
+        InputError
+            If one is of a type that no file holds.
+        """
+        arrays = {}
+        for name, tensor in model_tensors(self.model).items():
+            if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+                raise InputError(f"model must have dense real tensors to be saved, got {tensor.dtype} in {name!r}")
+            arrays[name] = tensor.detach().numpy()
+        return "torch", arrays
 
     def own(self) -> TorchSkeleton:
         """A model with a memory of its own, as :meth:`Skeleton.own`."""
