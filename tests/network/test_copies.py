@@ -21,7 +21,9 @@ def _sent(value: Any) -> Any:
 
 
 COPIES = pytest.mark.parametrize("copied", [copy.deepcopy, _sent], ids=["deepcopy", "cloudpickle"])
-pytestmark = pytest.mark.filterwarnings("ignore::xbarsim.network.ClippingWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::xbarsim.network.ClippingWarning", "ignore::xbarsim.network.NotMappedWarning"
+)
 
 
 @COPIES
@@ -53,7 +55,8 @@ class Turned(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = model().to(memory_format=torch.channels_last)
+        self.inner = model()
+        self.inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.turned = nn.Parameter(torch.randn(3, 4, generator=torch.Generator().manual_seed(4)).t())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,21 +79,28 @@ def test_weights_in_any_order_of_memory_stay_on_their_tiles_in_a_worker() -> Non
 
 
 class Overlapping(nn.Module):
-    """One parameter that is a part of another."""
+    """One buffer that is a part of another, and one that is the other turned."""
 
     def __init__(self) -> None:
         super().__init__()
         whole = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))
-        self.whole, self.part = nn.Parameter(whole), nn.Parameter(whole[:2])
+        for name, tensor in (("whole", whole), ("part", whole[:2]), ("turned", whole.t())):
+            self.register_buffer(name, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
-        answer: Tensor = (x @ self.whole.t()) @ self.whole @ self.part.t()
+        answer: Tensor = (x @ self.turned) @ self.whole @ self.part.t()
         return answer
 
 
-def test_a_model_whose_parameters_overlap_is_not_sent_to_a_worker() -> None:
+def test_a_model_whose_weights_overlap_is_copied_and_not_sent_to_a_worker() -> None:
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(5))
     network = mapped(network=Overlapping(), calibration=x)
+    assert torch.equal(copy.deepcopy(network).digital(x), network.digital(x))
+    shared = SharedBench(Bench(network=network, images=x.numpy(), labels=torch.zeros(8, dtype=torch.int64).numpy()))
+    try:
+        with pytest.raises(InputError, match="parameters that lie in a copy"):
+            _open_shared(shared.place)
+    finally:
+        shared.close()
     with pytest.raises(InputError, match="parameters that lie in a copy"):
         _sent(network)
-    assert torch.equal(copy.deepcopy(network).digital(x), network.digital(x))

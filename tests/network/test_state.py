@@ -157,7 +157,7 @@ def test_a_file_says_the_same_each_time_it_is_written(tmp_path: Path) -> None:
 
 
 def test_given_faults_and_those_of_a_changed_model_are_saved(tmp_path: Path) -> None:
-    network = mapped(faults=None).with_faults(StuckFaults(on=0.3))
+    network = mapped(faults=None).with_faults(StuckFaults(on=0.3, off=0.0))
     shape = network.layers["last"].matrix.levels.shape
     fault_map = FaultMap.from_dense(np.ones(shape, int), note="all of them")
     chip = network.fabricate(3, faults={"last": fault_map})
@@ -368,8 +368,8 @@ def _with_more() -> nn.Module:
         ("model", "model must be of type Module"),
         (Other(), "the network that was saved, got one that answers otherwise"),
         (Swapped(), "product 'last' has shape .* got none"),
-        (Strided(), "the network that was saved"),
-        (_wider(), r"'last.weight' is torch.float32 of shape \(4, 10\), got torch.float32 of shape \(5, 10\)"),
+        (Strided(), "the network that was saved, got one that its samples do not fit"),
+        (_wider(), r"'last.bias' is torch.float32 of shape \(4,\), got torch.float32 of shape \(5,\)"),
         (_with_more(), "'more.bias' besides"),
         (nn.Linear(3, 3), "the network that was saved, got one without"),
     ],
@@ -387,13 +387,15 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     design = xb.Design(
         cell=QUIET,
         mapping=Mapping(rows=2, columns=4, weight_bits=4, cell_bits=4),
-        faults=StuckFaults(on=0.3),
+        faults=StuckFaults(on=0.3, off=0.0),
         **{name: ARRAY[name] for name in ("wires", "line_faults")},
         periphery=xb.Periphery(
             **{name: value for name, value in ARRAY.items() if name not in ("wires", "line_faults")}
         ),
     )
-    crossbar = xb.Crossbar([[0.5, -1.0]], design, seed=1, mitigations=(ClosestValue(),), diagnosis=Diagnosis())
+    crossbar = xb.Crossbar(
+        [[0.5, -1.0]], design, seed=1, calibration=[[-127.0]], mitigations=(ClosestValue(),), diagnosis=Diagnosis()
+    )
     crossbar.save(path)
     return path.read_bytes()
 

@@ -54,7 +54,10 @@ def restore_torch(
     missing = sorted(set(own) - set(stored))
     if missing:
         raise InputError(f"{_WANTED}, got one that has {missing[0]!r} besides ({len(missing)} such)")
-    table, _ = discover(prepared, probe, name="probe")
+    try:
+        table, _ = discover(prepared, probe, name="probe")
+    except InputError as error:
+        raise InputError(f"{_WANTED}, got one that its samples do not fit: {error}") from error
     return TorchSkeleton(prepared, table), table.products
 
 
