@@ -81,6 +81,10 @@ def test_weights_in_any_order_of_memory_stay_on_their_tiles_in_a_worker() -> Non
 class Overlapping(nn.Module):
     """One buffer that is a part of another, and one that is the other turned."""
 
+    whole: Tensor
+    part: Tensor
+    turned: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         whole = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))

@@ -27,9 +27,8 @@ from xbarsim.devices import Cell, FaultMap, StuckFaults
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.mapping import Mapping
 from xbarsim.mitigation import ClosestValue, Diagnosis, KnownTile, Mitigation, Overhead, ProtectLayers
-from xbarsim.network import MappedNetwork, map_model
+from xbarsim.network import Chip, MappedNetwork, map_model
 from xbarsim.network.files import contents
-from xbarsim.network.mapped import Chip
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Layer, Skeleton, Watch
 
@@ -190,9 +189,11 @@ def test_a_die_is_the_same_in_another_process(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import xbarsim as xb
+load = xb.Chip.load
+assert xb.Chip.network_type is not None  # with nothing of the project imported but its face
 from tests.network.test_chip import Small, images
 from xbarsim.network.files import digest
-print(digest(xb.Chip.load("die", model=Small())(images(3), first_image=7).numpy()))
+print(digest(load("die", model=Small())(images(3), first_image=7).numpy()))
 """
     done = _loaded_elsewhere(script, tmp_path)
     assert done.stdout.strip() == contents.digest(chip(images(3), first_image=7).numpy()), done.stderr
@@ -265,6 +266,7 @@ def test_any_model_is_loaded_with_a_module_of_other_weights(tmp_path: Path, kind
         assert torch.equal(one, two)
     assert given_model.training
     assert all(torch.equal(value, before[name]) for name, value in given_model.state_dict().items())
+    assert isinstance(loaded.network, MappedNetwork)
     assert loaded.network.not_mapped == network.not_mapped
     assert loaded.network.notes == network.notes
     assert loaded.network.orders == network.orders
@@ -554,24 +556,31 @@ class OwnFaults(StuckFaults):
 """
 
 
-def test_a_fault_model_of_ones_own_is_loaded_where_its_module_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_model_of_ones_own_is_loaded_where_its_module_is_imported(tmp_path: Path) -> None:
     (tmp_path / "own_faults.py").write_text(OWN)
-    make = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
+    first = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    save = """
 import own_faults
 from tests.network.test_chip import mapped
 mapped(faults=own_faults.OwnFaults(on=0.1, off=0.1, grade=3)).fabricate(1).save("die")
 """
-    done = _loaded_elsewhere(make, tmp_path)
+    load = """
+import xbarsim as xb
+from tests.network.test_chip import Small
+try:
+    xb.Chip.load("die", model=Small())
+except xb.FileFormatError as error:
+    print(error)
+import own_faults
+print(xb.Chip.load("die", model=Small()).network.design.faults)
+"""
+    done = _loaded_elsewhere(first + save, tmp_path)
     assert done.returncode == 0, done.stderr
-    with pytest.raises(FileFormatError, match="got 'OwnFaults'"):
-        Chip.load(tmp_path / "die", model=other())
-    monkeypatch.syspath_prepend(tmp_path)
-    __import__("own_faults")
-    assert Chip.load(tmp_path / "die", model=other()).network.design.faults.grade == 3  # type: ignore[union-attr]
+    done = _loaded_elsewhere(first + load, tmp_path)
+    refused, found = done.stdout.splitlines()
+    assert "die is no valid chip" in refused
+    assert "got 'OwnFaults'" in refused
+    assert "grade=3" in found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
