@@ -286,6 +286,8 @@ class Chip:
         InputError
             If `model` is needed and not given, or is not the network that was saved.
         """
+        if cls.network_type is None:
+            raise InputError("Chip must be imported from xbarsim or xbarsim.network to load one, got it from elsewhere")
         saved = read_network(path, "chip", model)
         die, network = saved.die, cls.network_type(**saved.parts)
         assert die is not None
