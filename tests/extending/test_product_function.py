@@ -49,7 +49,7 @@ class ChannelsAdapter(LayerAdapter):
         return results.transpose(0, 2, 3, 1).reshape(shape[0], -1, results.shape[1])
 
 
-class TensordotFunction(ProductFunction):
+class CrossCorrelation(ProductFunction):
     """``tensordot`` of the channels of sequences with a matrix ``(channels, outputs)``."""
 
     functions: ClassVar[tuple[Callable[..., Any], ...]] = (torch.tensordot,)
@@ -97,7 +97,7 @@ def test_the_function_is_mapped_once_it_is_registered() -> None:
     model, batch = Mixes().eval(), samples(5, 4, 7)
     with pytest.warns(NotMappedWarning, match=r"\(model\) \(Mixes: no product with a matrix \(tensordot\)\)"):
         assert list(map_model(model, DESIGN, calibration=batch).layers) == ["last"]
-    with register(TensordotFunction()):
+    with register(CrossCorrelation()):
         network = map_model(model, DESIGN, calibration=batch)
         assert list(network.layers) == ["mixing", "last"]
         assert network.layers["mixing"].vectors_per_image == 7
@@ -121,7 +121,7 @@ class Losing(ChannelsAdapter):
         return super().from_maps(results, shape)[:, 1:]
 
 
-class Nothing(TensordotFunction):
+class Nothing(CrossCorrelation):
     """A mistake: of no function."""
 
     functions = ()

@@ -51,6 +51,21 @@ class Skeleton(metaclass=ABCMeta):
         """The subclass of :class:`xbarsim.network.Chip` that its dies are of, or ``None``."""
         return None
 
+    def stored(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+        """What a file must hold to make it again.
+
+        Returns
+        -------
+        tuple
+            Its kind, one that :func:`xbarsim.network.files.skeletons.restore` knows, and arrays by name.
+
+        Raises
+        ------
+        InputError
+            If it cannot be saved: so every skeleton that does not say how.
+        """
+        raise InputError(f"network must have a digital part that can be saved, got {type(self).__name__}")
+
     def own(self) -> Skeleton:
         """The same for one user: what a network remembers between its calls is not shared; weights are."""
         return self
