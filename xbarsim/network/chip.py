@@ -300,8 +300,7 @@ class Chip:
                 prepared = method.prepare(prepared)
             layers = read_die(die, saved.contents, prepared.layers, prepared.design)
             saved.contents.finish()
-        kind = network.skeleton.chip_type() or cls
-        chip: Chip = kind(
+        chip: Chip = network.chip_type(
             network,
             die.seed,
             faults=faults,

@@ -66,6 +66,15 @@ class MappedNetwork(PlacedNetwork):
         self.probe = probe
 
     @property
+    def chip_type(self) -> type[Chip]:
+        """The class of its dies: torch modules, if it came from torch."""
+        if not self.skeleton.gives_tensors:
+            return Chip
+        from xbarsim.network.lowering.chip import TorchChip
+
+        return TorchChip
+
+    @property
     def not_mapped(self) -> tuple[NotMapped, ...]:
         """What holds weights and stays digital, with the reason."""
         return self.lowered.not_mapped
@@ -118,8 +127,9 @@ class MappedNetwork(PlacedNetwork):
             If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
             mitigation does not fit the network or needs a diagnosis and there is none.
         """
-        kind: type[Chip] = self.skeleton.chip_type() or Chip
-        return kind(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
+        return self.chip_type(
+            self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file, whole or not at all: safetensors, with the design and all else as TOML in it.

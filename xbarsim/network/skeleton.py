@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
@@ -21,7 +21,15 @@ Watch = Callable[[str, npt.NDArray[Any], npt.NDArray[Any]], None]
 
 
 class Skeleton(metaclass=ABCMeta):
-    """A network without its products: everything digital, and where each product stands in it."""
+    """A network without its products: everything digital, and where each product stands in it.
+
+    Attributes
+    ----------
+    gives_tensors : bool
+        Whether it came from torch: its dies are torch modules then.
+    """
+
+    gives_tensors: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
@@ -46,10 +54,6 @@ class Skeleton(metaclass=ABCMeta):
     @abstractmethod
     def doubled(self) -> Skeleton:
         """The same in float64, whose sums depend on no order that matters."""
-
-    def chip_type(self) -> Any:
-        """The subclass of :class:`xbarsim.network.Chip` that its dies are of, or ``None``."""
-        return None
 
     def stored(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
         """What a file must hold to make it again.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.lowering.chip import TorchChip
 from xbarsim.network.lowering.prepare import cast_floats, sharing_copy
 from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitution
 from xbarsim.network.samples import Samples
@@ -60,6 +59,8 @@ class TorchSkeleton(Skeleton):
         Whether the model is in float64.
     """
 
+    gives_tensors: ClassVar[bool] = True
+
     def __init__(self, model: nn.Module, table: ProductTable, *, double: bool = False) -> None:
         self.model = model
         self._table, self._double = table, double
@@ -99,10 +100,6 @@ class TorchSkeleton(Skeleton):
     def doubled(self) -> TorchSkeleton:
         """The model in float64, as :meth:`Skeleton.doubled`."""
         return TorchSkeleton(cast_floats(copy.deepcopy(self.model), torch.float64), self._table, double=True)
-
-    def chip_type(self) -> type[TorchChip]:
-        """Dies are torch modules."""
-        return TorchChip
 
     def stored(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
         """Parameters, buffers and other tensors of the model, as :meth:`Skeleton.stored`.
