@@ -230,12 +230,15 @@ def _host(name: str) -> tuple[_Host, tuple[Tensor, ...]]:
     make, inputs = _recipes()[name]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of odd settings
-        torch.manual_seed(0)
         host = (_HostOfOne if name.startswith("BatchNorm") else _Host)(make()).eval()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in host.parameters():
+            if not nn.parameter.is_lazy(parameter):
+                nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
         for norm in host.modules():  # statistics that tell it from an identity
             variance = getattr(norm, "running_var", None)
             if isinstance(variance, Tensor) and not nn.parameter.is_lazy(variance):
-                nn.init.uniform_(variance, 0.5, 2.0)
+                nn.init.uniform_(variance, 0.5, 2.0, generator=generator)
     return host, (_noise(_SAMPLES, 3), *inputs)
 
 
