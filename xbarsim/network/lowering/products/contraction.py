@@ -96,7 +96,8 @@ def _equation(
             return None
         return arguments[1], arguments[2], one, other, results
     given = bind(("input", "other"), {}, arguments, keywords)
-    first, second = given.get("input", given.get("self")), given["other"]
+    first: Any = given.get("input", given.get("self"))
+    second: Any = given["other"]
     if keywords.get("out") is not None or not plain(first, second) or not first.ndim or not second.ndim:
         return None
     one, other = _LETTERS[: first.ndim - 1], _LETTERS[first.ndim : first.ndim + second.ndim - 1]
