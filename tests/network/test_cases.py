@@ -337,11 +337,10 @@ VECTORS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "f",
         "(model) c",
     ),
-    "tensordot": (lambda: Functional(lambda m, x: torch.tensordot(x, m.projection, 1)), "projection", "f c"),
-    "tensordot, dimensions": (
-        lambda: Functional(lambda m, x: torch.tensordot(m.projection, x, ([1], [1])).T, 8, 12),
-        "projection",
-        "f c",
+    "tensordot": (
+        lambda: Functional(lambda m, x: m.f(x) + torch.tensordot(x, m.projection, 1)),
+        "f",
+        "(model) c",
     ),
     "inner": (lambda: Functional(lambda m, x: torch.inner(x, m.projection), 8, 12), "projection", "f c"),
     "bmm": (

@@ -82,6 +82,20 @@ _OF = {"1d": _noise(_SAMPLES, 4, 8), "2d": _MAPS, "3d": _VOLUMES}
 _PLACES = {1: _whole(_SAMPLES, 4, 4, below=2), 2: _whole(_SAMPLES, 4, 4, 4, below=2), 3: _whole(4, 2, 2, 2, 2, below=2)}
 
 
+_STATE = _noise(_SAMPLES, 4)
+
+
+class _WithStates(nn.Module):
+    """A cell that takes its states as a pair."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, inputs: Tensor, *states: Tensor) -> Any:
+        return self.cell(inputs, states)
+
+
 _OF_VALUES = (
     "AlphaDropout CELU Dropout Dropout1d ELU FeatureAlphaDropout Flatten GELU GLU Hardshrink Hardsigmoid Hardswish "
     "Hardtanh Identity LeakyReLU LogSigmoid LogSoftmax Mish PReLU RReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmin "
@@ -156,9 +170,9 @@ def _recipes() -> dict[str, Recipe]:
         "RNN": (lambda: nn.RNN(8, 4, batch_first=True), (_SEQUENCE,)),
         "LSTM": (lambda: nn.LSTM(8, 4, batch_first=True), (_SEQUENCE,)),
         "GRU": (lambda: nn.GRU(8, 4, batch_first=True), (_SEQUENCE,)),
-        "RNNCell": (lambda: nn.RNNCell(6, 4), (_FLAT,)),
-        "LSTMCell": (lambda: nn.LSTMCell(6, 4), (_FLAT,)),
-        "GRUCell": (lambda: nn.GRUCell(6, 4), (_FLAT,)),
+        "RNNCell": (lambda: nn.RNNCell(6, 4), (_FLAT, _STATE)),
+        "LSTMCell": (lambda: _WithStates(nn.LSTMCell(6, 4)), (_FLAT, _STATE, _STATE.flip(0))),
+        "GRUCell": (lambda: nn.GRUCell(6, 4), (_FLAT, _STATE)),
         "MultiheadAttention": (lambda: nn.MultiheadAttention(8, 2, batch_first=True), (_SEQUENCE,) * 3),
         "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(8, 2, 6, batch_first=True), (_SEQUENCE,)),
         "TransformerDecoderLayer": (lambda: nn.TransformerDecoderLayer(8, 2, 6, batch_first=True), (_SEQUENCE,) * 2),
@@ -216,12 +230,15 @@ def _host(name: str) -> tuple[_Host, tuple[Tensor, ...]]:
     make, inputs = _recipes()[name]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of odd settings
-        torch.manual_seed(0)
         host = (_HostOfOne if name.startswith("BatchNorm") else _Host)(make()).eval()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in host.parameters():
+            if not nn.parameter.is_lazy(parameter):
+                nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
         for norm in host.modules():  # statistics that tell it from an identity
             variance = getattr(norm, "running_var", None)
             if isinstance(variance, Tensor) and not nn.parameter.is_lazy(variance):
-                nn.init.uniform_(variance, 0.5, 2.0)
+                nn.init.uniform_(variance, 0.5, 2.0, generator=generator)
     return host, (_noise(_SAMPLES, 3), *inputs)
 
 

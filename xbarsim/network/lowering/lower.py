@@ -47,7 +47,8 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         changing what it computes.
     """
     original = copy_model(model)
-    prepared, norms, notes, kept = _prepare(original, samples)
+    with torch.random.fork_rng(devices=[]):  # modules that are made draw weights
+        prepared, norms, notes, kept = _prepare(original, samples)
     running = sharing_copy(prepared)
     work = DigitalWork(running)
     table, discovery, drawn = discover(running, samples, name="calibration", count=work.add)
@@ -130,18 +131,18 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     Module, tuple, list, dict
         The model, names of folded norms, notes, and why modules were left as they are.
     """
-    few = samples.part(0, _COMPARED)
-    expected = check_fit(lambda: _outputs(sharing_copy(original), few), samples, name="calibration")
+    few, state = samples.part(0, _COMPARED), torch.get_rng_state()
+    expected = check_fit(lambda: _outputs(sharing_copy(original), few, state), samples, name="calibration")
 
     def run(model: nn.Module) -> Any:
-        return _outputs(model, samples.part(0, _BATCH))
+        return _outputs(model, samples.part(0, _BATCH), state)
 
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
         check_fit(partial(settle, prepared, run), samples, name="calibration")
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
         try:
-            answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
+            answers = check_fit(partial(_outputs, sharing_copy(prepared), few, state), samples, name="calibration")
         except InputError:  # the model uses what is not there any more
             answers = None
         if answers is not None and _alike(expected, answers):
@@ -169,10 +170,11 @@ def settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
     settle_attention(model, called)
 
 
-def _outputs(model: nn.Module, samples: Samples) -> list[Tensor]:
+def _outputs(model: nn.Module, samples: Samples, state: Tensor) -> list[Tensor]:
+    """What a model gives, with random numbers from this state on."""
     arguments, keywords = as_tensors(samples)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.set_rng_state(state)
         return _tensors_of(model(*arguments, **keywords))
 
 
