@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
     from xbarsim.mapping import Balanced, Differential, Mapping, Offset, TwoColumn
     from xbarsim.models import load_model, load_test_set
-    from xbarsim.network import MappedNetwork, map_model
+    from xbarsim.network import MappedNetwork, map_model, map_onnx
     from xbarsim.network.chip import Chip
     from xbarsim.network.crossbar import Crossbar
     from xbarsim.network.evaluation import Evaluation, evaluate
@@ -51,6 +51,7 @@ _HOMES = {
     "load_model": "models",
     "load_test_set": "models",
     "map_model": "network",
+    "map_onnx": "network",
     "set_threads": "foundation.threads",
 }
 _ROOMS = (
@@ -94,6 +95,7 @@ __all__ = [
     "load_model",
     "load_test_set",
     "map_model",
+    "map_onnx",
     "set_threads",
 ]
 

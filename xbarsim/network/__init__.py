@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xbarsim.network.lowered import Lowered, NotMapped, Product
     from xbarsim.network.lowering import Lowering, register
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
+    from xbarsim.network.onnx.skeleton import map_onnx
     from xbarsim.network.pipeline import map_model
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
@@ -45,6 +46,7 @@ _HOMES = {
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
     "map_model": "pipeline",
+    "map_onnx": "onnx.skeleton",
     "register": "lowering",
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "Skeleton",
     "evaluate",
     "map_model",
+    "map_onnx",
     "register",
 ]
 

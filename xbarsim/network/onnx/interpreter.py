@@ -34,6 +34,8 @@ class Interpreter:
         The name of the product that each product node uses; nodes that share weights, bias and geometry share it.
     recurrent
         The recurrent layers by the name of their node.
+    matrices
+        Weights and biases of their products by name.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -47,7 +49,7 @@ class Interpreter:
                 self.product_of[node.name] = known.setdefault(repr((node.inputs[1:], geometry)), node.name)
             elif node.op in RECURRENT:
                 self.recurrent[node.name] = Recurrent.of(node, graph.constants)
-        self._matrices = {
+        self.matrices = {
             name: matrix
             for layer in self.recurrent.values()
             for direction in layer.directions
@@ -129,8 +131,8 @@ class Interpreter:
 
     def float_result(self, name: str, x: Array) -> Array:
         """What a product gives in floating point, in the type of its activations."""
-        if name in self._matrices:
-            weights, bias = self._matrices[name]
+        if name in self.matrices:
+            weights, bias = self.matrices[name]
             return np.asarray(x @ weights.astype(x.dtype) + bias.astype(x.dtype))
         node = self._nodes[name]
         weights = self.graph.constants[node.inputs[1]].astype(x.dtype)
