@@ -245,7 +245,7 @@ def _checked(value: Input, array: Array) -> Array:
 
 
 def _with_batch(skeleton: GraphSkeleton, samples: Samples) -> tuple[GraphSkeleton, tuple[str, ...]]:
-    """The skeleton for a file that fixes its batch size: run sample by sample unless the size turns out not to matter."""
+    """The skeleton for a file that fixes its batch size: sample by sample, unless that size turns out not to matter."""
     sizes = {value.shape[0] for value in skeleton.interpreter.graph.inputs if value.shape}
     fixed = {size for size in sizes if size is not None}
     if not fixed:
