@@ -20,13 +20,16 @@ from xbarsim.network.onnx.patterns import PRODUCT_OPS, fold_patterns
 from xbarsim.network.onnx.products import products_of
 from xbarsim.network.onnx.recurrent import RECURRENT
 from xbarsim.network.pipeline import check_varied, map_lowered
+from xbarsim.network.ranges import InputRange, RangeName, as_input_range
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Layer, Skeleton, Watch
 
 __all__ = ["GraphSkeleton", "lower_file", "map_onnx"]
 
 
-def map_onnx(path: str | os.PathLike[str], design: Design, *, calibration: Any) -> MappedNetwork:
+def map_onnx(
+    path: str | os.PathLike[str], design: Design, *, calibration: Any, ranges: InputRange | RangeName = "max"
+) -> MappedNetwork:
     """Place a trained network from an ONNX file on crossbars; needs no torch.
 
     Convolutions, products with constant matrices and recurrent layers are quantised and mapped; batch norms and
@@ -43,6 +46,8 @@ def map_onnx(path: str | os.PathLike[str], design: Design, *, calibration: Any) 
     calibration
         Samples, as the network takes them, in the first dimension of each input: an array, a tuple of arrays for
         several inputs, or a dictionary of them by the names of the file; see :func:`xbarsim.map_model`.
+    ranges
+        How the range of a layer's inputs is chosen, as there; a scale that the file gives comes first.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def map_onnx(path: str | os.PathLike[str], design: Design, *, calibration: Any) 
     check_instance("design", design, Design)
     samples = Samples.of(calibration, name="calibration")
     check_varied(samples)
-    return map_lowered(lower_file(path, design, samples), design, samples)
+    return map_lowered(lower_file(path, design, samples), design, samples, ranges=as_input_range(ranges))
 
 
 def lower_file(path: str | os.PathLike[str], design: Design, samples: Samples) -> Lowered:
