@@ -334,15 +334,18 @@ class Chip:
         plans = {name: layer.plan for name, layer in self.running.items()}
         return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
 
-    def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
+    def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
 
         Parameters
         ----------
         hardware
             A component card, or its name.
+        read_voltage
+            V, for a cell card that has none; ``None`` for the card's own.
         """
-        return self.network.cost_of({name: layer.cells() for name, layer in self.layers.items()}, hardware)
+        cells = {name: layer.cells() for name, layer in self.layers.items()}
+        return self.network.cost_of(cells, hardware, read_voltage=read_voltage)
 
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
         """Compare every layer with the digital quantised network and with the network in floating point.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cost import DigitalUse
 from xbarsim.engine import Window
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
@@ -56,6 +57,9 @@ class Product:
         The weights as integers, where the network has them so; ``None`` to quantise them.
     input_scale
         Activation of one input code, where the network says it; ``None`` for what the calibration gives.
+    input_limit
+        The largest magnitude that inputs can have, such as 1 for a hidden state: their range, whatever calibration
+        samples show; ``None`` where only these say.
     """
 
     weights: npt.NDArray[np.floating[Any]]
@@ -66,6 +70,7 @@ class Product:
     output_names: tuple[str, ...] = ()
     given: GivenCodes | None = None
     input_scale: float | None = None
+    input_limit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +109,15 @@ class Lowered:
         What holds weights and is no product.
     notes
         What a user should know.
+    digital_work
+        What it computes digitally for one sample, counted.
     """
 
     skeleton: Skeleton
     products: Mapping[str, Product]
     not_mapped: tuple[NotMapped, ...] = ()
     notes: tuple[str, ...] = ()
+    digital_work: tuple[DigitalUse, ...] = ()
 
     def without(self, reasons: Mapping[str, str]) -> Lowered:
         """The same with some products left digital, for these reasons."""

@@ -21,7 +21,7 @@ import xbarsim as xb
 from xbarsim.devices import Cell, Polynomial, ReadNoise, StuckFaults
 
 path, samples = sys.argv[1], np.load(sys.argv[2])
-noise = ReadNoise(spread=Polynomial(coefficients=(5e-8, 0.01), scale=1.0), valid_from=1e-7, valid_to=1e-4)
+noise = ReadNoise(spread=Polynomial(coefficients=(5e-9, 0.001), scale=1.0), valid_from=1e-7, valid_to=1e-4)
 design = xb.Design(
     cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2, read_noise=noise),
     mapping=xb.Mapping(rows=32, columns=32, weight_bits=8),
