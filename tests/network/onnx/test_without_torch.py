@@ -26,7 +26,7 @@ design = xb.Design(
     cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2, read_noise=noise),
     mapping=xb.Mapping(rows=32, columns=32, weight_bits=8),
     periphery=xb.Periphery(adc_bits=8, adc_range="calibrated"),
-    faults=StuckFaults(off=0.01, on=0.005),
+    faults=StuckFaults(off=0.001, on=0.001),
 )
 network = xb.map_onnx(path, design, calibration=samples)
 chip = network.fabricate(seed=7)

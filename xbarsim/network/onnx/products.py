@@ -67,7 +67,9 @@ def _of_recurrent(interpreter: Interpreter, name: str, node: Node) -> Product:
     blocks = weights.shape[1] // layer.hidden
     if blocks < len(names):  # a GRU whose reset gate stands before the product
         names = names[:2] if blocks == 2 else names[2:]
-    return _linear(weights, bias, output_names=names)
+    rectified = "Relu" in node.attributes.get("activations", ())
+    limit = None if ".ih" in name.removeprefix(node.name) or rectified else 1.0  # no state leaves -1 to 1
+    return replace(_linear(weights, bias, output_names=names), input_limit=limit)
 
 
 def _linear(weights: Array, bias: Array, output_names: tuple[str, ...] = ()) -> Product:
