@@ -199,7 +199,7 @@ def test_constants_are_folded_also_by_operations_that_are_rare(tmp_path: Path) -
     ]
     path = write(tmp_path / "a.onnx", nodes, {"v": np.ascontiguousarray(WEIGHTS.T)}, ["samples", 4])
     assert folded(path) == ["Linear", "Relu"]
-    only_largest = np.where(WEIGHTS == WEIGHTS.max(axis=0), WEIGHTS, 0)
+    only_largest = np.where(WEIGHTS.max(axis=0) == WEIGHTS, WEIGHTS, 0)
     np.testing.assert_allclose(mapped(path).floating(X), np.maximum(X @ only_largest, 0), atol=1e-6)
 
 

@@ -37,7 +37,7 @@ def check(model: onnx.ModelProto, path: Path, inputs: dict[str, Array], *, close
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = np.asarray(session.run(None, inputs)[0])
-    given_inputs = {
+    given_inputs: dict[str, Any] = {
         name: array.astype(np.int64) if array.dtype.kind == "i" else array for name, array in inputs.items()
     }
     network = xb.map_onnx(path, DESIGN, calibration=given_inputs)

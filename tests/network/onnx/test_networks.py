@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Exported]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     folder, made = tmp_path_factory.mktemp("onnx"), {}
 
     def get(name: str) -> Exported:
@@ -176,7 +176,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
             made[name] = Exported(name, folder)
         return made[name]
 
-    yield get
+    return get
 
 
 def run_by_onnxruntime(path: Path, x: Array) -> Array:
@@ -229,7 +229,8 @@ def same_chip(one: xb.MappedNetwork, other: xb.MappedNetwork) -> None:
         assert a.layer.input_scale == b.layer.input_scale
         assert (a.layer.signed, a.layer.window, a.layer.adapter) == (b.layer.signed, b.layer.window, b.layer.adapter)
         assert a.vectors_per_image == b.vectors_per_image
-        assert a.layer.output_names == b.layer.output_names or a.layer.output_names == ("query", "key", "value")
+        if b.layer.output_names:  # a file says nothing of what attention calls its outputs
+            assert a.layer.output_names == b.layer.output_names
         np.testing.assert_array_equal(dies[0].layers[name].cells(), dies[1].layers[other_name].cells())
 
 
@@ -241,12 +242,11 @@ def test_a_file_with_a_fixed_batch_size_is_run_whatever_it_is_or_refused(
     given = exported(name)
     free = xb.map_onnx(given.path("legacy"), IDEAL, calibration=given.array)
     path = given.path("legacy", batch=batch)
-    try:
-        fixed = xb.map_onnx(path, IDEAL, calibration=given.array)
-    except xb.InputError as error:
-        assert batch == 4  # noqa: PT017
-        assert f"fixed to {batch}" in str(error)  # noqa: PT017
+    if batch > 1 and name == "lstm":  # the first state has a constant shape
+        with pytest.raises(xb.InputError, match=f"batch size is fixed to {batch}"):
+            xb.map_onnx(path, IDEAL, calibration=given.array)
         return
+    fixed = xb.map_onnx(path, IDEAL, calibration=given.array)
     assert any("fixes the batch size" in note for note in fixed.notes)
     np.testing.assert_array_equal(fixed.digital(given.array), free.digital(given.array))
     assert [each.vectors_per_image for each in fixed.layers.values()] == [
