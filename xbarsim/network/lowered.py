@@ -60,6 +60,9 @@ class Product:
     input_limit
         The largest magnitude that inputs can have, such as 1 for a hidden state: their range, whatever calibration
         samples show; ``None`` where only these say.
+    divisors
+        What each input channel is divided by digitally before it is driven; the weights are as many times larger.
+        ``None`` for nothing.
     """
 
     weights: npt.NDArray[np.floating[Any]]
@@ -71,6 +74,7 @@ class Product:
     given: GivenCodes | None = None
     input_scale: float | None = None
     input_limit: float | None = None
+    divisors: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

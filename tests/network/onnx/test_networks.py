@@ -272,3 +272,32 @@ def test_samples_that_do_not_fit_a_file_are_refused(exported: Callable[[str], Ex
     np.testing.assert_array_equal(network.digital(x=x), network.digital(x))
     with pytest.raises(xb.InputError, match="must have shape"):
         network.fabricate(seed=1)(x[:, :, :4])
+
+
+def totals(network: xb.MappedNetwork) -> dict[str, float]:
+    return {
+        kind: sum(getattr(use, kind) for use in network.digital_work)
+        for kind in ("multiply_accumulates", "elementwise", "nonlinear", "comparisons", "lookups")
+    }
+
+
+@pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
+@pytest.mark.parametrize("name", ["vgg", "attention", "residual", "lstm", "gru"])
+def test_digital_work_is_counted_as_for_torch(name: str, exporter: str, exported: Callable[[str], Exported]) -> None:
+    given = exported(name)
+    one = totals(xb.map_model(given.model, DESIGN, calibration=given.samples))
+    other = totals(xb.map_onnx(given.path(exporter), DESIGN, calibration=given.array))
+    if name == "attention":  # queries and keys are each scaled, instead of their product, by the root of the factor
+        assert other.pop("elementwise") >= one.pop("elementwise")
+    assert one == other
+
+
+def test_work_of_attention_and_of_norms_is_in_the_cost(exported: Callable[[str], Exported]) -> None:
+    given = exported("attention")
+    network = xb.map_onnx(given.path("legacy"), DESIGN, calibration=given.array)
+    work = {use.kind: use for use in network.digital_work}
+    assert totals(network)["multiply_accumulates"] == 2 * 2 * 5 * 5 * 6  # scores and mixing, two heads of 6, 5 steps
+    assert work["Softmax"].nonlinear == 2 * 5 * 5
+    assert work["LayerNormalization"].parameters == 24
+    assert (work["LayerNormalization"].elementwise, work["LayerNormalization"].nonlinear) == (7 * 60, 5)
+    assert "Softmax" in str(network.cost("isaac2016").digital)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,8 +159,10 @@ class ProductTable:
             key: [entry for entry in entries if entry.name != name] for key, entries in self._entries.items()
         }
 
-    def enter(self, call: Call, parameters: Parameters, name: str, output_names: tuple[str, ...]) -> str:
+    def enter(self, call: Call, parameters: Parameters, name: str, module: nn.Module | None) -> str:
         """A new product; its name gets a number where another has it.
+
+        What the module that holds its weights says of it (``output_names``, ``input_limit``) goes with it.
 
         Returns
         -------
@@ -177,8 +179,11 @@ class ProductTable:
         outputs = probe.weights.shape[1]
         added = np.zeros(outputs, np.float32) if bias is None else bias.array().reshape(-1).copy()
         made = call.product(weight.array(), added)
-        if output_names:
-            made = Product(**{**vars(made), "output_names": output_names})
+        made = replace(
+            made,
+            output_names=tuple(getattr(module, "output_names", ())),
+            input_limit=getattr(module, "input_limit", None),
+        )
         self.products[unique] = made
         self._entries.setdefault(self._key(call), []).append(_Entry(unique, weight, bias))
         return unique
@@ -422,14 +427,13 @@ class Discovery(_Watching):
             if parameter.shape == weight.shape
         }
 
-    def _name(self, call: Call) -> tuple[str, tuple[str, ...]]:
-        """What a new product is called, and its blocks of outputs."""
+    def _name(self, call: Call) -> tuple[str, nn.Module | None]:
+        """What a new product is called, and the module that holds its weights, if one does."""
         view = self._parameters.view(call.weight)
         if view is None:
-            return self._owner(), ()
+            return self._owner(), None
         owner, _, attribute = view.parameter.rpartition(".")
-        module = self.model.get_submodule(owner)
-        return (owner if attribute == "weight" else view.parameter), tuple(getattr(module, "output_names", ()))
+        return (owner if attribute == "weight" else view.parameter), self.model.get_submodule(owner)
 
 
 class Substitution(_Watching):

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from xbarsim.cost import DigitalUse
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.mapped import MappedNetwork
 from xbarsim.network.onnx.constants import fold_constants
+from xbarsim.network.onnx.counting import count
 from xbarsim.network.onnx.graph import Graph, Input, read_graph
 from xbarsim.network.onnx.interpreter import Interpreter, Observe
-from xbarsim.network.onnx.operations.call import Array
+from xbarsim.network.onnx.operations.call import Array, Call
 from xbarsim.network.onnx.patterns import PRODUCT_OPS, fold_patterns
 from xbarsim.network.onnx.products import products_of
 from xbarsim.network.onnx.recurrent import RECURRENT
 from xbarsim.network.pipeline import check_varied, map_lowered
 from xbarsim.network.ranges import InputRange, RangeName, as_input_range
+from xbarsim.network.rescale import Rescale
 from xbarsim.network.samples import Samples
-from xbarsim.network.skeleton import Layer, Skeleton, Watch
+from xbarsim.network.skeleton import Layer, Skeleton, Watch, check_fit
 
 __all__ = ["GraphSkeleton", "lower_file", "map_onnx"]
 
+_COUNTED = 4  # samples that digital operations are counted on
+
 
 def map_onnx(
-    path: str | os.PathLike[str], design: Design, *, calibration: Any, ranges: InputRange | RangeName = "max"
+    path: str | os.PathLike[str],
+    design: Design,
+    *,
+    calibration: Any,
+    ranges: InputRange | RangeName = "max",
+    rescale: Rescale | None = None,
 ) -> MappedNetwork:
     """Place a trained network from an ONNX file on crossbars; needs no torch.
 
@@ -48,6 +59,8 @@ def map_onnx(
         several inputs, or a dictionary of them by the names of the file; see :func:`xbarsim.map_model`.
     ranges
         How the range of a layer's inputs is chosen, as there; a scale that the file gives comes first.
+    rescale
+        How input channels with outliers are rescaled, as there; not where the file gives integers.
 
     Returns
     -------
@@ -72,7 +85,8 @@ def map_onnx(
     check_instance("design", design, Design)
     samples = Samples.of(calibration, name="calibration")
     check_varied(samples)
-    return map_lowered(lower_file(path, design, samples), design, samples, ranges=as_input_range(ranges))
+    lowered = lower_file(path, design, samples)
+    return map_lowered(lowered, design, samples, ranges=as_input_range(ranges), rescale=rescale)
 
 
 def lower_file(path: str | os.PathLike[str], design: Design, samples: Samples) -> Lowered:
@@ -100,12 +114,38 @@ def lower_file(path: str | os.PathLike[str], design: Design, samples: Samples) -
             "path must name a network that multiplies its inputs with trained weights (Conv, Gemm, MatMul, LSTM, "
             "GRU, RNN), got one without such a node"
         )
-    skeleton, note = _with_batch(GraphSkeleton(interpreter), samples)
+    skeleton = GraphSkeleton(interpreter)
+    skeleton.inputs(samples)
+    skeleton, note = _with_batch(skeleton, samples)
+    not_mapped = tuple(_not_mapped(graph))
     return Lowered(
         skeleton=skeleton,
         products=products,
-        not_mapped=tuple(_not_mapped(graph)),
+        not_mapped=not_mapped,
         notes=(*graph.notes, *notes, *note),
+        digital_work=_digital_work(skeleton, samples, {item.name: item.parameters for item in not_mapped}),
+    )
+
+
+def _digital_work(skeleton: GraphSkeleton, samples: Samples, held: Mapping[str, int]) -> tuple[DigitalUse, ...]:
+    """What the nodes compute digitally for one sample, counted while a few samples run."""
+    few = samples.part(0, max(_COUNTED, skeleton.batch or 1))
+    counts: dict[str, Counter[str]] = {}
+    kinds: dict[str, str] = {}
+
+    def observe(call: Call, outputs: tuple[Array, ...]) -> None:
+        counts.setdefault(call.node.name, Counter()).update(count(call, outputs))
+        kinds[call.node.name] = call.node.op
+
+    check_fit(lambda: skeleton.run(few, observe=observe), samples, name="calibration")
+    each = {
+        name: {key: total / len(few) if total % len(few) else total // len(few) for key, total in found.items()}
+        for name, found in counts.items()
+    }
+    return tuple(
+        DigitalUse(name=name, kind=kinds[name], parameters=held.get(name, 0), **found)
+        for name, found in each.items()
+        if any(found.values()) or name in held
     )
 
 
@@ -184,7 +224,7 @@ class GraphSkeleton(Skeleton):
         ndarray or tuple
             The output, or several if the graph has several.
         """
-        inputs = self._inputs(samples)
+        inputs = self.inputs(samples)
 
         def multiply(name: str, x: Array) -> Array:
             layer = None if layers is None else layers.get(name)
@@ -218,7 +258,14 @@ class GraphSkeleton(Skeleton):
         """The graph in float64, as :meth:`Skeleton.doubled`."""
         return GraphSkeleton(self.interpreter, double=True, batch=self.batch)
 
-    def _inputs(self, samples: Samples) -> dict[str, Array]:
+    def inputs(self, samples: Samples) -> dict[str, Array]:
+        """The inputs of the graph by name, in the types that the file declares.
+
+        Raises
+        ------
+        InputError
+            If they are other inputs, or of another type or shape.
+        """
         declared = self.interpreter.graph.inputs
         by_position = dict(zip((value.name for value in declared), samples.arguments, strict=False))
         given = by_position | dict(samples.keywords)
