@@ -2,18 +2,19 @@
 
 Counts are those of the textbook definition of each operation, as for torch models
 (:mod:`xbarsim.network.lowering.counting`): a softmax over n values is n exponentials, n additions and n divisions.
-Moving data counts nothing, nor do shapes, indices and single numbers that are the same for all samples.
+Moving data counts nothing, nor does what is computed of integers, such as indices, or of shapes.
 """
 
 from __future__ import annotations
 
 import math
 
+from xbarsim.network.onnx.graph import Graph
 from xbarsim.network.onnx.operations.call import Array, Call
 from xbarsim.network.onnx.operations.table import ALL_OPERATIONS
 from xbarsim.network.onnx.recurrent import RECURRENT
 
-__all__ = ["count"]
+__all__ = ["count", "of_shapes"]
 
 # Of one step of a recurrent layer, for each number of its state: additions and multiplications, and nonlinear values.
 # LSTM: four sums of two products, f c + i g and o tanh(c). GRU: two sums, x + r h, and n + z (h - n).
@@ -32,6 +33,18 @@ _WHOLE = ("ReduceMean", "GlobalAveragePool")  # additions and a division
 _SQUARED = ("ReduceL2", "ReduceSumSquare")
 
 
+def of_shapes(graph: Graph) -> set[str]:
+    """Names of the nodes that compute with shapes alone, which are the same for all samples."""
+    values: set[str] = set()
+    names = set()
+    for node in graph.nodes:
+        given = [name for name in node.inputs if name and name not in graph.constants]
+        if node.op in ("Shape", "Size") or (given and values.issuperset(given)):
+            values.update(node.outputs)
+            names.add(node.name)
+    return names
+
+
 def count(call: Call, outputs: tuple[Array, ...]) -> dict[str, int]:
     """Digital operations of one node by kind, as :class:`xbarsim.cost.DigitalUse` names them.
 
@@ -44,7 +57,7 @@ def count(call: Call, outputs: tuple[Array, ...]) -> dict[str, int]:
     """
     node = call.node
     floats = [array for array in call.inputs if array is not None and array.dtype.kind == "f"]
-    if not floats or not outputs or outputs[0].ndim == 0:
+    if not floats or not outputs:
         return {}
     size, given, op = outputs[0].size, floats[0].size, node.op
     if op in RECURRENT:

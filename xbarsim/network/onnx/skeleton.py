@@ -15,7 +15,7 @@ from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.mapped import MappedNetwork
 from xbarsim.network.onnx.constants import fold_constants
-from xbarsim.network.onnx.counting import count
+from xbarsim.network.onnx.counting import count, of_shapes
 from xbarsim.network.onnx.graph import Graph, Input, read_graph
 from xbarsim.network.onnx.interpreter import Interpreter, Observe
 from xbarsim.network.onnx.operations.call import Array, Call
@@ -133,7 +133,11 @@ def _digital_work(skeleton: GraphSkeleton, samples: Samples, held: Mapping[str, 
     counts: dict[str, Counter[str]] = {}
     kinds: dict[str, str] = {}
 
+    shapes = of_shapes(skeleton.interpreter.graph)
+
     def observe(call: Call, outputs: tuple[Array, ...]) -> None:
+        if call.node.name in shapes:
+            return
         counts.setdefault(call.node.name, Counter()).update(count(call, outputs))
         kinds[call.node.name] = call.node.op
 
