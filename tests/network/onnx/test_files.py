@@ -338,3 +338,12 @@ def test_tensors_are_read_in_every_form_that_files_hold_them_in(tmp_path: Path) 
     constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHTS))
     path = write(tmp_path / "b.onnx", [constant, *MATMUL], {}, ["samples", 4])
     np.testing.assert_allclose(mapped(path).floating(X), X @ WEIGHTS, atol=1e-6)
+
+
+def test_nodes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("MatMul", ["h", "v"], ["y"])]
+    for each in nodes:
+        each.name = "same"
+    network = mapped(write(tmp_path / "a.onnx", nodes, {"w": WEIGHTS, "v": WEIGHTS[:3]}, ["samples", 4]))
+    assert list(network.layers) == ["same", "same (y)"]
+    np.testing.assert_allclose(network.floating(X), X @ WEIGHTS @ WEIGHTS[:3], rtol=1e-4, atol=1e-5)

@@ -228,3 +228,19 @@ def test_a_network_that_onnxruntime_quantised_keeps_all_its_codes(tmp_path: Path
     assert all(layer.layer.input_scale in scales for layer in network.layers.values())
     expected = by_onnxruntime(written, X)
     assert np.linalg.norm(network.digital(X) - expected) < 0.01 * np.linalg.norm(expected)
+
+
+def test_integers_that_cannot_be_kept_are_said(tmp_path: Path) -> None:
+    """Scales along the inputs of a product are no scales of its outputs; the weights are quantised anew, with a note."""
+    constants = {
+        "w": KERNELS.reshape(6, -1),
+        "s": SCALES,
+        "z": np.zeros(6, np.int8),
+    }
+    nodes = [node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=0), node("MatMul", ["x", "d"], ["y"])]
+    onnx.save(model_of(nodes, constants, ["n", 6]), tmp_path / "a.onnx")
+    x = RANDOM.normal(size=(5, 6)).astype(np.float32)
+    network = xb.map_onnx(tmp_path / "a.onnx", design(), calibration=x)
+    assert any("quantised anew" in note for note in network.notes)
+    weights = constants["w"] * SCALES[:, None]
+    np.testing.assert_allclose(network.floating(x), x @ weights, rtol=1e-4, atol=1e-5)

@@ -38,7 +38,6 @@ def read_model(path: str | os.PathLike[str]) -> Any:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise ImportError("ONNX files need the package onnx: pip install 'xbarsim[onnx]'") from error
     check_instance("path", path, (str, os.PathLike))
@@ -48,7 +47,7 @@ def read_model(path: str | os.PathLike[str]) -> Any:
         raise InputError(str(error)) from error
     try:
         model = onnx.load_model_from_string(content)
-    except (DecodeError, ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # protobuf has errors of its own
         raise InputError(f"path must name an ONNX file, whole and not damaged, got {os.fspath(path)}") from error
     if not model.ir_version or not model.opset_import or not model.graph.node:
         raise InputError(f"path must name an ONNX file with a graph, got {os.fspath(path)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,8 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     for message in graph.node:
         node = _node(message, opset, folder)
         names[node.name] += 1
-        if names[node.name] > 1:
-            raise InputError(f"nodes must have names of their own, got {node.name!r} twice")
+        if names[node.name] > 1:  # names of nodes may come twice in a file, those of values may not
+            node = replace(node, name=f"{node.name} ({next(filter(None, node.outputs), names[node.name])})")
         if node.op == "Constant":
             constants[node.outputs[0]] = _constant(node)
         else:
@@ -239,7 +239,7 @@ def _input(value: Any) -> Input:
         raise InputError(f"input {value.name!r} must be a tensor of ordinary numbers, got {got}")
     shape = None
     if kind.HasField("shape"):
-        shape = tuple(int(size.dim_value) if size.HasField("dim_value") else None for size in kind.shape.dim)
+        shape = tuple(int(size.dim_value) if size.dim_value > 0 else None for size in kind.shape.dim)
     return Input(name=value.name, dtype=NUMPY_TYPES[kind.elem_type], shape=shape)
 
 

@@ -41,8 +41,11 @@ def products_of(interpreter: Interpreter, input_bits: int) -> tuple[dict[str, Pr
     """
     products, notes = {}, []
     for name, node in interpreter.product_names():
+        codes = [each for each in node.inputs[1:3] if each in interpreter.graph.codes]
         if node.name in interpreter.recurrent:
             products[name] = _of_recurrent(interpreter, name, node)
+            if codes and ".ih" in name:
+                notes.append(f"integer weights of {node.name!r}: quantised anew, as those of all recurrent layers")
         else:
             products[name] = _of_node(interpreter.graph, node)
             scales = [
@@ -50,6 +53,8 @@ def products_of(interpreter: Interpreter, input_bits: int) -> tuple[dict[str, Pr
                 for other in interpreter.graph.nodes
                 if interpreter.product_of.get(other.name) == name
             ]
+            if codes and products[name].given is None:
+                notes.append(f"integer weights of {name!r}: quantised anew, their scales are not one an output")
             products[name], note = _with_input_scale(name, products[name], scales, input_bits)
             notes += note
             count = len(scales)
