@@ -231,7 +231,7 @@ def test_a_network_that_onnxruntime_quantised_keeps_all_its_codes(tmp_path: Path
 
 
 def test_integers_that_cannot_be_kept_are_said(tmp_path: Path) -> None:
-    """Scales along the inputs of a product are no scales of its outputs; the weights are quantised anew, with a note."""
+    """Scales along the inputs of a product are no scales of its outputs; the weights are quantised anew."""
     constants = {
         "w": KERNELS.reshape(6, -1),
         "s": SCALES,

@@ -30,7 +30,7 @@ from xbarsim.network.skeleton import Layer, Skeleton, Watch, check_fit
 
 __all__ = ["GraphSkeleton", "lower_file", "map_onnx"]
 
-_COUNTED = 4  # samples that digital operations are counted on
+_COUNTED = 64  # samples that digital operations are counted on, as many as the calibration runs at a time
 
 
 def map_onnx(
