@@ -36,10 +36,13 @@ from xbarsim.devices.faults import (
     StuckAtFaults,
     StuckFaults,
     StuckLineFaults,
+    StuckOutside,
+    StuckValueWarning,
     UniformConductances,
     WearOutFaults,
     fault_preset,
     preset_names,
+    warn_outside,
 )
 from xbarsim.devices.lines import BrokenLines, LineFaults
 from xbarsim.devices.noise import (
@@ -100,6 +103,8 @@ __all__ = [
     "StuckAtFaults",
     "StuckFaults",
     "StuckLineFaults",
+    "StuckOutside",
+    "StuckValueWarning",
     "SummedNoise",
     "TelegraphNoise",
     "ThermalNoise",
@@ -111,4 +116,5 @@ __all__ = [
     "fault_preset",
     "preset_names",
     "round_to_grid",
+    "warn_outside",
 ]

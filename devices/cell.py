@@ -176,7 +176,9 @@ class Cell:
         """`conductance` (S, any shape) in level units; not rounded."""
         return (np.asarray(conductance, dtype=np.float64) - self.g_min) / self.level_step(cell_bits)
 
-    def program(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def program(
+        self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator, *, stopped: bool = True
+    ) -> npt.NDArray[np.float32]:
         """Program cells: target plus the bias and a normal error, each cell drawn on its own.
 
         Parameters
@@ -187,12 +189,15 @@ class Cell:
             Bits per cell.
         rng
             Source of the errors; not used if the cell has no programming error.
+        stopped
+            Whether cells stop at zero conductance, as they do. ``False`` for what the normal law drew, for
+            :meth:`relax`: it tells cells apart that stopped there.
 
         Returns
         -------
         ndarray
             Programmed conductances in level units, float32 multiples of `GRID`, shape of `levels`. Never
-            below zero conductance; without a programming error, the levels themselves.
+            below zero conductance if `stopped`; without a programming error, the levels themselves.
 
         Raises
         ------
@@ -233,7 +238,8 @@ class Cell:
             np.take(mean, level, out=table, mode="clip")
             part += table
             np.rint(part, out=part)
-            np.maximum(part, lowest, out=part)
+            if stopped:
+                np.maximum(part, lowest, out=part)
             part *= np.float32(GRID)
         return result.reshape(targets.shape)
 
@@ -250,13 +256,14 @@ class Cell:
         Parameters
         ----------
         programmed
-            What :meth:`program` left, level units, any shape.
+            What :meth:`program` left, level units, any shape; better, what it drew (``stopped=False``), so that a
+            measured drift knows how far the cells missed that were stopped at zero conductance.
         levels
             The levels that were its targets, integers in ``0..M``, of the same shape.
         cell_bits
             Bits per cell.
         seconds
-            Since the reference time of the drift, s; at 0 the cells come back as they are.
+            Since the reference time of the drift, s; at 0 the cells come back as they are, stopped at zero.
         rng
             Source of the cells' trajectories; in the same state it gives the same ones, whatever the seconds.
 
@@ -274,8 +281,8 @@ class Cell:
             raise InputError(f"drift must be given for a cell at later times, got None for cell {self.name!r}")
         held = np.asarray(programmed, dtype=np.float32)
         if self.drift.check_seconds(seconds) == 0:
-            return held.copy()
-        before = np.maximum(self.conductance(held, cell_bits), 0.0)
+            return np.maximum(held, np.float32(lowest_level(self.offset_levels(cell_bits))))
+        drawn = self.conductance(held, cell_bits)
         programming = None
         if self.drift.needs_programming:
             assert self.programming_error is not None
@@ -283,10 +290,9 @@ class Cell:
             law = self.programming_error
             bias = np.zeros(target.shape) if law.bias is None else law.bias(target)
             which = np.asarray(levels)
-            programming = Programming(
-                target=target.take(which), bias=bias.take(which), spread=law.spread(target).take(which)
-            )
-        return self._on_grid(self.drift.relax(before, seconds, rng, programming), cell_bits)
+            aim, miss, spread = (table.take(which) for table in (target, bias, law.spread(target)))
+            programming = Programming(target=aim, bias=miss, spread=spread, score=(drawn - aim - miss) / spread)
+        return self._on_grid(self.drift.relax(np.maximum(drawn, 0.0), seconds, rng, programming), cell_bits)
 
     def settle(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Cells of one die with what its read noise fixes in them for good, such as frozen telegraph states.

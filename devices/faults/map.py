@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults import files, spatial
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.outside import StuckOutside
 from xbarsim.devices.plausible import check_conductance
 from xbarsim.devices.programming import round_to_grid
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
@@ -490,6 +491,22 @@ class FaultMap:
                 f"got {self.value[wrong[0]]} at position {wrong[0]}"
             )
         return levels
+
+    def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
+        """How many cells are stuck at conductances outside the range of `cell`."""
+        levels = self.stuck_levels(cell, cell_bits)[self.kind == FaultKind.STUCK_AT]
+        highest = cell.maximum_level(cell_bits)
+        below, above = levels < -0.5, levels > highest + 0.5
+        beyond = levels[below | above]
+        return StuckOutside(
+            cell=cell.name,
+            maximum_level=highest,
+            stuck_at=int(levels.size),
+            below=int(np.count_nonzero(below)),
+            above=int(np.count_nonzero(above)),
+            lowest=float(beyond.min()) if beyond.size else 0.0,
+            highest=float(beyond.max()) if beyond.size else 0.0,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the map, whole or not at all.

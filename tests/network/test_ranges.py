@@ -62,9 +62,8 @@ def limit(samples: Tensor, ranges: Any) -> float:
 
 def test_the_largest_magnitude() -> None:
     samples = normal(200)
-    assert (
-        limit(samples, "max") == limit(samples, LargestInput()) == pytest.approx(float(samples.abs().max()), rel=1e-12)
-    )
+    largest = float(samples.abs().max())
+    assert limit(samples, "max") == limit(samples, LargestInput()) == pytest.approx(largest, rel=1e-12)
 
 
 @pytest.mark.parametrize("percent", [50.0, 99.0, 99.9, 100.0])
@@ -78,7 +77,7 @@ def test_a_percentile_is_that_of_the_magnitudes(percent: float) -> None:
 
 def test_the_moving_average_by_hand() -> None:
     samples = normal(192)  # three batches of 64
-    first, second, third = (float(part.abs().max()) for part in samples.split(64))
+    first, second, third = (float(part.abs().max()) for part in samples.reshape(3, 64, 4))
     wanted = 0.5 * (0.5 * first + 0.5 * second) + 0.5 * third
     assert limit(samples, MovingAverage(momentum=0.5)) == pytest.approx(wanted, rel=1e-12)
     assert limit(samples, MovingAverage(momentum=0.0)) == pytest.approx(third, rel=1e-12)

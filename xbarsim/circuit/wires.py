@@ -12,7 +12,7 @@ from xbarsim.foundation.validation import InputError, check_choice, check_instan
 
 __all__ = ["Wires", "check_conductance", "check_lines"]
 
-_LEAST_RESISTANCE = 1e-15  # nothing real is less and not zero; far from where an inverse overflows
+_LEAST_RESISTANCE = 1e-18  # nothing real is less and not zero; far from where an inverse overflows
 _MOST_CONDUCTANCE = 1e15
 # Beyond these a resistance was given in another unit. A segment is about 0.1 um of line, some ohm in copper and some
 # tens in a silicide; with 100 kohm, 128 of them are a cell of 0.1 uS. A driver, sense circuit or transistor of 10 Mohm

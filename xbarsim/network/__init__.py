@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
+    from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LayerSupport": "support",
     "LeastSquaredError": "ranges",
     "Lowered": "lowered",
     "Lowering": "lowering",
@@ -55,6 +57,8 @@ _HOMES = {
     "Rescale": "rescale",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
+    "layer_page": "support",
+    "layer_support": "support",
     "map_model": "pipeline",
     "map_onnx": "onnx.skeleton",
     "register": "lowering",
@@ -74,6 +78,7 @@ __all__ = [
     "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LayerSupport",
     "LeastSquaredError",
     "Lowered",
     "Lowering",
@@ -92,6 +97,8 @@ __all__ = [
     "Rescale",
     "Skeleton",
     "evaluate",
+    "layer_page",
+    "layer_support",
     "map_model",
     "map_onnx",
     "register",

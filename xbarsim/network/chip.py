@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +14,7 @@ import numpy.typing as npt
 
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, Hardware
-from xbarsim.devices import FaultMap
+from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
@@ -367,7 +370,7 @@ class Chip:
         samples = Samples.of(images)
         check_integer("batch_size", batch_size, at_least=1)
         check_real("clipping", clipping, at_least=0.0, at_most=1.0)
-        return error_report(
+        report = error_report(
             self.network,
             self.layers,
             samples,
@@ -375,6 +378,13 @@ class Chip:
             batch_size=batch_size,
             clipping=clipping,
         )
+        outside = self.stuck_outside
+        return replace(report, notes=(str(outside),)) if outside else report
+
+    @property
+    def stuck_outside(self) -> StuckOutside:
+        """Cells stuck at conductances outside the range of the cell: false where there are none."""
+        return reduce(add, (layer.stuck_outside for layer in self.layers.values()))
 
     def tile(self, layer: str, tile: int = 0) -> TileView:
         """One tile of one layer, for looking at; see also :func:`xbarsim.plot.tile`.

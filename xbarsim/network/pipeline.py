@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xbarsim.design import Design
+from xbarsim.devices import warn_outside
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
 from xbarsim.network.calibrate import calibrate
@@ -129,6 +130,9 @@ def map_lowered(
     InputError
         As :func:`map_model`.
     """
+    if design.faults is not None:
+        outside = design.faults.outside(design.cell, design.mapping.cell_bits)
+        warn_outside(outside, f"the design's {type(design.faults).__name__}")
     ranges = ranges or as_input_range("max")
     check_instance("rescale", rescale, (Rescale, type(None)))
     if rescale is not None:

@@ -188,6 +188,16 @@ def _not_mapped(model: nn.Module, discovery: Discovery, kept: dict[str, str]) ->
         }
         shared |= {id(value) for value in own.values()}
         left = {key: value for key, value in own.items() if key not in used}
+        if hasattr(module, "_packed_params") and callable(getattr(module, "weight", None)):
+            packed: Any = module
+            items.append(
+                NotMapped(
+                    name=name or _MODEL,
+                    kind=type(module).__name__,
+                    parameters=packed.weight().numel(),
+                    reason="holds its weights in a packed form of torch's own",
+                )
+            )
         if not left:
             continue
         items.append(
@@ -205,7 +215,7 @@ def _reason(module: nn.Module, parameters: list[str], discovery: Discovery) -> s
     functions = [function for name in parameters for function in discovery.digital.get(name, ())]
     if isinstance(module, torch.jit.ScriptModule):
         return "a script, whose products cannot be seen"
-    if "Norm" in type(module).__name__:
+    if "BatchNorm" in type(module).__name__:
         return "not directly behind a layer it could be folded into"
     if functions:
         return f"no product with a matrix ({', '.join(dict.fromkeys(functions))})"
