@@ -1,8 +1,9 @@
 """Accuracy, power and area of neural networks on faulty resistive-memory crossbars.
 
-A torch model is placed on crossbars (:func:`map_model`), dies are made of it (``network.fabricate(seed)``), and each
-die is run like the model it came from (:func:`evaluate`) and costed (``chip.cost()``). Many dies of many designs are
-measured by :func:`collect`. See ARCHITECTURE.md for the rooms.
+A torch model (:func:`map_model`) or a network from an ONNX file (:func:`map_onnx`, without torch) is placed on
+crossbars, dies are made of it (``network.fabricate(seed)``), and each die is run like the model it came from
+(:func:`evaluate`) and costed (``chip.cost()``). Many dies of many designs are measured by :func:`collect`. See
+ARCHITECTURE.md for the rooms.
 """
 
 from __future__ import annotations

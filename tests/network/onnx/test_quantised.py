@@ -244,3 +244,12 @@ def test_integers_that_cannot_be_kept_are_said(tmp_path: Path) -> None:
     assert any("quantised anew" in note for note in network.notes)
     weights = constants["w"] * SCALES[:, None]
     np.testing.assert_allclose(network.floating(x), x @ weights, rtol=1e-4, atol=1e-5)
+
+
+def test_rescaling_leaves_the_files_integers_as_they_are(tmp_path: Path) -> None:
+    onnx.save(qdq(np.int8(0)), tmp_path / "a.onnx")
+    plain = xb.map_onnx(tmp_path / "a.onnx", design(), calibration=X)
+    rescaled = xb.map_onnx(tmp_path / "a.onnx", design(), calibration=X, rescale=xb.network.Rescale())
+    np.testing.assert_array_equal(plain.digital(X), rescaled.digital(X))
+    (mapped,) = rescaled.layers.values()
+    np.testing.assert_array_equal(mapped.layer.codes, KERNELS.reshape(6, -1).T)
