@@ -242,7 +242,7 @@ def test_integers_that_cannot_be_kept_are_said(tmp_path: Path) -> None:
     x = RANDOM.normal(size=(5, 6)).astype(np.float32)
     network = xb.map_onnx(tmp_path / "a.onnx", design(), calibration=x)
     assert any("quantised anew" in note for note in network.notes)
-    weights = constants["w"] * SCALES[:, None]
+    weights = KERNELS.reshape(6, -1) * SCALES[:, None]
     np.testing.assert_allclose(network.floating(x), x @ weights, rtol=1e-4, atol=1e-5)
 
 
