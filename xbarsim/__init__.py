@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
     from xbarsim.mapping import Balanced, Differential, Mapping, Offset, TwoColumn
     from xbarsim.models import load_model, load_test_set
-    from xbarsim.network import MappedNetwork, map_model, map_onnx
-    from xbarsim.network.chip import Chip
+    from xbarsim.network import Chip, MappedNetwork, map_model, map_onnx
     from xbarsim.network.crossbar import Crossbar
     from xbarsim.network.evaluation import Evaluation, evaluate
     from xbarsim.sweep import Task, collect
@@ -32,7 +31,7 @@ __version__ = VERSION
 _HOMES = {
     "Balanced": "mapping",
     "Cell": "devices",
-    "Chip": "network.chip",
+    "Chip": "network",
     "Crossbar": "network.crossbar",
     "Design": "design",
     "Differential": "mapping",

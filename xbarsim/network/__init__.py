@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
     "Call": "lowering",
-    "Chip": "chip",
+    "Chip": "mapped",  # with the networks that a chip is loaded with
     "ClippedInputs": "layers",
     "ClippingWarning": "report",
     "Crossbar": "crossbar",

@@ -48,10 +48,23 @@ class Skeleton(metaclass=ABCMeta):
         """The same in float64, whose sums depend on no order that matters."""
 
     def chip_type(self) -> Any:
-        """The class of its dies: :class:`xbarsim.network.Chip`, or a subclass that fits where the network came from."""
-        from xbarsim.network.chip import Chip
+        """The subclass of :class:`xbarsim.network.Chip` that its dies are of, or ``None``."""
+        return None
 
-        return Chip
+    def stored(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+        """What a file must hold to make it again.
+
+        Returns
+        -------
+        tuple
+            Its kind, one that :func:`xbarsim.network.files.skeletons.restore` knows, and arrays by name.
+
+        Raises
+        ------
+        InputError
+            If it cannot be saved: so every skeleton that does not say how.
+        """
+        raise InputError(f"network must have a digital part that can be saved, got {type(self).__name__}")
 
     def own(self) -> Skeleton:
         """The same for one user: what a network remembers between its calls is not shared; weights are."""

@@ -21,7 +21,7 @@ from xbarsim.network.lowering.watching import Discovery, ProductTable
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import check_fit
 
-__all__ = ["lower"]
+__all__ = ["discover", "lower", "settle"]
 
 _BATCH = 64  # samples run at a time; changes no result
 _COMPARED = 4  # samples on which a model that was taken apart must give what it gave before
@@ -48,31 +48,10 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     """
     original = copy_model(model)
     prepared, norms, notes, kept = _prepare(original, samples)
-    table = ProductTable()
     running = sharing_copy(prepared)
     work = DigitalWork(running)
-    discovery = Discovery(running, table, work.add)
-
-    def run(start: int, stop: int) -> None:
-        arguments, keywords = as_tensors(samples.part(start, stop))
-        for tensor in (*arguments, *keywords.values()):
-            discovery.mark(tensor)
-        with discovery:
-            running(*arguments, **keywords)
-
-    def check(start: int, stop: int) -> None:
-        check_fit(lambda: run(start, stop), samples, name="calibration")
-
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), discovery.names():
-        before = torch.get_rng_state()
-        for start in range(0, len(samples), _BATCH):
-            check(start, start + _BATCH)
-        if not torch.equal(before, torch.get_rng_state()):
-            notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
-        if discovery.doubtful:
-            half = min(len(samples), _BATCH) // 2
-            discovery.count = None
-            discovery.confirm(partial(check, 0, half) if half else None)
+    table, discovery, drawn = discover(running, samples, name="calibration", count=work.add)
+    notes += drawn
     if not table.products:
         raise InputError(
             "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
@@ -97,6 +76,52 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     )
 
 
+def discover(
+    model: nn.Module, samples: Samples, *, name: str, count: Callable[..., None] | None = None
+) -> tuple[ProductTable, Discovery, list[str]]:
+    """Run a model, and see its products.
+
+    Parameters
+    ----------
+    model
+        From :func:`xbarsim.network.lowering.prepare.lower_modules`; it runs itself, with all that it remembers.
+    samples, name
+        What it is run on, and what messages call it.
+    count
+        As for :class:`Discovery`.
+
+    Returns
+    -------
+    ProductTable, Discovery, list
+        Its products, what became of its parameters, and notes.
+    """
+    table = ProductTable()
+    discovery = Discovery(model, table, count)
+    notes: list[str] = []
+
+    def run(start: int, stop: int) -> None:
+        arguments, keywords = as_tensors(samples.part(start, stop))
+        for tensor in (*arguments, *keywords.values()):
+            discovery.mark(tensor)
+        with discovery:
+            model(*arguments, **keywords)
+
+    def check(start: int, stop: int) -> None:
+        check_fit(lambda: run(start, stop), samples, name=name)
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), discovery.names():
+        before = torch.get_rng_state()
+        for start in range(0, len(samples), _BATCH):
+            check(start, start + _BATCH)
+        if not torch.equal(before, torch.get_rng_state()):
+            notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
+        if discovery.doubtful:
+            half = min(len(samples), _BATCH) // 2
+            discovery.count = None
+            discovery.confirm(partial(check, 0, half) if half else None)
+    return table, discovery, notes
+
+
 def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[str, ...], list[str], dict[str, str]]:
     """The model taken apart, its norms folded; checked to compute what it did.
 
@@ -113,7 +138,7 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
 
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
-        check_fit(partial(_settle, prepared, run), samples, name="calibration")
+        check_fit(partial(settle, prepared, run), samples, name="calibration")
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
         try:
             answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
@@ -129,7 +154,7 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     )
 
 
-def _settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
+def settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
     """Leave each attention the projections that it uses: one for three inputs that are the same, or three."""
     called: set[str] = set()
     handles = [

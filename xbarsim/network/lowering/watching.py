@@ -64,6 +64,11 @@ class Parameters:
                 return self._view(name, tensor, offset - first)
         return None
 
+    def layout(self) -> dict[str, _View]:
+        """Where the numbers of each parameter and buffer lie: what must be the same in a copy of the model."""
+        views = {name: self.view(tensor) for name, tensor in self._by_identity.values()}
+        return {name: view for name, view in views.items() if view is not None}
+
     @staticmethod
     def _view(name: str, tensor: Tensor, offset: int) -> _View:
         return _View(name, offset, tuple(tensor.shape), tensor.stride())
