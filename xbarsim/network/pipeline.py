@@ -172,7 +172,8 @@ def _rescaled(lowered: Lowered, rescale: Rescale, samples: Samples) -> Lowered:
     divided = 0
     for name, seen in input_ranges(lowered.skeleton, products, samples).items():
         product = products[name]
-        if product.adapter.kind in ("linear", "conv1d", "conv2d") and seen.largest > 0:
+        free = product.given is None and product.input_scale is None  # integers that a file gives stay as they are
+        if free and product.adapter.kind in ("linear", "conv1d", "conv2d") and seen.largest > 0:
             products[name] = rescaled(product, seen.channels, rescale)
             divided += len(seen.channels)
     note = (
