@@ -58,7 +58,9 @@ class StuckOutside:
 
     def __str__(self) -> str:
         if not self:
-            return f"none of {self.stuck_at} stuck values outside levels 0 to {self.maximum_level} of cell {self.cell!r}"
+            return (
+                f"none of {self.stuck_at} stuck values outside levels 0 to {self.maximum_level} of cell {self.cell!r}"
+            )
         return (
             f"{self.below + self.above} of {self.stuck_at} stuck values lie outside levels 0 to {self.maximum_level} of "
             f"cell {self.cell!r} ({self.below} below, {self.above} above): {self.lowest:.3g} to {self.highest:.3g} levels"
