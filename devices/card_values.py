@@ -9,6 +9,7 @@ from xbarsim.devices.drift import Drift
 from xbarsim.devices.noise import NoiseModel
 from xbarsim.devices.programming import ProgrammingError
 from xbarsim.foundation.cards import Origin
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import check_integer, check_real
 
 __all__ = ["CardValue", "DriftFit", "DriftValue", "Fit", "ProgrammingErrorValue", "ReadNoiseValue"]
@@ -35,6 +36,9 @@ class CardValue:
     unit: str
     origin: Origin
     note: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,9 @@ class ProgrammingErrorValue:
     note: str = ""
     fit: Fit | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadNoiseValue:
@@ -85,6 +92,9 @@ class ReadNoiseValue:
     unit: Literal["S"]
     origin: Origin
     note: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,3 +140,6 @@ class DriftValue:
     origin: Origin
     note: str = ""
     fit: DriftFit | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)

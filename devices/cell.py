@@ -15,6 +15,7 @@ from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
 from xbarsim.foundation.cards import CardFolder, cite
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
@@ -95,6 +96,7 @@ class Cell:
                 )
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> Cell:
         """The cell of a device card.
 
@@ -126,6 +128,7 @@ class Cell:
         """Whether two reads of a cell differ."""
         return self.read_noise is not None and self.read_noise.per_read
 
+    @entrance
     def maximum_level(self, cell_bits: int) -> int:
         """M, the highest level at `cell_bits` bits per cell.
 
@@ -142,22 +145,27 @@ class Cell:
             )
         return int(2**bits - 1)
 
+    @entrance
     def level_step(self, cell_bits: int) -> float:
         """Delta, the conductance between neighbouring levels, S."""
         return (self.g_max - self.g_min) / self.maximum_level(cell_bits)
 
+    @entrance
     def offset_levels(self, cell_bits: int) -> float:
         """The conductance of level 0 in level steps, ``g_min / delta``."""
         return self.g_min / self.level_step(cell_bits)
 
+    @entrance
     def conductance(self, levels: npt.ArrayLike, cell_bits: int) -> npt.NDArray[np.float64]:
         """Conductance of `levels` (level units, any shape, need not be integers), S."""
         return self.g_min + np.asarray(levels, dtype=np.float64) * self.level_step(cell_bits)
 
+    @entrance
     def level_units(self, conductance: npt.ArrayLike, cell_bits: int) -> npt.NDArray[np.float64]:
         """`conductance` (S, any shape) in level units; not rounded."""
         return (np.asarray(conductance, dtype=np.float64) - self.g_min) / self.level_step(cell_bits)
 
+    @entrance
     def program(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Program cells: target plus the bias and a normal error, each cell drawn on its own.
 
@@ -219,6 +227,7 @@ class Cell:
             part *= np.float32(GRID)
         return result.reshape(targets.shape)
 
+    @entrance
     def relax(
         self,
         programmed: npt.ArrayLike,
@@ -270,6 +279,7 @@ class Cell:
             )
         return self._on_grid(self.drift.relax(before, seconds, rng, programming), cell_bits)
 
+    @entrance
     def settle(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Cells of one die with what its read noise fixes in them for good, such as frozen telegraph states.
 
@@ -298,6 +308,7 @@ class Cell:
         units = self.level_units(conductance, cell_bits)
         return round_to_grid(units, self.offset_levels(cell_bits)).astype(np.float32)
 
+    @entrance
     def read_variance(self, levels: npt.ArrayLike, cell_bits: int, max_code: int) -> NoiseVariance:
         """Variance of one read of each cell, in squared level steps.
 
@@ -396,11 +407,13 @@ CARDS = CardFolder("cell", Card, Path(__file__).parent / "cards")
 """The device cards that come with the project."""
 
 
+@entrance
 def cell_names() -> list[str]:
     """The names of the device cards that come with the project, sorted."""
     return CARDS.names()
 
 
+@entrance
 def card(name_or_path: str | os.PathLike[str]) -> Card:
     """Read a device card.
 

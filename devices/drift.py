@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = ["Drift", "DriftStep", "LogarithmicDrift", "MeasuredDrift", "Programming"]
@@ -44,6 +45,9 @@ class Programming:
     target: FloatArray
     bias: FloatArray
     spread: FloatArray
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Drift:
@@ -74,6 +78,7 @@ class Drift:
         """How many normal scores each cell is given."""
         raise NotImplementedError
 
+    @entrance
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None
     ) -> FloatArray:
@@ -92,6 +97,7 @@ class Drift:
         """
         raise NotImplementedError
 
+    @entrance
     def check_seconds(self, seconds: Any) -> float:
         """Return `seconds` if the law holds for that long.
 
@@ -102,6 +108,7 @@ class Drift:
         """
         return check_real("seconds", seconds, at_least=0.0, at_most=self.longest)
 
+    @entrance
     def relax(
         self,
         conductance: npt.ArrayLike,
@@ -170,6 +177,7 @@ class Drift:
             part[:] = np.maximum(self.later(part.astype(np.float64), seconds, scores, chunk), 0.0)
         return result
 
+    @entrance
     def moments(self, conductance: npt.ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of what the law describes, before it is stopped at zero conductance.
 
@@ -238,6 +246,7 @@ class LogarithmicDrift(Drift):
     def _decades(self, seconds: float) -> float:
         return math.log1p(seconds / self.reference_time) / math.log(10.0)
 
+    @entrance
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None = None
     ) -> FloatArray:
@@ -249,6 +258,7 @@ class LogarithmicDrift(Drift):
         moved = conductance + self.spread(held) * walk
         return moved if self.shift is None else moved + self.shift(held) * decades
 
+    @entrance
     def moments(self, conductance: npt.ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of the change."""
         decades = self._decades(self.check_seconds(seconds))
@@ -394,6 +404,7 @@ class MeasuredDrift(Drift):
             errors += (flat.take(place) + rise.take(place) * column_part) * share
         return errors
 
+    @entrance
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None
     ) -> FloatArray:
@@ -411,6 +422,7 @@ class MeasuredDrift(Drift):
             error = gone * error + (1.0 - gone) * (programming.bias + programming.spread * score)
         return programming.target + error
 
+    @entrance
     def moments(self, conductance: npt.ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of (conductance - target) at targets, from the first step on.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = ["GRID", "ProgrammingError", "lowest_level", "round_to_grid"]
@@ -22,6 +23,7 @@ def lowest_level(offset_levels: float) -> float:
     return math.ceil(-offset_levels / GRID) * GRID
 
 
+@entrance
 def round_to_grid(level_units: npt.ArrayLike, offset_levels: float) -> npt.NDArray[np.float64]:
     """Round to multiples of `GRID` that float32 holds exactly, without going below zero conductance.
 

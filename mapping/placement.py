@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer
 from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import Encoding
@@ -37,6 +38,9 @@ class CellSet:
     slice: IndexArray
     side: IndexArray
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __len__(self) -> int:
         return len(self.tile)
 
@@ -63,6 +67,9 @@ class WeightCell:
     side: int
     is_reference: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, eq=False)
 class TileGroup:
@@ -81,6 +88,9 @@ class TileGroup:
     rows: IndexArray
     physical_rows: IndexArray
     tiles: IndexArray
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -223,6 +233,7 @@ class MappedMatrix:
             groups.append(TileGroup(rows[physical], physical, np.array(tiles, dtype=np.int32)))
         return tuple(groups)
 
+    @entrance
     def decode(self, cells: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the weights that the given cells stand for.
 
@@ -285,6 +296,7 @@ class MappedMatrix:
         """Return the weights rebuilt from the target levels: int32 of shape (K, N)."""
         return self.decode(self.levels).astype(np.int32)
 
+    @entrance
     def cells_of(self, row: int, output: int) -> CellSet:
         """Return the cells that hold one weight (a reference cell, which many share, is not among them).
 
@@ -324,6 +336,7 @@ class MappedMatrix:
             side=(cells % self.mapping.sides).astype(np.int32)[:count],
         )
 
+    @entrance
     def weight_at(self, tile: int, row: int, column: int) -> WeightCell | None:
         """Return what a cell holds, or None if it is unused.
 
@@ -379,6 +392,7 @@ def _level_table(encoding: Encoding, weight_bits: int, cell_bits: int) -> npt.ND
     return table
 
 
+@entrance
 def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
     """Place a matrix of integer weights on tiles.
 

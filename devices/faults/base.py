@@ -15,6 +15,7 @@ import numpy.typing as npt
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.cards import CardFolder, Origin
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_real
 
 __all__ = [
@@ -56,6 +57,7 @@ class FaultModel(metaclass=ABCMeta):
         """Whether every cell of a tile is broken with the same probability."""
         return True
 
+    @entrance
     def probability(self, shape: Shape) -> npt.NDArray[np.float64]:
         """The probability of each cell of a tile to be broken, whatever happens to the others.
 
@@ -72,6 +74,7 @@ class FaultModel(metaclass=ABCMeta):
         _, rows, columns = as_shape(shape)
         return np.full((rows, columns), self.total)
 
+    @entrance
     def with_total(self, rate: float) -> FaultModel:
         """The same model with another expected share of broken cells, everything else kept.
 
@@ -100,6 +103,7 @@ class FaultModel(metaclass=ABCMeta):
         """
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> Self:
         """The fault model of a cited preset.
 
@@ -123,6 +127,7 @@ class FaultModel(metaclass=ABCMeta):
         return model
 
 
+@entrance
 def draw_positions(cells: int, count: int | float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Flat positions, sorted and distinct, uniform among all sets of that size.
 
@@ -185,6 +190,7 @@ class OnOffFaults(FaultModel):
         """The expected share of broken cells."""
         return self.on + self.off
 
+    @entrance
     def with_total(self, rate: float) -> Self:
         """The same ratio of stuck-on to stuck-off, with another total rate.
 
@@ -206,6 +212,7 @@ class OnOffFaults(FaultModel):
         changed = replace(this, on=on, off=rate - on)
         return changed
 
+    @entrance
     def draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Toss a coin for each of `count` faults (or groups of faults): on or off in the ratio of the rates."""
         on = rng.random(count) < (self.on / self.total if self.total > 0 else 0.0)  # no fault, no ratio
@@ -239,16 +246,21 @@ class FaultPreset:
     origin: Origin
     faults: FaultModel
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 PRESETS = CardFolder("faults", FaultPreset, Path(__file__).parent.parent / "cards", ending=".faults.toml")
 """The fault-rate presets that come with the project."""
 
 
+@entrance
 def preset_names() -> list[str]:
     """The names of the fault-rate presets that come with the project, sorted."""
     return PRESETS.names()
 
 
+@entrance
 def fault_preset(name_or_path: str | os.PathLike[str]) -> FaultPreset:
     """Read a fault-rate preset with its citation; errors as :meth:`FaultModel.load`."""
     return PRESETS.load(name_or_path)

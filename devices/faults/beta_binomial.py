@@ -10,6 +10,7 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
 from xbarsim.devices.faults.kinds import Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
 
 __all__ = ["BetaBinomialFaults"]
@@ -48,6 +49,7 @@ class BetaBinomialFaults(OnOffFaults):
         correlation = check_real("correlation", self.correlation, at_least=1e-9, at_most=1.0)
         object.__setattr__(self, "correlation", correlation)
 
+    @entrance
     def tile_rates(self, tiles: int, rng: np.random.Generator) -> Array:
         """Draw the share of broken cells that each tile expects, float64 (tiles,)."""
         p = self.total
@@ -56,6 +58,7 @@ class BetaBinomialFaults(OnOffFaults):
         weight = (1 - self.correlation) / self.correlation
         return np.asarray(rng.beta(p * weight, (1 - p) * weight, tiles), np.float64)
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults and tiles.
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import OnOffFaults
 from xbarsim.devices.faults.kinds import Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
 
 __all__ = ["ClusteredFaults"]
@@ -75,6 +76,7 @@ class ClusteredFaults(OnOffFaults):
         # No hit from any centre: exp(-centres * sum over places of a centre of P(a hit from there)).
         return -math.log1p(-self.total) / _hitting(self.size, self.spread) if self.total < 1 else math.inf
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = ["CombinedFaults"]
@@ -61,11 +62,13 @@ class CombinedFaults(FaultModel):
         """Whether every cell of a tile is broken with the same probability."""
         return all(model.even for model in self.models)
 
+    @entrance
     def probability(self, shape: Shape) -> Array:
         """The probability of each cell of a tile to be broken; see :meth:`FaultModel.probability`."""
         spared = [1 - model.probability(shape) for model in self.models]
         return np.asarray(1 - np.prod(spared, axis=0))
 
+    @entrance
     def with_total(self, rate: float) -> CombinedFaults:
         """The same causes with another share of broken cells together.
 
@@ -95,6 +98,7 @@ class CombinedFaults(FaultModel):
         ]
         return replace(self, models=tuple(models))
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; errors as those of the models."""
         faults = self.models[0].sample(shape, rng)

@@ -6,6 +6,7 @@ import enum
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_integer
 
 __all__ = ["FaultKind", "Shape", "as_shape"]
@@ -27,6 +28,7 @@ class FaultKind(enum.IntEnum):
     """At a conductance of its own."""
 
 
+@entrance
 def as_shape(shape: object) -> Shape:
     """`shape` as (tiles, rows, columns): no tiles are allowed, no rows or columns are not.
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
 
 __all__ = ["MeasuredFaults"]
@@ -88,6 +89,7 @@ class MeasuredFaults(FaultModel):
         """The expected share of broken cells."""
         return self.keep * self.source.rate
 
+    @entrance
     def with_total(self, rate: float) -> MeasuredFaults:
         """The same map with so many of its faults kept that the expected share of broken cells is `rate`.
 
@@ -99,6 +101,7 @@ class MeasuredFaults(FaultModel):
         rate = check_real("rate", rate, at_least=0.0, at_most=self.source.rate)
         return replace(self, keep=rate / self.source.rate if rate else 0.0)
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults.
 

@@ -11,6 +11,7 @@ import numpy as np
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, check_instance, check_integer
 
 __all__ = ["StuckFaults"]
@@ -41,6 +42,7 @@ class StuckFaults(OnOffFaults):
         check_choice("count", self.count, ("independent", "exact"))
         self.check_rates()
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults, not of cells.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import OnOffFaults
 from xbarsim.devices.faults.kinds import Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["StuckLineFaults"]
@@ -80,6 +81,7 @@ class StuckLineFaults(OnOffFaults):
             )
         return rate, reached
 
+    @entrance
     def probability(self, shape: Shape) -> Array:
         """The probability of each cell of a tile to be broken; see :meth:`FaultModel.probability`.
 
@@ -95,6 +97,7 @@ class StuckLineFaults(OnOffFaults):
         spared_by_bit = (1 - bit * along_bit[::-1]) ** self.width
         return np.asarray(1 - np.outer(spared_by_bit, spared_by_word))
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of cells of the tiles that have any.
 

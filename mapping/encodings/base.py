@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_integer
 
 __all__ = ["Encoding", "IntegerArray", "LevelArray", "PairEncoding", "check_bits", "check_codes", "read_levels"]
@@ -157,23 +158,27 @@ class PairEncoding(Encoding):
 
     sides: ClassVar[int] = 2
 
+    @entrance
     def slice_count(self, weight_bits: int, cell_bits: int) -> int:
         """Return S = ceil((weight_bits - 1) / cell_bits)."""
         check_bits(weight_bits, cell_bits)
         return -(-(weight_bits - 1) // cell_bits)
 
+    @entrance
     def encode(self, codes: npt.ArrayLike, weight_bits: int, cell_bits: int) -> LevelArray:
         """Return the levels of the pairs, as `Encoding.encode`."""
         check_bits(weight_bits, cell_bits)
         slices = self.slices(check_codes(codes, weight_bits), weight_bits, cell_bits)
         return np.stack(self.pair(slices, 2**cell_bits - 1), axis=-1).astype(np.uint8)
 
+    @entrance
     def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
         """The slices s in [-M, M] of weights: the digits of their magnitude, with their sign; shape (..., S)."""
         shifts = cell_bits * np.arange(-(-(weight_bits - 1) // cell_bits), dtype=np.int64)
         digits = (np.abs(codes)[..., np.newaxis] >> shifts) & (2**cell_bits - 1)
         return np.asarray(np.sign(codes)[..., np.newaxis] * digits)
 
+    @entrance
     def decode(self, levels: npt.NDArray[Any], weight_bits: int, cell_bits: int) -> npt.NDArray[Any]:
         """Return the weights, as `Encoding.decode`."""
         weights = self.slice_weights(weight_bits, cell_bits)

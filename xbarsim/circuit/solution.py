@@ -12,6 +12,7 @@ from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.network import Network, build_network
 from xbarsim.circuit.reference import active_cells, factorise
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_real
 
 __all__ = ["ConvergenceError", "LinearisationError", "Solution", "linearisation_error", "solve"]
@@ -64,6 +65,9 @@ class Solution:
     row_currents: Floats
     residual: float
     iterations: int
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def _cell_currents(network: Network, cells: Floats, law: CurrentLaw | None, voltages: Floats) -> tuple[Floats, Floats]:
@@ -132,6 +136,7 @@ def _newton(
     )
 
 
+@entrance
 def solve(
     conductance: npt.ArrayLike,
     voltages: npt.ArrayLike,
@@ -247,6 +252,9 @@ class LinearisationError:
     relative: Floats
     worst_column: int
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __str__(self) -> str:
         """One line for a report."""
         worst = self.worst_column
@@ -257,6 +265,7 @@ class LinearisationError:
         )
 
 
+@entrance
 def linearisation_error(
     conductance: npt.ArrayLike,
     voltages: npt.ArrayLike,

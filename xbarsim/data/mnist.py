@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, check_choice
 
 __all__ = ["load_mnist"]
@@ -37,6 +38,7 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return values.reshape(shape)
 
 
+@entrance
 def load_mnist(split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Load MNIST images and labels in their original order.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import check_real
 
 __all__ = ["AdcErrors", "Converter", "ConverterErrors", "successive_approximation"]
@@ -39,6 +40,9 @@ class Converter:
     low: int = 0
     high: int = 0
     offset_levels: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def bits(self) -> int | None:
@@ -88,6 +92,7 @@ class AdcErrors:
             object.__setattr__(self, name, check_real(name, getattr(self, name), at_least=0.0))
         object.__setattr__(self, "dead", check_real("dead", self.dead, at_least=0.0, at_most=1.0))
 
+    @entrance
     def weights(self, bits: int, count: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
         """Draw the weights of the bits of some converters, in codes, lowest bit first, shape ``(*count, bits)``."""
         ideal = 2.0 ** np.arange(bits)
@@ -121,12 +126,16 @@ class ConverterErrors:
     driver_gain: FloatArray | None = None
     converter_gain: FloatArray | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def any(self) -> bool:
         """Whether there is anything to add."""
         return self.offset is not None or self.weights is not None
 
 
+@entrance
 def successive_approximation(position: FloatArray, weights: FloatArray, low: int = 0) -> FloatArray:
     """Codes of a successive-approximation converter: bit by bit, highest first, kept if the input is not below it.
 

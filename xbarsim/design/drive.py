@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import check_real
 
 __all__ = ["DacErrors", "Drive"]
@@ -36,6 +37,9 @@ class Drive:
     dac_bits: int
     signed_inputs: Literal["two_pass", "offset"] = "two_pass"
     active_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def max_input(self) -> int:

@@ -16,6 +16,7 @@ from xbarsim.circuit import effective_conductance
 from xbarsim.design import ConverterErrors, Design, Drive
 from xbarsim.devices import GRID, BrokenLines, round_to_grid
 from xbarsim.die.silicon import Silicon
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import MappedMatrix, Reading
 
 __all__ = ["TileLoss", "current_losses", "fold_errors", "seen_cells"]
@@ -53,6 +54,7 @@ def _cell_conductance(cells: npt.NDArray[Any], design: Design, lines: BrokenLine
     return conductance
 
 
+@entrance
 def seen_cells(
     cells: npt.NDArray[Any], matrix: MappedMatrix, design: Design, drive: Drive, lines: BrokenLines | None = None
 ) -> npt.NDArray[np.float32]:
@@ -85,6 +87,7 @@ def seen_cells(
     return round_to_grid(design.cell.level_units(conductance, bits), design.offset_levels).astype(np.float32)
 
 
+@entrance
 def fold_errors(
     cells: npt.NDArray[np.float32], reading: Reading, design: Design, drive: Drive, silicon: Silicon
 ) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
@@ -161,7 +164,11 @@ class TileLoss:
     mean: float
     worst: float
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@entrance
 def current_losses(
     layer: str,
     cells: npt.NDArray[Any],

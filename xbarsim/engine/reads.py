@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xbarsim.design import Converter, Drive
 from xbarsim.engine.layout import read_columns
 from xbarsim.engine.reference import nearest_step
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["clipped_share", "largest_conversion", "largest_read"]
@@ -21,6 +22,7 @@ Array = npt.NDArray[Any]
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
 
 
+@entrance
 def largest_read(reading: Reading, drive: Drive, cells: Array, *, offset_levels: float) -> float:
     """Largest magnitude that any read of these cells could give a converter, whatever the inputs.
 
@@ -60,6 +62,7 @@ def _conversions(
                 yield sums
 
 
+@entrance
 def largest_conversion(
     reading: Reading, drive: Drive, codes: Array, *, offset_levels: float, cells: Array | None = None
 ) -> float:
@@ -91,6 +94,7 @@ def largest_conversion(
     return max((float(np.abs(sums).max(initial=0.0)) for sums in conversions), default=0.0)
 
 
+@entrance
 def clipped_share(reading: Reading, drive: Drive, converter: Converter, codes: Array, cells: Array) -> float | None:
     """Share of conversions beyond the converters' codes, for these inputs; noise and offsets left out.
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, ConverterErrors, Drive, successive_approximation
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["convert", "held_variances", "hold", "multiply", "nearest_step", "read_tile"]
@@ -41,7 +42,7 @@ def convert(value: FloatArray, converter: Converter, weights: FloatArray | None 
         return value
     if weights is not None:
         codes = successive_approximation(value * (1.0 / converter.step) + 0.5, weights, converter.low)
-        return np.clip(codes, converter.low, converter.high)
+        return np.asarray(np.clip(codes, converter.low, converter.high))
     return np.clip(nearest_step(value, converter.step), converter.low, converter.high)
 
 
@@ -104,6 +105,7 @@ def read_tile(
     return np.asarray(convert(sums + baseline, converter, weights) - nearest_step(baseline, converter.step))
 
 
+@entrance
 def multiply(
     codes: npt.NDArray[Any],
     reading: Reading,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer
 from xbarsim.mapping import quantise
 from xbarsim.models.weights import Weights, fill, read_metadata, read_weights, write_safetensors
@@ -39,6 +40,7 @@ def _coded_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+@entrance
 def save_coded(
     path: str | os.PathLike[str], model: nn.Module, *, bits: int | Mapping[str, int], about: Mapping[str, object]
 ) -> int:
@@ -112,6 +114,7 @@ def save_coded(
     return count
 
 
+@entrance
 def load_coded(path: str | os.PathLike[str], model: nn.Module) -> None:
     """Put a file of :func:`save_coded` into a network and set it to evaluation.
 
@@ -153,6 +156,7 @@ def fill_coded(model: nn.Module, weights: Weights, *, source: str | os.PathLike[
     fill(model, {**tensors, **full}, source=source)
 
 
+@entrance
 def read_card(path: str | os.PathLike[str]) -> dict[str, object]:
     """What a file of :func:`save_coded` says about its network.
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError
 from xbarsim.models.cards import ARCHITECTURES, ModelCard
 from xbarsim.models.coded import card_of, fill_coded, read_card
@@ -29,6 +30,7 @@ def zoo_names() -> tuple[str, ...]:
     return tuple(path.stem for path in sorted(ZOO.glob("*.safetensors")))
 
 
+@entrance
 def load_zoo_file(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     """Load a compressed network from a file of :func:`save_coded`, ready to evaluate, and its card.
 

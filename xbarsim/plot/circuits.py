@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError
 from xbarsim.plot.style import SMALL_TEXT, TEXT, as_array
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["circuit"]
 
 
+@entrance
 def circuit(solution: Solution, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[Any]:
     """Draw the state of one array: voltages along word lines and bit lines, and the current of every cell.
 

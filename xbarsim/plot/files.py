@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, write_atomically
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["figure_bytes", "save_figure"]
 _ENDINGS = (".png", ".svg", ".pdf")
 
 
+@entrance
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a picture as PNG, SVG or PDF by the ending of its name, whole or not at all, without its date.
 

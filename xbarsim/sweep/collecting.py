@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.progress import progress_bar
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.sweep.executors import LocalProcesses, workers_of
@@ -190,6 +191,7 @@ def missing(
     ]
 
 
+@entrance
 def collect(
     tasks: Sequence[Task],
     *,

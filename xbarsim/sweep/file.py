@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import FileFormatError, InputError, check_real
 from xbarsim.sweep.stopping import StopRule
 from xbarsim.sweep.task import Task
@@ -60,7 +61,11 @@ class Sweep:
     stop: StopRule
     text: str
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Sweep:
         """Read a sweep from a TOML file.
 
@@ -75,6 +80,7 @@ class Sweep:
         return cls.loads(text, source=str(path), folder=Path(path).parent)
 
     @classmethod
+    @entrance
     def loads(cls, text: str, *, source: str = "TOML text", folder: str | os.PathLike[str] = ".") -> Sweep:
         """Read a sweep from TOML text; errors as :meth:`load`.
 

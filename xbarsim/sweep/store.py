@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.foundation.version import VERSION
 from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
@@ -260,6 +261,7 @@ class Store:
 
     # --------------------------------------------------------------------------------------------- write
 
+    @entrance
     def begin(self, tasks: Sequence[Task], stop: StopRule, *, configuration: str = "") -> None:
         """Note that a run starts, and what it was asked for.
 
@@ -293,6 +295,7 @@ class Store:
             (task, tags, columns, stop, asked, position),
         )
 
+    @entrance
     def add(self, measured: MeasuredDie) -> None:
         """Keep one die. It is on the disk a second later, or after :meth:`flush`.
 
@@ -376,6 +379,7 @@ class Store:
                 target.unlink(missing_ok=True)
             return f"{many} that it did not take are lost and will be measured again"
 
+    @entrance
     def merge(self, others: Sequence[str | os.PathLike[str]]) -> int:
         """Take over all that other stores hold: the union of the sets of dies.
 
@@ -420,6 +424,7 @@ class Store:
         with self._errors():
             return int(self._connection.execute("SELECT count(*) FROM blocks").fetchone()[0])
 
+    @entrance
     def dies(self, task: str) -> list[MeasuredDie]:
         """All dies of one task on the disk, in the order of their numbers."""
         with self._errors():

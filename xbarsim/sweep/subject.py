@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
 __all__ = ["Subject", "imported", "load_subject"]
@@ -83,6 +84,7 @@ class Subject:
             hashes[name] = digest.hexdigest()
         return hashes
 
+    @entrance
     def part(self, images: int | None, calibration: int | None) -> Subject:
         """The same with only the first images of each kind; ``None`` for all.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = ["Augmentation", "Device", "Optimiser", "Precision", "Schedule", "Selection", "Training"]
@@ -127,6 +128,7 @@ class Training:
         if (self.schedule == "step") != bool(milestones):
             raise InputError(f"milestones go with schedule 'step', got {milestones} with {self.schedule!r}")
 
+    @entrance
     def rate(self, epoch: float) -> float:
         """The learning rate at a point in time, in epochs from the start; a batch uses that of its middle."""
         if epoch < self.warm_up:
@@ -136,6 +138,7 @@ class Training:
             return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 
+    @entrance
     def stage(self, number: int) -> Training:
         """These settings for one of several trainings that go on from one another, counted from 0, with its own seed.
 
@@ -145,6 +148,7 @@ class Training:
         return replace(self, seed=self.seed + 10 * number)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Training:
         """Read settings from a TOML file.
 
@@ -157,6 +161,7 @@ class Training:
         """
         return tomlio.load(cls, path)
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write these settings as a TOML file, whole or not at all."""
         tomlio.save(self, path)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.models.weights import write_safetensors
 from xbarsim.training.augmentation import augment
@@ -238,6 +239,7 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
                 cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
 
 
+@entrance
 def train(
     model: nn.Module,
     data: TrainingSet,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from xbarsim.data import load_cifar10, load_mnist, validation_split
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_real
 
 __all__ = ["TrainingSet", "per_channel", "standardise"]
@@ -84,6 +85,7 @@ class TrainingSet:
             object.__setattr__(self, name, tuple(check_real(name, value, **bounds) for value in values))
 
     @classmethod
+    @entrance
     def split(
         cls,
         name: str,
@@ -114,6 +116,7 @@ class TrainingSet:
         )
 
     @classmethod
+    @entrance
     def mnist(cls, *, validation: int = 5000, seed: int = 0) -> TrainingSet:
         """MNIST's 60,000 training images, scaled to [0, 1]: a crossbar needs no second pass for signs.
 
@@ -130,6 +133,7 @@ class TrainingSet:
         )
 
     @classmethod
+    @entrance
     def cifar10(
         cls,
         *,
@@ -159,11 +163,13 @@ class TrainingSet:
         )
 
     @classmethod
+    @entrance
     def load(cls, name: str, *, validation: int = 5000, seed: int = 0) -> TrainingSet:
         """A training set by its name, ``"mnist"`` or ``"cifar10"``."""
         builders = {"mnist": cls.mnist, "cifar10": cls.cifar10}
         return builders[check_choice("data_set", name, builders)](validation=validation, seed=seed)
 
+    @entrance
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Images on the scale 0 to 255 as the network sees them, float32 of the same shape."""
         mean, deviation = (per_channel(values, images.device) for values in (self.mean, self.standard_deviation))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@entrance
 def kept_count(keep: float, total: int) -> int:
     """How many of `total` groups a share stands for: the nearest whole number, halves up, at least one.
 

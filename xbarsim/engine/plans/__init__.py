@@ -37,6 +37,7 @@ from xbarsim.engine.plans.bitplane_analog import BitplaneAnalogPlan
 from xbarsim.engine.plans.exact import ExactPlan
 from xbarsim.engine.plans.folded import FoldedPlan
 from xbarsim.engine.plans.tiled import TiledPlan
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["PLANS", "Plan", "choose_plan", "first_fit", "make_plan"]
@@ -57,6 +58,7 @@ def first_fit(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[P
     raise AssertionError("the last plan fits every case")
 
 
+@entrance
 def choose_plan(
     reading: Reading,
     cells: npt.NDArray[Any],
@@ -96,6 +98,7 @@ def choose_plan(
     return first_fit(case)
 
 
+@entrance
 def make_plan(
     reading: Reading,
     cells: npt.NDArray[Any],
