@@ -21,6 +21,8 @@ from xbarsim.foundation.validation import InputError, check_instance, check_inte
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
 
 MOST_BITS = 8
+# Nothing real is beyond these, S; far from where a level step is no normal number or a square of one overflows.
+_LEAST_CONDUCTANCE, _MOST_CONDUCTANCE = 1e-30, 1e15
 _CHUNK = 1 << 18  # cells programmed at a time: the buffers stay in the cache
 
 
@@ -69,8 +71,12 @@ class Cell:
         check_instance("name", self.name, str)
         check_instance("source", self.source, str)
         object.__setattr__(self, "g_min", check_real("g_min", self.g_min, above=0.0))
+        if self.g_min < _LEAST_CONDUCTANCE:
+            raise InputError(f"g_min must be >= {_LEAST_CONDUCTANCE!r} S, got {self.g_min!r}")
         object.__setattr__(self, "g_max", check_real("g_max", self.g_max, above=self.g_min))
-        object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2))
+        if self.g_max > _MOST_CONDUCTANCE:
+            raise InputError(f"g_max must be <= {_MOST_CONDUCTANCE!r} S, got {self.g_max!r}")
+        object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2, at_most=2**53))
         check_instance("programming_error", self.programming_error, (ProgrammingError, type(None)))
         check_instance("read_noise", self.read_noise, (NoiseModel, type(None)))
         check_instance("drift", self.drift, (Drift, type(None)))

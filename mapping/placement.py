@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer
+from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_memory
 from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import Encoding
 from xbarsim.mapping.packing import packing
@@ -433,18 +433,22 @@ def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
         worst = low if low < -largest else high
         raise InputError(f"codes must be in [{-largest}, {largest}] for {mapping.weight_bits}-bit weights, got {worst}")
     array = array.astype(np.int32)
+    # the least that any packing takes is one tile; how many it takes is known after it cut the matrix
+    rows, columns = mapping.rows, mapping.columns
+    check_memory("mapping", f"a tile of {rows} x {columns} cells", rows * columns)
     blocks = packing(mapping.pack).blocks(array != 0, mapping.rows, mapping.outputs_per_tile)
+    check_memory("codes", f"{len(blocks)} tiles of {rows} x {columns} cells", len(blocks) * (rows * columns + 4 * rows))
     table = _level_table(mapping.encoding, mapping.weight_bits, mapping.cell_bits)
-    tile_rows = np.full((len(blocks), mapping.rows), -1, dtype=np.int32)
+    tile_rows = np.full((len(blocks), rows), -1, dtype=np.int32)
     tile_outputs = np.full((len(blocks), mapping.outputs_per_tile), -1, dtype=np.int32)
-    levels = np.zeros((len(blocks), mapping.rows, mapping.columns), dtype=np.uint8)
-    for tile, (rows, outputs) in enumerate(blocks):
-        tile_rows[tile, : len(rows)] = rows
+    levels = np.zeros((len(blocks), rows, columns), dtype=np.uint8)
+    for tile, (inputs, outputs) in enumerate(blocks):
+        tile_rows[tile, : len(inputs)] = inputs
         tile_outputs[tile, : len(outputs)] = outputs
-        cells = table[array[np.ix_(rows, outputs)] + largest].reshape(len(rows), -1)
-        levels[tile, : len(rows), : cells.shape[1]] = cells
+        cells = table[array[np.ix_(inputs, outputs)] + largest].reshape(len(inputs), -1)
+        levels[tile, : len(inputs), : cells.shape[1]] = cells
         if mapping.has_reference:
-            levels[tile, : len(rows), -1] = mapping.reference_level
+            levels[tile, : len(inputs), -1] = mapping.reference_level
     return MappedMatrix(
         mapping=mapping,
         shape=(array.shape[0], array.shape[1]),

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.cards import CardFolder, Origin
 from xbarsim.foundation.entrances import check_fields, entrance
@@ -71,7 +71,7 @@ class FaultModel(metaclass=ABCMeta):
         ndarray
             float64 (rows, columns); its mean is `total`.
         """
-        _, rows, columns = as_shape(shape)
+        _, rows, columns = dense_shape(shape)
         return np.full((rows, columns), self.total)
 
     @entrance

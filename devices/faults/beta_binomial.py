@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
@@ -67,7 +67,7 @@ class BetaBinomialFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         if self.total == 0 or tiles == 0:
             return FaultMap.empty(shape)

@@ -12,11 +12,13 @@ from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_instance, check_real
+from xbarsim.foundation.validation import InputError, check_depth, check_instance, check_real
 
 __all__ = ["CombinedFaults"]
 
 Array = npt.NDArray[np.float64]
+
+MOST_NESTED = 16  # levels of tuples and models: 8 combinations in one another; every one asks its parts twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class CombinedFaults(FaultModel):
         object.__setattr__(self, "models", tuple(self.models))
         for index, model in enumerate(self.models):
             check_instance(f"models[{index}]", model, FaultModel)
+        check_depth("models", self.models, at_most=MOST_NESTED)
         uneven = [type(model).__name__ for model in self.models if not model.even]
         if len(uneven) > 1:
             raise InputError(f"models must hold at most 1 whose rate differs over a tile, got {' and '.join(uneven)}")

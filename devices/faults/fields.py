@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
@@ -40,7 +40,7 @@ class FieldFaults(OnOffFaults):
         InputError
             If it would be above 1 somewhere.
         """
-        _, rows, columns = as_shape(shape)
+        _, rows, columns = dense_shape(shape)
         relative = self.relative(rows, columns)
         highest = float(relative.max())
         if self.total * highest > 1 + 1e-12:
@@ -59,7 +59,7 @@ class FieldFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns), or some cell's rate would be above 1.
         """
-        shape = as_shape(shape)
+        shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         probability = self.probability(shape).reshape(-1)
         highest = float(probability.max())

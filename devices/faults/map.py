@@ -15,7 +15,14 @@ from xbarsim.devices.faults import files, spatial
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.programming import round_to_grid
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
+from xbarsim.foundation.validation import (
+    InputError,
+    as_array,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_memory,
+)
 
 __all__ = ["FaultDifference", "FaultMap"]
 
@@ -79,10 +86,10 @@ class FaultMap:
     def __post_init__(self) -> None:
         shape = as_shape(self.shape)
         cells = shape[0] * shape[1] * shape[2]
-        index = np.asarray(self.index)
-        kind = np.asarray(self.kind)
+        index = as_array("index", self.index)
+        kind = as_array("kind", self.kind)
         given = self.value is not None
-        value = np.asarray(self.value if given else np.full(index.shape, np.nan))
+        value = as_array("value", self.value if given else np.full(index.shape, np.nan))
         for name, array, wanted in (("index", index, np.integer), ("kind", kind, np.integer)):
             if array.ndim != 1 or not (np.issubdtype(array.dtype, wanted) or array.size == 0):
                 raise InputError(
@@ -421,6 +428,7 @@ class FaultMap:
 
     def dense(self) -> npt.NDArray[np.uint8]:
         """A :class:`FaultKind` for every cell, 0 where it works; uint8 (tiles, rows, columns)."""
+        check_memory("shape", f"cells of shape {self.shape}", self.cells)
         kinds = np.zeros(self.cells, dtype=np.uint8)
         kinds[self.index] = self.kind
         return kinds.reshape(self.shape)

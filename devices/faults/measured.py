@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
@@ -110,7 +110,7 @@ class MeasuredFaults(FaultModel):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         kinds, values = self._dense
         starts = [rng.integers(0, size, tiles).tolist() for size in kinds.shape]

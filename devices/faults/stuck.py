@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, check_instance, check_integer
@@ -51,7 +51,7 @@ class StuckFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns), or an exact count is asked of 1e9 cells or more.
         """
-        shape = as_shape(shape)
+        shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         cells = math.prod(shape)
         if self.total == 0 or cells == 0:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
@@ -90,7 +90,7 @@ class StuckLineFaults(OnOffFaults):
         InputError
             If partial lines cannot reach the rate.
         """
-        _, rows, columns = as_shape(shape)
+        _, rows, columns = dense_shape(shape)
         word, along_word = self._groups(columns, self.row_share)
         bit, along_bit = self._groups(rows, 1 - self.row_share)
         spared_by_word = (1 - word * along_word) ** self.width
@@ -106,7 +106,7 @@ class StuckLineFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns), or partial lines cannot reach the rate.
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         if self.total == 0 or tiles == 0:
             return FaultMap.empty(shape)

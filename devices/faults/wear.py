@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
@@ -89,7 +89,7 @@ class WearOutFaults(FaultModel):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        shape = as_shape(shape)
+        shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         cells = math.prod(shape)
         total = self.total

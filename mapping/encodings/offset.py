@@ -65,6 +65,7 @@ class Offset(Encoding):
     @entrance
     def reference_level(self, weight_bits: int, cell_bits: int) -> int:
         """Return z, the top digit of 2**(weight_bits - 1) (0 without a reference column)."""
+        check_bits(weight_bits, cell_bits)
         return int(2 ** ((weight_bits - 1) % cell_bits)) if self.has_reference else 0
 
     @entrance

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import check_real
+from xbarsim.foundation.validation import check_integer, check_memory, check_real
 
 __all__ = ["AdcErrors", "Converter", "ConverterErrors", "successive_approximation"]
 
@@ -43,6 +43,11 @@ class Converter:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.step is not None:
+            check_real("step", self.step, above=0.0)
+        check_integer("low", self.low, at_least=-(2**62), at_most=0)
+        check_integer("high", self.high, at_least=0, at_most=2**62)
+        check_real("offset_levels", self.offset_levels, at_least=0.0)
 
     @property
     def bits(self) -> int | None:
@@ -95,6 +100,8 @@ class AdcErrors:
     @entrance
     def weights(self, bits: int, count: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
         """Draw the weights of the bits of some converters, in codes, lowest bit first, shape ``(*count, bits)``."""
+        check_integer("bits", bits, at_least=1, at_most=62)
+        check_memory("count", f"{bits} weights of each of {count} converters", 16 * bits * math.prod(count))
         ideal = 2.0 ** np.arange(bits)
         drawn = ideal + self.capacitor_mismatch * np.sqrt(ideal) * rng.standard_normal((*count, bits))
         drawn = np.maximum(drawn, 0.0)  # no capacitor is negative
