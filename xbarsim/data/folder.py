@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import check_path
 
 __all__ = ["data_file", "data_folder"]
 
@@ -49,6 +50,8 @@ def data_file(*parts: str) -> Path:
     FileNotFoundError
         If there is no data folder, or it has no such file.
     """
+    for part in parts:
+        check_path("parts", part)
     path = data_folder().joinpath(*parts)
     if not path.is_file():
         raise FileNotFoundError(f"the data folder has no file {'/'.join(parts)}: looked for {path}")

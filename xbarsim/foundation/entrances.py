@@ -80,6 +80,8 @@ def _describe(annotation: Any) -> str:
 
 def _fits(annotation: Any, value: Any) -> bool:
     """Whether a value is of the kind that an annotation says; what no rule is known of fits."""
+    if annotation is Any:
+        return True
     if annotation is None or annotation is types.NoneType:
         return value is None
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)

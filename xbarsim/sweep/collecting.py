@@ -250,7 +250,7 @@ def collect(
     Interrupted
         At Ctrl-C, a KeyboardInterrupt. Everything measured so far is in the store.
     """
-    rule = Dies(count=check_integer("stop", stop, at_least=1)) if isinstance(stop, int) else stop
+    rule = stop if isinstance(stop, StopRule) else Dies(count=check_integer("stop", stop, at_least=1))
     if executor is not None and workers is not None:
         raise InputError(f"workers must be None where an executor is given, got {workers!r}")
     _check(tasks, rule, shard)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,6 +41,7 @@ from xbarsim.sweep.task import Task
 
 __all__ = ["Sweep"]
 
+_MOST_TASKS = 100_000  # a task takes some 10 kB
 _OWN = ("stop", "rates", "vary", "tags")
 
 
@@ -128,6 +130,9 @@ def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
         names = ", ".join(sorted(known))
         raise FileFormatError(f"a sweep has no key {', '.join(map(repr, unknown))}; its keys are {names}")
     _read_design(table, folder)
+    count = math.prod(map(len, axes)) * (1 if rates is None else len(rates))
+    if count > _MOST_TASKS:
+        raise InputError(f"vary and rates must give at most {_MOST_TASKS} tasks, got {count}")
     tasks = []
     for combination in itertools.product(*axes):
         merged = copy.deepcopy(table)
