@@ -64,6 +64,7 @@ class Fit:
     bias_residual: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_integer("cells", self.cells, at_least=1)
         check_real("time_s", self.time_s, at_least=0.0)
         check_real("spread_residual", self.spread_residual, at_least=0.0)
@@ -124,6 +125,7 @@ class DriftFit:
     sampling_error: tuple[float, float]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for count in self.cells:
             check_integer("cells", count, at_least=1)
         for name in ("time_s", "mean_residual", "spread_residual", "sampling_error"):

@@ -15,7 +15,7 @@ from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
 from xbarsim.foundation.cards import CardFolder, cite
-from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
@@ -375,6 +375,7 @@ class Card:
     drift: DriftValue | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, unit in (("g_min", "S"), ("g_max", "S"), ("levels", "1"), ("read_voltage", "V")):
             quantity = getattr(self, name)
             if quantity is not None and quantity.unit != unit:

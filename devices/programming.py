@@ -36,6 +36,7 @@ def round_to_grid(level_units: npt.ArrayLike, offset_levels: float) -> npt.NDArr
     """
     # Float32 spaces its numbers wider than GRID from 256 on: all of those are multiples of GRID.
     rounded = np.rint(np.asarray(level_units, dtype=np.float64) / GRID) * GRID
+    check_real("offset_levels", offset_levels, at_least=-1e300, at_most=1e300)
     lowest = lowest_level(offset_levels)
     return np.maximum(rounded, lowest).astype(np.float32).astype(np.float64)
 

@@ -130,9 +130,12 @@ class MappedMatrix:
     levels: npt.NDArray[np.uint8]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_instance("mapping", self.mapping, Mapping)
         mapping = self.mapping
-        inputs, outputs = (check_integer("shape", size, at_least=1) for size in self.shape)
+        if self.levels.ndim != 3:
+            raise InputError(f"levels must have shape (tiles, rows, columns), got {self.levels.shape}")
+        inputs, outputs = (check_integer("shape", size, at_least=1, at_most=2**31 - 1) for size in self.shape)
         object.__setattr__(self, "shape", (inputs, outputs))
         tiles = len(self.levels)
         wanted_arrays: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
@@ -160,6 +163,7 @@ class MappedMatrix:
         self._check_placed_once()
 
     def _check_placed_once(self) -> None:
+        check_memory("shape", f"a matrix of {self.shape[0]} x {self.shape[1]} weights", self.shape[0] * self.shape[1])
         placed = np.zeros(self.shape, dtype=bool)
         for tile in range(self.tiles):
             rows = self.tile_rows[tile][self.tile_rows[tile] >= 0]

@@ -16,7 +16,7 @@ from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.cards import CardFolder, Origin
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import InputError, check_real
+from xbarsim.foundation.validation import InputError, check_integer, check_memory, check_real
 
 __all__ = [
     "POLARITIES",
@@ -134,6 +134,13 @@ def draw_positions(cells: int, count: int | float, rng: np.random.Generator) -> 
     `count` is the number of positions (int), or the probability of each cell (float): then the number is
     binomial. Block by block, so that the memory is bounded by a block.
     """
+    check_integer("cells", cells, at_least=0, at_most=2**62)
+    if isinstance(count, int):
+        check_integer("cells", cells, at_most=10**9 - 1)  # numpy's hypergeometric law goes no further
+        check_integer("count", count, at_least=0, at_most=cells)
+    else:
+        check_real("count", count, at_least=0.0, at_most=1.0)
+    check_memory("cells", f"{cells} cells", cells)
     positions = [np.empty(0, dtype=np.int64)]
     left = count
     for start in range(0, cells, _BLOCK):

@@ -12,7 +12,7 @@ from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_depth, check_instance, check_real
+from xbarsim.foundation.validation import InputError, check_depth, check_instance, check_real, shown
 
 __all__ = ["CombinedFaults"]
 
@@ -40,7 +40,7 @@ class CombinedFaults(FaultModel):
 
     def __post_init__(self) -> None:
         if not isinstance(self.models, tuple | list) or not self.models:
-            raise InputError(f"models must be at least one fault model, got {self.models!r}")
+            raise InputError(f"models must be at least one fault model, got {shown(self.models)}")
         object.__setattr__(self, "models", tuple(self.models))
         for index, model in enumerate(self.models):
             check_instance(f"models[{index}]", model, FaultModel)

@@ -12,7 +12,7 @@ from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_instance, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_real, shown
 
 __all__ = ["Conductances", "ListedConductances", "LogNormalConductances", "StuckAtFaults", "UniformConductances"]
 
@@ -41,7 +41,7 @@ class ListedConductances(Conductances):
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, tuple | list) or not self.values:
-            raise InputError(f"values must be at least one conductance, got {self.values!r}")
+            raise InputError(f"values must be at least one conductance, got {shown(self.values)}")
         values = tuple(check_real(f"values[{i}]", value, at_least=0.0) for i, value in enumerate(self.values))
         object.__setattr__(self, "values", values)
 

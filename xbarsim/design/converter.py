@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import check_integer, check_memory, check_real
+from xbarsim.foundation.validation import InputError, check_integer, check_memory, check_real
 
 __all__ = ["AdcErrors", "Converter", "ConverterErrors", "successive_approximation"]
 
@@ -160,6 +160,16 @@ def successive_approximation(position: FloatArray, weights: FloatArray, low: int
     ndarray
         Codes, shape of `position`; with weights 1, 2, 4, ... the floor of the input, clipped.
     """
+    position = position.astype(np.float64, copy=False)
+    if weights.ndim < 1:
+        raise InputError(f"weights must have the bits as their last axis, got shape {weights.shape}")
+    try:
+        fits = np.broadcast_shapes(position.shape, weights.shape[:-1]) == position.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(f"weights must have shape {position.shape} and bits, got {weights.shape}")
+    check_integer("low", low, at_least=-(2**62), at_most=2**62)
     level = np.full_like(position, low)  # compared as it is, so that no rounding lifts an input over an edge
     code = np.full_like(position, low)
     for bit in range(weights.shape[-1] - 1, -1, -1):

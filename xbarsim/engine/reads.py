@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, Drive
+from xbarsim.engine.checks import check_cells, check_codes
 from xbarsim.engine.layout import read_columns
 from xbarsim.engine.reference import nearest_step
 from xbarsim.foundation.entrances import entrance
@@ -37,6 +38,7 @@ def largest_read(reading: Reading, drive: Drive, cells: Array, *, offset_levels:
     offset_levels
         g_min in level steps.
     """
+    check_cells(cells, reading)
     largest = 0.0
     for group in read_columns(reading, drive, np.asarray(cells, dtype=np.float64)):
         if reading.paired:
@@ -84,6 +86,9 @@ def largest_conversion(
     float
         In level steps times plane code.
     """
+    check_codes(codes, reading, drive)
+    if cells is not None:
+        check_cells(cells, reading)
     matrix = reading.matrix
     if cells is None:
         exact = matrix.mapping.rows * matrix.mapping.max_level * drive.max_plane < _FLOAT32_INTEGERS
@@ -112,6 +117,8 @@ def clipped_share(reading: Reading, drive: Drive, converter: Converter, codes: A
     float or None
         ``None`` without converters, or without a conversion.
     """
+    check_codes(codes, reading, drive)
+    check_cells(cells, reading)
     if converter.step is None:
         return None
     clipped = total = 0

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, ConverterErrors, Drive, successive_approximation
+from xbarsim.engine.checks import check_cells, check_codes
 from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
@@ -151,6 +152,11 @@ def multiply(
         ``codes @ weight codes`` as the hardware gives it, shape ``(vectors, outputs)``, in units of input code times
         weight code.
     """
+    check_codes(codes, reading, drive)
+    given = {"noise_spread": noise_spread, "noise_linear": noise_linear, "noise_constant": noise_constant}
+    for name, array in {"cells": cells, **given}.items():
+        if array is not None:
+            check_cells(array, reading, name)
     matrix = reading.matrix
     added = np.zeros((len(codes), matrix.shape[1]))  # shifted and added codes, in converter steps
     taken_off = np.zeros_like(added)  # known digitally, in units of input code times weight code

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Drive
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import check_integer
 
 __all__ = ["Scaling", "Window"]
 
@@ -34,6 +35,9 @@ class Window:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, least in (("kernel", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
+            for size in getattr(self, name):
+                check_integer(name, size, at_least=least, at_most=2**20)
 
     @entrance
     def output_size(self, height: int, width: int) -> tuple[int, int]:

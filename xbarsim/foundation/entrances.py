@@ -116,17 +116,17 @@ def _fits(annotation: Any, value: Any) -> bool:
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     if annotation is float:
-        return not isinstance(value, bool | np.bool_) and isinstance(value, Real) and not _is_nan(value)
+        return not isinstance(value, bool | np.bool_) and isinstance(value, Real) and _is_number(value)
     plain = origin or annotation
     if isinstance(plain, type) and not getattr(plain, "_is_protocol", False):
         return isinstance(value, plain)
     return True
 
 
-def _is_nan(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     try:
-        return math.isnan(value)
-    except (OverflowError, TypeError, ValueError):  # an integer beyond what a float holds is a number
+        return not math.isnan(value)
+    except OverflowError:  # an integer beyond what a float holds
         return False
 
 
@@ -157,7 +157,8 @@ def _hints(owner: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in reversed(owner.__mro__) if isinstance(owner, type) else (owner,):
         names = vars(sys.modules[part.__module__])
-        for name, annotation in vars(part).get("__annotations__", {}).items():
+        own = vars(part) if isinstance(part, type) else {"__annotations__": part.__annotations__}
+        for name, annotation in own.get("__annotations__", {}).items():
             if "ClassVar" in str(annotation):  # no field
                 continue
             alone = types.SimpleNamespace(__annotations__={name: annotation})

@@ -57,6 +57,7 @@ LARGEST_TEXT = 64 * 2**20
 MOST_LEVELS = 32
 """How deep tables, lists and parts may stand in one another."""
 
+_BLOCK = 2**20  # bytes
 _LONGEST_VALUE = 200  # characters of a value in a message
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of Linux and of most file systems
 
@@ -419,7 +420,12 @@ def read_bytes(path: str | os.PathLike[str], what: str, *, at_most: int | None =
                 raise OSError(errno.EINVAL, f"it is {_kind(about.st_mode)}, not a regular file")
             if about.st_size > most:
                 raise OSError(errno.EFBIG, f"it must have at most {_size(most)}, got {_size(about.st_size)}")
-            raw = stream.read(most + 1)  # some files say that they are empty and are not
+            raw = stream.read(about.st_size + 1)
+            while len(raw) > about.st_size and len(raw) <= most:  # some files say that they are empty and are not
+                more = stream.read(_BLOCK)
+                if not more:
+                    break
+                raw += more
     except OSError as error:
         raise FileFormatError(f"cannot read {what} from {target}: {error.strerror}") from error
     if len(raw) > most:

@@ -14,7 +14,7 @@ from torch import nn
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.jsonio import parse_object
-from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer
+from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer, shown
 from xbarsim.mapping import quantise
 from xbarsim.models.weights import Weights, fill, read_metadata, read_weights, write_safetensors
 
@@ -150,7 +150,10 @@ def fill_coded(model: nn.Module, weights: Weights, *, source: str | os.PathLike[
         wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         for name, shape in shapes.items():
             if shape != wanted.get(f"{name}.weight"):  # before room is made for it
-                raise ValueError(f"{name} must have a weight of shape {wanted.get(f'{name}.weight')}, got {shape}")
+                raise FileFormatError(
+                    f"{source} does not fit {type(model).__name__}: {name} must have a weight of shape "
+                    f"{wanted.get(f'{name}.weight')}, got {shown(shape)}"
+                )
             check_integer(f"bits of {name}", bits[name], at_least=2, at_most=16)
             packed, filters, positions, scale = (tensors.pop(f"{name}.{part}") for part in _PARTS)
             for which, size in ((filters, shape[0]), (positions, math.prod(shape[1:]))):

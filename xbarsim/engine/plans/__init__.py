@@ -30,6 +30,7 @@ import numpy.typing as npt
 from xbarsim.design import Converter, ConverterErrors, Drive
 from xbarsim.engine.backends import Backend
 from xbarsim.engine.case import Case
+from xbarsim.engine.checks import check_cells
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.plans.base import Plan
 from xbarsim.engine.plans.bitplane import BitplanePlan
@@ -132,6 +133,7 @@ def make_plan(
     backend
         What computes the plan; by default the project's own kernels.
     """
+    check_cells(cells, reading)
     cells = np.where(reading.matrix.used, cells, 0)
     errors = errors if errors is not None and errors.any else None
     case = Case(
