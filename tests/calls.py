@@ -606,6 +606,11 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     return calls
 
 
+class _Anything:
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 def bad_values(w: World) -> dict[str, Any]:
     """Values of every kind that no function wants, by name."""
     cycle: list[Any] = []
@@ -616,7 +621,7 @@ def bad_values(w: World) -> dict[str, Any]:
         "denormal": 5e-324, "1e308": 1e308, "complex": 1j, "empty text": "", "text": "nosuch", "NUL": "a\0b",
         "surrogate": "\ud800", "long text": "x" * 10_000, "bytes": b"x", "object": object(), "list": [], "tuple": (),
         "list of objects": [object()], "ragged": [[1], [1, 2]], "cycle": cycle, "dict": {}, "dict of objects": {1: object()},
-        "set": {1}, "function": len, "class": int,
+        "set": {1}, "function": lambda *_, **__: 0, "class": _Anything,
         # paths
         "pipe": str(w.folder / "pipe"), "folder": str(w.folder), "/dev/zero": "/dev/zero", "/dev/full": "/dev/full",
         "absent": str(w.folder / "absent" / "file"), "deep TOML": str(w.folder / "deep.toml"), "no npz": str(w.folder / "zeros.npz"),
@@ -636,6 +641,8 @@ def bad_values(w: World) -> dict[str, Any]:
 
 
 #: What single parameters take besides what their annotation says.
+NOT_TRIED = {("sweep.collect(executor)", "None"): "starts processes"}
+
 ALSO = {"devices.FaultMap(value)": "None"}
 
 #: Of each kind of parameter, the names of the values that might do: these may pass or be refused, all others must be

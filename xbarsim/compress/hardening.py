@@ -186,6 +186,7 @@ class Hardening(Callback):
         At :meth:`start`, if a name is no layer of the model or a mask has another shape than its weight.
     """
 
+    @entrance
     def __init__(
         self,
         *,

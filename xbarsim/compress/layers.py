@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.foundation.validation import InputError, check_instance, check_tensor
 
 __all__ = ["free_weight", "gemm_view", "mappable_layers"]
 
@@ -27,6 +27,7 @@ def gemm_view(weight: Tensor) -> Tensor:
     InputError
         If the weight has fewer than two dimensions.
     """
+    check_tensor("weight", weight)
     if weight.ndim < 2:
         raise InputError(f"weight must have at least 2 dimensions, got shape {tuple(weight.shape)}")
     return weight.flatten(1)

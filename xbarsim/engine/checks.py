@@ -8,16 +8,16 @@ import numpy.typing as npt
 
 from xbarsim.design import Drive
 from xbarsim.foundation.validation import InputError
-from xbarsim.mapping import Reading
+from xbarsim.mapping import MappedMatrix, Reading
 
 __all__ = ["check_cells", "check_codes"]
 
 Array = npt.NDArray[Any]
 
 
-def check_cells(cells: Array, reading: Reading, name: str = "cells") -> None:
+def check_cells(cells: Array, matrix: MappedMatrix, name: str = "cells") -> None:
     """Raise `InputError` unless there is a number for every cell of the tiles."""
-    wanted = reading.matrix.levels.shape
+    wanted = matrix.levels.shape
     if cells.shape != wanted:
         raise InputError(f"{name} must have the shape of the tiles, {wanted}, got {cells.shape}")
 

@@ -38,7 +38,7 @@ def largest_read(reading: Reading, drive: Drive, cells: Array, *, offset_levels:
     offset_levels
         g_min in level steps.
     """
-    check_cells(cells, reading)
+    check_cells(cells, reading.matrix)
     largest = 0.0
     for group in read_columns(reading, drive, np.asarray(cells, dtype=np.float64)):
         if reading.paired:
@@ -88,7 +88,7 @@ def largest_conversion(
     """
     check_codes(codes, reading, drive)
     if cells is not None:
-        check_cells(cells, reading)
+        check_cells(cells, reading.matrix)
     matrix = reading.matrix
     if cells is None:
         exact = matrix.mapping.rows * matrix.mapping.max_level * drive.max_plane < _FLOAT32_INTEGERS
@@ -118,7 +118,7 @@ def clipped_share(reading: Reading, drive: Drive, converter: Converter, codes: A
         ``None`` without converters, or without a conversion.
     """
     check_codes(codes, reading, drive)
-    check_cells(cells, reading)
+    check_cells(cells, reading.matrix)
     if converter.step is None:
         return None
     clipped = total = 0

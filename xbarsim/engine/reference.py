@@ -152,12 +152,12 @@ def multiply(
         ``codes @ weight codes`` as the hardware gives it, shape ``(vectors, outputs)``, in units of input code times
         weight code.
     """
+    matrix = reading.matrix
     check_codes(codes, reading, drive)
     given = {"noise_spread": noise_spread, "noise_linear": noise_linear, "noise_constant": noise_constant}
     for name, array in {"cells": cells, **given}.items():
         if array is not None:
-            check_cells(array, reading, name)
-    matrix = reading.matrix
+            check_cells(array, matrix, name)
     added = np.zeros((len(codes), matrix.shape[1]))  # shifted and added codes, in converter steps
     taken_off = np.zeros_like(added)  # known digitally, in units of input code times weight code
 

@@ -40,6 +40,7 @@ __all__ = [
     "check_memory",
     "check_path",
     "check_real",
+    "check_tensor",
     "check_writable",
     "memory",
     "prepare_folder",
@@ -309,6 +310,27 @@ def as_array(name: str, value: Any) -> npt.NDArray[Any]:
         raise InputError(f"{name} must be an array of numbers, got type {array.dtype} of {shown(value)}")
     check_memory(name, f"an array of shape {array.shape}", 8 * array.size)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def check_tensor(name: str, value: A) -> A:
+    """Return a torch tensor if it is dense and holds numbers, on whatever device.
+
+    Raises
+    ------
+    InputError
+        For a sparse, nested or quantised one, or one without values (on the meta device).
+    """
+    tensor: Any = value
+    if (
+        tensor.is_nested
+        or tensor.is_sparse
+        or tensor.is_quantized
+        or tensor.is_meta
+        or "strided" not in str(tensor.layout)
+    ):
+        kind = "that is nested" if tensor.is_nested else f"of {tensor.layout}, {tensor.dtype}, on {tensor.device}"
+        raise InputError(f"{name} must be a dense tensor with values, got one {kind}")
+    return value
 
 
 def first_line(error: BaseException) -> str:

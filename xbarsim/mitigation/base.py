@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from xbarsim.devices import Cell, FaultKind, FaultMap
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import check_integer
 from xbarsim.mapping import MappedMatrix
 
 __all__ = ["KnownTile", "Mitigation", "Needs", "Overhead", "Placed"]
@@ -136,6 +137,7 @@ class KnownTile:
         weight_scale
             What one unit of a weight's code is worth, for each output of the matrix; ``None`` for 1.
         """
+        check_integer("tile", tile, at_least=0, at_most=matrix.tiles - 1)
         inputs, outputs = matrix.tile_rows[tile], matrix.tile_outputs[tile]
         places = [np.where(held >= 0, np.arange(len(held)), -1).astype(np.int32) for held in (inputs, outputs)]
         power = np.ones(len(inputs)) if input_power is None else np.where(inputs >= 0, input_power[inputs], 0.0)

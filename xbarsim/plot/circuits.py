@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.plot.style import SMALL_TEXT, TEXT, as_array
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def circuit(solution: Solution, *, ax: Sequence[Axes] | None = None) -> npt.NDAr
     ndarray of matplotlib.axes.Axes
         Shape ``(3,)``.
     """
+    from xbarsim.circuit import Solution
+
+    check_instance("solution", solution, Solution)
     if ax is None:
         from matplotlib.figure import Figure
 

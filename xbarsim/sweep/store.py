@@ -160,6 +160,7 @@ class Store:
         If it cannot be written.
     """
 
+    @entrance
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = check_path("store", path)
         self.read_only = read_only

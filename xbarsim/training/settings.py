@@ -95,8 +95,8 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("epochs", self.epochs, at_least=1)
-        check_integer("batch", self.batch, at_least=1)
+        check_integer("epochs", self.epochs, at_least=1, at_most=10**9)
+        check_integer("batch", self.batch, at_least=1, at_most=2**40)
         check_integer("seed", self.seed, at_least=0)
         check_instance("channels_last", self.channels_last, bool)
         for name, choices in (
@@ -131,6 +131,7 @@ class Training:
     @entrance
     def rate(self, epoch: float) -> float:
         """The learning rate at a point in time, in epochs from the start; a batch uses that of its middle."""
+        check_real("epoch", epoch, at_least=0.0)
         if epoch < self.warm_up:
             return self.learning_rate * epoch / self.warm_up
         if self.schedule == "cosine":

@@ -11,7 +11,7 @@ import torch
 
 from xbarsim.data import load_cifar10, load_mnist, validation_split
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_choice, check_real
+from xbarsim.foundation.validation import InputError, as_array, check_choice, check_instance, check_real, check_tensor
 
 __all__ = ["TrainingSet", "per_channel", "standardise"]
 
@@ -24,6 +24,16 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor
 def standardise(images: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     """Images on the scale 0 to 255 as (x / 255 - mean) / deviation, float32 of the same shape."""
     return images.float().div(255).sub_(mean).div_(deviation)
+
+
+def _tensor(name: str, value: object) -> torch.Tensor:
+    """An array or tensor as a tensor."""
+    if isinstance(value, torch.Tensor):
+        return check_tensor(name, value)
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be an array of numbers, got type {array.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,8 +66,9 @@ class TrainingSet:
     standard_deviation: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        check_instance("name", self.name, str)
         for kind in ("", "validation_"):
-            images, labels = (torch.as_tensor(getattr(self, kind + part)) for part in ("images", "labels"))
+            images, labels = (_tensor(kind + part, getattr(self, kind + part)) for part in ("images", "labels"))
             if images.dtype != torch.uint8 or images.ndim != 4:
                 raise InputError(
                     f"{kind}images must be uint8 of shape (images, channels, height, width), "
@@ -78,6 +89,7 @@ class TrainingSet:
                 f"got {tuple(self.validation_images.shape[1:])}"
             )
         for name in ("mean", "standard_deviation"):
+            check_instance(name, getattr(self, name), (tuple, list))
             values = tuple(getattr(self, name))
             if len(values) != self.images.shape[1]:
                 raise InputError(f"{name} must have a number for each of {self.images.shape[1]} channels, got {values}")

@@ -133,7 +133,7 @@ def make_plan(
     backend
         What computes the plan; by default the project's own kernels.
     """
-    check_cells(cells, reading)
+    check_cells(cells, reading.matrix)
     cells = np.where(reading.matrix.used, cells, 0)
     errors = errors if errors is not None and errors.any else None
     case = Case(
