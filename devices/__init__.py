@@ -52,6 +52,7 @@ from xbarsim.devices.noise import (
     TelegraphNoise,
     ThermalNoise,
 )
+from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
 
@@ -106,6 +107,7 @@ __all__ = [
     "WearOutFaults",
     "card",
     "cell_names",
+    "check_voltage",
     "fault_preset",
     "preset_names",
     "round_to_grid",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xbarsim.devices.card_values import CardValue, DriftValue, ProgrammingErrorValue, ReadNoiseValue
 from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
+from xbarsim.devices.plausible import LEAST_CONDUCTANCE, check_conductance, check_current, check_voltage
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
 from xbarsim.foundation.cards import CardFolder, cite
 from xbarsim.foundation.entrances import check_fields, entrance
@@ -55,6 +56,14 @@ class Cell:
         Read voltage, of the highest code that is driven, V, or ``None`` if the source does not say.
     source
         Where the values come from.
+    implausible
+        ``True`` allows values that no real cell has: a conductance above 0.1 S or below 1 pS, a read voltage above 10 V
+        or below 0.1 mV, stuck cells beyond 0.1 S. They are refused otherwise, for they are mostly in another unit.
+
+    Raises
+    ------
+    InputError
+        For a value out of its bound or implausible, or parts that contradict each other.
     """
 
     name: str = "custom"
@@ -66,6 +75,7 @@ class Cell:
     drift: Drift | None = None
     read_voltage: float | None = None
     source: str = ""
+    implausible: bool | None = None
 
     def __post_init__(self) -> None:
         check_instance("name", self.name, str)
@@ -77,16 +87,24 @@ class Cell:
         if self.g_max > _MOST_CONDUCTANCE:
             raise InputError(f"g_max must be <= {_MOST_CONDUCTANCE!r} S, got {self.g_max!r}")
         object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2, at_most=2**53))
+        check_instance("implausible", self.implausible, (bool, type(None)))
+        object.__setattr__(self, "implausible", self.implausible or None)  # False is the default too
+        check_conductance("g_max", self.g_max, least=LEAST_CONDUCTANCE, implausible=self.implausible)
         check_instance("programming_error", self.programming_error, (ProgrammingError, type(None)))
         check_instance("read_noise", self.read_noise, (NoiseModel, type(None)))
         check_instance("drift", self.drift, (Drift, type(None)))
         if self.read_voltage is not None:
             voltage = check_real("read_voltage", self.read_voltage, above=0.0)
+            check_voltage("read_voltage", voltage, implausible=self.implausible)
+            check_current("g_max times read_voltage", self.g_max * voltage, implausible=self.implausible)
             object.__setattr__(self, "read_voltage", voltage)
         elif self.read_noise is not None and needs_voltage(self.read_noise):
             raise InputError(f"read_voltage must be given for {' and '.join(needs_voltage(self.read_noise))}, got None")
         if self.drift is not None and self.drift.needs_programming and self.programming_error is None:
             raise InputError(f"programming_error must be given for {type(self.drift).__name__}, got None")
+        if self.programming_error is not None:
+            spread = float(np.max(self.programming_error.spread(np.array([self.g_min, self.g_max]))))
+            check_conductance("spread of programming_error", spread, implausible=self.implausible)
         valid: dict[str, tuple[float, float]] = {}
         if self.programming_error is not None:
             valid["programming_error"] = (self.programming_error.valid_from, self.programming_error.valid_to)

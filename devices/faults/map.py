@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults import files, spatial
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.plausible import check_conductance
 from xbarsim.devices.programming import round_to_grid
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import (
@@ -435,8 +436,16 @@ class FaultMap:
 
     @entrance
     def conductance(self, cell: Cell) -> npt.NDArray[np.float64]:
-        """The conductance at which each broken cell is stuck, S; float64 (n,)."""
+        """The conductance at which each broken cell is stuck, S; float64 (n,).
+
+        Raises
+        ------
+        InputError
+            If one is stuck beyond what a real cell can have (mostly a value in another unit), unless ``implausible`` is
+            set on the cell.
+        """
         check_instance("cell", cell, Cell)
+        self._check_plausible(cell)
         ends = np.where(self.kind == FaultKind.STUCK_ON, cell.g_max, cell.g_min)
         return np.where(self.kind == FaultKind.STUCK_AT, self.value, ends)
 
@@ -473,13 +482,26 @@ class FaultMap:
         cells.reshape(-1)[self.index] = values
         return cells
 
+    def _check_plausible(self, cell: Cell) -> None:
+        stuck = np.flatnonzero(self.kind == FaultKind.STUCK_AT)
+        if stuck.size:
+            worst = int(stuck[np.argmax(self.value[stuck])])
+            check_conductance(
+                f"value at position {worst}",
+                float(self.value[worst]),
+                implausible=cell.implausible,
+                switch="Cell(implausible=True)",
+            )
+
     @entrance
     def stuck_levels(self, cell: Cell, cell_bits: int) -> npt.NDArray[np.float64]:
         """Where each broken cell is stuck, in level units; float64 (n,), multiples of `GRID`.
 
-        Exactly 0 for stuck-off and M for stuck-on; not below zero conductance.
+        Exactly 0 for stuck-off and M for stuck-on; not below zero conductance. Errors as :meth:`conductance`, and where
+        float32 does not hold a value in level units.
         """
         check_instance("cell", cell, Cell)
+        self._check_plausible(cell)
         highest = cell.maximum_level(cell_bits)
         levels = np.where(self.kind == FaultKind.STUCK_ON, float(highest), 0.0)
         at = self.kind == FaultKind.STUCK_AT

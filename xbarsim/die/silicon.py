@@ -161,6 +161,6 @@ class Silicon:
         if dac is not None:
             drivers = Drivers.draw(dac, tiles, rows, generator(seed, index, Purpose.DRIVERS))
         if adc is not None:
-            count = -(-reading.reads // design.periphery.columns_per_adc)
+            count = -(-reading.reads // design.periphery.columns_sharing_errors)
             converters = Converters.draw(adc, converter, tiles, count, generator(seed, index, Purpose.CONVERTERS))
         return cls(faults=faults, lines=lines, drivers=drivers, converters=converters)

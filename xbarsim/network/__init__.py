@@ -1,34 +1,97 @@
-"""Torch networks on crossbars: lowered, quantised, placed, calibrated; and the dies that are made of them."""
+"""Networks on crossbars: lowered, quantised, placed, calibrated; and the dies that are made of them."""
 
 from __future__ import annotations
 
-from xbarsim.network.chip import Chip
-from xbarsim.network.crossbar import Crossbar
-from xbarsim.network.layers import CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
-from xbarsim.network.lowering import Lowering, NotMapped, Product, register
-from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
-from xbarsim.network.pipeline import map_model
-from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
-from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
+from typing import TYPE_CHECKING
+
+from xbarsim.foundation.lazy import attach
+
+if TYPE_CHECKING:
+    from xbarsim.network.chip import Chip
+    from xbarsim.network.crossbar import Crossbar
+    from xbarsim.network.evaluation import Evaluation, evaluate
+    from xbarsim.network.layers import ClippedInputs, CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
+    from xbarsim.network.lowered import Lowered, NotMapped, Product
+    from xbarsim.network.lowering import Call, Lowering, ProductFunction, register
+    from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
+    from xbarsim.network.pipeline import map_model
+    from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+    from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
+    from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
+    from xbarsim.network.rescale import Rescale
+    from xbarsim.network.skeleton import Network, Skeleton
+
+# Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
+_HOMES = {
+    "Call": "lowering",
+    "Chip": "chip",
+    "ClippedInputs": "layers",
+    "ClippingWarning": "report",
+    "Crossbar": "crossbar",
+    "CrossbarLayer": "layers",
+    "DigitalLayer": "layers",
+    "ErrorReport": "report",
+    "Evaluation": "evaluation",
+    "InputRange": "ranges",
+    "LargestInput": "ranges",
+    "LayerAdapter": "layers",
+    "LayerError": "report",
+    "LeastSquaredError": "ranges",
+    "Lowered": "lowered",
+    "Lowering": "lowering",
+    "MappedLayer": "placed",
+    "MappedNetwork": "mapped",
+    "MovingAverage": "ranges",
+    "Network": "skeleton",
+    "NotMapped": "lowered",
+    "NotMappedWarning": "mapped",
+    "Percentile": "ranges",
+    "PlacedNetwork": "placed",
+    "PlanTable": "placed",
+    "Product": "lowered",
+    "ProductFunction": "lowering",
+    "QuantisedLayer": "layers",
+    "Rescale": "rescale",
+    "Skeleton": "skeleton",
+    "evaluate": "evaluation",
+    "map_model": "pipeline",
+    "register": "lowering",
+}
 
 __all__ = [
+    "Call",
     "Chip",
+    "ClippedInputs",
     "ClippingWarning",
     "Crossbar",
     "CrossbarLayer",
     "DigitalLayer",
     "ErrorReport",
+    "Evaluation",
+    "InputRange",
+    "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LeastSquaredError",
+    "Lowered",
     "Lowering",
     "MappedLayer",
     "MappedNetwork",
+    "MovingAverage",
+    "Network",
     "NotMapped",
     "NotMappedWarning",
+    "Percentile",
     "PlacedNetwork",
     "PlanTable",
     "Product",
+    "ProductFunction",
     "QuantisedLayer",
+    "Rescale",
+    "Skeleton",
+    "evaluate",
     "map_model",
     "register",
 ]
+
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import tempfile
@@ -123,7 +124,7 @@ def test_stuck_levels(faults: FaultMap, bits: int) -> None:
 def test_a_value_no_float_holds_is_refused() -> None:
     huge = FaultMap(shape=SHAPE, index=[0], kind=[FaultKind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"value must be a conductance .*got 1e\+300 at position 0"):
-        huge.stuck_levels(CELL, 4)
+        huge.stuck_levels(dataclasses.replace(CELL, implausible=True), 4)
 
 
 @given(fault_maps(kinds=(FaultKind.STUCK_OFF, FaultKind.STUCK_ON)))
