@@ -109,9 +109,18 @@ class World:
         )
         self.task = sweep.Task(network=tiny(), design=DESIGN, images=10, calibration=10)
         self.measured = sweep.MeasuredDie(
-            task=self.task.id, die=0, correct=3, images=10, seconds=1.0, inference_seconds=0.5, fault_hash="ab", cells=9,
-            stuck_on=1, stuck_off=1, stuck_at=0,
-        )  # fmt: skip
+            task=self.task.id,
+            die=0,
+            correct=3,
+            images=10,
+            seconds=1.0,
+            inference_seconds=0.5,
+            fault_hash="ab",
+            cells=9,
+            stuck_on=1,
+            stuck_off=1,
+            stuck_at=0,
+        )
         self.result = sweep.TaskResult(
             columns={**self.task.columns(), "a": 1}, tags=("a",), stop=sweep.Dies(count=1), collected=(self.measured,)
         )
@@ -155,10 +164,12 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         d.StuckLineFaults,
     ):
         more = {
-            d.ClusteredFaults: {"size": 3.0, "spread": 1.0}, d.BetaBinomialFaults: {"correlation": 0.1},
-            d.GradientFaults: {"contrast": 0.5}, d.RadialFaults: {"contrast": 0.5},
+            d.ClusteredFaults: {"size": 3.0, "spread": 1.0},
+            d.BetaBinomialFaults: {"correlation": 0.1},
+            d.GradientFaults: {"contrast": 0.5},
+            d.RadialFaults: {"contrast": 0.5},
             d.StuckLineFaults: {"row_share": 0.5},
-        }.get(f, {})  # fmt: skip
+        }.get(f, {})
         add("devices", f, on=0.1, off=0.05, **more)
         model = f(on=0.1, off=0.05, **more)
         add("devices", model.sample, f"{f.__name__}.sample", shape=shape, rng=rng())
@@ -555,7 +566,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         "sweep",
         p.Sweep.loads,
         "Sweep.loads",
-        text='network = "digits"\nimages = 2\ncalibration = 2\n[stop]\ntype = "Dies"\ncount = 1\n[design]\ncell = "milo2021"\n',
+        text='network = "digits"\nimages = 2\n[stop]\ntype = "Dies"\ncount = 1\n[design]\ncell = "milo2021"\n',
     )
     add("sweep", p.MeasuredDie, **{name: getattr(w.measured, name) for name in w.measured.__dataclass_fields__})
     add("sweep", p.TaskResult, columns=w.result.columns, tags=("a",), stop=p.Dies(count=1), collected=(w.measured,))
@@ -616,33 +627,78 @@ def bad_values(w: World) -> dict[str, Any]:
     cycle: list[Any] = []
     cycle.append(cycle)
     return {
-        "None": None, "True": True, "three": 3, "minus one": -1, "zero": 0, "2**62": 2**62, "2**40": 2**40,
-        "5,000 digits": 10**5000, "1.5": 1.5, "NaN": math.nan, "inf": math.inf, "-inf": -math.inf, "-1.0": -1.0,
-        "denormal": 5e-324, "1e308": 1e308, "complex": 1j, "empty text": "", "text": "nosuch", "NUL": "a\0b",
-        "surrogate": "\ud800", "long text": "x" * 10_000, "bytes": b"x", "object": object(), "list": [], "tuple": (),
-        "list of objects": [object()], "ragged": [[1], [1, 2]], "cycle": cycle, "dict": {}, "dict of objects": {1: object()},
-        "set": {1}, "function": lambda *_, **__: 0, "class": _Anything,
+        "None": None,
+        "True": True,
+        "three": 3,
+        "minus one": -1,
+        "zero": 0,
+        "2**62": 2**62,
+        "2**40": 2**40,
+        "5,000 digits": 10**5000,
+        "1.5": 1.5,
+        "NaN": math.nan,
+        "inf": math.inf,
+        "-inf": -math.inf,
+        "-1.0": -1.0,
+        "denormal": 5e-324,
+        "1e308": 1e308,
+        "complex": 1j,
+        "empty text": "",
+        "text": "nosuch",
+        "NUL": "a\0b",
+        "surrogate": "\ud800",
+        "long text": "x" * 10_000,
+        "bytes": b"x",
+        "object": object(),
+        "list": [],
+        "tuple": (),
+        "list of objects": [object()],
+        "ragged": [[1], [1, 2]],
+        "cycle": cycle,
+        "dict": {},
+        "dict of objects": {1: object()},
+        "set": {1},
+        "function": lambda *_, **__: 0,
+        "class": _Anything,
         # paths
-        "pipe": str(w.folder / "pipe"), "folder": str(w.folder), "/dev/zero": "/dev/zero", "/dev/full": "/dev/full",
-        "absent": str(w.folder / "absent" / "file"), "deep TOML": str(w.folder / "deep.toml"), "no npz": str(w.folder / "zeros.npz"),
+        "pipe": str(w.folder / "pipe"),
+        "folder": str(w.folder),
+        "/dev/zero": "/dev/zero",
+        "/dev/full": "/dev/full",
+        "absent": str(w.folder / "absent" / "file"),
+        "deep TOML": str(w.folder / "deep.toml"),
+        "no npz": str(w.folder / "zeros.npz"),
         "path": w.folder / "pipe",
         # arrays
-        "empty array": np.zeros(0), "array of NaN": np.full((2, 2), np.nan), "array of inf": np.full(3, np.inf),
-        "200,000 x 200,000": np.broadcast_to(np.float32(0), (200_000, 200_000)), "complex array": np.ones((2, 2), complex),
-        "object array": np.array([None, 1]), "text array": np.array([["a"]]), "big-endian": np.ones((2, 2), ">f8"),
-        "masked": np.ma.masked_array([1.0], [True]), "9 dimensions": np.ones((1,) * 9), "dates": np.array(["2020"], "M8[Y]"),
-        "negative strides": np.arange(6.0).reshape(2, 3)[::-1, ::-1], "huge integers": np.full((2, 2), 2**63, np.uint64),
+        "empty array": np.zeros(0),
+        "array of NaN": np.full((2, 2), np.nan),
+        "array of inf": np.full(3, np.inf),
+        "200,000 x 200,000": np.broadcast_to(np.float32(0), (200_000, 200_000)),
+        "complex array": np.ones((2, 2), complex),
+        "object array": np.array([None, 1]),
+        "text array": np.array([["a"]]),
+        "big-endian": np.ones((2, 2), ">f8"),
+        "masked": np.ma.masked_array([1.0], [True]),
+        "9 dimensions": np.ones((1,) * 9),
+        "dates": np.array(["2020"], "M8[Y]"),
+        "negative strides": np.arange(6.0).reshape(2, 3)[::-1, ::-1],
+        "huge integers": np.full((2, 2), 2**63, np.uint64),
         # tensors
-        "bfloat16": torch.ones(2, 2, dtype=torch.bfloat16), "meta": torch.ones(2, 2, device="meta"),
-        "sparse": torch.eye(2).to_sparse(), "nested": torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
-        "gradient": torch.ones(2, 2, requires_grad=True), "half": torch.ones(2, 2, dtype=torch.half),
-        "empty tensor": torch.ones(0, 2), "tensor of NaN": torch.full((2, 2), math.nan),
-    }  # fmt: skip
+        "bfloat16": torch.ones(2, 2, dtype=torch.bfloat16),
+        "meta": torch.ones(2, 2, device="meta"),
+        "sparse": torch.eye(2).to_sparse(),
+        "nested": torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
+        "gradient": torch.ones(2, 2, requires_grad=True),
+        "half": torch.ones(2, 2, dtype=torch.half),
+        "empty tensor": torch.ones(0, 2),
+        "tensor of NaN": torch.full((2, 2), math.nan),
+    }
 
 
-#: What single parameters take besides what their annotation says.
+#: What is not tried, and why.
 NOT_TRIED = {("sweep.collect(executor)", "None"): "starts processes"}
 
+#: What single parameters take besides what their annotation says.
 ALSO = {"devices.FaultMap(value)": "None"}
 
 #: Of each kind of parameter, the names of the values that might do: these may pass or be refused, all others must be
@@ -656,8 +712,9 @@ MIGHT_DO: dict[str, str] = {
     "none": "None",
     "literal": "three|zero",
     "array": (
-        "three|minus one|zero|2**62|2**40|1.5|NaN|inf|-inf|-1.0|denormal|1e308|True|list|tuple|empty array|array of NaN|"
-        "array of inf|big-endian|negative strides|9 dimensions|huge integers|half|empty tensor|tensor of NaN"
+        "three|minus one|zero|2**62|2**40|1.5|NaN|inf|-inf|-1.0|denormal|1e308|True|list|tuple|empty array|"
+        "array of NaN|array of inf|big-endian|negative strides|9 dimensions|huge integers|half|empty tensor|"
+        "tensor of NaN"
     ),
     "tensor": "bfloat16|meta|sparse|nested|gradient|half|empty tensor|tensor of NaN",
     "callable": "function|class",
