@@ -152,7 +152,10 @@ def _npz(faults: Recorded) -> bytes:
 
 def _from_npz(path: str | os.PathLike[str], build: Callable[..., M]) -> M:
     raw = read_bytes(path, "a fault map")
-    check_archive(raw, source=str(path))
+    try:
+        check_archive(raw, source="it")
+    except FileFormatError as error:
+        raise FileFormatError(f"{path} is not a fault map, or is corrupt: {error}") from error
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
             members = {name: archive[name] for name in archive.files}

@@ -331,7 +331,7 @@ def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         "UPDATE blocks SET images = 2.5",
         "UPDATE blocks SET seconds = -1",
         "UPDATE blocks SET seconds = 'long'",
-        "UPDATE blocks SET fault_hash = 3",
+        "UPDATE blocks SET fault_hash = x'00'",
         "UPDATE blocks SET stuck_on = 1000000",
         "UPDATE blocks SET cells = x'00'",
         "UPDATE blocks SET metrics = '[1]'",
@@ -364,5 +364,5 @@ def test_a_store_that_lies_is_refused(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "a\0b", None])
 def test_no_store_is_opened_on_a_device(path: str) -> None:
-    with pytest.raises((InputError, FileWriteError), match=r"store must be a path|a device, not a regular file"):
+    with pytest.raises((InputError, FileWriteError), match=r"path must be a path|a device, not a regular file"):
         Store(path)

@@ -64,7 +64,7 @@ def _describe(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(map(_describe, typing.get_args(annotation)))
     if origin is Literal:
-        return " or ".join(map(repr, typing.get_args(annotation)))
+        return "one of " + ", ".join(map(repr, typing.get_args(annotation)))
     if origin is collections.abc.Callable:
         return "callable"
     if origin is tuple:

@@ -31,6 +31,8 @@ def _pack(codes: npt.NDArray[np.int32], bits: int) -> npt.NDArray[np.uint8]:
 
 def _unpack(packed: npt.NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     count = int(np.prod(shape))
+    if packed.dtype != np.uint8 or packed.shape != (-(-count * bits // 8),):  # missing bits would count as 0
+        raise ValueError(f"codes must be {-(-count * bits // 8)} bytes, got {packed.dtype} of shape {packed.shape}")
     digits = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     unsigned = digits.astype(np.int32) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32))
     return np.asarray(unsigned - (2 ** (bits - 1) - 1), dtype=np.int32).reshape(shape)

@@ -169,7 +169,8 @@ class Store:
         self._committed = time.monotonic()
         if read_only and not self.path.is_file():
             raise FileFormatError(f"cannot read store {self.path}: there is no such file")
-        check_writable(self.path)  # a pipe or device would be waited for
+        if not self.path.is_dir():  # SQLite says that of a folder
+            check_writable(self.path)  # a pipe or device would be waited for
         if not read_only and not self.path.parent.is_dir():
             raise FileWriteError(None, f"cannot write store {self.path}: there is no folder {self.path.parent}")
         if read_only:
