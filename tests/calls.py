@@ -260,6 +260,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", d.Card, **vars(d.card("milo2021")))
     add("devices", faults.draw_positions, cells=10, count=3, rng=rng())
     add("devices", faults.as_shape, shape=shape)
+    add("devices", d.check_voltage, name="read_voltage", value=0.1, implausible=None)
     # --- mapping
     m = mapping
     add("mapping", m.quantise, weights=weights, bits=4)
