@@ -217,7 +217,10 @@ def test_a_checkpoint_of_the_first_version_is_taken_up() -> None:
 
 
 def _without(name: str) -> Callable[[dict[str, torch.Tensor]], None]:
-    return lambda tensors: tensors.pop(name) and None
+    def remove(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors[name]
+
+    return remove
 
 
 def _put(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, torch.Tensor]], None]:
@@ -241,7 +244,7 @@ def _put(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[d
         _put("selected", lambda tensor: tensor + 1),
         _put("selected", lambda tensor: tensor - 1),
         _put("optimiser/0.weight/momentum_buffer", lambda tensor: tensor[:3]),
-        lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("optimiser/")] and None,
+        lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("optimiser/")].clear(),
         lambda tensors: tensors.update({"optimiser/other/momentum_buffer": torch.zeros(3)}),
         lambda tensors: tensors.update({"best/0.weight": torch.zeros(3)}),
         lambda tensors: tensors.update({"model/other": torch.zeros(3)}),
