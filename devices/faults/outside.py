@@ -62,8 +62,9 @@ class StuckOutside:
                 f"none of {self.stuck_at} stuck values outside levels 0 to {self.maximum_level} of cell {self.cell!r}"
             )
         return (
-            f"{self.below + self.above} of {self.stuck_at} stuck values lie outside levels 0 to {self.maximum_level} of "
-            f"cell {self.cell!r} ({self.below} below, {self.above} above): {self.lowest:.3g} to {self.highest:.3g} levels"
+            f"{self.below + self.above} of {self.stuck_at} stuck values lie outside levels 0 to {self.maximum_level} "
+            f"of cell {self.cell!r} ({self.below} below, {self.above} above): "
+            f"{self.lowest:.3g} to {self.highest:.3g} levels"
         )
 
 
