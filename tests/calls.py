@@ -163,7 +163,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         d.RadialFaults,
         d.StuckLineFaults,
     ):
-        more = {
+        more: dict[str, Any] = {
             d.ClusteredFaults: {"size": 3.0, "spread": 1.0},
             d.BetaBinomialFaults: {"correlation": 0.1},
             d.GradientFaults: {"contrast": 0.5},

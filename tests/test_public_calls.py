@@ -76,7 +76,7 @@ def kinds_of(annotation: Any) -> set[str]:
     return {"class"} if isinstance(annotation, type) and annotation not in (object, Any) else set()
 
 
-def annotations(called: Any) -> dict[str, Any]:
+def annotations_of(called: Any) -> dict[str, Any]:
     """Of the parameters of a function, method or class; those that cannot be read are left out."""
     owner = called if isinstance(called, type) else inspect.unwrap(getattr(called, "__func__", called))
     parts = reversed(owner.__mro__) if isinstance(owner, type) else (owner,)
@@ -167,7 +167,7 @@ def test_bad_values_are_refused_in_words_of_the_project(tmp_path: Path, monkeypa
     with little_memory(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, (called, make) in calls.items():
-            known = annotations(called)
+            known = annotations_of(called)
             for parameter in make():
                 kinds = kinds_of(known.get(parameter)) if parameter in known else set()
                 might = {value for kind in kinds for value in MIGHT_DO[kind].split("|")}
