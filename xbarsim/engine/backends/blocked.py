@@ -151,9 +151,10 @@ class BlockedProgram(metaclass=ABCMeta):
         positions: kernels.Positions,
         columns: kernels.Columns,
         scaling: Scaling,
+        first_image: int,
         result: Array,
     ) -> None:
-        """Run the kernel on blocked inputs."""
+        """Run the kernel on blocked inputs, whose first image has that number."""
 
     def run(
         self, maps: npt.NDArray[np.float32], window: Window, scaling: Scaling, result: Array, first_image: int
@@ -195,5 +196,6 @@ class BlockedProgram(metaclass=ABCMeta):
                 output_stride=count,
                 strip=strip,
             )
-            self._launch(blocked.reshape(passes, -1), positions, columns, scaling, result.reshape(-1))
+            number = first_image + first
+            self._launch(blocked.reshape(passes, -1), positions, columns, scaling, number, result.reshape(-1))
         return finite

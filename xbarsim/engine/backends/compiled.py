@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from xbarsim.engine.backends.base import Program
+from xbarsim.engine.backends.counting import CountingProgram
 from xbarsim.engine.backends.look_up import LookUpProgram, look_up_misfit
+from xbarsim.engine.backends.noisy import NoisyProgram, NoisySumProgram
 from xbarsim.engine.backends.sums import SumProgram
-from xbarsim.engine.backends.vectors import CountingProgram, NoisyProgram, NoisySumProgram
 from xbarsim.engine.layout import Layout
 
 __all__ = ["CompiledBackend"]

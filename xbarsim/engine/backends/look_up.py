@@ -144,7 +144,13 @@ class LookUpProgram(BlockedProgram):
         return driving(self._layout, planes=False, mask=2**_INPUT_BITS - 1)
 
     def _launch(
-        self, blocked: Array, positions: kernels.Positions, columns: kernels.Columns, scaling: Scaling, result: Array
+        self,
+        blocked: Array,
+        positions: kernels.Positions,
+        columns: kernels.Columns,
+        scaling: Scaling,
+        first_image: int,
+        result: Array,
     ) -> None:
         drive = self._layout.drive
         finish = finishing(self._layout, self._slots, scaling, self._layout.converter.unit * self._unit)

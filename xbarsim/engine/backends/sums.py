@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,16 +40,12 @@ class SumProgram(BlockedProgram):
         largest *= drive.max_plane if self._planes else drive.max_input
         whole = all(bool((v == np.rint(v)).all()) for v in values)
         single = largest < _FLOAT32_INTEGERS if whole else layout.precision == "single"
+        if layout.noise is not None and layout.precision == "double":
+            single = False  # variances need not be whole
         self.dtype = self.scratch = np.float32 if single else np.float64
         super().__init__(layout, rows, [len(g.rows) for g in groups], constants=0 if layout.offsets is None else 1)
-        width = kernels.panel_width(self.dtype)
-        panels = [
-            np.ascontiguousarray(v[:, first : first + width], dtype=self.dtype).reshape(-1)
-            for v in values
-            for first in range(0, v.shape[1], width)
-        ]
         self._panels = kernels.Panels(
-            values=joined(panels, self.dtype),
+            values=self.panels(values),
             starts=ends([v.size for v in values])[:-1],
             ones=np.ones(max((len(r) for r in rows), default=1), self.dtype),
         )
@@ -72,9 +69,39 @@ class SumProgram(BlockedProgram):
         whole = not self._planes or (drive.planes == 1 and not drive.signed)  # the code itself
         return driving(self._layout, planes=True, mask=0 if whole else drive.max_plane)
 
+    def panels(self, values: Iterable[Array]) -> Array:
+        """Matrices, cut into panels of neighbouring columns, one after another."""
+        width = kernels.panel_width(self.dtype)
+        cut = [
+            np.ascontiguousarray(each[:, first : first + width], dtype=self.dtype).reshape(-1)
+            for each in values
+            for first in range(0, each.shape[1], width)
+        ]
+        return joined(cut, self.dtype)
+
+    def _noise_of(self, positions: kernels.Positions, first_image: int) -> kernels.ReadNoise | None:
+        """The read noise of these blocks of images; none here."""
+        return None
+
     def _launch(
-        self, blocked: Array, positions: kernels.Positions, columns: kernels.Columns, scaling: Scaling, result: Array
+        self,
+        blocked: Array,
+        positions: kernels.Positions,
+        columns: kernels.Columns,
+        scaling: Scaling,
+        first_image: int,
+        result: Array,
     ) -> None:
         step = self._layout.converter.unit if self._planes else 1.0
         finish = finishing(self._layout, self._slots, scaling, step)
-        kernels.products(blocked, self._pass_counts, positions, columns, self._panels, self._converters, finish, result)
+        kernels.products(
+            blocked,
+            self._pass_counts,
+            positions,
+            columns,
+            self._panels,
+            self._converters,
+            finish,
+            self._noise_of(positions, first_image),
+            result,
+        )

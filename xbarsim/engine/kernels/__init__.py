@@ -14,17 +14,21 @@ from xbarsim.engine.kernels.arguments import (
     Panels,
     Positions,
     Quantiser,
+    ReadNoise,
     Tables,
 )
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
-from xbarsim.engine.kernels.reads import add_product, convert_reads, count_bits
+from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
+from xbarsim.engine.kernels.reads import convert_reads, count_bits
 from xbarsim.engine.kernels.sums import panel_width, products
 from xbarsim.engine.kernels.vectors import LANES
 
 __all__ = [
     "HAS_BYTE_SHUFFLE",
+    "KEY_ROWS",
     "LANES",
+    "LANE_ORDER",
     "Columns",
     "Converters",
     "Driving",
@@ -33,8 +37,9 @@ __all__ = [
     "Panels",
     "Positions",
     "Quantiser",
+    "ReadNoise",
     "Tables",
-    "add_product",
+    "add_noise",
     "bit_serial_products",
     "block_inputs",
     "convert_reads",

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Columns", "Converters", "Driving", "Finish", "Frame", "Panels", "Positions", "Quantiser", "Tables"]
+__all__ = [
+    "Columns",
+    "Converters",
+    "Driving",
+    "Finish",
+    "Frame",
+    "Panels",
+    "Positions",
+    "Quantiser",
+    "ReadNoise",
+    "Tables",
+]
 
 
 class Quantiser(NamedTuple):
@@ -181,3 +192,30 @@ class Finish(NamedTuple):
     constant: Any
     scale: Any
     bias: Any
+
+
+class ReadNoise(NamedTuple):
+    """Read noise: the variance of each column's sum, and the normal draws that it is multiplied with.
+
+    Attributes
+    ----------
+    squares, linear
+        What each cell adds to the variance of its column for the square of its input, and for its input; cut as
+        :class:`Panels`. `linear` is empty where there is none.
+    constants
+        What is added to the variance of each column whatever its inputs, shape ``(columns,)``.
+    draws, stride
+        Number of the draw of each column in the first pass and plane, and how many numbers each pass and plane takes.
+    keys
+        As of :func:`xbarsim.engine.kernels.normals.draw_normals`, for each block of 16 images.
+    vectors
+        How many output positions an image has.
+    """
+
+    squares: Any
+    linear: Any
+    constants: Any
+    draws: Any
+    stride: int
+    keys: Any
+    vectors: int

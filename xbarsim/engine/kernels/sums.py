@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.converter import approximate, emit_code
+from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 
@@ -31,14 +32,13 @@ def panel_width(dtype: Any) -> int:
     return 6 if np.dtype(dtype) == np.float32 else 3
 
 
-def _product(columns: int) -> Any:
-    """A register-blocked dot product of `columns` columns with 16 images.
+def _product(*, squared: bool) -> Any:
+    """A register-blocked dot product of up to six columns with 16 images.
 
-    ``product(x, base, offsets, first, panel, start, count, sums)`` writes, for each column c and lane i,
-    ``sums[16 c + i] = sum_k x[base + offsets[first + k] + i] * panel[start + columns k + c]``, k from 0 to count - 1
-    in this
-    order, each step one fused multiply-add. Written in LLVM's intermediate language because the accumulators must
-    stay in registers, which no Python-level loop can promise.
+    ``product(x, base, offsets, first, panel, start, count, columns, sums)`` writes, for each column c and lane i,
+    ``sums[16 c + i] = sum_k x[base + offsets[first + k] + i] * panel[start + columns k + c]``, k from 0 to count - 1 in
+    this order, each step one fused multiply-add; with the squares of x where it is `squared`. Written in LLVM's
+    intermediate language because the accumulators must stay in registers, which no Python-level loop can promise.
     """
 
     @intrinsic
@@ -51,51 +51,28 @@ def _product(columns: int) -> Any:
         panel: Any,
         start: Any,
         count: Any,
+        columns: Any,
         sums: Any,
     ) -> Any:
-        signature = types.void(x, types.int64, offsets, types.int64, panel, types.int64, types.int64, sums)
+        number = types.int64
+        signature = types.void(x, number, offsets, number, panel, number, number, number, sums)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             real = context.get_value_type(signature.args[0].dtype)
-            size = 4 if isinstance(real, ir.FloatType) else 8
-            vector = ir.VectorType(real, LANES)
-            fma = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(vector, [vector] * 3),
-                f"llvm.fma.v{LANES}f{8 * size}",
-            )
-            pointers = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 7)]
+            pointers = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 8)]
             inputs = builder.gep(pointers[0], [arguments[1]])
             offsets_here = builder.gep(pointers[1], [arguments[3]])
             weights = builder.gep(pointers[2], [arguments[5]])
-            count_here = arguments[6]
-
-            entry = builder.block
-            loop = builder.append_basic_block("product.loop")
             done = builder.append_basic_block("product.done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k = builder.phi(INT64)
-            k.add_incoming(ir.Constant(INT64, 0), entry)
-            before = [builder.phi(vector) for _ in range(columns)]
-            for accumulator in before:
-                accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
-            offset = builder.load(builder.gep(offsets_here, [k]))
-            x_here = builder.load(builder.bitcast(builder.gep(inputs, [offset]), vector.as_pointer()), align=size)
-            panel_row = builder.gep(weights, [builder.mul(k, ir.Constant(INT64, columns))])
-            after = []
-            for column, accumulator in enumerate(before):
-                weight = builder.load(builder.gep(panel_row, [ir.Constant(INT64, column)]))
-                after.append(builder.call(fma, [x_here, everywhere(builder, weight, vector), accumulator]))
-            next_k = builder.add(k, ir.Constant(INT64, 1))
-            k.add_incoming(next_k, loop)
-            for accumulator, value in zip(before, after, strict=True):
-                accumulator.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", next_k, count_here), loop, done)
+            most = panel_width(np.float32 if isinstance(real, ir.FloatType) else np.float64)
+            starts = [builder.append_basic_block(f"product.{number}") for number in range(1, most + 1)]
+            switch = builder.switch(arguments[7], starts[0])
+            for number, block in enumerate(starts, 1):
+                switch.add_case(ir.Constant(INT64, number), block)
+                builder.position_at_end(block)
+                _emit_product(builder, (inputs, offsets_here, weights, pointers[3]), arguments[6], number, real, squared)
+                builder.branch(done)
             builder.position_at_end(done)
-            for column, value in enumerate(after):
-                place = builder.gep(pointers[3], [ir.Constant(INT64, column * LANES)])
-                builder.store(value, builder.bitcast(place, vector.as_pointer()), align=size)
             return context.get_dummy_value()
 
         return signature, generate
@@ -103,8 +80,45 @@ def _product(columns: int) -> Any:
     return product
 
 
-_product_1, _product_2, _product_3 = _product(1), _product(2), _product(3)
-_product_4, _product_5, _product_6 = _product(4), _product(5), _product(6)
+def _emit_product(builder: Any, pointers: Any, count: Any, columns: int, real: Any, squared: bool) -> None:
+    """The loop over the rows for so many columns; `pointers` to inputs, offsets, panel and sums."""
+    inputs, offsets, weights, sums = pointers
+    size = 4 if isinstance(real, ir.FloatType) else 8
+    vector = ir.VectorType(real, LANES)
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f{8 * size}"
+    )
+    entry = builder.block
+    loop = builder.append_basic_block("product.loop")
+    after_loop = builder.append_basic_block("product.sums")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(INT64)
+    k.add_incoming(ir.Constant(INT64, 0), entry)
+    before = [builder.phi(vector) for _ in range(columns)]
+    for accumulator in before:
+        accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
+    offset = builder.load(builder.gep(offsets, [k]))
+    x_here = builder.load(builder.bitcast(builder.gep(inputs, [offset]), vector.as_pointer()), align=size)
+    if squared:
+        x_here = builder.fmul(x_here, x_here)
+    panel_row = builder.gep(weights, [builder.mul(k, ir.Constant(INT64, columns))])
+    after = []
+    for column, accumulator in enumerate(before):
+        weight = builder.load(builder.gep(panel_row, [ir.Constant(INT64, column)]))
+        after.append(builder.call(fma, [x_here, everywhere(builder, weight, vector), accumulator]))
+    next_k = builder.add(k, ir.Constant(INT64, 1))
+    k.add_incoming(next_k, loop)
+    for accumulator, value in zip(before, after, strict=True):
+        accumulator.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", next_k, count), loop, after_loop)
+    builder.position_at_end(after_loop)
+    for column, value in enumerate(after):
+        place = builder.gep(sums, [ir.Constant(INT64, column * LANES)])
+        builder.store(value, builder.bitcast(place, vector.as_pointer()), align=size)
+
+
+_product_of, _product_of_squares = _product(squared=False), _product(squared=True)
 
 
 def _adder(kind: str) -> Any:
@@ -112,8 +126,9 @@ def _adder(kind: str) -> Any:
 
     ``adder(sums, first, added, place, count, inverse_step, low, high, known, row)`` does, for each lane i,
     ``added[place + i] += count * code(sums[first + i])``. The code is the sum itself (`kind` ``"sum"``), its nearest
-    step (``"pair"``), or that of the sum plus ``known[row + i]``, less ``known[row + 16 + i]`` (``"single"``). As
-    vector instructions, because a loop of 16 would check at each turn whether its arrays overlap.
+    step (``"pair"``), or that of the sum plus ``known[row + i]``, less ``known[row + 16 + i]`` (``"single"``); or it is
+    the sum plus ``known[row + i]`` (``"noisy sum"``). As vector instructions, because a loop of 16 would check at each
+    turn whether its arrays overlap.
     """
 
     @intrinsic
@@ -150,9 +165,9 @@ def _adder(kind: str) -> Any:
             value = builder.load(pointer(0, arguments[1], source), align=size)
             if size == 4:
                 value = builder.fpext(value, vector)
-            if kind != "sum":
-                if kind == "single":
-                    value = builder.fadd(value, known_at(0))
+            if kind in ("single", "noisy sum"):
+                value = builder.fadd(value, known_at(0))
+            if kind in ("pair", "single"):
                 value = emit_code(builder, value, *(everywhere(builder, arguments[k], vector) for k in (5, 6, 7)))
                 if kind == "single":
                     value = builder.fsub(value, known_at(LANES))
@@ -166,7 +181,47 @@ def _adder(kind: str) -> Any:
     return adder
 
 
-_add_sum, _add_pair, _add_single = _adder("sum"), _adder("pair"), _adder("single")
+_add_sum, _add_pair, _add_single, _add_noisy = (_adder(kind) for kind in ("sum", "pair", "single", "noisy sum"))
+
+
+@intrinsic
+def _raise(
+    typing_context: Any, variances: Any, first: Any, constant: Any, normals: Any, word: Any, known: Any, row: Any, raised: Any
+) -> Any:
+    """What 16 reads add to their sums: noise and g_min currents; and the code of these currents behind it.
+
+    ``raised[i] = sqrt(variances[first + i] + constant) * normals[word + i] + known[row + i]`` and ``raised[16 + i] =
+    known[row + 16 + i]``; noise is computed in the type of `variances`.
+    """
+    real = types.float64
+    signature = types.void(variances, types.int64, real, normals, types.int64, known, types.int64, raised)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        double = ir.VectorType(ir.DoubleType(), LANES)
+        kind = context.get_value_type(signature.args[0].dtype)
+        size = 4 if isinstance(kind, ir.FloatType) else 8
+        vector = ir.VectorType(kind, LANES)
+
+        def at(index: int, offset: Any, vector: Any, size: int) -> Any:
+            place = builder.gep(data(context, builder, signature.args[index], arguments[index]), [offset])
+            return builder.load(builder.bitcast(place, vector.as_pointer()), align=size)
+
+        constant = builder.fptrunc(arguments[2], kind) if size == 4 else arguments[2]
+        variance = builder.fadd(at(0, arguments[1], vector, size), everywhere(builder, constant, vector))
+        name = f"llvm.sqrt.v{LANES}f{8 * size}"
+        root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), name)
+        drawn = at(3, arguments[4], ir.VectorType(ir.FloatType(), LANES), 4)
+        noise = builder.fmul(builder.call(root, [variance]), drawn if size == 4 else builder.fpext(drawn, vector))
+        noise = builder.fpext(noise, double) if size == 4 else noise
+        target = data(context, builder, signature.args[7], arguments[7])
+        for offset in (0, LANES):
+            value = at(5, builder.add(arguments[6], ir.Constant(INT64, offset)), double, 8)
+            value = builder.fadd(value, noise) if offset == 0 else value
+            place = builder.gep(target, [ir.Constant(INT64, offset)])
+            builder.store(value, builder.bitcast(place, double.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @kernel(parallel=True)
@@ -178,6 +233,7 @@ def products(
     panels: Any,
     converters: Any,
     finish: Any,
+    noise: Any,
     result: Any,
 ) -> None:
     """Sum, convert, shift and add: every output of every position of every image.
@@ -188,15 +244,17 @@ def products(
         Blocked inputs, shape ``(passes x planes, numbers)``.
     pass_counts
         What the codes of each pass and plane count, with its sign.
-    positions, columns, panels, converters, finish
-        As in :mod:`xbarsim.engine.kernels.arguments`. `panels` are of :func:`panel_width`.
+    positions, columns, panels, converters, finish, noise
+        As in :mod:`xbarsim.engine.kernels.arguments`. `panels` are of :func:`panel_width`; `noise` is ``None`` where
+        reads have none, which compiles to code without it.
     result
         Flat, filled; float32 or float64.
     """
     width = 6 if panels.values.itemsize == 4 else 3
     total = positions.bases.shape[0]
     strip = positions.strip
-    single, quantises = converters.single, converters.quantises
+    quantises = converters.quantises
+    single = converters.single and quantises  # an ideal read-out takes the g_min currents off exactly
     inverse_step, low, high = converters.inverse_step, converters.low, converters.high
     for job in prange(-(-total // strip)):
         first = job * strip
@@ -205,6 +263,11 @@ def products(
         sums = np.empty(width * LANES, panels.values.dtype)
         known = np.zeros((count, 2, LANES))  # the g_min currents of each position, and their code
         approximated = np.empty((3, LANES))
+        if noise is not None:
+            variances = np.empty(width * LANES, panels.values.dtype)
+            linear = np.empty(width * LANES, panels.values.dtype)
+            normals = np.empty(WORDS * LANES, np.float32)
+            raised = np.empty(2 * LANES)  # what noise and g_min currents add to the sums, and the code of the currents
         for t in range(pass_counts.shape[0]):
             x = inputs[t]
             for g in range(panels.starts.shape[0]):
@@ -214,7 +277,7 @@ def products(
                 if single or slot >= 0:
                     for p in range(count):
                         base = positions.bases[first + p]
-                        _product_1(x, base, columns.offsets, rows, panels.ones, 0, columns.driven[g], sums)
+                        _product_of(x, base, columns.offsets, rows, panels.ones, 0, columns.driven[g], 1, sums)
                         if single:
                             for i in range(LANES):
                                 baseline = converters.offset_levels * np.float64(sums[i])
@@ -229,32 +292,45 @@ def products(
                     stop = min(start + chunk, columns.ends[g + 1])
                     for p in range(count):
                         base = positions.bases[first + p]
+                        if noise is not None:
+                            block, vector = (first + p) // noise.vectors, (first + p) % noise.vectors
+                            held = np.int64(-1)  # number of the draws in `normals`
                         column = start
                         panel = panels.starts[g] + (start - columns.ends[g]) * driven
                         while column < stop:
                             here = min(width, stop - column)
-                            # Written out: a call would pass every array of every argument by its parts.
-                            if here == 6:
-                                _product_6(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
-                            elif here == 5:
-                                _product_5(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
-                            elif here == 4:
-                                _product_4(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
-                            elif here == 3:
-                                _product_3(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
-                            elif here == 2:
-                                _product_2(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
-                            else:
-                                _product_1(x, base, columns.offsets, rows, panels.values, panel, driven, sums)
+                            _product_of(x, base, columns.offsets, rows, panels.values, panel, driven, here, sums)
+                            if noise is not None:
+                                _product_of_squares(
+                                    x, base, columns.offsets, rows, noise.squares, panel, driven, here, variances
+                                )
+                                if noise.linear.shape[0] > 0:
+                                    _product_of(
+                                        x, base, columns.offsets, rows, noise.linear, panel, driven, here, linear
+                                    )
+                                    for i in range(here * LANES):
+                                        variances[i] += linear[i]
                             for c in range(here):
                                 counts = columns.counts[column + c] * pass_counts[t]
                                 target = columns.targets[column + c]
                                 place = (target * count + p) * LANES
                                 lane = c * LANES
                                 row = 2 * p * LANES
+                                if noise is not None:
+                                    draw = noise.draws[column + c] + t * noise.stride
+                                    if draw // WORDS != held:
+                                        held = draw // WORDS
+                                        draw_normals(noise.keys, block, vector, held, normals)
+                                    word = draw % WORDS * LANES
+                                    constant = noise.constants[column + c]
+                                    _raise(variances, lane, constant, normals, word, known, row, raised)
                                 if converters.bits.shape[0] > 0:
                                     for i in range(LANES):
-                                        value = np.float64(sums[lane + i]) + known[p, 0, i]
+                                        value = np.float64(sums[lane + i])
+                                        if noise is None:
+                                            value += known[p, 0, i]
+                                        else:
+                                            value += raised[i]
                                         approximated[0, i] = value * inverse_step + 0.5
                                     approximate(
                                         approximated[0],
@@ -268,6 +344,13 @@ def products(
                                     )
                                     for i in range(LANES):
                                         added[target, p, i] += counts * (approximated[2, i] - known[p, 1, i])
+                                elif noise is not None:
+                                    if quantises:
+                                        _add_single(
+                                            sums, lane, added, place, counts, inverse_step, low, high, raised, 0
+                                        )
+                                    else:
+                                        _add_noisy(sums, lane, added, place, counts, 1.0, low, high, raised, 0)
                                 elif not quantises:
                                     _add_sum(sums, lane, added, place, counts, 1.0, low, high, known, row)
                                 elif not single:

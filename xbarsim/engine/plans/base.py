@@ -61,7 +61,7 @@ class Plan(metaclass=ABCMeta):
 
     @property
     def kernel(self) -> str:
-        """What runs it: ``"products"``, ``"look-up"``, ``"popcount"``, or ``"numpy"`` where reads are noisy."""
+        """What runs it: ``"products"``, ``"look-up"`` or ``"popcount"``."""
         return self._program.kernel
 
     def multiply(self, codes: npt.NDArray[np.integer[Any]], *, first_image: int = 0) -> FloatArray:
