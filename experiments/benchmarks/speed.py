@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.devices import Cell, Polynomial, ProgrammingError, StuckFaults
+from xbarsim.devices import Cell, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.die import program
 from xbarsim.engine import Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
 from xbarsim.foundation.tables import format_table
@@ -225,6 +225,46 @@ def _network(
     return Measurement(name=name, threads=threads, ours=ours, baseline=baseline, must=must, aim=aim, check=check)
 
 
+def _noisy_network(threads: int) -> Measurement:
+    """A die whose cells have read noise of 1 % of their conductance, against the same die without."""
+    law = ReadNoise(spread=Polynomial(coefficients=(0.0, 0.01), scale=1.0), valid_from=1e-7, valid_to=1e-3)
+    noisy = replace(_CELL, read_noise=law)
+    model, images = _resnet20(256)
+    quiet, chip, double = (
+        xb.map_model(model, _one_pulse(cell), calibration=images[:64]).fabricate(seed=1, precision=precision)
+        for cell, precision in ((_CELL, "single"), (noisy, "single"), (noisy, "double"))
+    )
+    layers = list(double.layers)
+    for name in (layers[0], layers[-1]):
+        layer = double.layers[name]
+        reading, drive, cells = layer.reading, layer.drive, layer.cells()
+        noise = layer.noise(cells)
+        assert noise is not None
+        codes = np.random.default_rng(2).integers(drive.min_input, drive.max_input + 1, (1, 4, reading.matrix.shape[0]))
+        reads = reading.reads * drive.row_group_count(reading.matrix.mapping.rows)
+        normals = noise.normals(9, (4, drive.passes, drive.planes, reading.matrix.tiles, reads))
+        expected = reference_multiply(
+            codes[0], reading, cells, drive, layer.converter, noise_spread=noise.spread, normals=normals
+        )
+        if not np.array_equal(layer.plan("double").multiply(codes, first_image=9)[0], expected):
+            raise AssertionError(f"layer {name!r} differs from the reference with the same draws")
+    few = images[:32]
+    if not torch.equal(chip(few, first_image=40)[5:], chip(few[5:], first_image=45)):
+        raise AssertionError("noise depends on the batch")
+    same = float((chip(few, first_image=0).argmax(1) == double(few, first_image=0).argmax(1)).float().mean())
+    ours, baseline = _compare(lambda: chip(images), lambda: quiet(images), runs=7)
+    return Measurement(
+        name="resnet20-noise",
+        threads=threads,
+        ours=ours,
+        baseline=baseline,
+        must=2.5,
+        aim=1.5,
+        check="first and last layer in double precision equal to the reference with the same draws, bit for bit; "
+        f"{same:.0%} of 32 classes as in double precision",
+    )
+
+
 def _fabricate(threads: int) -> Measurement:
     """One VGG-16 die with faults and programming error, against copying the weights once."""
     model, images = _vgg16()
@@ -360,6 +400,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
         "torch network",
         lambda threads: _network(*_resnet20(64), _bit_serial(), threads, "resnet20-bitserial", 20.0, 8.0, runs=5),
     ),
+    "resnet20-noise": ("noise-free die", _noisy_network),
     "fabricate-vgg16": ("copying the weights", _fabricate),
     "import": ("import numpy", _import),
     "irdrop": ("circuit solvers", _voltage_drop),

@@ -67,10 +67,10 @@ def box_muller(radius: WordArray, angle: WordArray) -> tuple[SingleArray, Single
     """Two independent standard normals of two random words (Box and Muller 1958, doi:10.1214/aoms/1177706645).
 
     ``sqrt(-2 log u)`` times cosine and sine of an angle. The word `radius` and the last 8 bits of `angle` are the 40
-    bits of u, between 0 and 1; the first two bits of `angle` are the signs, the other 22 an angle p in the first quarter
-    of the circle. With d = p - pi/4, ``sqrt(2) cos p = cos d - sin d`` and ``sqrt(2) sin p = cos d + sin d``. No draw is
-    beyond 7.5, where the normal distribution has 6e-14. Every operation is rounded to float32, none is fused, and there
-    is no other function than a square root: so a draw is the same number everywhere.
+    bits of u, between 0 and 1; the first two bits of `angle` are the signs, the other 22 an angle p in the first
+    quarter of the circle. With d = p - pi/4, ``sqrt(2) cos p = cos d - sin d`` and ``sqrt(2) sin p = cos d + sin d``.
+    No draw is beyond 7.5, where the normal distribution has 6e-14. Every operation is rounded to float32, none is
+    fused, and there is no other function than a square root: so a draw is the same number everywhere.
     """
     one = np.float32(1.0)
     upper = (radius >> 8).astype(np.float32) * np.float32(2.0**-24)
@@ -143,8 +143,8 @@ class Noise:
         image
             Its number.
         shape
-            Vectors first; the draws of each vector are numbered in the order of the other dimensions, four to a counter:
-            number of the counter, number of the vector, and two words of :meth:`image_keys`.
+            Vectors first; the draws of each vector are numbered in the order of the other dimensions, four to a
+            counter: number of the counter, number of the vector, and two words of :meth:`image_keys`.
         """
         vectors, each = shape[0], math.prod(shape[1:])
         key = self.image_keys(image, 1)[0]

@@ -16,7 +16,7 @@ from xbarsim.engine.layout import Columns, Layout
 from xbarsim.engine.noise import Noise, round_keys
 from xbarsim.engine.window import Scaling, Window
 
-__all__ = ["NoisyProgram", "NoisySumProgram"]
+__all__ = ["NoisyProgram", "NoisySumProgram", "block_keys"]
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 _CHUNK_ROWS = 256  # rows whose variances are summed in one go, as the values of a layout of whole codes
 
 
-def _block_keys(noise: Noise, first_image: int, blocks: int) -> npt.NDArray[np.uint64]:
+def block_keys(noise: Noise, first_image: int, blocks: int) -> npt.NDArray[np.uint64]:
     """Keys of the draws of blocks of 16 images, as the kernels want them."""
     words = noise.image_keys(first_image, blocks * kernels.LANES)
     rows = [word for pair in round_keys(words[:, :2]) for word in pair]
@@ -74,7 +74,7 @@ class NoisyProgram(SumProgram):
         if layout.drive.max_plane == 1 and 1 in by_power:  # a bit is its own square
             linear = by_power.pop(1)
             by_power[2] = tuple(a + b for a, b in zip(by_power[2], linear, strict=True))
-        _, planes, tiles, reads = layout.draws
+        tiles, reads = layout.draws[2:]  # behind passes and planes
         draws = [group.tiles * reads + group.reads for group in layout.columns]
         self._read_noise = kernels.ReadNoise(
             squares=self._cut(by_power[2]),
@@ -95,7 +95,7 @@ class NoisyProgram(SumProgram):
     def _noise_of(self, positions: kernels.Positions, first_image: int) -> kernels.ReadNoise:
         """The read noise of so many blocks of images."""
         blocks = len(positions.bases) // positions.output_stride
-        keys = _block_keys(self._noise, first_image, blocks)
+        keys = block_keys(self._noise, first_image, blocks)
         return self._read_noise._replace(keys=keys, vectors=positions.output_stride)
 
 
@@ -161,10 +161,8 @@ class NoisySumProgram:
             quiet = np.empty((len(part), outputs, vectors))
             finite &= self._quiet.run(part, window, unscaled, quiet, 0)
             total = self._total(part, window, scaling, quiet.shape)
-            keys = _block_keys(self._noise, first_image + first, -(-len(part) // kernels.LANES))
-            kernels.add_noise(
-                keys, total, scaling.scale, scaling.bias, quiet, result[first : first + len(part)]
-            )
+            keys = block_keys(self._noise, first_image + first, -(-len(part) // kernels.LANES))
+            kernels.add_noise(keys, total, scaling.scale, scaling.bias, quiet, result[first : first + len(part)])
         return finite
 
     def _total(

@@ -144,16 +144,15 @@ class _Emitter:
         signs = [builder.and_(each, self.bits(2**31)) for each in (angle, builder.shl(angle, self.bits(1)))]
         both = [builder.fsub(cosine, sine), builder.fadd(cosine, sine)]
         sized = [builder.bitcast(builder.fmul(root, each), self.word) for each in both]
-        return [
-            builder.bitcast(builder.xor(each, sign), self.float) for each, sign in zip(sized, signs, strict=True)
-        ]
+        return [builder.bitcast(builder.xor(each, sign), self.float) for each, sign in zip(sized, signs, strict=True)]
 
 
 @intrinsic
 def draw_normals(typing_context: Any, keys: Any, block: Any, vector: Any, number: Any, normals: Any) -> Any:
     """Four normals of each of 16 images: ``normals[16 w + i] = draw 4 number + w of vector `vector` of image i``.
 
-    `keys` (blocks, `KEY_ROWS`, 16) uint64, of which `block` is used, with its images in `LANE_ORDER`; `normals` float32.
+    `keys` (blocks, `KEY_ROWS`, 16) uint64, of which `block` is used, with its images in `LANE_ORDER`; `normals` (64,)
+    float32.
     """
     signature = types.void(keys, types.int64, types.int64, types.int64, normals)
 
@@ -187,8 +186,8 @@ def draw_normals(typing_context: Any, keys: Any, block: Any, vector: Any, number
 def add_noise(keys: Any, variances: Any, scale: Any, bias: Any, quiet: Any, result: Any) -> None:
     """``result = (quiet + sqrt(variances) * normal) * scale + bias``, the normal of each output of each vector.
 
-    `keys` as of :func:`draw_normals`; `quiet`, `variances` and `result`, filled, (images, outputs, vectors); `scale` and
-    `bias` (outputs,).
+    `keys` as of :func:`draw_normals`; `quiet`, `variances` and `result`, filled, (images, outputs, vectors); `scale`
+    and `bias` (outputs,).
     """
     images, outputs, vectors = quiet.shape
     for job in prange(keys.shape[0] * vectors):

@@ -70,7 +70,9 @@ def _product(*, squared: bool) -> Any:
             for number, block in enumerate(starts, 1):
                 switch.add_case(ir.Constant(INT64, number), block)
                 builder.position_at_end(block)
-                _emit_product(builder, (inputs, offsets_here, weights, pointers[3]), arguments[6], number, real, squared)
+                _emit_product(
+                    builder, (inputs, offsets_here, weights, pointers[3]), arguments[6], number, real, squared
+                )
                 builder.branch(done)
             builder.position_at_end(done)
             return context.get_dummy_value()
@@ -186,7 +188,15 @@ _add_sum, _add_pair, _add_single, _add_noisy = (_adder(kind) for kind in ("sum",
 
 @intrinsic
 def _raise(
-    typing_context: Any, variances: Any, first: Any, constant: Any, normals: Any, word: Any, known: Any, row: Any, raised: Any
+    typing_context: Any,
+    variances: Any,
+    first: Any,
+    constant: Any,
+    normals: Any,
+    word: Any,
+    known: Any,
+    row: Any,
+    raised: Any,
 ) -> Any:
     """What 16 reads add to their sums: noise and g_min currents; and the code of these currents behind it.
 
