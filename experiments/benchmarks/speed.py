@@ -230,10 +230,9 @@ def _noisy_network(threads: int) -> Measurement:
     law = ReadNoise(spread=Polynomial(coefficients=(0.0, 0.01), scale=1.0), valid_from=1e-7, valid_to=1e-3)
     noisy = replace(_CELL, read_noise=law)
     model, images = _resnet20(256)
-    quiet, chip, double = (
-        xb.map_model(model, _one_pulse(cell), calibration=images[:64]).fabricate(seed=1, precision=precision)
-        for cell, precision in ((_CELL, "single"), (noisy, "single"), (noisy, "double"))
-    )
+    quiet = xb.map_model(model, _one_pulse(), calibration=images[:64]).fabricate(seed=1)
+    network = xb.map_model(model, _one_pulse(noisy), calibration=images[:64])
+    chip, double = network.fabricate(seed=1), network.fabricate(seed=1, precision="double")
     layers = list(double.layers)
     for name in (layers[0], layers[-1]):
         layer = double.layers[name]
