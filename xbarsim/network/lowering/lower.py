@@ -60,6 +60,9 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         )
     if norms:
         notes.insert(0, f"{len(norms)} batch norms folded into the layers before them")
+    for parameter in sorted(set().union(*discovery.used.values()) & discovery.digital.keys()):
+        functions = ", ".join(discovery.digital[parameter])
+        notes.append(f"{parameter} is on crossbars, and is kept digitally as well for {functions}")
     if work.unknown:
         notes.append(f"operations that are not counted: {', '.join(sorted(work.unknown))}")
     left = _not_mapped(prepared, discovery, kept)
