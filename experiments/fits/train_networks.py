@@ -79,7 +79,7 @@ class Fit:
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
 
 
-def _cifar10(build: Callable[[int], nn.Module], epochs: int, *, batch: int = 128, channels_last: bool = True) -> Fit:
+def _cifar10(build: Callable[[int], nn.Module], epochs: int, *, batch: int = 64, channels_last: bool = True) -> Fit:
     return Fit(
         build=lambda: build(10),
         data=lambda: TrainingSet.cifar10(validation=_VALIDATION),
@@ -90,7 +90,7 @@ def _cifar10(build: Callable[[int], nn.Module], epochs: int, *, batch: int = 128
             optimiser="adamw",
             learning_rate=2e-3,
             weight_decay=0.02,
-            warm_up=0.3,
+            warm_up=0.15,
             channels_last=channels_last,
             device="cpu",
             select="best",
@@ -188,11 +188,11 @@ FITS: dict[str, Fit] = {
         folder=STORY_WEIGHTS.parent,
         wrap=_Tokens,
     ),
-    "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 3, batch=256, channels_last=False),
-    "mobilenet_v2": _cifar10(mobilenet_v2, 2),
-    "resnet18": _cifar10(resnet18, 2),
-    "efficientnet_b0": _cifar10(efficientnet_b0, 2),
-    "vision_transformer": _cifar10(vision_transformer, 2, channels_last=False),
+    "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 1, channels_last=False),
+    "mobilenet_v2": _cifar10(mobilenet_v2, 1),
+    "resnet18": _cifar10(resnet18, 1),
+    "efficientnet_b0": _cifar10(efficientnet_b0, 1),
+    "vision_transformer": _cifar10(vision_transformer, 1, channels_last=False),
 }
 """By the name of the file that the weights are written to."""
 
