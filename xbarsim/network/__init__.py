@@ -1,34 +1,79 @@
-"""Torch networks on crossbars: lowered, quantised, placed, calibrated; and the dies that are made of them."""
+"""Networks on crossbars: lowered, quantised, placed, calibrated; and the dies that are made of them."""
 
 from __future__ import annotations
 
-from xbarsim.network.chip import Chip
-from xbarsim.network.crossbar import Crossbar
-from xbarsim.network.layers import CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
-from xbarsim.network.lowering import Lowering, NotMapped, Product, register
-from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
-from xbarsim.network.pipeline import map_model
-from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
-from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
+from typing import TYPE_CHECKING
+
+from xbarsim.foundation.lazy import attach
+
+if TYPE_CHECKING:
+    from xbarsim.network.chip import Chip
+    from xbarsim.network.crossbar import Crossbar
+    from xbarsim.network.evaluation import Evaluation, evaluate
+    from xbarsim.network.layers import ClippedInputs, CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
+    from xbarsim.network.lowered import Lowered, NotMapped, Product
+    from xbarsim.network.lowering import Lowering, register
+    from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
+    from xbarsim.network.pipeline import map_model
+    from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+    from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
+    from xbarsim.network.skeleton import Network, Skeleton
+
+# Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
+_HOMES = {
+    "Chip": "chip",
+    "ClippedInputs": "layers",
+    "ClippingWarning": "report",
+    "Crossbar": "crossbar",
+    "CrossbarLayer": "layers",
+    "DigitalLayer": "layers",
+    "ErrorReport": "report",
+    "Evaluation": "evaluation",
+    "LayerAdapter": "layers",
+    "LayerError": "report",
+    "Lowered": "lowered",
+    "Lowering": "lowering",
+    "MappedLayer": "placed",
+    "MappedNetwork": "mapped",
+    "Network": "skeleton",
+    "NotMapped": "lowered",
+    "NotMappedWarning": "mapped",
+    "PlacedNetwork": "placed",
+    "PlanTable": "placed",
+    "Product": "lowered",
+    "QuantisedLayer": "layers",
+    "Skeleton": "skeleton",
+    "evaluate": "evaluation",
+    "map_model": "pipeline",
+    "register": "lowering",
+}
 
 __all__ = [
     "Chip",
+    "ClippedInputs",
     "ClippingWarning",
     "Crossbar",
     "CrossbarLayer",
     "DigitalLayer",
     "ErrorReport",
+    "Evaluation",
     "LayerAdapter",
     "LayerError",
+    "Lowered",
     "Lowering",
     "MappedLayer",
     "MappedNetwork",
+    "Network",
     "NotMapped",
     "NotMappedWarning",
     "PlacedNetwork",
     "PlanTable",
     "Product",
     "QuantisedLayer",
+    "Skeleton",
+    "evaluate",
     "map_model",
     "register",
 ]
+
+__getattr__, __dir__ = attach(__name__, _HOMES)

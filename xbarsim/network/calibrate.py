@@ -1,15 +1,13 @@
-"""What calibration images say: the range of every layer's inputs, and what its arrays are driven with and read."""
+"""What calibration samples say: the range of every layer's inputs, and what its arrays are driven with and read."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from xbarsim.design import Design, Drive
 from xbarsim.die.seen import seen_cells
@@ -18,76 +16,61 @@ from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, fullest_tile
-from xbarsim.network.skeleton import fill
+from xbarsim.network.samples import Samples
+from xbarsim.network.skeleton import Skeleton, check_fit
 
 __all__ = ["SAMPLED_IMAGES", "calibrate", "calibrate_layer", "input_ranges", "sample_vectors"]
 
-_BATCH = 64  # calibration images run at a time; changes no result
-SAMPLED_IMAGES = 64  # calibration images whose reads set converter ranges and the mean square of inputs
+_BATCH = 64  # calibration samples run at a time; changes no result
+SAMPLED_IMAGES = 64  # calibration samples whose reads set converter ranges and the mean square of inputs
 _SAMPLED_POSITIONS = 16  # positions of each of them, evenly spaced
 
-
-def _run(model: nn.Module, images: Tensor) -> None:
-    with torch.no_grad():
-        for start in range(0, len(images), _BATCH):
-            try:
-                model(images[start : start + _BATCH])
-            except InputError:
-                raise
-            except (RuntimeError, ValueError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"calibration must fit the model, got images of shape {tuple(images.shape[1:])}: {reason}"
-                ) from error
+Array = npt.NDArray[Any]
 
 
-def input_ranges(model: nn.Module, names: Collection[str], images: Tensor) -> dict[str, tuple[float, float]]:
-    """Lowest and highest input of each module that the images reach, in the order of their first use.
+def input_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples) -> dict[str, tuple[float, float]]:
+    """Lowest and highest input of each product that the samples reach, in the order of their first use.
 
-    Computed in float64 and rounded to float32, because torch promises no order of its sums: in float32 the last digits
-    of a range, and so of every activation, would depend on threads and machine. A model that cannot run in float64
-    runs in float32.
+    Computed in float64 and rounded to float32, because no library promises an order of its sums: in float32 the last
+    digits of a range, and so of every activation, would depend on threads and machine. A network that cannot run in
+    float64 runs in float32.
 
     Parameters
     ----------
-    model
-        In float32.
+    skeleton
+        The network.
     names
-        Of the modules to watch.
-    images
-        Calibration images, float32.
+        Of the products to watch.
+    samples
+        Calibration samples.
 
     Raises
     ------
     InputError
-        If the images do not fit the model, or reach none of the modules.
+        If the samples do not fit the network, or reach none of the products.
     """
     try:
-        ranges = _watch_ranges(copy.deepcopy(model).double(), names, images.double())
+        ranges = _watch_ranges(skeleton.doubled(), names, samples)
     except InputError:
-        ranges = _watch_ranges(model, names, images)
+        ranges = _watch_ranges(skeleton, names, samples)
     if not ranges:
         raise InputError("model must use a layer that can be mapped, got none reached by the calibration images")
     return ranges
 
 
-def _watch_ranges(model: nn.Module, names: Collection[str], images: Tensor) -> dict[str, tuple[float, float]]:
+def _watch_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples) -> dict[str, tuple[float, float]]:
     ranges: dict[str, tuple[float, float]] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            low, high = (float(value) for value in torch.aminmax(arguments[0].float()))
-            before = ranges.get(name, (low, high))
-            ranges[name] = (min(low, before[0]), max(high, before[1]))
+    def watch(name: str, inputs: Array, outputs: Array) -> None:
+        if name not in names:
+            return
+        low, high = float(np.float32(inputs.min())), float(np.float32(inputs.max()))
+        before = ranges.get(name, (low, high))
+        ranges[name] = (min(low, before[0]), max(high, before[1]))
 
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_pre_hook(watch(name)) for name in names]
-    try:
-        _run(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    for start in range(0, len(samples), _BATCH):
+        part = samples.part(start, start + _BATCH)
+        check_fit(partial(skeleton.run, part, watch=watch), samples, name="calibration")
     return ranges
 
 
@@ -115,20 +98,28 @@ def sample_vectors(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> tuple
 
 
 def _sample_inputs(
-    skeleton: nn.Module, layers: Mapping[str, QuantisedLayer], images: Tensor
-) -> dict[str, tuple[npt.NDArray[np.int32], int]]:
-    """Sampled input vectors of each layer of the digital network, and how many each image gives over all its uses."""
-    samples: dict[str, tuple[npt.NDArray[np.int32], int]] = {}
+    skeleton: Skeleton, layers: Mapping[str, QuantisedLayer], samples: Samples
+) -> tuple[dict[str, npt.NDArray[np.int32]], dict[str, float]]:
+    """Sampled input vectors of each layer of the digital network, and how many a sample gives over all its uses.
+
+    The vectors of a sample are counted from the call: all vectors of the layer over the samples of the network.
+    """
+    inputs: dict[str, list[npt.NDArray[np.int32]]] = {}
+    counts: dict[str, int] = {}
 
     def record(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> None:
         vectors, positions = sample_vectors(layer, codes)
-        if layer.name in samples:  # a layer used more than once
-            earlier, before = samples[layer.name]
-            vectors, positions = np.concatenate([earlier, vectors]), before + positions
-        samples[layer.name] = vectors, positions
+        inputs.setdefault(layer.name, []).append(vectors)
+        counts[layer.name] = counts.get(layer.name, 0) + positions * len(codes)
 
-    _run(fill(skeleton, lambda name: DigitalLayer(layers[name], record)), images)
-    return samples
+    running = {name: DigitalLayer(layer, record) for name, layer in layers.items()}
+    done = 0
+    while done < len(samples) and (done < SAMPLED_IMAGES or len(inputs) < len(layers)):
+        part = samples.part(done, done + _BATCH)
+        check_fit(partial(skeleton.run, part, running), samples, name="calibration")
+        done += len(part)
+    each = {name: count / done if count % done else count // done for name, count in counts.items()}
+    return {name: np.concatenate(kept) for name, kept in inputs.items()}, each
 
 
 def _mean_square_input(vectors: npt.NDArray[np.int32], drive: Drive) -> npt.NDArray[np.float64]:
@@ -148,10 +139,10 @@ def _calibrated_range(reading: Reading, drive: Drive, vectors: npt.NDArray[np.in
 
 
 def calibrate(
-    skeleton: nn.Module,
+    skeleton: Skeleton,
     layers: Mapping[str, QuantisedLayer],
     readings: Mapping[str, Reading],
-    images: Tensor,
+    samples: Samples,
     design: Design,
 ) -> dict[str, MappedLayer]:
     """Set the converters of every placed layer, and measure what its arrays are driven with.
@@ -159,18 +150,19 @@ def calibrate(
     Parameters
     ----------
     skeleton
-        The model, with placeholders for its layers.
+        The network.
     layers, readings
         The quantised layers and where they were placed, by name.
-    images
-        Calibration images; the first 64 are used.
+    samples
+        Calibration samples; the first 64 are used, and more where these do not reach every layer.
     design
         The accelerator.
     """
-    samples = _sample_inputs(skeleton, layers, images[:SAMPLED_IMAGES])
+    vectors, each = _sample_inputs(skeleton, layers, samples)
     return {
-        name: calibrate_layer(layer, readings[name], samples[name][0], design, vectors_per_image=samples[name][1])
+        name: calibrate_layer(layer, readings[name], vectors[name], design, vectors_per_image=each[name])
         for name, layer in layers.items()
+        if name in vectors
     }
 
 
@@ -180,7 +172,7 @@ def calibrate_layer(
     vectors: npt.NDArray[np.int32],
     design: Design,
     *,
-    vectors_per_image: int = 1,
+    vectors_per_image: float = 1,
 ) -> MappedLayer:
     """Set the converters of one placed layer, and measure what its arrays are driven with.
 
@@ -193,7 +185,7 @@ def calibrate_layer(
     design
         The accelerator.
     vectors_per_image
-        Matrix-vector products for one image.
+        Matrix-vector products for one sample.
     """
     drive = design.drive(signed=layer.signed)
     return MappedLayer(

@@ -1,14 +1,13 @@
-"""One die of a network: a module that runs like the model it was made from."""
+"""One die of a network: it runs like the model it was made from."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, Hardware
@@ -17,11 +16,11 @@ from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, TileMitigation, check_mitigations, mitigate
-from xbarsim.network.images import as_images
-from xbarsim.network.layers import CrossbarLayer, ImageCounter, ReferenceLayer
+from xbarsim.network.layers import ClippedInputs, CrossbarLayer, ReferenceLayer, SampleCounter, SampleOrder
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
-from xbarsim.network.report import ErrorReport, error_report
-from xbarsim.network.skeleton import fill
+from xbarsim.network.report import ClippingWarning, ErrorReport, error_report
+from xbarsim.network.samples import Samples
+from xbarsim.network.skeleton import Network, Watch, check_fit
 
 __all__ = ["Chip", "fabricate_layer"]
 
@@ -83,7 +82,10 @@ def fabricate_layer(
     return die_layer, MitigationTable(done)
 
 
-class Chip(nn.Module):
+_CLIPPED = 0.01  # share of a layer's inputs that may be clipped without a warning
+
+
+class Chip:
     """One die of a mapped network; run it like the model it was made from.
 
     Made by :meth:`xbarsim.network.MappedNetwork.fabricate`.
@@ -110,6 +112,8 @@ class Chip(nn.Module):
     ----------
     layers
         The die's layers by name.
+    running
+        The same, ready to multiply.
     mitigations
         What mitigations did, tile by tile.
     """
@@ -125,7 +129,6 @@ class Chip(nn.Module):
         precision: Literal["single", "double"] = "single",
         seconds: float = 0.0,
     ) -> None:
-        super().__init__()
         self.seed = check_integer("seed", seed, at_least=0)
         check_choice("precision", precision, ("single", "double"))
         self.precision: Literal["single", "double"] = precision
@@ -153,12 +156,22 @@ class Chip(nn.Module):
             )
             tables.extend(table.tiles)
         self.mitigations = MitigationTable(tuple(tables))
-        self._counter = ImageCounter()
-        self.model = fill(
-            network.skeleton,
-            lambda name: CrossbarLayer(network.layers[name].layer, self.layers[name].plan(precision), self._counter),
-        )
-        self.eval()
+        self._counter = SampleCounter()
+        self._next = 0
+        self._warned: set[str] = set()
+        orders: Mapping[str, SampleOrder] | None = getattr(network, "orders", {})
+        # Read noise follows a sample: where a network mixes samples so that it cannot, they run one by one.
+        self._alone = network.design.cell.noisy and orders is None
+        self.running = {
+            name: CrossbarLayer(
+                network.layers[name].layer,
+                layer.plan(precision),
+                self._counter,
+                order=(orders or {}).get(name, "first") if network.design.cell.noisy else "first",
+            )
+            for name, layer in self.layers.items()
+        }
+        self._skeleton = network.skeleton.own()
 
     @property
     def faults(self) -> dict[str, FaultMap]:
@@ -187,29 +200,109 @@ class Chip(nn.Module):
         """
         return Chip(**self._given, seed=self.seed, precision=self.precision, seconds=seconds)
 
-    def forward(self, images: Tensor, first_image: int = 0) -> Tensor:
-        """Run a batch of images.
+    def __call__(self, *inputs: Any, first_image: int | None = None, **keywords: Any) -> Any:
+        """Run a batch.
 
         Parameters
         ----------
-        images
-            As the model takes them, shape ``(images, ...)``.
+        inputs, keywords
+            As the model takes them, samples in the first dimension: arrays or tensors, floating or of indices.
         first_image
-            Number of the first image in its data set. Read noise is drawn by image number, so that an answer does not
-            depend on the batch an image came in.
+            Number of the first sample in its data set. Read noise is drawn by the number of a sample, so that an answer
+            does not depend on the batch it came in. ``None`` to count on from the last call: then a second read of the
+            same samples draws anew.
+
+        Returns
+        -------
+        Any
+            What the model gives.
+
+        Warns
+        -----
+        ClippingWarning
+            The first time that more than 1 % of the inputs of a layer lie beyond the range of the calibration.
 
         Raises
         ------
         InputError
-            If the images have another shape than those of the calibration, or are not finite.
+            If the samples do not fit the model, or are not finite.
         """
-        batch = as_images(images, shape=self.network.image_shape)
-        self._counter.start(check_integer("first_image", first_image, at_least=0), len(batch))
-        with torch.no_grad():
-            result: Tensor = self.model(batch)
+        return self.run(Samples.call(inputs, keywords), first_image=first_image)
+
+    def run(self, samples: Samples, *, first_image: int | None = None) -> Any:
+        """Run a batch, as calling the chip; `first_image` as there."""
+        first = self._next if first_image is None else check_integer("first_image", first_image, at_least=0)
+        before = self.clipped_inputs
+        result = self._run(samples, first)
+        self._next = first + len(samples)
+        self._warn_of_clipping(before)
         return result
 
-    def reference(self) -> nn.Module:
+    def _run(self, samples: Samples, first: int, watch: Watch | None = None) -> Any:
+        def run(start: int, part: Samples) -> Any:
+            self._counter.start(first + start, len(part))
+            return check_fit(lambda: self._skeleton.run(part, self.running, watch=watch), samples, name="images")
+
+        if self._alone and len(samples) > 1:
+            return _joined([run(index, samples.part(index, index + 1)) for index in range(len(samples))])
+        return run(0, samples)
+
+    @property
+    def clipped_inputs(self) -> dict[str, ClippedInputs]:
+        """Inputs of each layer so far, and how many of them lay beyond the range of the calibration."""
+        return {name: layer.clipped for name, layer in self.running.items()}
+
+    def _warn_of_clipping(self, before: Mapping[str, ClippedInputs]) -> None:
+        shares = {}
+        for name, now in self.clipped_inputs.items():
+            new = ClippedInputs(clipped=now.clipped - before[name].clipped, inputs=now.inputs - before[name].inputs)
+            if new.share > _CLIPPED and name not in self._warned:
+                shares[name] = new.share
+        if shares:
+            self._warned |= set(shares)
+            layers = ", ".join(f"{name or '(model)'} ({share:.1%})" for name, share in shares.items())
+            warnings.warn(
+                f"more than {_CLIPPED:.0%} of the inputs lie beyond the calibrated range and are clipped in layers "
+                f"{layers}; calibrate with samples like those that are run",
+                ClippingWarning,
+                stacklevel=4,
+            )
+
+    def eval(self) -> Chip:
+        """Itself: a die has no other mode."""
+        return self
+
+    def train(self, mode: bool = True) -> Chip:
+        """Itself: a die has no training mode, and cannot be changed."""
+        return self
+
+    def to(self, device: Any) -> Chip:
+        """Itself, on the CPU.
+
+        Raises
+        ------
+        InputError
+            For any other device or type: no engine runs there.
+        """
+        if str(device) != "cpu":
+            raise InputError(f"device must be 'cpu', where dies are computed, got {str(device)!r}")
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Refused: parameters are not what makes a die.
+
+        Raises
+        ------
+        InputError
+            Always, naming what saves a die.
+        """
+        raise InputError("state_dict holds no die: its cells and faults would be lost; use chip.save and Chip.load")
+
+    def load_state_dict(self, state: Any) -> None:
+        """Refused, as :meth:`state_dict`."""
+        self.state_dict()
+
+    def reference(self) -> Network:
         """The same die, every layer computed by the reference engine, read by read: to check a few images with.
 
         Takes batches of images as the chip does and gives the same logits: bit for bit where all cells sit on whole
@@ -223,7 +316,7 @@ class Chip(nn.Module):
         if self.network.design.cell.noisy:
             raise InputError("cell must have no read noise for the reference engine to repeat a read, got some")
 
-        def layer(name: str) -> nn.Module:
+        def layer(name: str) -> ReferenceLayer:
             die_layer = self.layers[name]
             cells, errors = die_layer.seen()
 
@@ -234,12 +327,12 @@ class Chip(nn.Module):
 
             return ReferenceLayer(self.network.layers[name].layer, product)
 
-        return fill(self.network.skeleton, layer)
+        return Network(self.network.skeleton, {name: layer(name) for name in self.layers})
 
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""
-        plans = {module.layer.name: module.plan for module in self.model.modules() if isinstance(module, CrossbarLayer)}
-        return PlanTable(tuple((name, plans[name].name, plans[name].reason) for name in self.layers))
+        plans = {name: layer.plan for name, layer in self.running.items()}
+        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
 
     def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
@@ -252,31 +345,30 @@ class Chip(nn.Module):
         return self.network.cost_of({name: layer.cells() for name, layer in self.layers.items()}, hardware)
 
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
-        """Compare every layer with the digital quantised network on some images.
+        """Compare every layer with the digital quantised network and with the network in floating point.
 
         Parameters
         ----------
         images
-            As for :meth:`forward`.
+            Samples, as :func:`map_model` takes them; read noise is drawn as for sample 0 on.
         batch_size
-            Images run at a time.
+            Samples run at a time.
         clipping
-            Share of conversions that may be clipped without a warning.
+            Share of conversions, and of inputs, that may be clipped without a warning.
 
         Warns
         -----
         ClippingWarning
-            If the converters of some layers clip more, naming them.
+            If some layers clip more, naming them.
         """
-        batch = as_images(images, shape=self.network.image_shape)
+        samples = Samples.of(images)
         check_integer("batch_size", batch_size, at_least=1)
         check_real("clipping", clipping, at_least=0.0, at_most=1.0)
         return error_report(
-            self.network.digital,
-            self.model,
+            self.network,
             self.layers,
-            batch,
-            run=lambda images, first_image: self(images, first_image=first_image),
+            samples,
+            run=self._run,
             batch_size=batch_size,
             clipping=clipping,
         )
@@ -318,6 +410,20 @@ class Chip(nn.Module):
         if name not in self.layers:
             raise InputError(f"layer must be one of {', '.join(map(repr, self.layers))}, got {name!r}")
         return self.layers[name]
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Outputs of single samples as those of a batch."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple | list):
+        return type(first)(_joined([part[index] for part in parts]) for index in range(len(first)))
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(parts)
 
 
 def _check_faults(network: PlacedNetwork, faults: Mapping[str, FaultMap] | None) -> dict[str, FaultMap]:

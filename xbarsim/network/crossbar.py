@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, Hardware
@@ -29,10 +28,11 @@ from xbarsim.mapping import MappedMatrix, map_matrix, quantise
 from xbarsim.mitigation import Diagnosis, Mitigation, check_mitigations
 from xbarsim.network.calibrate import SAMPLED_IMAGES, calibrate_layer
 from xbarsim.network.chip import fabricate_layer
-from xbarsim.network.layers import LinearAdapter, QuantisedLayer
+from xbarsim.network.layers import ClippedInputs, LinearAdapter, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, vectors_report
-from xbarsim.network.skeleton import Placeholder
+from xbarsim.network.samples import Samples
+from xbarsim.network.skeleton import Layer, Skeleton, Watch
 
 __all__ = ["ClippedInputs", "Crossbar"]
 
@@ -42,23 +42,17 @@ _CLIPPED = 0.01  # share of a call's inputs that may be clipped without a warnin
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClippedInputs:
-    """Inputs beyond the calibrated range: they are driven as its end.
+class _Alone(Skeleton):
+    """A network of one product."""
 
-    Attributes
-    ----------
-    clipped, inputs
-        How many were clipped, of how many.
-    """
+    def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
+        """What its layer makes of the vectors, as :meth:`Skeleton.run`."""
+        assert layers is not None  # its weights are kept as integers alone
+        return layers[_NAME](samples.arguments[0])
 
-    clipped: int
-    inputs: int
-
-    @property
-    def share(self) -> float:
-        """The share that was clipped; 0 where there were no inputs."""
-        return self.clipped / self.inputs if self.inputs else 0.0
+    def doubled(self) -> Skeleton:
+        """Itself."""
+        return self
 
 
 class Crossbar:
@@ -154,7 +148,7 @@ class Crossbar:
         self._codes_given = vectors is None or vectors.dtype.kind in "iu"
         network = PlacedNetwork(
             design=design,
-            skeleton=Placeholder(_NAME),
+            skeleton=_Alone(),
             layers={_NAME: _map(matrix, design, vectors)},
             image_shape=(matrix.shape[0],),
         )
@@ -338,13 +332,13 @@ class Crossbar:
 
 def _numbers(name: str, value: Any) -> npt.NDArray[Any]:
     """A matrix of finite numbers, floating or integer."""
-    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
     return check_array(name, array, dimensions=2, kind="integer" if array.dtype.kind in "iu" else "floating")
 
 
 def _vectors(name: str, x: Any, inputs: int) -> tuple[npt.NDArray[Any], Any]:
     """Vectors as rows, and a function that gives results the shape and type of `x`."""
-    tensor = x if isinstance(x, torch.Tensor) else None
+    tensor = x if hasattr(x, "detach") else None
     array = np.asarray(x) if tensor is None else tensor.detach().cpu().numpy()
     if array.dtype.kind not in "iuf":
         raise InputError(f"{name} must be real numbers, got type {array.dtype}")
@@ -357,7 +351,11 @@ def _vectors(name: str, x: Any, inputs: int) -> tuple[npt.NDArray[Any], Any]:
 
     def like(product: FloatArray) -> Any:
         result = product.reshape(*leading, product.shape[-1]).astype(kind)
-        return result if tensor is None else torch.from_numpy(result).to(tensor.device)
+        if tensor is None:
+            return result
+        import torch
+
+        return torch.from_numpy(result).to(tensor.device)
 
     return array.reshape(-1, inputs), like
 

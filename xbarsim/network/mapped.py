@@ -6,14 +6,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from torch import nn
-
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap, FaultModel
 from xbarsim.foundation.tables import format_table
 from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.network.chip import Chip
-from xbarsim.network.lowering import NotMapped
+from xbarsim.network.layers import SampleOrder
+from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.placed import MappedLayer, PlacedNetwork
 
 __all__ = ["MappedNetwork", "NotMappedWarning"]
@@ -36,27 +35,35 @@ class MappedNetwork(PlacedNetwork):
         The mapped layers by name, in the order in which they run.
     digital
         The quantised network computed digitally, exactly: what an ideal chip gives bit for bit.
-    not_mapped
-        Modules with weights that stay digital, with the reason.
-    notes
-        What a user should know about the mapping.
     image_shape
-        Shape of one image.
+        Shape of one sample's first input in the calibration.
+    orders
+        How samples stand in the activations of each layer, where read noise has to know; ``None`` where a batch must
+        be run sample by sample.
     """
 
     def __init__(
         self,
         *,
         design: Design,
-        skeleton: nn.Module,
+        lowered: Lowered,
         layers: dict[str, MappedLayer],
-        not_mapped: tuple[NotMapped, ...],
-        notes: tuple[str, ...],
         image_shape: tuple[int, ...],
+        orders: Mapping[str, SampleOrder] | None,
     ) -> None:
-        super().__init__(design=design, skeleton=skeleton, layers=layers, image_shape=image_shape)
-        self.not_mapped = not_mapped
-        self.notes = notes
+        super().__init__(design=design, skeleton=lowered.skeleton, layers=layers, image_shape=image_shape)
+        self.lowered = lowered
+        self.orders = orders
+
+    @property
+    def not_mapped(self) -> tuple[NotMapped, ...]:
+        """What holds weights and stays digital, with the reason."""
+        return self.lowered.not_mapped
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the mapping."""
+        return self.lowered.notes
 
     def with_faults(self, faults: FaultModel | None) -> MappedNetwork:
         """The same network, mapped the same way, for dies that break in another way; costs nothing.

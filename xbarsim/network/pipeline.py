@@ -1,44 +1,48 @@
-"""From a torch model to a mapped network, in five steps: lower, quantise, place, calibrate, assemble."""
+"""From a network to its place on crossbars, in five steps: lower, quantise, place, calibrate, assemble."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
-from xbarsim.network.calibrate import calibrate
-from xbarsim.network.images import as_images
+from xbarsim.network.calibrate import calibrate, input_ranges
 from xbarsim.network.layers import QuantisedLayer
-from xbarsim.network.lowering import Lowered, lower
+from xbarsim.network.lowered import Lowered
 from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
-from xbarsim.network.placed import MappedLayer
+from xbarsim.network.order import sample_orders
 from xbarsim.network.quantise import quantise
-from xbarsim.network.skeleton import skeleton_of
+from xbarsim.network.samples import Samples
 
-__all__ = ["assemble", "map_model", "place"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["map_lowered", "map_model", "place"]
 
 
 def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNetwork:
-    """Place a trained network on crossbars.
+    """Place a trained torch model on crossbars.
 
-    Batch norms that directly follow a layer are folded into it. ``Linear``, ``Conv1d`` and ``Conv2d`` layers, and those
-    that :func:`xbarsim.network.lowering.register` names, are quantised and mapped; everything else stays digital, in
-    float32. The model is not changed.
+    The model runs as it is, and every product of inputs with trained weights is found as it runs: linear layers,
+    convolutions and matrix products, in whatever module or function they stand and however their weights come about.
+    They are quantised and mapped; everything else stays digital, in float32. Recurrent layers and attention are taken
+    apart first, and batch norms that directly follow a layer are folded into it. The model is not changed, and runs in
+    evaluation mode whatever its own is.
 
     Parameters
     ----------
     model
-        Any torch model that maps a batch of images to logits.
+        Any torch model.
     design
         The accelerator.
     calibration
-        Images, as the model takes them, shape ``(images, ...)``. The largest activation of each layer sets the range of
-        its input codes, and the largest read of the first 64 images that of calibrated converters.
+        Samples, as the model takes them: an array or tensor of shape ``(samples, ...)``, floating or of indices; a
+        tuple of these for a model with several inputs, a dictionary for inputs by name; a data set or data loader,
+        whose labels are left out. The largest activation of each layer sets the range of its input codes, and the largest
+        read of the first 64 samples that of calibrated converters.
 
     Returns
     -------
@@ -52,23 +56,69 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     Raises
     ------
     InputError
-        If nothing can be mapped; if weights or calibration images are not finite; if the images do not fit the model,
-        hold one constant value, or leave a layer's input at zero.
+        If nothing can be mapped; if weights or calibration samples are not finite; if the samples do not fit the model
+        or hold one constant value.
     """
-    check_instance("model", model, nn.Module)
+    import torch
+
+    from xbarsim.network.lowering.lower import lower
+
+    check_instance("model", model, torch.nn.Module)
     check_instance("design", design, Design)
-    images = as_images(calibration, name="calibration")
-    if float(images.min()) == float(images.max()):
+    samples = Samples.of(calibration, name="calibration")
+    check_varied(samples)
+    return map_lowered(lower(model, samples), design, samples)
+
+
+def check_varied(samples: Samples) -> None:
+    """Refuse calibration samples of one constant value."""
+    first = samples.arrays[0]
+    if all(float(array.min()) == float(array.max()) for array in samples.arrays):
         raise InputError(
-            f"calibration must hold images with more than one value, got {len(images)} constant "
-            f"at {float(images.min())}"
+            f"calibration must hold images with more than one value, got {len(samples)} constant "
+            f"at {float(first.min())}"
         )
-    lowered = lower(model, images)
-    quantised = quantise(lowered, images, design)
-    skeleton = skeleton_of(lowered.model, quantised)
+
+
+def map_lowered(lowered: Lowered, design: Design, samples: Samples) -> MappedNetwork:
+    """Quantise, place and calibrate a network whose products are known.
+
+    Parameters
+    ----------
+    lowered
+        From :func:`xbarsim.network.lowering.lower` or an ONNX file.
+    design
+        The accelerator.
+    samples
+        Calibration samples.
+
+    Warns
+    -----
+    NotMappedWarning
+        If something with weights stays digital; at the caller of the function that calls this one.
+
+    Raises
+    ------
+    InputError
+        As :func:`map_model`.
+    """
+    ranges = input_ranges(lowered.skeleton, lowered.products, samples)
+    unreached = {name: "not reached by the calibration samples" for name in lowered.products if name not in ranges}
+    silent = {name: "its inputs are all 0 on the calibration samples" for name, ends in ranges.items() if not any(ends)}
+    lowered = lowered.without(unreached | silent)
+    ranges = {name: ends for name, ends in ranges.items() if name not in silent}
+    if not ranges:
+        raise InputError("calibration must drive a layer that can be mapped, got inputs that are all 0 in every one")
+    quantised = quantise(lowered.products, ranges, design)
     readings = place(quantised, design)
-    layers = calibrate(skeleton, quantised, readings, images, design)
-    return assemble(lowered, skeleton, layers, design, tuple(images.shape[1:]))
+    layers = calibrate(lowered.skeleton, quantised, readings, samples, design)
+    missing = {name: "not reached in the quantised network" for name in quantised if name not in layers}
+    lowered = lowered.without(missing)
+    orders = sample_orders(lowered.skeleton, layers, samples) if design.cell.noisy else {}
+    if lowered.not_mapped:
+        names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in lowered.not_mapped)
+        warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=3)
+    return MappedNetwork(design=design, lowered=lowered, layers=layers, image_shape=samples.shape, orders=orders)
 
 
 def place(layers: Mapping[str, QuantisedLayer], design: Design) -> dict[str, Reading]:
@@ -87,38 +137,3 @@ def place(layers: Mapping[str, QuantisedLayer], design: Design) -> dict[str, Rea
         By name, the placed weights and how their columns are read.
     """
     return {name: design.reading(map_matrix(layer.codes, design.mapping)) for name, layer in layers.items()}
-
-
-def assemble(
-    lowered: Lowered, skeleton: nn.Module, layers: dict[str, MappedLayer], design: Design, image_shape: tuple[int, ...]
-) -> MappedNetwork:
-    """Put the parts of a mapped network together, and name what is not in it.
-
-    Parameters
-    ----------
-    lowered
-        What was read out of the model.
-    skeleton
-        The model, with placeholders for its layers.
-    layers
-        The layers, placed and calibrated.
-    design, image_shape
-        As in :class:`MappedNetwork`.
-
-    Warns
-    -----
-    NotMappedWarning
-        If modules with weights stay digital, naming them; at the caller of the function that calls this one.
-    """
-    not_mapped = (*lowered.not_mapped, *lowered.unused(layers))
-    if not_mapped:
-        names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in not_mapped)
-        warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=3)
-    return MappedNetwork(
-        design=design,
-        skeleton=skeleton,
-        layers=layers,
-        not_mapped=not_mapped,
-        notes=lowered.notes,
-        image_shape=image_shape,
-    )

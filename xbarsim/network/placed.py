@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from xbarsim.cost import CostReport, Hardware, estimate
 from xbarsim.design import Converter, Design, Drive
@@ -17,7 +16,7 @@ from xbarsim.engine import choose_plan
 from xbarsim.foundation.tables import format_table
 from xbarsim.mapping import MappedMatrix, Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
-from xbarsim.network.skeleton import fill
+from xbarsim.network.skeleton import Network, Skeleton
 from xbarsim.network.use import layer_use
 
 __all__ = ["MappedLayer", "PlacedNetwork", "PlanTable", "fullest_tile"]
@@ -48,7 +47,7 @@ class MappedLayer:
         Mean square of the word-line voltage over the read voltage, for each input, on the calibration set (over
         positions, passes and planes), shape ``(inputs,)``; unitless.
     vectors_per_image
-        Matrix-vector products for one image.
+        Matrix-vector products for one sample: all vectors of the layer in a call over the samples of that call.
     """
 
     layer: QuantisedLayer
@@ -56,7 +55,7 @@ class MappedLayer:
     drive: Drive
     converter: Converter
     mean_square_input: npt.NDArray[np.float64]
-    vectors_per_image: int
+    vectors_per_image: float
 
     @property
     def matrix(self) -> MappedMatrix:
@@ -122,14 +121,16 @@ class PlacedNetwork:
     design
         The accelerator it was placed for.
     skeleton
-        The model, with placeholders for its layers.
+        What the network does between its layers.
     layers
         The layers by name, in the order in which they run.
     image_shape
-        Shape of one image.
+        Shape of one sample's first input.
 
     Attributes
     ----------
+    floating
+        The network in floating point, as it was given.
     digital
         The quantised network computed digitally, exactly: what an ideal chip gives bit for bit.
     """
@@ -138,7 +139,7 @@ class PlacedNetwork:
         self,
         *,
         design: Design,
-        skeleton: nn.Module,
+        skeleton: Skeleton,
         layers: dict[str, MappedLayer],
         image_shape: tuple[int, ...],
     ) -> None:
@@ -146,7 +147,8 @@ class PlacedNetwork:
         self.skeleton = skeleton
         self.layers = layers
         self.image_shape = image_shape
-        self.digital = fill(skeleton, lambda name: DigitalLayer(layers[name].layer))
+        self.floating = Network(skeleton)
+        self.digital = Network(skeleton, {name: DigitalLayer(mapped.layer) for name, mapped in layers.items()})
 
     @property
     def tiles(self) -> int:

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from torch import Tensor
 
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import quantise as quantise_matrix
-from xbarsim.network.calibrate import input_ranges
 from xbarsim.network.layers import QuantisedLayer
-from xbarsim.network.lowering import Lowered, Product
+from xbarsim.network.lowered import Product
 
 __all__ = ["quantise"]
 
 
-def quantise(lowered: Lowered, images: Tensor, design: Design) -> dict[str, QuantisedLayer]:
-    """Cut weights, and the inputs that calibration images give, into the codes of a design.
+def quantise(
+    products: Mapping[str, Product], ranges: Mapping[str, tuple[float, float]], design: Design
+) -> dict[str, QuantisedLayer]:
+    """Cut weights, and the inputs that were seen, into the codes of a design.
 
     Parameters
     ----------
-    lowered
-        The model and its products.
-    images
-        Calibration images, float32.
+    products
+        By name.
+    ranges
+        Lowest and highest input of those to quantise, in the order of the network.
     design
         Gives the bits of both.
-
-    Returns
-    -------
-    dict
-        The products that some image reaches, by name, in the order of their first use.
 
     Raises
     ------
     InputError
-        If the images do not fit the model, reach no product or leave the inputs of one at zero; if a weight or bias is
-        not finite; or if inputs are signed and have one bit.
+        If a weight or bias is not finite, or if inputs are signed and have one bit.
     """
-    ranges = input_ranges(lowered.model, lowered.products, images)
-    return {
-        name: _quantise_product(name, lowered.products[name], low, high, design) for name, (low, high) in ranges.items()
-    }
+    return {name: _quantise_product(name, products[name], low, high, design) for name, (low, high) in ranges.items()}
 
 
 def _quantise_product(name: str, product: Product, low: float, high: float, design: Design) -> QuantisedLayer:
@@ -50,8 +43,6 @@ def _quantise_product(name: str, product: Product, low: float, high: float, desi
     if signed and bits < 2:
         raise InputError(f"input_bits must be >= 2 for layer {name!r}, whose inputs are signed, got {bits}")
     largest = max(abs(low), abs(high))
-    if largest == 0.0:
-        raise InputError(f"calibration must drive layer {name!r}, got inputs that are all 0")
     if not np.isfinite(product.bias).all():
         raise InputError(f"bias of layer {name!r} must be finite, got NaN or infinity")
     try:
@@ -69,4 +60,5 @@ def _quantise_product(name: str, product: Product, low: float, high: float, desi
         signed=signed,
         window=product.window,
         groups=product.groups,
+        output_names=product.output_names,
     )

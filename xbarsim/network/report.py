@@ -1,4 +1,4 @@
-"""Where accuracy is lost: each layer of a chip against the digital quantised network."""
+"""Where accuracy is lost: each layer of a chip against the digital quantised network, and against floating point."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from xbarsim.die import DieLayer, TileLoss
 from xbarsim.engine import clipped_share
 from xbarsim.foundation.tables import format_table
 from xbarsim.network.calibrate import sample_vectors
-from xbarsim.network.layers import CrossbarLayer, DigitalLayer
+from xbarsim.network.layers import DigitalLayer, QuantisedLayer
+from xbarsim.network.placed import PlacedNetwork
+from xbarsim.network.samples import Samples
+from xbarsim.network.skeleton import Watch
 
 __all__ = ["ClippingWarning", "ErrorReport", "LayerError", "error_report", "vectors_report"]
 
@@ -37,11 +38,20 @@ class LayerError:
     total
         The same for everything up to and including this layer: the chip's output against the digital network's.
     clipped
-        Share of conversions beyond the converters' codes, on inputs sampled from these images; ``None`` without
+        Share of conversions beyond the converters' codes, on inputs sampled from these samples; ``None`` without
         converters.
     current_loss
         Share of the layer's current that wires and broken lines cost, all rows driven with one voltage: the mean over
         its tiles. ``None`` where there are neither.
+    clipped_inputs
+        Share of the chip's inputs that lie beyond the range of the calibration.
+    quantisation
+        As `total`, of the digital network's output against that of the network in floating point: what quantisation and
+        clipping cost before any die. ``None`` where it is not known.
+    float_total
+        As `total`, of the chip's output against that of the network in floating point.
+    parts
+        As `total`, for each named block of outputs, such as the gates of a recurrent layer.
     """
 
     layer: str
@@ -49,6 +59,10 @@ class LayerError:
     total: float
     clipped: float | None = None
     current_loss: float | None = None
+    clipped_inputs: float | None = None
+    quantisation: float | None = None
+    float_total: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class ClippingWarning(UserWarning):
@@ -81,72 +95,118 @@ class ErrorReport:
         def share(value: float | None) -> str:
             return "-" if value is None else f"{value:.2%}"
 
-        head: tuple[str, ...] = ("layer", "own error", "error so far", "reads clipped")
-        rows: list[tuple[str, ...]] = [
-            (e.layer, f"{e.own:.4f}", f"{e.total:.4f}", share(e.clipped)) for e in self.layers
+        def error(value: float | None) -> str:
+            return "-" if value is None else f"{value:.4f}"
+
+        head: tuple[str, ...] = (
+            "layer",
+            "own error",
+            "error so far",
+            "quantisation",
+            "against float",
+            "reads clipped",
+            "inputs clipped",
+        )
+        rows: list[tuple[str, ...]] = []
+        for e in self.layers:
+            errors = (error(e.own), error(e.total), error(e.quantisation), error(e.float_total))
+            rows.append((e.layer or "(model)", *errors, share(e.clipped), share(e.clipped_inputs)))
+        if self.tiles:
+            head = (*head, "current lost", "tile losing most", "loses")
+            for index, e in enumerate(self.layers):
+                here = [tile for tile in self.tiles if tile.layer == e.layer]
+                worst = max(here, key=lambda tile: tile.mean, default=None)
+                which = ("-", "-") if worst is None else (str(worst.tile), share(worst.mean))
+                rows[index] += (share(e.current_loss), *which)
+        notes = [
+            f"(errors: root mean square; own and so far against the digital output, and relative to it; quantisation "
+            f"and against float: of the digital network's and of the chip's output against that in floating point; "
+            f"{self.images} images)"
         ]
-        note = f"(errors: root mean square, relative to the digital output; {self.images} images)"
-        if not self.tiles:
-            return f"{format_table(head, rows)}\n{note}"
-        head = (*head, "current lost", "tile losing most", "loses")
-        for index, error in enumerate(self.layers):
-            here = [tile for tile in self.tiles if tile.layer == error.layer]
-            worst = max(here, key=lambda tile: tile.mean, default=None)
-            which = ("-", "-") if worst is None else (str(worst.tile), share(worst.mean))
-            rows[index] += (share(error.current_loss), *which)
-        lost = "(current lost: to wires and broken lines, with one voltage on all rows of a tile)"
-        return f"{format_table(head, rows)}\n{note}\n{lost}"
+        if self.tiles:
+            notes.append("(current lost: to wires and broken lines, with one voltage on all rows of a tile)")
+        for e in self.layers:
+            if e.parts:
+                notes.append(f"{e.layer}, error so far: " + ", ".join(f"{k} {v:.4f}" for k, v in e.parts.items()))
+        return "\n".join([format_table(head, rows), *notes])
 
 
 @dataclass
 class _Sums:
-    """Squares summed over batches, and what is kept until the chip has run the batch that the digital network ran."""
+    """Squares summed over batches, and what is kept until the chip has run the batch that the others ran."""
 
     own: float = 0.0
     own_signal: float = 0.0
     total: float = 0.0
     signal: float = 0.0
+    quantisation: float = 0.0
+    against_float: float = 0.0
+    float_signal: float = 0.0
+    clipped: int = 0
+    inputs_seen: int = 0
+    floating: list[npt.NDArray[np.float64]] = field(default_factory=list)
     digital: list[npt.NDArray[np.float64]] = field(default_factory=list)
     inputs: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    parts: npt.NDArray[np.float64] | None = None
+
+    def add_parts(self, names: tuple[str, ...], answer: Any, expected: Any) -> None:
+        """Squares of errors and outputs of each block."""
+        if not names:
+            return
+        blocks = [each.reshape(-1, len(names), each.shape[-1] // len(names)) for each in (answer - expected, expected)]
+        squares = np.stack([(block**2).sum(axis=(0, 2)) for block in blocks])
+        self.parts = squares if self.parts is None else self.parts + squares
 
 
-def _run_both(
-    digital: nn.Module,
-    crossbars: nn.Module,
-    run: Callable[[Tensor, int], Any],
-    names: list[str],
-    images: Tensor,
+def _run_all(
+    network: PlacedNetwork,
+    run: Callable[[Samples, int, Watch], Any],
+    samples: Samples,
     batch_size: int,
 ) -> dict[str, _Sums]:
-    sums = {name: _Sums() for name in names}
-    digital_layers = {m.layer.name: m for m in digital.modules() if isinstance(m, DigitalLayer)}
+    """Run the network in floating point, quantised and on the chip, batch by batch, and compare layer by layer."""
+    sums = {name: _Sums() for name in network.layers}
+    alone = {name: DigitalLayer(mapped.layer) for name, mapped in network.layers.items()}
 
-    def keep(module: Any, arguments: Any, output: Tensor) -> None:
-        sums[module.layer.name].digital.append(output.numpy().astype(np.float64))
+    def keep(which: str) -> Watch:
+        def watch(name: str, inputs: Any, outputs: Any) -> None:
+            if name in sums:
+                getattr(sums[name], which).append(outputs.astype(np.float64))
 
-    def compare(module: Any, arguments: Any, output: Tensor) -> None:
-        entry = sums[module.layer.name]
-        chip_output, expected = output.numpy().astype(np.float64), entry.digital.pop(0)
-        alone = digital_layers[module.layer.name].forward(arguments[0]).numpy().astype(np.float64)
-        if sum(map(len, entry.inputs)) < _CLIPPING_VECTORS:
-            layer = module.layer
-            entry.inputs.append(sample_vectors(layer, layer.quantise(layer.as_maps(arguments[0])))[0])
-        entry.own += float(((chip_output - alone) ** 2).sum())
-        entry.own_signal += float((alone**2).sum())
-        entry.total += float(((chip_output - expected) ** 2).sum())
+        return watch
+
+    def compare(name: str, inputs: Any, outputs: Any) -> None:
+        if name not in sums:
+            return
+        entry, layer = sums[name], network.layers[name].layer
+        answer, expected = outputs.astype(np.float64), entry.digital.pop(0)
+        own = alone[name](inputs).astype(np.float64).reshape(answer.shape)
+        _sample_inputs(entry, layer, inputs)
+        entry.own += float(((answer - own) ** 2).sum())
+        entry.own_signal += float((own**2).sum())
+        entry.total += float(((answer - expected) ** 2).sum())
         entry.signal += float((expected**2).sum())
+        entry.add_parts(layer.output_names, answer, expected)
+        if entry.floating:
+            floating = entry.floating.pop(0)
+            entry.quantisation += float(((expected - floating) ** 2).sum())
+            entry.against_float += float(((answer - floating) ** 2).sum())
+            entry.float_signal += float((floating**2).sum())
 
-    handles = [m.register_forward_hook(keep) for m in digital_layers.values()]
-    handles += [m.register_forward_hook(compare) for m in crossbars.modules() if isinstance(m, CrossbarLayer)]
-    try:
-        with torch.no_grad():
-            for start in range(0, len(images), batch_size):
-                digital(images[start : start + batch_size])
-                run(images[start : start + batch_size], start)
-    finally:
-        for handle in handles:
-            handle.remove()
+    for start in range(0, len(samples), batch_size):
+        part = samples.part(start, start + batch_size)
+        network.floating.run(part, watch=keep("floating"))
+        network.digital.run(part, watch=keep("digital"))
+        run(part, start, compare)
     return sums
+
+
+def _sample_inputs(entry: _Sums, layer: QuantisedLayer, inputs: Any) -> None:
+    maps = layer.as_maps(inputs)
+    entry.clipped += layer.count_clipped(maps)
+    entry.inputs_seen += maps.size
+    if sum(map(len, entry.inputs)) < _CLIPPING_VECTORS:
+        entry.inputs.append(sample_vectors(layer, layer.quantise(maps))[0])
 
 
 def _relative(error: float, signal: float) -> float:
@@ -154,40 +214,37 @@ def _relative(error: float, signal: float) -> float:
 
 
 def error_report(
-    digital: nn.Module,
-    crossbars: nn.Module,
+    network: PlacedNetwork,
     layers: Mapping[str, DieLayer],
-    images: Tensor,
+    samples: Samples,
     *,
-    run: Callable[[Tensor, int], Any],
+    run: Callable[[Samples, int, Watch], Any],
     batch_size: int,
     clipping: float,
 ) -> ErrorReport:
-    """Compare every layer of a chip with the digital quantised network.
+    """Compare every layer of a chip with the digital quantised network, and with floating point.
 
     Parameters
     ----------
-    digital
-        The digital network.
-    crossbars
-        The same network with the chip's layers.
+    network
+        What the chip is a die of.
     layers
         The die's layers by name.
-    images
+    samples
         What to run.
     run
-        Runs the chip on a batch, given the number of its first image.
+        Runs the chip on a batch, given the number of its first sample and what to tell of its layers.
     batch_size
-        Images run at a time.
+        Samples run at a time.
     clipping
-        Share of conversions that may be clipped without a warning.
+        Share of conversions, and of inputs, that may be clipped without a warning.
 
     Warns
     -----
     ClippingWarning
-        If the converters of some layers clip more, naming them.
+        If some layers clip more, naming them.
     """
-    sums = _run_both(digital, crossbars, run, list(layers), images, batch_size)
+    sums = _run_all(network, run, samples, batch_size)
     tiles = tuple(loss for layer in layers.values() for loss in _losses(layer))
     errors = [
         LayerError(
@@ -196,11 +253,22 @@ def error_report(
             total=_relative(entry.total, entry.signal),
             clipped=_clipped(layers[name], entry.inputs),
             current_loss=_mean_loss(name, tiles),
+            clipped_inputs=entry.clipped / entry.inputs_seen if entry.inputs_seen else None,
+            quantisation=_relative(entry.quantisation, entry.float_signal),
+            float_total=_relative(entry.against_float, entry.float_signal),
+            parts=_parts(network.layers[name].layer.output_names, entry),
         )
         for name, entry in sums.items()
     ]
     _warn_of_clipping(errors, clipping)
-    return ErrorReport(tuple(errors), len(images), tiles)
+    return ErrorReport(tuple(errors), len(samples), tiles)
+
+
+def _parts(names: tuple[str, ...], entry: _Sums) -> dict[str, float]:
+    if entry.parts is None:
+        return {}
+    errors, signals = entry.parts
+    return {name: _relative(float(e), float(s)) for name, e, s in zip(names, errors, signals, strict=True)}
 
 
 def vectors_report(
@@ -260,6 +328,18 @@ def _clipped(layer: DieLayer, inputs: list[npt.NDArray[np.int32]]) -> float | No
 
 
 def _warn_of_clipping(errors: list[LayerError], clipping: float) -> None:
+    beyond = [
+        f"{e.layer or '(model)'} ({e.clipped_inputs:.1%})"
+        for e in errors
+        if e.clipped_inputs is not None and e.clipped_inputs > clipping
+    ]
+    if beyond:
+        warnings.warn(
+            f"more than {clipping:.1%} of the inputs lie beyond the calibrated range and are clipped in layers "
+            f"{', '.join(beyond)}",
+            ClippingWarning,
+            stacklevel=4,
+        )
     over = [f"{e.layer} ({e.clipped:.1%})" for e in errors if e.clipped is not None and e.clipped > clipping]
     if over:
         warnings.warn(

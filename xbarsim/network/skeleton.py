@@ -1,69 +1,115 @@
-"""A model with places left free for its layers: what the digital network and every die fill with their own."""
+"""What a network does between its products: run with floats, with the digital network's layers, or with a die's."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from torch import nn
+import numpy.typing as npt
 
-__all__ = ["Placeholder", "fill", "skeleton_of"]
+from xbarsim.foundation.validation import InputError
+from xbarsim.network.samples import Samples
+
+__all__ = ["Layer", "Network", "Skeleton", "Watch", "check_fit"]
+
+Layer = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+"""From activations in the layout of a product to its results, float32."""
+
+Watch = Callable[[str, npt.NDArray[Any], npt.NDArray[Any]], None]
+"""Called at each use of a product with its name, its inputs and its results."""
 
 
-class Placeholder(nn.Module):
-    """Where a mapped layer stands in a model's skeleton; never run.
+class Skeleton(metaclass=ABCMeta):
+    """A network without its products: everything digital, and where each product stands in it."""
+
+    @abstractmethod
+    def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
+        """Run the network.
+
+        Parameters
+        ----------
+        samples
+            What it is called with.
+        layers
+            Who multiplies, by the name of the product; a product that is not among them is computed in floating point,
+            as the network was given.
+        watch
+            Told of every use of every product.
+
+        Returns
+        -------
+        Any
+            What the network gives: arrays or tensors in the structure that it gives them in.
+        """
+
+    @abstractmethod
+    def doubled(self) -> Skeleton:
+        """The same in float64, whose sums depend on no order that matters."""
+
+    def own(self) -> Skeleton:
+        """The same for one user: what a network remembers between its calls is not shared; weights are."""
+        return self
+
+
+def check_fit(run: Callable[[], Any], samples: Samples, *, name: str) -> Any:
+    """Run a network on samples of a user's, or say that they do not fit it.
 
     Parameters
     ----------
-    name
-        The layer's.
+    run
+        Runs the network.
+    samples, name
+        What it is run on, for the message.
+
+    Raises
+    ------
+    InputError
+        If the network fails on them.
     """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-
-def skeleton_of(model: nn.Module, names: Iterable[str]) -> nn.Module:
-    """A copy of a model with placeholders for some of its modules.
-
-    Parameters
-    ----------
-    model
-        The model.
-    names
-        Of these modules. One that stands in the model under several names leaves a placeholder under each.
-    """
-    skeleton: nn.Module = copy.deepcopy(model)
-    by_identity = {id(model.get_submodule(name)): name for name in names}
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if id(module) in by_identity:
-            placeholder = Placeholder(by_identity[id(module)])
-            if not name:
-                return placeholder
-            parent, _, child = name.rpartition(".")
-            setattr(skeleton.get_submodule(parent), child, placeholder)
-    return skeleton
+    try:
+        return run()
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{name} must fit the model, got samples of shape {samples.shapes}: {reason}") from error
 
 
-def fill(skeleton: nn.Module, make: Callable[[str], nn.Module]) -> nn.Module:
-    """A copy of a skeleton with a module in the place of each placeholder; those of one name share it.
+class Network:
+    """A network that runs: a skeleton and its layers.
 
     Parameters
     ----------
     skeleton
-        From :func:`skeleton_of`.
-    make
-        From the name of a layer to its module.
+        What happens between the products.
+    layers
+        Who multiplies, by name.
     """
-    if isinstance(skeleton, Placeholder):
-        return make(skeleton.name)
-    model = copy.deepcopy(skeleton)
-    made: dict[str, nn.Module] = {}
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, Placeholder):
-            if module.name not in made:
-                made[module.name] = make(module.name)
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, made[module.name])
-    return model.eval()
+
+    def __init__(self, skeleton: Skeleton, layers: Mapping[str, Layer] | None = None) -> None:
+        self._skeleton = skeleton.own()
+        self._layers = layers
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        """Run a batch.
+
+        Parameters
+        ----------
+        inputs, keywords
+            As the network takes them, samples in the first dimension: arrays or tensors, floating or of integers.
+
+        Raises
+        ------
+        InputError
+            If they are not such, or do not fit the network.
+        """
+        return self.run(Samples.call(inputs, keywords))
+
+    def run(self, samples: Samples, *, watch: Watch | None = None) -> Any:
+        """Run a batch, and tell of every product; as :meth:`Skeleton.run`."""
+        return check_fit(lambda: self._skeleton.run(samples, self._layers, watch=watch), samples, name="images")
+
+    def eval(self) -> Network:
+        """Itself: it has no other mode."""
+        return self

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 __all__ = ["LayerAdapter"]
 
@@ -34,10 +34,10 @@ class LayerAdapter(metaclass=ABCMeta):
 
     @abstractmethod
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether activations of this shape are inputs of the layer; the first dimension is the batch."""
+        """Whether activations of this shape are inputs of the layer."""
 
     @abstractmethod
-    def to_maps(self, activations: Tensor) -> Tensor:
+    def to_maps(self, activations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Activations as feature maps.
 
         Parameters
@@ -47,9 +47,9 @@ class LayerAdapter(metaclass=ABCMeta):
 
         Returns
         -------
-        Tensor
-            Shape ``(maps, channels, height, width)``, padded where the window does not pad. Every image makes the same
-            number of maps, one after the other, whatever other images are in the batch.
+        ndarray
+            Shape ``(maps, channels, height, width)``, of activations and zeros. Each element of the first dimension
+            makes the same number of maps, one after the other, whatever others are in the batch.
         """
 
     @abstractmethod

@@ -5,19 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from xbarsim.network.layers.padded import PaddedAdapter
+from xbarsim.network.layers.base import LayerAdapter
 
 __all__ = ["Conv1dAdapter"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv1dAdapter(PaddedAdapter):
-    """Sequences ``(images, channels, length)``: maps of one row."""
+class Conv1dAdapter(LayerAdapter):
+    """Sequences ``(batch, channels, length)``: maps of one row.
+
+    Parameters
+    ----------
+    channels
+        Input channels.
+    """
 
     kind: ClassVar[str] = "conv1d"
+
+    channels: int
 
     @property
     def wanted(self) -> str:
@@ -28,9 +36,9 @@ class Conv1dAdapter(PaddedAdapter):
         """Whether activations of this shape are inputs of the layer."""
         return len(shape) == 3 and shape[1] == self.channels
 
-    def to_maps(self, activations: Tensor) -> Tensor:
+    def to_maps(self, activations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Each sequence as a row, as :meth:`LayerAdapter.to_maps`."""
-        return self.padded(activations[:, :, None, :])
+        return activations[:, :, None, :]
 
     def from_maps(self, results: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """The rows as sequences, as :meth:`LayerAdapter.from_maps`."""

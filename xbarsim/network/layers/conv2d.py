@@ -5,19 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from xbarsim.network.layers.padded import PaddedAdapter
+from xbarsim.network.layers.base import LayerAdapter
 
 __all__ = ["Conv2dAdapter"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2dAdapter(PaddedAdapter):
-    """Feature maps ``(images, channels, height, width)``, as they are."""
+class Conv2dAdapter(LayerAdapter):
+    """Feature maps ``(batch, channels, height, width)``, as they are.
+
+    Parameters
+    ----------
+    channels
+        Input channels.
+    """
 
     kind: ClassVar[str] = "conv2d"
+
+    channels: int
 
     @property
     def wanted(self) -> str:
@@ -28,9 +36,9 @@ class Conv2dAdapter(PaddedAdapter):
         """Whether activations of this shape are inputs of the layer."""
         return len(shape) == 4 and shape[1] == self.channels
 
-    def to_maps(self, activations: Tensor) -> Tensor:
-        """The maps, with their edges filled, as :meth:`LayerAdapter.to_maps`."""
-        return self.padded(activations)
+    def to_maps(self, activations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The maps, as :meth:`LayerAdapter.to_maps`."""
+        return activations
 
     def from_maps(self, results: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """The results as they are, as :meth:`LayerAdapter.from_maps`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from xbarsim.network.layers.base import LayerAdapter
 
@@ -15,7 +15,7 @@ __all__ = ["LinearAdapter"]
 
 @dataclass(frozen=True, kw_only=True)
 class LinearAdapter(LayerAdapter):
-    """Vectors in the last dimension of activations ``(images, ..., features)``: the rows of one map an image.
+    """Vectors in the last dimension of activations ``(batch, ..., features)``: the rows of one map an element.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class LinearAdapter(LayerAdapter):
         """Whether activations of this shape are inputs of the layer."""
         return len(shape) >= 2 and shape[-1] == self.features
 
-    def to_maps(self, activations: Tensor) -> Tensor:
-        """One channel whose rows are the vectors of an image, as :meth:`LayerAdapter.to_maps`."""
+    def to_maps(self, activations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One channel whose rows are the vectors of an element, as :meth:`LayerAdapter.to_maps`."""
         return activations.reshape(activations.shape[0], 1, -1, self.features)
 
     def from_maps(self, results: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from xbarsim.engine import Scaling, Window, quantise_codes, unfold
 from xbarsim.foundation.validation import InputError
@@ -43,6 +41,8 @@ class QuantisedLayer:
         How the inputs of each product are picked from feature maps.
     groups
         Groups of a convolution.
+    output_names
+        Names of equal blocks of outputs, in order; empty for none.
     """
 
     name: str
@@ -55,6 +55,7 @@ class QuantisedLayer:
     signed: bool
     window: Window
     groups: int = 1
+    output_names: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -77,7 +78,7 @@ class QuantisedLayer:
             bias=self.bias.astype(np.float64),
         )
 
-    def as_maps(self, activations: Tensor) -> npt.NDArray[np.float32]:
+    def as_maps(self, activations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Activations as feature maps ``(maps, channels, height, width)``, float32.
 
         Raises
@@ -90,12 +91,12 @@ class QuantisedLayer:
             raise InputError(
                 f"inputs of layer {self.name!r} must be a batch with {self.adapter.wanted}, got shape {shape}"
             )
-        maps = self.adapter.to_maps(activations.detach().to("cpu", torch.float32))
+        maps = self.adapter.to_maps(np.asarray(activations, dtype=np.float32))
         if min(self.window.output_size(*maps.shape[2:])) < 1:
             raise InputError(
                 f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}"
             )
-        return np.ascontiguousarray(maps.numpy())
+        return np.ascontiguousarray(maps)
 
     def quantise(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """Feature maps as input codes, same shape: nearest, halves up, clipped.
@@ -115,10 +116,19 @@ class QuantisedLayer:
         """Input codes as one row for each output position, shape ``(maps, positions, inputs)``."""
         return unfold(codes, self.window)
 
-    def weight_codes(self) -> Tensor:
-        """Weight codes in the layout of torch's two-dimensional convolution, float64."""
-        codes = torch.from_numpy(self.codes.astype(np.float64))
-        inputs, outputs = codes.shape
-        blocks = codes.reshape(self.groups, inputs // self.groups, self.groups, outputs // self.groups)
-        diagonal = torch.stack([blocks[g, :, g] for g in range(self.groups)])  # (groups, inputs, outputs of a group)
-        return diagonal.transpose(1, 2).reshape(outputs, -1, *self.window.kernel)
+    def group_codes(self) -> npt.NDArray[np.float64]:
+        """Weight codes group by group, shape ``(groups, inputs of a group, outputs of a group)``."""
+        inputs, outputs = self.codes.shape
+        blocks = self.codes.astype(np.float64)
+        blocks = blocks.reshape(self.groups, inputs // self.groups, self.groups, outputs // self.groups)
+        return np.stack([np.ascontiguousarray(blocks[group, :, group]) for group in range(self.groups)])
+
+    def count_clipped(self, maps: npt.NDArray[np.float32]) -> int:
+        """How many activations lie beyond the range of the codes: their nearest code is the end of it."""
+        scaling = self.scaling
+        inner = self.input_scale * (1 - 1e-6)  # what lies within for sure, whatever its product rounds to
+        top, bottom = (scaling.high + 0.5) * inner, (scaling.low - 0.5) * inner
+        if maps.size == 0 or (float(maps.max()) < top and float(maps.min()) > bottom):  # nearly always
+            return 0
+        positions = np.floor(maps.astype(np.float64) * scaling.inverse_scale + 0.5)
+        return int(((positions < scaling.low) | (positions > scaling.high)).sum())

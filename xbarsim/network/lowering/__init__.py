@@ -1,30 +1,23 @@
-"""From modules to products with trained weights: one lowering a type of module; what cannot be lowered is named."""
+"""From torch modules to products with trained weights: found as the model runs; what is none is named."""
 
 from __future__ import annotations
 
-from xbarsim.network.lowering.base import Lowering, Product, float_bias, float_weights
+from xbarsim.network.lowering.base import Lowering
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
-from xbarsim.network.lowering.conv1d import LowerConv1d
-from xbarsim.network.lowering.conv2d import LowerConv2d
-from xbarsim.network.lowering.convolution import weight_matrix
-from xbarsim.network.lowering.linear import LowerLinear
-from xbarsim.network.lowering.lower import Lowered, NotMapped, lower
-from xbarsim.network.lowering.registry import Registration, lowering_of, register
+from xbarsim.network.lowering.lower import lower
+from xbarsim.network.lowering.products import Call, ProductFunction
+from xbarsim.network.lowering.registry import Registration, handled_types, lowering_of, register
+from xbarsim.network.lowering.skeleton import TorchSkeleton
 
 __all__ = [
-    "LowerConv1d",
-    "LowerConv2d",
-    "LowerLinear",
-    "Lowered",
+    "Call",
     "Lowering",
-    "NotMapped",
-    "Product",
+    "ProductFunction",
     "Registration",
-    "float_bias",
-    "float_weights",
+    "TorchSkeleton",
     "fold_batch_norm",
+    "handled_types",
     "lower",
     "lowering_of",
     "register",
-    "weight_matrix",
 ]

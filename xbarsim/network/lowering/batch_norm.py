@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx, nn
-
-from xbarsim.network.lowering.registry import lowering_of
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 __all__ = ["fold_batch_norm"]
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
+
+
+def _plain(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
+    """Whether a module is exactly of one of these types, and nothing is called around it."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return type(module) in types and not hooked and "forward" not in vars(module)
 
 
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
@@ -26,19 +34,19 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
             calls[key] = calls.get(key, 0) + 1
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], _NORMS):
+        if node.op != "call_module" or not _plain(modules[node.target], _NORMS):
             continue
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
         layer, norm = modules[before.target], modules[node.target]
-        foldable = lowering_of(layer) is not None and norm.running_var is not None
+        foldable = _plain(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)) and norm.running_var is not None
         if foldable and calls[id(layer)] == 1 and calls[id(norm)] == 1:
             pairs.append((str(before.target), str(node.target)))
     return pairs
 
 
-def _giving_vectors(model: nn.Module, names: list[str], images: torch.Tensor) -> set[str]:
+def _giving_vectors(model: nn.Module, names: list[str], run: Callable[[nn.Module], Any]) -> set[str]:
     """Which of these layers only ever give one vector an image: a batch norm counts these as its channels."""
     dimensions: dict[str, set[int]] = {name: set() for name in names}
     handles = [
@@ -48,9 +56,8 @@ def _giving_vectors(model: nn.Module, names: list[str], images: torch.Tensor) ->
         for name in names
     ]
     try:
-        with torch.no_grad():
-            model(images)
-    except Exception:  # images that do not fit the model: calibration says so
+        run(model)
+    except Exception:  # samples that do not fit the model: calibration says so
         return set()
     finally:
         for handle in handles:
@@ -72,47 +79,47 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def fold_batch_norm(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, tuple[str, ...], str]:
-    """A copy of `model`, in evaluation mode and float32, with every batch norm folded that directly follows a layer.
+def _fold(layer: Any, norm: Any) -> nn.Module:
+    """A layer that gives what the norm makes of this one's outputs."""
+    if isinstance(layer, nn.Linear):
+        linear: nn.Module = fuse_linear_bn_eval(layer, norm)
+        return linear
+    folded: nn.Module = fuse_conv_bn_eval(layer, norm, transpose=type(layer) in _TRANSPOSED)
+    return folded
+
+
+def fold_batch_norm(model: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[tuple[str, ...], str]:
+    """Fold every batch norm that directly follows a layer into it; folded norms become ``nn.Identity``.
 
     Parameters
     ----------
     model
-        Any model.
-    images
-        A few images: they show which linear layers work on vectors. Behind one that works on sequences, a batch norm
-        counts the steps of the sequence as channels and cannot be folded.
+        In evaluation mode and float32; changed.
+    run
+        Runs a model on a few samples: they show which linear layers work on vectors. Behind one that works on
+        sequences, a batch norm counts the steps of the sequence as channels and cannot be folded.
 
     Returns
     -------
-    model
-        The copy; folded norms became ``nn.Identity``.
     folded
         Names of the folded norms.
     note
         Empty, or why the model's graph could not be read (nothing is folded then).
     """
-    model = copy.deepcopy(model).eval().to("cpu", torch.float32)
     if not any(isinstance(module, _NORMS) for module in model.modules()):
-        return model, (), ""
+        return (), ""
     try:
         pairs = _pairs(model)
     except Exception as error:  # any model code may fail under tracing, in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return model, (), f"batch norms stay digital: the model cannot be traced ({reason})"
-    lowerings = {layer: lowering_of(model.get_submodule(layer)) for layer, _ in pairs}
-    doubtful = [name for name, lowering in lowerings.items() if lowering is not None and lowering.channels_last]
+        return (), f"batch norms stay digital: the model cannot be traced ({reason})"
+    doubtful = [layer for layer, _ in pairs if isinstance(model.get_submodule(layer), nn.Linear)]
     if doubtful:
-        excluded = set(doubtful) - _giving_vectors(model, doubtful, images)
+        excluded = set(doubtful) - _giving_vectors(model, doubtful, run)
         pairs = [pair for pair in pairs if pair[0] not in excluded]
-    folded = []
     for layer_name, norm_name in pairs:
-        lowering = lowerings[layer_name]
-        assert lowering is not None
         with torch.no_grad():
-            whole = lowering.fold(model.get_submodule(layer_name), _affine(model.get_submodule(norm_name)))
-        if whole is not None:
-            _replace(model, layer_name, whole)
-            _replace(model, norm_name, nn.Identity())
-            folded.append(norm_name)
-    return model, tuple(folded), ""
+            whole = _fold(model.get_submodule(layer_name), _affine(model.get_submodule(norm_name)))
+        _replace(model, layer_name, whole)
+        _replace(model, norm_name, nn.Identity())
+    return tuple(norm for _, norm in pairs), ""

@@ -1,139 +1,158 @@
-"""The first step of mapping: every product with trained weights is lowered or named."""
+"""From a torch model to its products: copy, take apart, fold, and watch it run."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.lowering.base import Product
+from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
-from xbarsim.network.lowering.registry import OPAQUE, handled_types, lowering_of
+from xbarsim.network.lowering.prepare import copy_model, lower_modules, sharing_copy
+from xbarsim.network.lowering.skeleton import TorchSkeleton, as_tensors
+from xbarsim.network.lowering.watching import Discovery, ProductTable
+from xbarsim.network.samples import Samples
+from xbarsim.network.skeleton import check_fit
 
-__all__ = ["Lowered", "NotMapped", "lower"]
+__all__ = ["lower"]
 
-_FEW_IMAGES = 64  # enough to show the shapes of activations
-
-
-@dataclass(frozen=True, kw_only=True)
-class NotMapped:
-    """A module with weights that stays digital.
-
-    Attributes
-    ----------
-    name
-        Its name in the model.
-    kind
-        Its type.
-    parameters
-        How many weights it holds.
-    reason
-        Why, in a few words.
-    """
-
-    name: str
-    kind: str
-    parameters: int
-    reason: str
+_BATCH = 64  # samples run at a time; changes no result
+_COMPARED = 4  # samples on which a model that was taken apart must give what it gave before
+_TOLERANCE = 1e-3  # relative; what another order of float32 sums may change
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lowered:
-    """A model whose products are known.
-
-    Attributes
-    ----------
-    model
-        A copy of it that computes the same, in float32 and evaluation mode, batch norms folded.
-    products
-        By the name of the module that computes each, in the order of the model.
-    not_mapped
-        Modules with weights that are no products.
-    notes
-        What a user should know.
-    """
-
-    model: nn.Module
-    products: dict[str, Product]
-    not_mapped: tuple[NotMapped, ...]
-    notes: tuple[str, ...]
-
-    def unused(self, used: Collection[str]) -> tuple[NotMapped, ...]:
-        """The modules with products that are not among those that are used."""
-        return tuple(
-            _stays_digital(name, self.model.get_submodule(name), "not used by the model's forward pass")
-            for name in self.products
-            if name not in used
-        )
-
-
-def _stays_digital(name: str, module: nn.Module, reason: str, *, recurse: bool = True) -> NotMapped:
-    count = sum(parameter.numel() for parameter in module.parameters(recurse=recurse))
-    return NotMapped(name=name, kind=type(module).__name__, parameters=count, reason=reason)
-
-
-def _sort_modules(model: nn.Module) -> tuple[dict[str, Product], list[NotMapped]]:
-    """Products by the name of their module, and modules with weights that are none."""
-    products: dict[str, Product] = {}
-    digital: list[NotMapped] = []
-    seen: set[int] = set()
-
-    def visit(name: str, module: nn.Module) -> None:
-        if id(module) in seen:
-            return
-        seen.add(id(module))
-        lowering = lowering_of(module)
-        if lowering is not None:
-            reason = lowering.misfit(module)
-            if reason is None:
-                products[name] = lowering.lower(module)
-            else:
-                digital.append(_stays_digital(name, module, reason))
-            return
-        if isinstance(module, OPAQUE):
-            digital.append(_stays_digital(name, module, "no mapping for this layer"))
-            return
-        norm = "Norm" in type(module).__name__
-        reason = "not directly behind a layer it could be folded into" if norm else "no mapping for this layer"
-        own = _stays_digital(name or "(model)", module, reason, recurse=False)
-        if own.parameters:
-            digital.append(own)
-        for child_name, child in module.named_children():
-            visit(f"{name}.{child_name}" if name else child_name, child)
-
-    visit("", model)
-    return products, digital
-
-
-def lower(model: nn.Module, images: torch.Tensor) -> Lowered:
-    """Read the products with trained weights out of a model, and name the weights that are not in one.
+def lower(model: nn.Module, samples: Samples) -> Lowered:
+    """Find the products with trained weights in a model, and name the weights that are not in one.
 
     Parameters
     ----------
     model
         Any model; it is not changed.
-    images
-        A few images that the model takes, float32.
+    samples
+        Calibration samples: products are those that they reach.
 
     Raises
     ------
     InputError
-        If there is no product.
+        If there is no product; if the samples do not fit the model; or if the model cannot be taken apart without
+        changing what it computes.
     """
-    folded, norms, note = fold_batch_norm(model, images[:_FEW_IMAGES])
-    for module in folded.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # no fused path: it reads weights and passes the layers by
-    products, digital = _sort_modules(folded)
-    if not products:
-        *most, last = handled_types()
+    original = copy_model(model)
+    prepared, norms, notes, kept = _prepare(original, samples)
+    table = ProductTable()
+    discovery = Discovery(prepared, table)
+    with torch.no_grad(), discovery.names():
+        for start in range(0, len(samples), _BATCH):
+            part = samples.part(start, start + _BATCH)
+            arguments, keywords = as_tensors(part)
+            for tensor in (*arguments, *keywords.values()):
+                discovery.mark(tensor)
+
+            def run(arguments: Any = arguments, keywords: Any = keywords) -> None:
+                with discovery:
+                    prepared(*arguments, **keywords)
+
+            check_fit(run, samples, name="calibration")
+    if not table.products:
         raise InputError(
-            f"model must have a {', '.join(most)} or {last} layer to map, got {type(model).__name__} without one"
+            "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
+            f"got {type(model).__name__} without one that the calibration reaches"
         )
-    notes = [f"{len(norms)} batch norms folded into the layers before them"] if norms else []
-    if note:
-        notes.append(note)
-    return Lowered(model=folded, products=products, not_mapped=tuple(digital), notes=tuple(notes))
+    if norms:
+        notes.insert(0, f"{len(norms)} batch norms folded into the layers before them")
+    return Lowered(
+        skeleton=TorchSkeleton(prepared, table),
+        products=table.products,
+        not_mapped=tuple(_not_mapped(prepared, discovery, kept)),
+        notes=tuple(notes),
+    )
+
+
+def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[str, ...], list[str], dict[str, str]]:
+    """The model taken apart, its norms folded; checked to compute what it did.
+
+    Returns
+    -------
+    Module, tuple, list, dict
+        The model, names of folded norms, notes, and why modules were left as they are.
+    """
+    few = samples.part(0, _COMPARED)
+    expected = check_fit(lambda: _outputs(sharing_copy(original), few), samples, name="calibration")
+
+    def run(model: nn.Module) -> Any:
+        return _outputs(model, samples.part(0, _BATCH))
+
+    for fold in (True, False):
+        prepared, kept = lower_modules(copy_model(original))
+        norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
+        answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
+        if _alike(expected, answers):
+            return prepared, norms, [note] if note else [], kept
+        if not norms:
+            break
+    raise InputError(
+        f"model must compute the same when its modules are taken apart, got {type(original).__name__}, which does not: "
+        "a registered lowering computes something else, or the model looks at the types of its modules"
+    )
+
+
+def _outputs(model: nn.Module, samples: Samples) -> list[Tensor]:
+    arguments, keywords = as_tensors(samples)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [leaf for leaf in tree_leaves(model(*arguments, **keywords)) if isinstance(leaf, Tensor)]
+
+
+def _alike(expected: list[Tensor], answers: list[Tensor]) -> bool:
+    """Whether the outputs are the same but for the rounding of sums."""
+    if [tuple(each.shape) for each in expected] != [tuple(each.shape) for each in answers]:
+        return False
+    for one, other in zip(expected, answers, strict=True):
+        wanted, given = one.double(), other.double()
+        scale = float(wanted.abs().max()) if wanted.numel() else 0.0
+        if not torch.allclose(given, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True):
+            return False
+    return True
+
+
+def _not_mapped(model: nn.Module, discovery: Discovery, kept: dict[str, str]) -> list[NotMapped]:
+    """Modules with weights that are in no product, with the reason."""
+    used = set().union(*discovery.used.values()) if discovery.used else set()
+    items: list[NotMapped] = []
+    shared: set[int] = set()
+    for name, module in model.named_modules():
+        own = {
+            f"{name}.{key}" if name else key: value
+            for key, value in module.named_parameters(recurse=False)
+            if id(value) not in shared
+        }
+        shared |= {id(value) for value in own.values()}
+        left = {key: value for key, value in own.items() if key not in used}
+        if not left:
+            continue
+        items.append(
+            NotMapped(
+                name=name or "(model)",
+                kind=type(module).__name__,
+                parameters=sum(value.numel() for value in left.values()),
+                reason=kept.get(name) or _reason(module, list(left), discovery),
+            )
+        )
+    return items
+
+
+def _reason(module: nn.Module, parameters: list[str], discovery: Discovery) -> str:
+    functions = [function for name in parameters for function in discovery.digital.get(name, ())]
+    if isinstance(module, torch.jit.ScriptModule):
+        return "a script, whose products cannot be seen"
+    if "Norm" in type(module).__name__:
+        return "not directly behind a layer it could be folded into"
+    if functions:
+        return f"no product with a matrix ({', '.join(dict.fromkeys(functions))})"
+    if discovery.reached & set(parameters):
+        return "the same for every sample: computed beforehand"
+    return "not used by the model's forward pass on the calibration samples"

@@ -8,18 +8,10 @@ from torch import nn
 
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.network.lowering.base import Lowering
-from xbarsim.network.lowering.conv1d import LowerConv1d
-from xbarsim.network.lowering.conv2d import LowerConv2d
-from xbarsim.network.lowering.linear import LowerLinear
 
-__all__ = ["OPAQUE", "Registration", "handled_types", "lowering_of", "register"]
+__all__ = ["Registration", "handled_types", "lowering_of", "register"]
 
-_LOWERINGS: dict[type[nn.Module], Lowering] = {
-    lowering.handles: lowering for lowering in (LowerLinear(), LowerConv1d(), LowerConv2d())
-}
-
-# Modules whose weights are used by fused functions and never through the layers inside them.
-OPAQUE = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+_LOWERINGS: dict[type[nn.Module], Lowering] = {}
 
 
 class Registration:
@@ -81,10 +73,10 @@ def register(lowering: Lowering) -> Registration:
 
 
 def lowering_of(module: nn.Module) -> Lowering | None:
-    """What lowers this module, or ``None``."""
-    return next((_LOWERINGS[kind] for kind in type(module).__mro__ if kind in _LOWERINGS), None)
+    """What lowers this module: exactly its type, and computing what the type computes; or ``None``."""
+    return None if "forward" in vars(module) else _LOWERINGS.get(type(module))
 
 
 def handled_types() -> tuple[str, ...]:
-    """Names of the types of module that can be lowered."""
+    """Names of the types of module that are taken apart."""
     return tuple(kind.__name__ for kind in _LOWERINGS)

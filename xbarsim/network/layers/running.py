@@ -1,0 +1,257 @@
+"""Layers that run: the digital network's, a die's, and the reference engine's.
+
+A layer turns activations into integer codes, multiplies them with integer weights, and scales the result back. All
+layers here share the first and the last step; they differ in who multiplies: NumPy in float64 on the weight codes
+(:class:`DigitalLayer`, independent of the mapping and of the engine), the tiles of a die (:class:`CrossbarLayer`), or
+the reference engine (:class:`ReferenceLayer`).
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.engine import Plan
+from xbarsim.foundation.validation import InputError
+from xbarsim.network.layers.quantised import QuantisedLayer
+
+__all__ = ["ClippedInputs", "CrossbarLayer", "DigitalLayer", "NetworkLayer", "ReferenceLayer", "SampleCounter"]
+
+_WINDOW_BYTES = 2**26  # of input windows that the digital network unfolds at a time
+
+Maps = npt.NDArray[np.float32]
+
+
+class NetworkLayer(metaclass=ABCMeta):
+    """What all layers that run share: activations become feature maps, and results activations.
+
+    Parameters
+    ----------
+    layer
+        The quantised layer.
+    """
+
+    def __init__(self, layer: QuantisedLayer) -> None:
+        self.layer = layer
+
+    def __call__(self, activations: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run the layer on float activations of its layout.
+
+        Raises
+        ------
+        InputError
+            If they have another shape, or are not finite.
+        """
+        layer = self.layer
+        results = layer.adapter.from_maps(self.run(layer.as_maps(activations)), tuple(activations.shape))
+        return np.ascontiguousarray(results)
+
+    @abstractmethod
+    def run(self, maps: Maps) -> Maps:
+        """From feature maps ``(maps, channels, height, width)`` to results ``(maps, outputs, height, width)``."""
+
+    def __repr__(self) -> str:
+        inputs, outputs = self.layer.codes.shape
+        return f"<{type(self).__name__} {self.layer.name}, {self.layer.kind}, {inputs} x {outputs}>"
+
+
+class DigitalLayer(NetworkLayer):
+    """The quantised digital network's layer: float64 on the codes, exact.
+
+    Parameters
+    ----------
+    layer
+        The quantised layer.
+    record
+        Called with the layer and its input codes (maps, channels, height, width) at each use, or ``None``.
+    """
+
+    def __init__(
+        self,
+        layer: QuantisedLayer,
+        record: Callable[[QuantisedLayer, npt.NDArray[np.int32]], None] | None = None,
+    ) -> None:
+        super().__init__(layer)
+        self.record = record
+        self._weight = layer.group_codes()
+
+    def run(self, maps: Maps) -> Maps:
+        """From feature maps to results, as :meth:`NetworkLayer.run`."""
+        layer = self.layer
+        codes = layer.quantise(maps)
+        if self.record is not None:
+            self.record(layer, codes)
+        height, width = layer.window.output_size(*codes.shape[2:])
+        results = np.empty((len(codes), layer.codes.shape[1], height, width), np.float32)
+        each = 8 * height * width * layer.codes.shape[0]
+        step = max(1, _WINDOW_BYTES // each)
+        for start in range(0, len(codes), step):
+            results[start : start + step] = self._multiply(codes[start : start + step], height, width)
+        return results
+
+    def _multiply(self, codes: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[np.float64]:
+        """Products of every window: sums of integers, so that no order of them matters."""
+        window, groups = self.layer.window, self.layer.groups
+        left, right, top, bottom = window.padding
+        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right))).astype(np.float64)
+        rows, columns = window.kernel
+        maps, channels = padded.shape[:2]
+        strides = padded.strides
+        windows = np.lib.stride_tricks.as_strided(
+            padded,
+            (groups, maps, height, width, channels // groups, rows, columns),
+            (
+                strides[1] * (channels // groups),
+                strides[0],
+                strides[2] * window.stride[0],
+                strides[3] * window.stride[1],
+                strides[1],
+                strides[2] * window.dilation[0],
+                strides[3] * window.dilation[1],
+            ),
+            writeable=False,
+        ).reshape(groups, maps * height * width, -1)
+        product = (windows @ self._weight).reshape(groups, maps, height, width, -1)
+        product = product.transpose(1, 0, 4, 2, 3).reshape(maps, -1, height, width)
+        scaling = self.layer.scaling
+        scaled: npt.NDArray[np.float64] = product * scaling.scale[:, None, None] + scaling.bias[:, None, None]
+        return scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClippedInputs:
+    """Inputs beyond the calibrated range: they are driven as its end.
+
+    Attributes
+    ----------
+    clipped, inputs
+        How many were clipped, of how many.
+    """
+
+    clipped: int
+    inputs: int
+
+    @property
+    def share(self) -> float:
+        """The share that was clipped; 0 where there were no inputs."""
+        return self.clipped / self.inputs if self.inputs else 0.0
+
+
+@dataclass
+class SampleCounter:
+    """Which samples a chip is running, and how often each layer has been used on them: what read noise is drawn by."""
+
+    first_sample: int = 0
+    samples: int = 1
+    uses: dict[str, int] = field(default_factory=dict)
+
+    def start(self, first_sample: int, samples: int) -> None:
+        """Begin a batch."""
+        self.first_sample, self.samples = first_sample, samples
+        self.uses.clear()
+
+    def first_of(self, layer: str, maps: int) -> int:
+        """Number of the first of a layer's feature maps: another for each use, the same for a sample in any batch."""
+        use = self.uses.get(layer, 0)
+        self.uses[layer] = use + 1
+        # A model may fold a second dimension into that of the samples: each sample then makes as many maps.
+        each = maps // self.samples if maps % self.samples == 0 else 1
+        return self.first_sample * each + (use << 48)
+
+
+SampleOrder = Literal["first", "last"]
+"""Whether all vectors of one sample stand together in a layer's activations (first), or one of each sample (last)."""
+
+
+class CrossbarLayer(NetworkLayer):
+    """A layer on the tiles of one die.
+
+    Parameters
+    ----------
+    layer
+        The quantised layer.
+    plan
+        The die's tiles, ready to multiply.
+    counter
+        Shared by all layers of a chip.
+    order
+        How the samples of a batch stand in the layer's activations; it matters to read noise alone.
+
+    Attributes
+    ----------
+    clipped : ClippedInputs
+        Inputs so far, and how many of them lay beyond the calibrated range.
+    """
+
+    def __init__(
+        self, layer: QuantisedLayer, plan: Plan, counter: SampleCounter, *, order: SampleOrder = "first"
+    ) -> None:
+        super().__init__(layer)
+        self.plan = plan
+        self.clipped = ClippedInputs(clipped=0, inputs=0)
+        self._counter = counter
+        self._order = order
+
+    def run(self, maps: Maps) -> Maps:
+        """From feature maps to results, as :meth:`NetworkLayer.run`."""
+        if self._order == "last":
+            return self._run_turned(maps)
+        return self._run(maps)
+
+    def _run(self, maps: Maps) -> Maps:
+        layer = self.layer
+        results, finite = self.plan.run(
+            maps, layer.window, layer.scaling, first_image=self._counter.first_of(layer.name, len(maps))
+        )
+        if not finite:
+            raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
+        self.clipped = ClippedInputs(
+            clipped=self.clipped.clipped + layer.count_clipped(maps), inputs=self.clipped.inputs + maps.size
+        )
+        return results
+
+    def _run_turned(self, maps: Maps) -> Maps:
+        """Put the samples first, run, and turn the results back."""
+        rows, samples = maps.shape[2], self._counter.samples
+        vectors = self.layer.kind == "linear"  # a map's rows are vectors of their own
+        flat = maps.reshape(-1, 1, 1, maps.shape[3]) if vectors else maps
+        turned = flat.reshape(-1, samples, *flat.shape[1:]).swapaxes(0, 1).reshape(flat.shape)
+        results = self._run(np.ascontiguousarray(turned))
+        back = results.reshape(samples, -1, *results.shape[1:]).swapaxes(0, 1).reshape(results.shape)
+        if vectors:
+            back = back.reshape(len(maps), rows, -1).swapaxes(1, 2)[..., None]
+        return np.ascontiguousarray(back)
+
+
+class ReferenceLayer(NetworkLayer):
+    """A layer on the tiles of one die, by the reference engine: slow, and what every plan must equal.
+
+    Parameters
+    ----------
+    layer
+        The quantised layer.
+    multiply
+        From input codes (vectors, inputs) to products (vectors, outputs).
+    """
+
+    def __init__(
+        self, layer: QuantisedLayer, multiply: Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float64]]
+    ) -> None:
+        super().__init__(layer)
+        self._multiply = multiply
+
+    def run(self, maps: Maps) -> Maps:
+        """From feature maps to results, as :meth:`NetworkLayer.run`."""
+        layer = self.layer
+        codes = layer.quantise(maps)
+        height, width = layer.window.output_size(*codes.shape[2:])
+        vectors = layer.unfold(codes)
+        product = self._multiply(vectors.reshape(-1, vectors.shape[2]))
+        scaled = product * layer.scaling.scale + layer.scaling.bias
+        results = scaled.reshape(len(codes), height, width, -1).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(results, dtype=np.float32)

@@ -1,0 +1,104 @@
+"""A network whose products are known: what both doors, torch and ONNX, hand on to be mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.engine import Window
+from xbarsim.network.layers.base import LayerAdapter
+from xbarsim.network.skeleton import Skeleton
+
+__all__ = ["Lowered", "NotMapped", "Product"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product:
+    """A product with trained weights: what a part of a network computes, in the terms of the crossbars.
+
+    Attributes
+    ----------
+    weights
+        Floating, shape ``(inputs, outputs)``; the inputs are ordered channel, row and column of the window, and groups
+        stand on the diagonal.
+    bias
+        Added to the outputs, shape ``(outputs,)``.
+    adapter
+        How activations become feature maps, and back.
+    window
+        How the inputs of each product are picked from feature maps.
+    groups
+        Groups of a convolution: channels and outputs are cut into as many blocks, and each block of outputs has weights
+        for its block of channels alone.
+    output_names
+        Names of equal blocks of outputs, in order, such as the gates of a recurrent layer; empty for none.
+    """
+
+    weights: npt.NDArray[np.floating[Any]]
+    bias: npt.NDArray[np.float32]
+    adapter: LayerAdapter
+    window: Window
+    groups: int = 1
+    output_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotMapped:
+    """A module with weights that stays digital, or a product that does.
+
+    Attributes
+    ----------
+    name
+        Its name in the model.
+    kind
+        Its type.
+    parameters
+        How many weights it holds.
+    reason
+        Why, in a few words.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lowered:
+    """A network whose products are known.
+
+    Attributes
+    ----------
+    skeleton
+        What it does between them.
+    products
+        By name, in the order of their first use.
+    not_mapped
+        What holds weights and is no product.
+    notes
+        What a user should know.
+    """
+
+    skeleton: Skeleton
+    products: Mapping[str, Product]
+    not_mapped: tuple[NotMapped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def without(self, reasons: Mapping[str, str]) -> Lowered:
+        """The same with some products left digital, for these reasons."""
+        digital = tuple(
+            NotMapped(
+                name=name,
+                kind=self.products[name].adapter.kind,
+                parameters=self.products[name].weights.size // self.products[name].groups,
+                reason=reason,
+            )
+            for name, reason in reasons.items()
+        )
+        kept = {name: product for name, product in self.products.items() if name not in reasons}
+        return replace(self, products=kept, not_mapped=(*self.not_mapped, *digital))

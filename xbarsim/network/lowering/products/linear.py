@@ -1,0 +1,115 @@
+"""Linear layers and matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from xbarsim.engine import Window
+from xbarsim.network.layers.linear import LinearAdapter
+from xbarsim.network.lowered import Product
+from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, same
+
+__all__ = ["LinearFunction", "MatrixFunction"]
+
+
+def _transposed(weight: Array, bias: Array) -> Product:
+    """A weight (outputs, inputs)."""
+    return _straight(weight.T, bias)
+
+
+def _straight(weight: Array, bias: Array) -> Product:
+    """A weight (inputs, outputs)."""
+    inputs = weight.shape[0]
+    return Product(weights=weight, bias=bias, adapter=LinearAdapter(features=inputs), window=Window(kernel=(1, inputs)))
+
+
+def _plain(*tensors: Any) -> bool:
+    return all(isinstance(t, Tensor) and not t.is_nested and t.is_floating_point() for t in tensors)
+
+
+class LinearFunction(ProductFunction):
+    """``linear(input, weight, bias)``: one product for each vector in the last dimension."""
+
+    functions: ClassVar[tuple[Callable[..., Any], ...]] = (torch.nn.functional.linear,)
+
+    def read(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Iterable[Call]:
+        """As :meth:`ProductFunction.read`."""
+        given = bind(("input", "weight", "bias"), {"bias": None}, arguments, keywords)
+        inputs, weight, bias = given["input"], given["weight"], given["bias"]
+        if not _plain(inputs, weight) or weight.ndim != 2 or inputs.ndim < 1:
+            return
+        alone = inputs.ndim == 1
+        yield Call(
+            inputs=inputs[None] if alone else inputs,
+            weight=weight,
+            bias=bias,
+            geometry="linear",
+            product=_transposed,
+            finish=first if alone else same,
+            begin=batch_of_one if alone else same,
+        )
+
+
+def _turned(results: Tensor) -> Tensor:
+    return results.transpose(-1, -2)
+
+
+class MatrixFunction(ProductFunction):
+    """``x @ weight`` and ``weight @ x``, in all their spellings."""
+
+    functions: ClassVar[tuple[Callable[..., Any], ...]] = (
+        torch.matmul,
+        torch.mm,
+        torch.addmm,
+        Tensor.matmul,
+        Tensor.mm,
+        Tensor.addmm,
+        Tensor.__matmul__,
+        Tensor.__rmatmul__,
+    )
+
+    def read(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Iterable[Call]:
+        """As :meth:`ProductFunction.read`."""
+        bias = None
+        if function in (torch.addmm, Tensor.addmm):
+            given = bind(("input", "mat1", "mat2"), {"beta": 1, "alpha": 1}, arguments, keywords)
+            left, right, bias = given["mat1"], given["mat2"], given["input"]
+            if given["beta"] != 1 or given["alpha"] != 1 or not _plain(bias) or bias.ndim != 1:
+                return
+        else:
+            second = "mat2" if function in (torch.mm, Tensor.mm) else "other"
+            given = bind(("input", second), {}, arguments, {k: v for k, v in keywords.items() if k != "out"})
+            left, right = given.get("input", given.get("self")), given[second]
+            if function is Tensor.__rmatmul__:
+                left, right = right, left
+        if not _plain(left, right):
+            return
+        if right.ndim == 2 and left.ndim >= 1:
+            alone = left.ndim == 1
+            yield Call(
+                inputs=left[None] if alone else left,
+                weight=right,
+                bias=bias,
+                geometry="matrix",
+                product=_straight,
+                finish=first if alone else same,
+                begin=batch_of_one if alone else same,
+            )
+        if left.ndim == 2 and right.ndim >= 2 and bias is None:
+            yield Call(
+                inputs=right.transpose(-1, -2),
+                weight=left,
+                bias=None,
+                geometry="linear",
+                product=_transposed,
+                finish=_turned,
+                begin=_turned,
+            )

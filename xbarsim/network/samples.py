@@ -1,0 +1,231 @@
+"""What a network is called with: a batch of samples, whatever it was given as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.foundation.validation import InputError
+
+__all__ = ["Samples", "labelled_samples"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """A batch of samples as arrays.
+
+    Attributes
+    ----------
+    arguments
+        Positional inputs of the network, samples in the first dimension: float32 or int64.
+    keywords
+        Inputs that it takes by name.
+    """
+
+    arguments: tuple[Array, ...] = ()
+    keywords: Mapping[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Any, *, name: str = "images") -> Samples:
+        """The samples in what a user gives.
+
+        Parameters
+        ----------
+        value
+            An array or tensor; a tuple of these (several inputs) or a dictionary (inputs by name); or a data set or
+            data loader, whose labels are left out.
+        name
+            For messages.
+
+        Raises
+        ------
+        InputError
+            If there is no sample; if an input is neither floating nor an integer, not finite, or has another number of
+            samples than the others.
+        """
+        if isinstance(value, Samples):
+            return value
+        if _is_array(value):
+            return cls.call((value,), {}, name=name)
+        if isinstance(value, tuple):
+            return cls.call(value, {}, name=name)
+        if isinstance(value, Mapping):
+            return cls.call((), value, name=name)
+        if isinstance(value, str | bytes) or value is None:
+            raise InputError(f"{name} must be an array, tensor, data set or data loader, got {value!r:.40}")
+        if isinstance(value, list) and not (value and isinstance(value[0], tuple | Mapping)):
+            return cls.call((value,), {}, name=name)
+        samples, _ = labelled_samples(value, name=name)
+        return samples
+
+    @classmethod
+    def call(cls, arguments: tuple[Any, ...], keywords: Mapping[str, Any], *, name: str = "images") -> Samples:
+        """The samples that a network is called with; as :meth:`of`."""
+        if not arguments and not keywords:
+            raise InputError(f"{name} must hold at least one input, got none")
+        given = {str(index) if index else "": value for index, value in enumerate(arguments)} | dict(keywords)
+        arrays = {key: _as_array(f"{name}[{key}]" if key else name, value) for key, value in given.items()}
+        counts = {len(array) for array in arrays.values()}
+        if len(counts) > 1:
+            sizes = ", ".join(str(array.shape) for array in arrays.values())
+            raise InputError(f"{name} must have as many samples in every input, got shapes {sizes}")
+        kept = list(arrays.values())
+        return cls(
+            arguments=tuple(kept[: len(arguments)]), keywords=dict(zip(keywords, kept[len(arguments) :], strict=True))
+        )
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """All inputs."""
+        return (*self.arguments, *self.keywords.values())
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def part(self, start: int, stop: int) -> Samples:
+        """Samples `start` to `stop`."""
+        return Samples(
+            arguments=tuple(array[start:stop] for array in self.arguments),
+            keywords={key: array[start:stop] for key, array in self.keywords.items()},
+        )
+
+    def take(self, indices: Any) -> Samples:
+        """The samples of these numbers."""
+        return Samples(
+            arguments=tuple(array[indices] for array in self.arguments),
+            keywords={key: array[indices] for key, array in self.keywords.items()},
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample's first input."""
+        return tuple(int(size) for size in self.arrays[0].shape[1:])
+
+    @property
+    def shapes(self) -> str:
+        """Shapes of one sample, for messages."""
+        return ", ".join(str(tuple(array.shape[1:])) for array in self.arrays)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
+
+
+def _as_array(name: str, value: Any) -> Array:
+    """An input as a float32 or int64 array, samples first."""
+    if hasattr(value, "detach") and hasattr(value, "is_floating_point"):  # a tensor, without importing torch
+        array = _tensor_array(name, value)
+    else:
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{name} must be an array, got {type(value).__name__}: {error}") from error
+    floating = array.dtype.kind == "f"
+    if array.ndim < (2 if floating else 1) or 0 in array.shape:
+        raise InputError(f"{name} must be a non-empty batch, images first, got shape {tuple(array.shape)}")
+    if array.dtype.kind == "i" and array.dtype.itemsize >= 4:
+        return array.astype(np.int64, copy=False)
+    if not floating:
+        raise InputError(
+            f"{name} must be floating numbers, scaled as the model was trained, or int32 or int64 indices, "
+            f"got {array.dtype}"
+        )
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite, got NaN or infinity")
+    return array
+
+
+def _tensor_array(name: str, tensor: Any) -> Array:
+    if getattr(tensor, "is_meta", False) or getattr(tensor, "is_sparse", False) or getattr(tensor, "is_nested", False):
+        raise InputError(f"{name} must be a dense tensor with values, got {tensor.layout} on {tensor.device}")
+    kept = tensor.detach().cpu()
+    if kept.is_complex():
+        raise InputError(f"{name} must be real numbers, got {tensor.dtype}")
+    array: Array = (kept.float() if kept.is_floating_point() else kept).numpy()
+    return array
+
+
+def _sample_and_label(item: Any) -> tuple[Any, Any]:
+    """What a data set or loader gives: (sample, label), or a sample alone."""
+    if isinstance(item, tuple | list):
+        if len(item) == 1:
+            return item[0], None
+        if len(item) == 2:
+            return item[0], item[1]
+        return tuple(item[:-1]), item[-1]
+    return item, None
+
+
+def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Array | None]:
+    """All samples of a data set or data loader, and their labels.
+
+    Parameters
+    ----------
+    source
+        A data set (``len`` and ``[index]``, one sample an item) or an iterable of batches, such as a torch
+        ``DataLoader``. Items are ``(input, label)``, ``(first input, second input, ..., label)`` or the input alone;
+        the input may be a tuple or a dictionary.
+    name
+        For messages.
+
+    Returns
+    -------
+    Samples
+        All of them.
+    ndarray or None
+        Labels, samples first; ``None`` where there are none.
+
+    Raises
+    ------
+    InputError
+        As :meth:`Samples.of`, or if it is none of these.
+    """
+    indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    if not indexed and not isinstance(source, Iterable):
+        raise InputError(f"{name} must be an array, tensor, data set or data loader, got {type(source).__name__}")
+    items: Iterable[Any] = (source[index] for index in range(len(source))) if indexed else source
+    inputs, labels = [], []
+    for item in items:
+        sample, label = _sample_and_label(item)
+        inputs.append(sample)
+        labels.append(label)
+    if not inputs:
+        raise InputError(f"{name} must hold at least one sample, got none")
+    join = _stack if indexed else _concatenate
+    first = inputs[0]
+    if isinstance(first, Mapping):
+        joined: Any = {key: join([each[key] for each in inputs], name) for key in first}
+    elif isinstance(first, tuple):
+        joined = tuple(join([each[index] for each in inputs], name) for index in range(len(first)))
+    else:
+        joined = join(inputs, name)
+    known = [label for label in labels if label is not None]
+    return Samples.of(joined, name=name), join(known, "labels") if len(known) == len(labels) else None
+
+
+def _plain(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def _stack(values: list[Any], name: str) -> Array:
+    return _join(np.stack, values, name)
+
+
+def _concatenate(values: list[Any], name: str) -> Array:
+    return _join(np.concatenate, values, name)
+
+
+def _join(join: Any, values: list[Any], name: str) -> Array:
+    try:
+        array: Array = join([_plain(value) for value in values])
+    except ValueError as error:
+        raise InputError(f"{name} must be alike in shape, got {error}") from error
+    return array
