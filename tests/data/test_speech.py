@@ -157,7 +157,7 @@ def test_other_arrays_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.savez(path, **arrays)  # type: ignore[arg-type]
     with pytest.raises(FileFormatError, match="cannot read keywords"):
         load_keywords()
-    arrays |= {"labels": np.zeros(1000, np.uint8), "scale": np.float32(1), "zero_point": np.int32(0)}
+    arrays |= {"labels": np.zeros(1000, np.uint8), "scale": np.array(1, np.float32), "zero_point": np.array(0)}
     np.savez(path, **arrays)  # type: ignore[arg-type]
     with pytest.raises(FileFormatError, match="features is not that of keywords: its sha256 must begin c2e5f02d"):
         load_keywords()

@@ -255,7 +255,8 @@ def log_mel(
     if loudest == 0.0:
         return np.zeros(power.shape, np.float32)
     decibels = 10 * np.log10(np.maximum(power / loudest, 10 ** (-floor / 10)))
-    return (1 + decibels / floor).astype(np.float32)
+    features: npt.NDArray[np.float32] = (1 + decibels / floor).astype(np.float32)
+    return features
 
 
 SPOKEN_DIGITS_SHAPE = (64, 24)

@@ -46,7 +46,9 @@ class InvertedResidual(nn.Module):
         """(images, inputs, height, width) to (images, outputs, height / stride, width / stride)."""
         first, second = x.chunk(2, dim=1) if self.stride == 1 else (x, x)
         y = torch.cat((self.branch1(first), self.branch2(second)), dim=1)
-        return y.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)  # channels of the two branches in turn
+        count, channels, height, width = y.shape
+        turns = y.view(count, 2, channels // 2, height, width).transpose(1, 2)  # channels of the two branches in turn
+        return turns.reshape(count, channels, height, width)
 
 
 class ShuffleNetV2(nn.Module):
