@@ -37,8 +37,10 @@ from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
 from xbarsim.models import load_resnet20, normalise
 from xbarsim.network import MappedNetwork, map_model
 from xbarsim.network.calibrate import sample_vectors
-from xbarsim.network.layers import CrossbarLayer
+from xbarsim.network.layers import DigitalLayer
+from xbarsim.network.lowering import TorchSkeleton
 from xbarsim.network.report import ClippingWarning
+from xbarsim.network.samples import Samples
 
 QUIET = Cell(g_min=1e-6, g_max=1.2e-5, levels=16, read_voltage=0.2)
 NOISY = Cell(
@@ -162,7 +164,7 @@ def test_same_seed_same_die_and_another_seed_another(network: MappedNetwork) -> 
     assert not torch.equal(other(batch), answer)
     second = network.fabricate(seed=7)
     assert torch.equal(second(batch), answer)
-    assert torch.equal(first(batch), answer)  # running a die does not change it
+    assert torch.equal(first(batch, first_image=0), answer)  # running a die does not change it
     assert second.faults == first.faults != other.faults
     for name in network.layers:
         np.testing.assert_array_equal(first.layers[name].cells(), second.layers[name].cells())
@@ -172,14 +174,17 @@ def test_same_seed_same_die_and_another_seed_another(network: MappedNetwork) -> 
 
 def test_fabricating_leaves_the_network_alone(network: MappedNetwork) -> None:
     levels = {name: layer.matrix.levels.copy() for name, layer in network.layers.items()}
-    state = copy.deepcopy(network.digital.state_dict())
+    assert isinstance(network.skeleton, TorchSkeleton)
+    state = copy.deepcopy(network.skeleton.model.state_dict())
     with torch.no_grad():
         digital = network.digital(images())
     for seed in range(3):
         network.fabricate(seed=seed)(images())
     for name, layer in network.layers.items():
         np.testing.assert_array_equal(layer.matrix.levels, levels[name])
-    assert network.digital.state_dict().keys() == state.keys()
+    after = network.skeleton.model.state_dict()
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[key], state[key]) for key in state)
     with torch.no_grad():
         assert torch.equal(network.digital(images()), digital)
 
@@ -269,7 +274,8 @@ def test_read_noise_knows_its_image_where_a_model_folds_dimensions() -> None:
     batch = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
     chip = mapped(NOISY, network=Folding(), calibration=batch).fabricate(seed=1)
     parts = [chip(batch[start : start + 1], first_image=start) for start in range(6)]
-    assert torch.equal(torch.cat(parts), chip(batch))
+    assert torch.equal(torch.cat(parts), chip(batch, first_image=0))
+    assert not torch.equal(torch.cat(parts), chip(batch))  # a second read of the same images draws anew
 
 
 class Twice(nn.Module):
@@ -313,8 +319,8 @@ def test_fault_maps_by_name() -> None:
     # a layer without weights gives its bias, whatever the image
     with torch.no_grad():
         bias = model().get_parameter("third.bias")
-        expected = network.digital.get_submodule("last")(torch.tanh(bias)[None])
-    assert torch.equal(chip(images()), expected.expand(10, -1))
+        expected = DigitalLayer(network.layers["last"].layer)(torch.tanh(bias)[None].numpy())
+    assert torch.equal(chip(images()), torch.from_numpy(expected).expand(10, -1))
     # the other layers keep the faults of the design
     network = mapped()
     given, sampled = network.fabricate(seed=1, faults={"third": broken}), network.fabricate(seed=1)
@@ -444,25 +450,31 @@ def test_the_report_shows_where_accuracy_is_lost() -> None:
     assert own["second"] == total["second"]
     assert total["third"] > 0
     assert total["last"] > 0
-    first = {"layer": "second", "own": own["second"], "total": total["second"]}
-    assert report.to_rows()[1] == first | {"clipped": None, "current_loss": None}  # neither converters nor wires
+    row = report.to_rows()[1]
+    assert (row["layer"], row["own"], row["total"]) == ("second", own["second"], total["second"])
+    assert row["clipped"] is None
+    assert row["current_loss"] is None
+    assert row["clipped_inputs"] == 0.0
+    assert row["parts"] == {}
     assert "second" in str(report)
     # by hand for the last layer
     with torch.no_grad():
         digital, answer = network.digital(images()).double(), chip(images()).double()
+        floating = model()(images()).double()
     assert total["last"] == pytest.approx(float((answer - digital).norm() / digital.norm()), rel=1e-9)
+    last = report.layers[-1]
+    assert last.float_total == pytest.approx(float((answer - floating).norm() / floating.norm()), rel=1e-5)
+    assert last.quantisation == pytest.approx(float((digital - floating).norm() / floating.norm()), rel=1e-4)
     again = chip.report(images(), batch_size=3)
     assert [e.total for e in again.layers] == pytest.approx([e.total for e in report.layers], rel=1e-9)
 
 
-def test_the_report_handles_shared_layers_and_leaves_no_hooks() -> None:
+def test_the_report_handles_shared_layers() -> None:
     batch = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     network = mapped(faults=FAULTS, network=Twice(), calibration=batch)
     chip = network.fabricate(seed=1)
     (error,) = chip.report(batch).layers
     assert error.own == error.total > 0
-    hooked = [m for net in (chip, network.digital) for m in net.modules() if m._forward_hooks]
-    assert not hooked
 
 
 # --- wires, lines, drivers and converters
@@ -495,7 +507,7 @@ def test_calibrated_converters_know_the_wires() -> None:
     # and no range is wider than it has to be: the largest read gets the highest code
     first = through.layers["first"]
     seen = through.fabricate(seed=1).layers["first"].seen()[0]
-    codes = first.layer.quantise(first.layer.as_maps(images()))
+    codes = first.layer.quantise(first.layer.as_maps(images().numpy()))
     vectors, offset_levels = sample_vectors(first.layer, codes)[0], through.design.offset_levels
     largest = largest_conversion(first.reading, first.drive, vectors, offset_levels=offset_levels, cells=seen)
     assert largest / (first.converter.step or 0.0) == pytest.approx(first.converter.high, rel=1e-12)
@@ -521,15 +533,10 @@ def test_a_die_with_all_effects_is_what_the_reference_makes_of_its_parts(encodin
         pytest.skip("no pairs to subtract")
     network = mapped(encoding=encoding, subtraction=subtraction, **ARRAY)
     chip = network.fabricate(seed=5, precision="double")
-    passed: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def keep(module: Any, arguments: Any, output: Tensor) -> None:
-        passed[module.layer.name] = arguments[0], output
-
-    for module in chip.model.modules():
-        if isinstance(module, CrossbarLayer):
-            module.register_forward_hook(keep)
-    chip(images(2))
+    passed: dict[str, tuple[Any, Any]] = {}
+    chip.network.skeleton.run(
+        Samples.of(images(2)), chip.running, watch=lambda name, given, answer: passed.update({name: (given, answer)})
+    )
     for name, layer in chip.layers.items():
         quantised = network.layers[name].layer
         given, found = passed[name]
@@ -541,7 +548,7 @@ def test_a_die_with_all_effects_is_what_the_reference_makes_of_its_parts(encodin
         product = reference_multiply(vectors, layer.reading, seen, layer.drive, layer.converter, errors=errors)
         scaled = (product * quantised.scaling.scale + quantised.scaling.bias).astype(np.float32)
         wanted = scaled.reshape(*codes.shape[:2], -1).swapaxes(1, 2).reshape(found.shape)
-        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6, atol=1e-6 * float(np.abs(wanted).max()))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * float(np.abs(wanted).max()))
         np.testing.assert_array_equal(layer.plan("double").multiply(codes).reshape(product.shape), product)
 
 
@@ -898,6 +905,12 @@ def test_a_chip_is_a_module_that_learns_nothing() -> None:
     assert not chip.training
     answer = chip(images().requires_grad_())
     assert not answer.requires_grad
+    inside = nn.Sequential(chip, nn.Softmax(1)).train()
+    assert torch.equal(inside(images()), answer.softmax(1))
+    with pytest.raises(InputError, match="state_dict holds no die"):
+        inside.state_dict()
+    with pytest.raises(InputError, match="device must be 'cpu', where dies are computed, got 'cuda'"):
+        chip.to("cuda")
     for first_image in (-1, 1.5):
         with pytest.raises(InputError, match="first_image must be an integer >= 0"):
             chip(images(), first_image=first_image)

@@ -79,11 +79,11 @@ def test_interval_is_clopper_and_pearsons(images: int, share: float, confidence:
     ("labels", "message"),
     [
         (np.zeros(22, int), r"labels must be as many as images \(23\), got 22"),
-        (np.zeros(23), "labels must be integers in one dimension, got float64"),
-        (np.zeros((23, 5), int), r"labels must be integers in one dimension, got int64 of shape \(23, 5\)"),
-        (np.zeros(23, bool), "labels must be integers in one dimension, got bool"),
-        (np.array(["cat"] * 23), "labels must be integers in one dimension"),
-        (3, "labels must be integers in one dimension"),
+        (np.zeros(23), "labels must be integers, one for each answer, got float64"),
+        (np.zeros((23, 5), int), r"labels must have shape \(23,\), one for each answer, got \(23, 5\)"),
+        (np.zeros(23, bool), "labels must be integers, one for each answer, got bool"),
+        (np.array(["cat"] * 23), "labels must be integers, one for each answer"),
+        (3, "labels must be integers, one for each answer"),
         ([], "labels must be "),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_chip_knows_its_images() -> None:
     network = xb.map_model(nn.Linear(5, 3), design, calibration=scores())
     chip = network.fabricate(seed=1)
     labels = np.zeros(4, int)
-    with pytest.raises(InputError, match=r"images must have shape \(any number, 5\), got \(4, 6\)"):
+    with pytest.raises(InputError, match=r"inputs of layer '' must be a batch with 5 features, got shape \(4, 6\)"):
         xb.evaluate(chip, np.zeros((4, 6), np.float32), labels)
     assert xb.evaluate(chip, scores(), np.zeros(23, int)).predictions == (
         xb.evaluate(network.digital, scores(), np.zeros(23, int)).predictions

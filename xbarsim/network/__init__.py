@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from xbarsim.network.evaluation import Evaluation, evaluate
     from xbarsim.network.layers import ClippedInputs, CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
     from xbarsim.network.lowered import Lowered, NotMapped, Product
-    from xbarsim.network.lowering import Lowering, register
+    from xbarsim.network.lowering import Call, Lowering, ProductFunction, register
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
     from xbarsim.network.pipeline import map_model
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+    from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.skeleton import Network, Skeleton
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
+    "Call": "lowering",
     "Chip": "chip",
     "ClippedInputs": "layers",
     "ClippingWarning": "report",
@@ -29,18 +31,24 @@ _HOMES = {
     "DigitalLayer": "layers",
     "ErrorReport": "report",
     "Evaluation": "evaluation",
+    "InputRange": "ranges",
+    "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LeastSquaredError": "ranges",
     "Lowered": "lowered",
     "Lowering": "lowering",
     "MappedLayer": "placed",
     "MappedNetwork": "mapped",
+    "MovingAverage": "ranges",
     "Network": "skeleton",
     "NotMapped": "lowered",
     "NotMappedWarning": "mapped",
+    "Percentile": "ranges",
     "PlacedNetwork": "placed",
     "PlanTable": "placed",
     "Product": "lowered",
+    "ProductFunction": "lowering",
     "QuantisedLayer": "layers",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
@@ -49,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Call",
     "Chip",
     "ClippedInputs",
     "ClippingWarning",
@@ -57,18 +66,24 @@ __all__ = [
     "DigitalLayer",
     "ErrorReport",
     "Evaluation",
+    "InputRange",
+    "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LeastSquaredError",
     "Lowered",
     "Lowering",
     "MappedLayer",
     "MappedNetwork",
+    "MovingAverage",
     "Network",
     "NotMapped",
     "NotMappedWarning",
+    "Percentile",
     "PlacedNetwork",
     "PlanTable",
     "Product",
+    "ProductFunction",
     "QuantisedLayer",
     "Skeleton",
     "evaluate",

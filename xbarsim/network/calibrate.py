@@ -1,10 +1,9 @@
-"""What calibration samples say: the range of every layer's inputs, and what its arrays are driven with and read."""
+"""What calibration samples say of the arrays of every layer: what they are driven with, and what is read."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,66 +11,17 @@ import numpy.typing as npt
 from xbarsim.design import Design, Drive
 from xbarsim.die.seen import seen_cells
 from xbarsim.engine import largest_conversion
-from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, fullest_tile
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Skeleton, check_fit
 
-__all__ = ["SAMPLED_IMAGES", "calibrate", "calibrate_layer", "input_ranges", "sample_vectors"]
+__all__ = ["SAMPLED_IMAGES", "calibrate", "calibrate_layer", "sample_vectors"]
 
 _BATCH = 64  # calibration samples run at a time; changes no result
 SAMPLED_IMAGES = 64  # calibration samples whose reads set converter ranges and the mean square of inputs
 _SAMPLED_POSITIONS = 16  # positions of each of them, evenly spaced
-
-Array = npt.NDArray[Any]
-
-
-def input_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples) -> dict[str, tuple[float, float]]:
-    """Lowest and highest input of each product that the samples reach, in the order of their first use.
-
-    Computed in float64 and rounded to float32, because no library promises an order of its sums: in float32 the last
-    digits of a range, and so of every activation, would depend on threads and machine. A network that cannot run in
-    float64 runs in float32.
-
-    Parameters
-    ----------
-    skeleton
-        The network.
-    names
-        Of the products to watch.
-    samples
-        Calibration samples.
-
-    Raises
-    ------
-    InputError
-        If the samples do not fit the network, or reach none of the products.
-    """
-    try:
-        ranges = _watch_ranges(skeleton.doubled(), names, samples)
-    except InputError:
-        ranges = _watch_ranges(skeleton, names, samples)
-    if not ranges:
-        raise InputError("model must use a layer that can be mapped, got none reached by the calibration images")
-    return ranges
-
-
-def _watch_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples) -> dict[str, tuple[float, float]]:
-    ranges: dict[str, tuple[float, float]] = {}
-
-    def watch(name: str, inputs: Array, outputs: Array) -> None:
-        if name not in names:
-            return
-        low, high = float(np.float32(inputs.min())), float(np.float32(inputs.max()))
-        before = ranges.get(name, (low, high))
-        ranges[name] = (min(low, before[0]), max(high, before[1]))
-
-    for start in range(0, len(samples), _BATCH):
-        part = samples.part(start, start + _BATCH)
-        check_fit(partial(skeleton.run, part, watch=watch), samples, name="calibration")
-    return ranges
 
 
 def sample_vectors(layer: QuantisedLayer, codes: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], int]:

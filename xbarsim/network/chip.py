@@ -198,7 +198,7 @@ class Chip:
         InputError
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
-        return Chip(**self._given, seed=self.seed, precision=self.precision, seconds=seconds)
+        return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds)
 
     def __call__(self, *inputs: Any, first_image: int | None = None, **keywords: Any) -> Any:
         """Run a batch.
@@ -276,7 +276,7 @@ class Chip:
         """Itself: a die has no training mode, and cannot be changed."""
         return self
 
-    def to(self, device: Any) -> Chip:
+    def to(self, device: Any, *arguments: Any, **keywords: Any) -> Chip:
         """Itself, on the CPU.
 
         Raises
@@ -288,7 +288,7 @@ class Chip:
             raise InputError(f"device must be 'cpu', where dies are computed, got {str(device)!r}")
         return self
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """Refused: parameters are not what makes a die.
 
         Raises
@@ -298,7 +298,7 @@ class Chip:
         """
         raise InputError("state_dict holds no die: its cells and faults would be lost; use chip.save and Chip.load")
 
-    def load_state_dict(self, state: Any) -> None:
+    def load_state_dict(self, *arguments: Any, **keywords: Any) -> Any:
         """Refused, as :meth:`state_dict`."""
         self.state_dict()
 

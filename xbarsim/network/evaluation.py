@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,8 +88,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A chip, a digital network, or any torch model, which is run in evaluation mode (a copy, if it is in training
-        mode).
+        A chip, a digital network, or any torch model, which is run in evaluation mode and has its own again behind.
     images
         Samples as :func:`map_model` takes them; or a data set or data loader that gives samples and labels.
     labels
@@ -157,7 +156,7 @@ def _samples_and_labels(images: Any, labels: Any) -> tuple[Samples, Array]:
         samples = Samples.of(images)
     truth = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
     if truth.ndim < 1 or not np.issubdtype(truth.dtype, np.integer):
-        raise InputError(f"labels must be integers in one dimension, got {truth.dtype} of shape {truth.shape}")
+        raise InputError(f"labels must be integers, one for each answer, got {truth.dtype} of shape {truth.shape}")
     if len(truth) != len(samples):
         raise InputError(f"labels must be as many as images ({len(samples)}), got {len(truth)}")
     return samples, truth
@@ -175,16 +174,26 @@ def _runner(model: Any) -> Callable[[Samples, int], Any]:
 
     from xbarsim.network.lowering.skeleton import as_tensors
 
-    still = model
-    if isinstance(model, torch.nn.Module) and model.training:
-        still = copy.deepcopy(model).eval()  # as it would be used, and the user's own stays as it is
-
     def run(part: Samples, first: int) -> Any:
         arguments, keywords = as_tensors(part)
-        with torch.no_grad():
-            return check_fit(lambda: still(*arguments, **keywords), part, name="images")
+        with torch.no_grad(), _evaluating(model):
+            return check_fit(lambda: model(*arguments, **keywords), part, name="images")
 
     return run
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """A torch model's modules in evaluation mode, and behind in the mode that each was in."""
+    modules = list(model.modules()) if hasattr(model, "modules") else []
+    before = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, before, strict=True):
+            module.training = mode
 
 
 def _logits(answer: Any, samples: int) -> Array:

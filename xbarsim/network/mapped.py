@@ -108,7 +108,8 @@ class MappedNetwork(PlacedNetwork):
             If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
             mitigation does not fit the network or needs a diagnosis and there is none.
         """
-        return Chip(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
+        kind: type[Chip] = self.skeleton.chip_type()
+        return kind(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
 
     def __str__(self) -> str:
         rows = []

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
-from xbarsim.network.calibrate import calibrate, input_ranges
+from xbarsim.network.calibrate import calibrate
 from xbarsim.network.layers import QuantisedLayer
 from xbarsim.network.lowered import Lowered
 from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
 from xbarsim.network.order import sample_orders
 from xbarsim.network.quantise import quantise
+from xbarsim.network.ranges import InputRange, RangeName, as_input_range, input_ranges
 from xbarsim.network.samples import Samples
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["map_lowered", "map_model", "place"]
 
 
-def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNetwork:
+def map_model(
+    model: nn.Module, design: Design, *, calibration: Any, ranges: InputRange | RangeName = "max"
+) -> MappedNetwork:
     """Place a trained torch model on crossbars.
 
     The model runs as it is, and every product of inputs with trained weights is found as it runs: linear layers,
@@ -41,8 +44,12 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     calibration
         Samples, as the model takes them: an array or tensor of shape ``(samples, ...)``, floating or of indices; a
         tuple of these for a model with several inputs, a dictionary for inputs by name; a data set or data loader,
-        whose labels are left out. The largest activation of each layer sets the range of its input codes, and the largest
-        read of the first 64 samples that of calibrated converters.
+        whose labels are left out. The activations of each layer set the range of its input codes, and the largest read
+        of the first 64 samples that of calibrated converters.
+    ranges
+        How: ``"max"``, the largest magnitude; ``"percentile"``, that of 99.9 %; ``"mse"``, the least squared error of
+        rounding and clipping; ``"moving average"`` of the largest of batches; or any
+        :class:`xbarsim.network.InputRange`, such as ``Percentile(percent=99.99)``.
 
     Returns
     -------
@@ -67,7 +74,7 @@ def map_model(model: nn.Module, design: Design, *, calibration: Any) -> MappedNe
     check_instance("design", design, Design)
     samples = Samples.of(calibration, name="calibration")
     check_varied(samples)
-    return map_lowered(lower(model, samples), design, samples)
+    return map_lowered(lower(model, samples), design, samples, ranges=as_input_range(ranges))
 
 
 def check_varied(samples: Samples) -> None:
@@ -80,7 +87,9 @@ def check_varied(samples: Samples) -> None:
         )
 
 
-def map_lowered(lowered: Lowered, design: Design, samples: Samples) -> MappedNetwork:
+def map_lowered(
+    lowered: Lowered, design: Design, samples: Samples, *, ranges: InputRange | None = None
+) -> MappedNetwork:
     """Quantise, place and calibrate a network whose products are known.
 
     Parameters
@@ -91,6 +100,8 @@ def map_lowered(lowered: Lowered, design: Design, samples: Samples) -> MappedNet
         The accelerator.
     samples
         Calibration samples.
+    ranges
+        How the range of a layer's inputs is chosen; ``None`` for the largest.
 
     Warns
     -----
@@ -102,14 +113,17 @@ def map_lowered(lowered: Lowered, design: Design, samples: Samples) -> MappedNet
     InputError
         As :func:`map_model`.
     """
-    ranges = input_ranges(lowered.skeleton, lowered.products, samples)
-    unreached = {name: "not reached by the calibration samples" for name in lowered.products if name not in ranges}
-    silent = {name: "its inputs are all 0 on the calibration samples" for name, ends in ranges.items() if not any(ends)}
+    ranges = ranges or as_input_range("max")
+    seen = input_ranges(lowered.skeleton, lowered.products, samples, counts=ranges.needs_counts)
+    unreached = {name: "not reached by the calibration samples" for name in lowered.products if name not in seen}
+    silent = {
+        name: "its inputs are all 0 on the calibration samples" for name, each in seen.items() if each.largest == 0
+    }
     lowered = lowered.without(unreached | silent)
-    ranges = {name: ends for name, ends in ranges.items() if name not in silent}
-    if not ranges:
+    seen = {name: each for name, each in seen.items() if name not in silent}
+    if not seen:
         raise InputError("calibration must drive a layer that can be mapped, got inputs that are all 0 in every one")
-    quantised = quantise(lowered.products, ranges, design)
+    quantised = quantise(lowered.products, seen, ranges, design)
     readings = place(quantised, design)
     layers = calibrate(lowered.skeleton, quantised, readings, samples, design)
     missing = {name: "not reached in the quantised network" for name in quantised if name not in layers}

@@ -11,12 +11,13 @@ from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import quantise as quantise_matrix
 from xbarsim.network.layers import QuantisedLayer
 from xbarsim.network.lowered import Product
+from xbarsim.network.ranges import InputRange, Seen
 
 __all__ = ["quantise"]
 
 
 def quantise(
-    products: Mapping[str, Product], ranges: Mapping[str, tuple[float, float]], design: Design
+    products: Mapping[str, Product], seen: Mapping[str, Seen], ranges: InputRange, design: Design
 ) -> dict[str, QuantisedLayer]:
     """Cut weights, and the inputs that were seen, into the codes of a design.
 
@@ -24,8 +25,10 @@ def quantise(
     ----------
     products
         By name.
+    seen
+        What was seen of the inputs of those to quantise, in the order of the network.
     ranges
-        Lowest and highest input of those to quantise, in the order of the network.
+        How the range of inputs is chosen from that.
     design
         Gives the bits of both.
 
@@ -34,15 +37,15 @@ def quantise(
     InputError
         If a weight or bias is not finite, or if inputs are signed and have one bit.
     """
-    return {name: _quantise_product(name, products[name], low, high, design) for name, (low, high) in ranges.items()}
+    return {name: _quantise_product(name, products[name], each, ranges, design) for name, each in seen.items()}
 
 
-def _quantise_product(name: str, product: Product, low: float, high: float, design: Design) -> QuantisedLayer:
-    signed = low < 0
+def _quantise_product(name: str, product: Product, seen: Seen, ranges: InputRange, design: Design) -> QuantisedLayer:
+    signed = seen.low < 0
     bits = design.periphery.input_bits
     if signed and bits < 2:
         raise InputError(f"input_bits must be >= 2 for layer {name!r}, whose inputs are signed, got {bits}")
-    largest = max(abs(low), abs(high))
+    largest_code = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     if not np.isfinite(product.bias).all():
         raise InputError(f"bias of layer {name!r} must be finite, got NaN or infinity")
     try:
@@ -55,7 +58,7 @@ def _quantise_product(name: str, product: Product, low: float, high: float, desi
         codes=weights.codes,
         weight_scale=weights.scale,
         bias=product.bias,
-        input_scale=largest / (2 ** (bits - 1) - 1 if signed else 2**bits - 1),
+        input_scale=ranges.limit(seen, largest_code) / largest_code,
         input_bits=bits,
         signed=signed,
         window=product.window,

@@ -47,6 +47,12 @@ class Skeleton(metaclass=ABCMeta):
     def doubled(self) -> Skeleton:
         """The same in float64, whose sums depend on no order that matters."""
 
+    def chip_type(self) -> Any:
+        """The class of its dies: :class:`xbarsim.network.Chip`, or a subclass that fits where the network came from."""
+        from xbarsim.network.chip import Chip
+
+        return Chip
+
     def own(self) -> Skeleton:
         """The same for one user: what a network remembers between its calls is not shared; weights are."""
         return self

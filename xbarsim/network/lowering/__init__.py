@@ -5,7 +5,7 @@ from __future__ import annotations
 from xbarsim.network.lowering.base import Lowering
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
 from xbarsim.network.lowering.lower import lower
-from xbarsim.network.lowering.products import Call, ProductFunction
+from xbarsim.network.lowering.products import Call, ProductFunction, bind
 from xbarsim.network.lowering.registry import Registration, handled_types, lowering_of, register
 from xbarsim.network.lowering.skeleton import TorchSkeleton
 
@@ -15,6 +15,7 @@ __all__ = [
     "ProductFunction",
     "Registration",
     "TorchSkeleton",
+    "bind",
     "fold_batch_norm",
     "handled_types",
     "lower",

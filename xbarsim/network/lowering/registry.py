@@ -1,13 +1,16 @@
-"""Which type of module is lowered by what: those that come with the project, and those of users."""
+"""Which type of module is lowered by what, and which function is read by what: the project's own, and users'."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any, cast
 
 from torch import nn
 
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.network.lowering.base import Lowering
+from xbarsim.network.lowering.products import READERS, ProductFunction
 
 __all__ = ["Registration", "handled_types", "lowering_of", "register"]
 
@@ -15,26 +18,27 @@ _LOWERINGS: dict[type[nn.Module], Lowering] = {}
 
 
 class Registration:
-    """A registered lowering; :meth:`remove` it, or leave its ``with`` block, to have the type as it was before.
+    """What was registered; :meth:`remove` it, or leave its ``with`` block, to have everything as it was before.
 
     Parameters
     ----------
-    handles
-        The type of module.
+    table
+        Where it was entered.
     before
-        What lowered it until now, or ``None``.
+        What stood there until now, ``None`` for nothing.
     """
 
-    def __init__(self, handles: type[nn.Module], before: Lowering | None) -> None:
-        self._handles = handles
+    def __init__(self, table: dict[Any, Any], before: Mapping[Any, Any]) -> None:
+        self._table = table
         self._before = before
 
     def remove(self) -> None:
-        """Lower the type again as it was before."""
-        if self._before is None:
-            _LOWERINGS.pop(self._handles, None)
-        else:
-            _LOWERINGS[self._handles] = self._before
+        """Have everything as it was before."""
+        for key, entry in self._before.items():
+            if entry is None:
+                self._table.pop(key, None)
+            else:
+                self._table[key] = entry
 
     def __enter__(self) -> Registration:
         return self
@@ -45,13 +49,13 @@ class Registration:
         self.remove()
 
 
-def register(lowering: Lowering) -> Registration:
-    """Lower a type of module by this from now on, in this process.
+def register(entry: Lowering | ProductFunction) -> Registration:
+    """Lower a type of module, or read calls of a function, by this from now on, in this process.
 
     Parameters
     ----------
-    lowering
-        Yours. It takes the place of what lowered its type before.
+    entry
+        Yours. It takes the place of what handled its type or functions before.
 
     Returns
     -------
@@ -61,14 +65,24 @@ def register(lowering: Lowering) -> Registration:
     Raises
     ------
     InputError
-        If `lowering` is none, or handles no type of module.
+        If `entry` is neither, or handles no type of module or no function.
     """
-    check_instance("lowering", lowering, Lowering)
-    handles = getattr(lowering, "handles", None)
-    if not (isinstance(handles, type) and issubclass(handles, nn.Module)):
-        raise InputError(f"handles must be a type of module, got {handles!r}")
-    registration = Registration(handles, _LOWERINGS.get(handles))
-    _LOWERINGS[handles] = lowering
+    check_instance("entry", entry, (Lowering, ProductFunction))
+    table: dict[Any, Any]
+    keys: tuple[Any, ...]
+    if isinstance(entry, Lowering):
+        handles = getattr(entry, "handles", None)
+        if not (isinstance(handles, type) and issubclass(handles, nn.Module)):
+            raise InputError(f"handles must be a type of module, got {handles!r}")
+        table, keys = cast(dict[Any, Any], _LOWERINGS), (handles,)
+    else:
+        functions = getattr(entry, "functions", None)
+        if not (isinstance(functions, tuple) and functions and all(map(callable, functions))):
+            raise InputError(f"functions must be a tuple of functions, got {functions!r}")
+        table, keys = cast(dict[Any, Any], READERS), functions
+    registration = Registration(table, {key: table.get(key) for key in keys})
+    for key in keys:
+        table[key] = entry
     return registration
 
 

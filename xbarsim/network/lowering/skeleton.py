@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xbarsim.network.lowering.chip import TorchChip
 from xbarsim.network.lowering.prepare import sharing_copy
 from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitution
 from xbarsim.network.samples import Samples
@@ -57,6 +58,10 @@ class TorchSkeleton(Skeleton):
     def doubled(self) -> TorchSkeleton:
         """The model in float64, as :meth:`Skeleton.doubled`."""
         return TorchSkeleton(copy.deepcopy(self.model).double(), self._table, double=True)
+
+    def chip_type(self) -> type[TorchChip]:
+        """Dies are torch modules."""
+        return TorchChip
 
     def own(self) -> TorchSkeleton:
         """A model with a memory of its own, as :meth:`Skeleton.own`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xbarsim.network.lowering.products.base import Call, ProductFunction
+from xbarsim.network.lowering.products.base import Call, ProductFunction, bind
 from xbarsim.network.lowering.products.convolution import ConvolutionFunction
 from xbarsim.network.lowering.products.linear import LinearFunction, MatrixFunction
 from xbarsim.network.lowering.products.transposed import TransposedFunction
 
-__all__ = ["READERS", "Call", "ProductFunction"]
+__all__ = ["READERS", "Call", "ProductFunction", "bind"]
 
 READERS: dict[Callable[..., Any], ProductFunction] = {
     function: reader
