@@ -36,10 +36,13 @@ from xbarsim.devices.faults import (
     StuckAtFaults,
     StuckFaults,
     StuckLineFaults,
+    StuckOutside,
+    StuckValueWarning,
     UniformConductances,
     WearOutFaults,
     fault_preset,
     preset_names,
+    warn_outside,
 )
 from xbarsim.devices.lines import BrokenLines, LineFaults
 from xbarsim.devices.noise import (
@@ -52,6 +55,7 @@ from xbarsim.devices.noise import (
     TelegraphNoise,
     ThermalNoise,
 )
+from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
 
@@ -99,6 +103,8 @@ __all__ = [
     "StuckAtFaults",
     "StuckFaults",
     "StuckLineFaults",
+    "StuckOutside",
+    "StuckValueWarning",
     "SummedNoise",
     "TelegraphNoise",
     "ThermalNoise",
@@ -106,7 +112,9 @@ __all__ = [
     "WearOutFaults",
     "card",
     "cell_names",
+    "check_voltage",
     "fault_preset",
     "preset_names",
     "round_to_grid",
+    "warn_outside",
 ]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xbarsim.devices.card_values import CardValue, DriftValue, ProgrammingErrorValue, ReadNoiseValue
 from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
+from xbarsim.devices.plausible import LEAST_CONDUCTANCE, check_conductance, check_current, check_voltage
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
 from xbarsim.foundation.cards import CardFolder, cite
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
@@ -52,6 +53,14 @@ class Cell:
         Read voltage, of the highest code that is driven, V, or ``None`` if the source does not say.
     source
         Where the values come from.
+    implausible
+        ``True`` allows values that no real cell has: a conductance above 0.1 S or below 1 pS, a read voltage above 10 V
+        or below 0.1 mV, stuck cells beyond 0.1 S. They are refused otherwise, for they are mostly in another unit.
+
+    Raises
+    ------
+    InputError
+        For a value out of its bound or implausible, or parts that contradict each other.
     """
 
     name: str = "custom"
@@ -63,6 +72,7 @@ class Cell:
     drift: Drift | None = None
     read_voltage: float | None = None
     source: str = ""
+    implausible: bool | None = None
 
     def __post_init__(self) -> None:
         check_instance("name", self.name, str)
@@ -70,16 +80,24 @@ class Cell:
         object.__setattr__(self, "g_min", check_real("g_min", self.g_min, above=0.0))
         object.__setattr__(self, "g_max", check_real("g_max", self.g_max, above=self.g_min))
         object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2))
+        check_instance("implausible", self.implausible, (bool, type(None)))
+        object.__setattr__(self, "implausible", self.implausible or None)  # False is the default too
+        check_conductance("g_max", self.g_max, least=LEAST_CONDUCTANCE, implausible=self.implausible)
         check_instance("programming_error", self.programming_error, (ProgrammingError, type(None)))
         check_instance("read_noise", self.read_noise, (NoiseModel, type(None)))
         check_instance("drift", self.drift, (Drift, type(None)))
         if self.read_voltage is not None:
             voltage = check_real("read_voltage", self.read_voltage, above=0.0)
+            check_voltage("read_voltage", voltage, implausible=self.implausible)
+            check_current("g_max times read_voltage", self.g_max * voltage, implausible=self.implausible)
             object.__setattr__(self, "read_voltage", voltage)
         elif self.read_noise is not None and needs_voltage(self.read_noise):
             raise InputError(f"read_voltage must be given for {' and '.join(needs_voltage(self.read_noise))}, got None")
         if self.drift is not None and self.drift.needs_programming and self.programming_error is None:
             raise InputError(f"programming_error must be given for {type(self.drift).__name__}, got None")
+        if self.programming_error is not None:
+            spread = float(np.max(self.programming_error.spread(np.array([self.g_min, self.g_max]))))
+            check_conductance("spread of programming_error", spread, implausible=self.implausible)
         valid: dict[str, tuple[float, float]] = {}
         if self.programming_error is not None:
             valid["programming_error"] = (self.programming_error.valid_from, self.programming_error.valid_to)
@@ -158,7 +176,9 @@ class Cell:
         """`conductance` (S, any shape) in level units; not rounded."""
         return (np.asarray(conductance, dtype=np.float64) - self.g_min) / self.level_step(cell_bits)
 
-    def program(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def program(
+        self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator, *, stopped: bool = True
+    ) -> npt.NDArray[np.float32]:
         """Program cells: target plus the bias and a normal error, each cell drawn on its own.
 
         Parameters
@@ -169,12 +189,15 @@ class Cell:
             Bits per cell.
         rng
             Source of the errors; not used if the cell has no programming error.
+        stopped
+            Whether cells stop at zero conductance, as they do. ``False`` for what the normal law drew, for
+            :meth:`relax`: it tells cells apart that stopped there.
 
         Returns
         -------
         ndarray
             Programmed conductances in level units, float32 multiples of `GRID`, shape of `levels`. Never
-            below zero conductance; without a programming error, the levels themselves.
+            below zero conductance if `stopped`; without a programming error, the levels themselves.
 
         Raises
         ------
@@ -215,7 +238,8 @@ class Cell:
             np.take(mean, level, out=table, mode="clip")
             part += table
             np.rint(part, out=part)
-            np.maximum(part, lowest, out=part)
+            if stopped:
+                np.maximum(part, lowest, out=part)
             part *= np.float32(GRID)
         return result.reshape(targets.shape)
 
@@ -232,13 +256,14 @@ class Cell:
         Parameters
         ----------
         programmed
-            What :meth:`program` left, level units, any shape.
+            What :meth:`program` left, level units, any shape; better, what it drew (``stopped=False``), so that a
+            measured drift knows how far the cells missed that were stopped at zero conductance.
         levels
             The levels that were its targets, integers in ``0..M``, of the same shape.
         cell_bits
             Bits per cell.
         seconds
-            Since the reference time of the drift, s; at 0 the cells come back as they are.
+            Since the reference time of the drift, s; at 0 the cells come back as they are, stopped at zero.
         rng
             Source of the cells' trajectories; in the same state it gives the same ones, whatever the seconds.
 
@@ -256,8 +281,8 @@ class Cell:
             raise InputError(f"drift must be given for a cell at later times, got None for cell {self.name!r}")
         held = np.asarray(programmed, dtype=np.float32)
         if self.drift.check_seconds(seconds) == 0:
-            return held.copy()
-        before = np.maximum(self.conductance(held, cell_bits), 0.0)
+            return np.maximum(held, np.float32(lowest_level(self.offset_levels(cell_bits))))
+        drawn = self.conductance(held, cell_bits)
         programming = None
         if self.drift.needs_programming:
             assert self.programming_error is not None
@@ -265,10 +290,9 @@ class Cell:
             law = self.programming_error
             bias = np.zeros(target.shape) if law.bias is None else law.bias(target)
             which = np.asarray(levels)
-            programming = Programming(
-                target=target.take(which), bias=bias.take(which), spread=law.spread(target).take(which)
-            )
-        return self._on_grid(self.drift.relax(before, seconds, rng, programming), cell_bits)
+            aim, miss, spread = (table.take(which) for table in (target, bias, law.spread(target)))
+            programming = Programming(target=aim, bias=miss, spread=spread, score=(drawn - aim - miss) / spread)
+        return self._on_grid(self.drift.relax(np.maximum(drawn, 0.0), seconds, rng, programming), cell_bits)
 
     def settle(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Cells of one die with what its read noise fixes in them for good, such as frozen telegraph states.

@@ -39,11 +39,16 @@ class Programming:
         S, of the shape of the conductances.
     bias, spread
         Mean and standard deviation of (conductance - target), S, of the same shape; `spread` above 0.
+    score
+        Normal score of each cell's error, of the same shape: ``(conductance - target - bias) / spread`` as drawn, before
+        the cell was stopped at zero conductance. ``None`` to take it from the conductance, which is right but for
+        cells that were stopped there.
     """
 
     target: FloatArray
     bias: FloatArray
     spread: FloatArray
+    score: FloatArray | None = None
 
 
 class Drift:
@@ -148,11 +153,10 @@ class Drift:
         if self.needs_programming:
             if programming is None:
                 raise InputError(f"programming must be given for {type(self).__name__}, got None")
-            for name in ("target", "bias", "spread"):
-                if getattr(programming, name).shape != start.shape:
-                    raise InputError(
-                        f"programming.{name} must have shape {start.shape}, got {getattr(programming, name).shape}"
-                    )
+            for name in ("target", "bias", "spread", "score"):
+                array = getattr(programming, name)
+                if array is not None and array.shape != start.shape:
+                    raise InputError(f"programming.{name} must have shape {start.shape}, got {array.shape}")
             if start.size and not programming.spread.min() > 0:
                 raise InputError(f"programming.spread must be > 0 S, got {float(programming.spread.min())!r}")
         flat = result.reshape(-1)
@@ -166,6 +170,7 @@ class Drift:
                     target=programming.target.reshape(-1)[here],
                     bias=programming.bias.reshape(-1)[here],
                     spread=programming.spread.reshape(-1)[here],
+                    score=None if programming.score is None else programming.score.reshape(-1)[here],
                 )
             part[:] = np.maximum(self.later(part.astype(np.float64), seconds, scores, chunk), 0.0)
         return result
@@ -298,7 +303,8 @@ class MeasuredDrift(Drift):
     """Measured errors of programmed cells at several times: shift, spread, skew and tails, by target.
 
     A cell has a normal score at every step. At the reference time it is its programming error, by the normal law that
-    it was drawn from; at each step it is correlated with the one before. The score's probability picks the quantile of
+    it was drawn from (also where that law reaches below zero conductance, at which the cell itself was stopped); at
+    each step it is correlated with the one before. The score's probability picks the quantile of
     the error. So at every step the errors of a die are those measured, whatever they were before, and a cell far from
     its target at one time tends to be so at the next.
 
@@ -400,7 +406,9 @@ class MeasuredDrift(Drift):
         """The error that each cell's score picks, added to its target."""
         assert programming is not None
         index, gone = self._place(seconds)
-        score = (conductance - programming.target - programming.bias) / programming.spread
+        score = programming.score
+        if score is None:
+            score = (conductance - programming.target - programming.bias) / programming.spread
         for step in range(index + 1):
             share = gone if step == index else 1.0
             kept = 1.0 - (1.0 - self.steps[step].correlation) * share

@@ -140,6 +140,7 @@ def cells(draw: st.DrawFn, *, programming_error: bool | None = None) -> Cell:
         levels=draw(st.integers(2, 300)),
         programming_error=error,
         read_voltage=draw(st.none() | st.floats(0.01, 1.0)),
+        implausible=g_max > 0.1 or draw(st.booleans()),
     )
 
 
@@ -397,6 +398,7 @@ def designs(draw: st.DrawFn) -> Design:
             read_noise=noise,
             read_voltage=cell.read_voltage,
             source=draw(st.text(max_size=20)),
+            implausible=cell.implausible,
         )
     most_bits = min(int(math.log2(cell.levels)), 8)
     mapping = draw(mappings(cell_bits=draw(st.integers(1, most_bits))))

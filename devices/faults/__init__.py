@@ -30,6 +30,7 @@ from xbarsim.devices.faults.fields import FieldFaults, GradientFaults, RadialFau
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultDifference, FaultMap
 from xbarsim.devices.faults.measured import MeasuredFaults
+from xbarsim.devices.faults.outside import StuckOutside, StuckValueWarning, warn_outside
 from xbarsim.devices.faults.stuck import StuckFaults
 from xbarsim.devices.faults.stuck_lines import StuckLineFaults
 from xbarsim.devices.faults.wear import WearOutFaults
@@ -56,10 +57,13 @@ __all__ = [
     "StuckAtFaults",
     "StuckFaults",
     "StuckLineFaults",
+    "StuckOutside",
+    "StuckValueWarning",
     "UniformConductances",
     "WearOutFaults",
     "as_shape",
     "draw_positions",
     "fault_preset",
     "preset_names",
+    "warn_outside",
 ]

@@ -12,8 +12,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.devices.faults.outside import StuckOutside
 from xbarsim.foundation.cards import CardFolder, Origin
 from xbarsim.foundation.validation import InputError, check_real
 
@@ -98,6 +100,12 @@ class FaultModel(metaclass=ABCMeta):
         rng
             The only source of randomness.
         """
+
+    def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
+        """How many stuck cells lie outside the range of `cell`, in a tile of 256 x 256 cells drawn from seed 0."""
+        rates = self.rates
+        shape = (1, 256, 256) if rates[FaultKind.STUCK_AT] > 0 else (0, 256, 256)
+        return self.sample(shape, np.random.default_rng(0)).outside(cell, cell_bits)
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Self:

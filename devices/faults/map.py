@@ -13,6 +13,8 @@ import numpy.typing as npt
 from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults import files, spatial
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.outside import StuckOutside
+from xbarsim.devices.plausible import check_conductance
 from xbarsim.devices.programming import round_to_grid
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
@@ -413,8 +415,16 @@ class FaultMap:
         return kinds.reshape(self.shape)
 
     def conductance(self, cell: Cell) -> npt.NDArray[np.float64]:
-        """The conductance at which each broken cell is stuck, S; float64 (n,)."""
+        """The conductance at which each broken cell is stuck, S; float64 (n,).
+
+        Raises
+        ------
+        InputError
+            If one is stuck beyond what a real cell can have (mostly a value in another unit), unless ``implausible`` is
+            set on the cell.
+        """
         check_instance("cell", cell, Cell)
+        self._check_plausible(cell)
         ends = np.where(self.kind == FaultKind.STUCK_ON, cell.g_max, cell.g_min)
         return np.where(self.kind == FaultKind.STUCK_AT, self.value, ends)
 
@@ -450,12 +460,25 @@ class FaultMap:
         cells.reshape(-1)[self.index] = values
         return cells
 
+    def _check_plausible(self, cell: Cell) -> None:
+        stuck = np.flatnonzero(self.kind == FaultKind.STUCK_AT)
+        if stuck.size:
+            worst = int(stuck[np.argmax(self.value[stuck])])
+            check_conductance(
+                f"value at position {worst}",
+                float(self.value[worst]),
+                implausible=cell.implausible,
+                switch="Cell(implausible=True)",
+            )
+
     def stuck_levels(self, cell: Cell, cell_bits: int) -> npt.NDArray[np.float64]:
         """Where each broken cell is stuck, in level units; float64 (n,), multiples of `GRID`.
 
-        Exactly 0 for stuck-off and M for stuck-on; not below zero conductance.
+        Exactly 0 for stuck-off and M for stuck-on; not below zero conductance. Errors as :meth:`conductance`, and where
+        float32 does not hold a value in level units.
         """
         check_instance("cell", cell, Cell)
+        self._check_plausible(cell)
         highest = cell.maximum_level(cell_bits)
         levels = np.where(self.kind == FaultKind.STUCK_ON, float(highest), 0.0)
         at = self.kind == FaultKind.STUCK_AT
@@ -468,6 +491,22 @@ class FaultMap:
                 f"got {self.value[wrong[0]]} at position {wrong[0]}"
             )
         return levels
+
+    def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
+        """How many cells are stuck at conductances outside the range of `cell`."""
+        levels = self.stuck_levels(cell, cell_bits)[self.kind == FaultKind.STUCK_AT]
+        highest = cell.maximum_level(cell_bits)
+        below, above = levels < -0.5, levels > highest + 0.5
+        beyond = levels[below | above]
+        return StuckOutside(
+            cell=cell.name,
+            maximum_level=highest,
+            stuck_at=int(levels.size),
+            below=int(np.count_nonzero(below)),
+            above=int(np.count_nonzero(above)),
+            lowest=float(beyond.min()) if beyond.size else 0.0,
+            highest=float(beyond.max()) if beyond.size else 0.0,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the map, whole or not at all.

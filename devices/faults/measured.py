@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.devices.faults.outside import StuckOutside
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
 
 __all__ = ["MeasuredFaults"]
@@ -87,6 +89,10 @@ class MeasuredFaults(FaultModel):
     def total(self) -> float:
         """The expected share of broken cells."""
         return self.keep * self.source.rate
+
+    def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
+        """How many stuck cells of the whole map lie outside the range of `cell`."""
+        return self.source.outside(cell, cell_bits)
 
     def with_total(self, rate: float) -> MeasuredFaults:
         """The same map with so many of its faults kept that the expected share of broken cells is `rate`.

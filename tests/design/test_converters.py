@@ -173,7 +173,7 @@ def by_hand(
     """
     mapping, adc, dac = mapped.mapping, design.periphery.adc_errors, design.periphery.dac_errors
     offset = converter.offset_levels
-    analog, shared = design.subtraction == "analog", design.periphery.columns_per_adc
+    analog, shared = design.subtraction == "analog", design.periphery.columns_sharing_errors
     reads = mapping.columns // 2 if analog else mapping.columns
     converters = math.ceil(reads / shared)
     answer, dead = [0.0] * mapped.shape[1], 0
@@ -235,7 +235,7 @@ def by_hand(
 
 
 # g_min is a quarter of a level step: everything below is a binary fraction.
-QUARTER = Cell(g_min=1.0, g_max=13.0, levels=4)
+QUARTER = Cell(g_min=1.0, g_max=13.0, levels=4, implausible=True)
 
 
 def small_layer(
@@ -262,7 +262,7 @@ def with_errors(
 ) -> tuple[Array, ConverterErrors]:
     """The cells of a layer with drivers and converters drawn from two sources folded in, and the rest."""
     periphery, tiles = design.periphery, len(cells)
-    count = math.ceil(reading.reads / periphery.columns_per_adc)
+    count = math.ceil(reading.reads / periphery.columns_sharing_errors)
     dac, adc = periphery.dac_errors, periphery.adc_errors
     silicon = Silicon(
         faults=FaultMap.empty(cells.shape),

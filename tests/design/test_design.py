@@ -52,7 +52,7 @@ CELL = Cell(g_min=1e-6, g_max=1.6e-5, levels=16)
         ({"active_rows": True}, "active_rows must be an integer >= 1, got True"),
         ({"columns_per_adc": 0}, "columns_per_adc must be an integer >= 1, got 0"),
         ({"columns_per_adc": 1.5}, "columns_per_adc must be an integer >= 1, got 1.5"),
-        ({"columns_per_adc": None}, "columns_per_adc must be an integer >= 1, got None"),
+        ({"columns_per_adc": "8"}, "columns_per_adc must be an integer >= 1, got '8'"),
         ({"adc_bits": 8, "adc_errors": 0.1}, "adc_errors must be of type AdcErrors or NoneType, got 0.1"),
         ({"adc_bits": 8, "adc_errors": DacErrors()}, "adc_errors must be of type AdcErrors"),
         ({"dac_errors": AdcErrors()}, "dac_errors must be of type DacErrors"),

@@ -31,7 +31,7 @@ from xbarsim.devices import (
     TelegraphNoise,
     card,
 )
-from xbarsim.die import Purpose, generator
+from xbarsim.die import Purpose, generator, program
 from xbarsim.experiments.fits import drift_cards
 from xbarsim.experiments.fits.device_cards import FULL_SCALE
 from xbarsim.foundation import tomlio
@@ -369,6 +369,47 @@ def test_cells_relax_on_the_grid() -> None:
     np.testing.assert_allclose(walking.conductance(later, 4), moved, atol=GRID * walking.level_step(4))
     with pytest.raises(InputError, match=r"drift must be given for a cell at later times, got None for cell 'plain'"):
         Cell(name="plain", g_min=1e-5, g_max=4e-5, levels=16).relax(held, levels, 4, 1.0, rng())
+
+
+def test_cells_stopped_at_zero_drift_by_the_error_they_were_drawn_with() -> None:
+    """Shares of cells below each quantile of the card are its probabilities, at the lowest levels and all its times.
+
+    Binomial counts of 100,000 cells, each test with a false-alarm rate of 1e-6. Without the score of stopped cells,
+    0.26 % lay below the 1 % quantile of level 0 at 2.44 s.
+    """
+    made = Cell.load("levy2021_c")
+    law, count = made.drift, 100_000
+    assert isinstance(law, MeasuredDrift)
+    assert law.probability[1:4] == (0.01, 0.03, 0.1)
+    assert law.steps[0].error[0][1:4] == (-5.48e-7, -5.15e-7, -3.73e-7)
+    for level in (0, 1):
+        levels = np.full((1, count, 1), level)
+        stopped = program(levels, made, 5, rng(11)) != made.program(levels, 5, rng(11), stopped=False)
+        assert stopped.mean() > (0.1, 0.0)[level]
+        target = made.conductance(level, 5)
+        assert target == pytest.approx(law.target[level], rel=1e-12)
+        for step in law.steps:
+            cells = program(levels, made, 5, rng(11), seconds=step.seconds, drift=rng(12))
+            error = made.conductance(cells, 5).reshape(-1) - target
+            for chance, quantile in zip(law.probability[1:-1], step.error[level][1:-1], strict=True):
+                if quantile <= -target:
+                    continue  # a cell has no less than zero conductance
+                low, high = stats.binom.interval(1 - ALARM, count, chance)
+                assert low <= np.count_nonzero(error < quantile) <= high
+
+
+def test_cells_that_were_not_stopped_drift_as_from_their_conductance() -> None:
+    """Bit for bit, so that dies of a seed stay what they were but for the cells stopped at zero."""
+    made = Cell.load("levy2021_c")
+    levels = np.random.default_rng(3).integers(0, 32, (2, 64, 64))
+    drawn, held = (made.program(levels, 5, rng(4), stopped=stopped) for stopped in (False, True))
+    free = drawn == held
+    assert 0.0 < np.mean(~free) < 0.05
+    np.testing.assert_array_equal(held, np.maximum(drawn, held.min()))
+    later = [made.relax(cells, levels, 5, 100.0, rng(5)) for cells in (drawn, held)]
+    np.testing.assert_array_equal(later[0][free], later[1][free])
+    assert (later[0] != later[1])[~free].mean() > 0.5
+    np.testing.assert_array_equal(made.relax(drawn, levels, 5, 0.0, rng(5)), held)
 
 
 # --- the fitted cards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,18 @@ import pytest
 
 from tests.strategies import ALL_ENCODINGS
 from xbarsim.design import AdcErrors, DacErrors, Design, Periphery
-from xbarsim.devices import Cell, FaultKind, FaultMap, LineFaults, Polynomial, ProgrammingError, StuckFaults
+from xbarsim.devices import (
+    Cell,
+    FaultKind,
+    FaultMap,
+    LineFaults,
+    ListedConductances,
+    Polynomial,
+    ProgrammingError,
+    StuckAtFaults,
+    StuckFaults,
+    StuckValueWarning,
+)
 from xbarsim.die import Purpose, Silicon, generator, stream
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Encoding, Mapping, TwoColumn, map_matrix
@@ -138,3 +150,40 @@ def test_no_two_streams_of_a_die_are_alike() -> None:
         "DIAGNOSIS": 32,
         "MITIGATION": 33,
     }
+
+
+def test_the_key_of_a_stream_is_layer_then_purpose_then_parts() -> None:
+    """In this order: exchanged, layer 2 would draw its faults from what programs layer 1."""
+    key = stream(7, 2, Purpose.DRIFT, 5, 6)
+    assert (key.entropy, key.spawn_key) == (7, (2, 16, 5, 6))
+    assert stream(7, 0, Purpose.FAULTS).spawn_key == (0, 1)
+    expected = np.random.default_rng(np.random.SeedSequence(7, spawn_key=(0, 1))).random()
+    assert generator(7, 0, Purpose.FAULTS).random() == expected
+
+
+def test_stuck_values_outside_the_range_are_warned_of_in_the_same_words_on_every_die() -> None:
+    """From faults of another technology, 62 to 71 levels of 15: by a model, and by a map."""
+    step = (CELL.g_max - CELL.g_min) / 15
+    far = ListedConductances(values=(CELL.g_min + 62 * step, CELL.g_min + 71 * step))
+    faults = StuckAtFaults(where=StuckFaults(on=0.0, off=0.1), off_conductances=far)
+    messages = []
+    for seed, index in ((1, 0), (2, 0), (2, 1)):
+        with pytest.warns(
+            StuckValueWarning, match=r"StuckAtFaults: \d+ of \d+ stuck values lie outside levels 0 to 15"
+        ) as got:
+            drawn(design(faults=faults), seed=seed, index=index)
+        messages += [str(warning.message) for warning in got]
+    assert len(messages) == 3
+    assert len(set(messages)) == 1
+    assert "62 to 71 levels. Are these faults of another technology than the cell?" in messages[0]
+    shape = drawn(design()).faults.shape
+    given_map = FaultMap(shape=shape, index=np.array([3]), kind=np.array([3]), value=np.array([1e-3]))
+    with pytest.warns(
+        StuckValueWarning, match=r"the fault map: 1 of 1 stuck values lie outside .*\(0 below, 1 above\)"
+    ):
+        drawn(design(), faults=given_map)
+    near = ListedConductances(values=(CELL.g_max + 0.4 * step, 0.8 * CELL.g_min))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(design())
+        drawn(design(faults=StuckAtFaults(where=StuckFaults(on=0.0, off=0.1), off_conductances=near)))

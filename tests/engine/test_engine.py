@@ -295,7 +295,7 @@ def test_the_reference_is_the_definition(
 
 def test_a_product_worked_out_on_paper() -> None:
     """Weights (1, -1) in 1-bit cells, 2-bit inputs (3, 1), g_min a quarter of a level step."""
-    cell = Cell(g_min=1.0, g_max=5.0, levels=2)
+    cell = Cell(g_min=1.0, g_max=5.0, levels=2, implausible=True)
     for subtraction, expected in (("analog", 2), ("digital", 2)):
         mapping = Mapping(rows=2, columns=2, weight_bits=2, cell_bits=1)
         periphery = Periphery(input_bits=2, dac_bits=2, adc_bits=3, adc_range=3.0, subtraction=subtraction)  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ Simulations have a fixed seed. Their bounds leave 5 standard deviations, a false
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from xbarsim import InputError
-from xbarsim.foundation.intervals import mean_interval, paired_difference, share_interval
+from xbarsim.experiments.studies.interval_coverage import coverage
+from xbarsim.foundation.intervals import (
+    FewDiesWarning,
+    mean_interval,
+    median_interval,
+    paired_difference,
+    share_interval,
+)
 
 
 def slack(probability: float, runs: int) -> float:
@@ -118,3 +127,70 @@ def test_paired_difference_is_scipys() -> None:
 def test_bad_input(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()  # type: ignore[operator]
+
+
+# --- few dies, and dies of which some fail
+
+
+@given(st.integers(1, 60), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_median_interval_is_the_narrowest_that_covers_by_exact_counting(dies: int, confidence: float) -> None:
+    """Between the r-th smallest and greatest; outside with the probability of fewer than r heads, doubled."""
+    found = median_interval(np.arange(dies, 0.0, -1.0), confidence=confidence)
+
+    def covers(rank: int) -> float:
+        return 1.0 - 2.0 * float(sum(math.comb(dies, k) for k in range(rank))) / 2.0**dies
+
+    assert found.estimate == (dies + 1) / 2
+    assert (found.count, found.method, found.confidence) == (dies, "order statistics", confidence)
+    if found.has_ends:
+        rank = int(found.low)
+        assert found.low + found.high == dies + 1
+        assert covers(rank) >= confidence - 1e-12
+        assert covers(rank + 1) < confidence + 1e-12 or 2 * (rank + 1) > dies + 1
+    else:
+        assert covers(1) < confidence
+
+
+def test_median_interval_of_textbook_sizes() -> None:
+    """95 %: no interval of 5 dies, the extremes of 6 to 8, the second of 9 (Conover's table of binomial limits)."""
+    ends = {dies: median_interval(np.arange(1.0, dies + 1)) for dies in (5, 6, 8, 9, 11, 12, 20)}
+    assert not ends[5].has_ends
+    assert {dies: found.low for dies, found in ends.items() if dies > 5} == {6: 1, 8: 1, 9: 2, 11: 2, 12: 3, 20: 6}
+    with pytest.raises(InputError, match="values must be finite numbers"):
+        median_interval([])
+    with pytest.raises(InputError, match="confidence"):
+        median_interval([0.1], confidence=1.0)
+
+
+@pytest.mark.parametrize("method", ["t", "bootstrap"])
+def test_few_dies_are_warned_of(method: Any) -> None:
+    spread = np.linspace(0.7, 0.9, 20)
+    for dies in (2, 19):
+        with pytest.warns(
+            FewDiesWarning, match=f"the mean of {dies} dies, fewer than 20, covers it less often than 0.95"
+        ):
+            mean_interval(spread[:dies], method=method)
+    with pytest.warns(FewDiesWarning):
+        paired_difference(spread[:5], spread[5:10] ** 2, method=method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean_interval(spread, method=method)
+        mean_interval(spread[:1], method=method)
+        mean_interval([0.5] * 5, method=method)
+
+
+def test_means_of_few_dies_miss_what_the_median_and_the_yield_keep() -> None:
+    """One die in ten is dead: 41 % and 65 % of t intervals from 5 and 10 dies cover, as docs/statistics.md says.
+
+    4,000 samples each; bounds of 5 standard deviations.
+    """
+    runs = 4000
+    for dies, covered_by_t in ((5, 0.412), (10, 0.648)):
+        rows = {row["interval"]: row for row in coverage("one die in ten dead", dies, runs, 100, seed=1)}
+        assert abs(rows["mean, t"]["covered"] - covered_by_t) < 2 * slack(covered_by_t, runs)
+        assert rows["yield"]["covered"] > 0.95 - slack(0.95, runs)
+        if dies == 10:
+            exact = 1 - 2 * (1 + 10) / 2**10
+            assert abs(rows["median, order statistics"]["covered"] - exact) < slack(exact, runs)
+        else:
+            assert rows["median, order statistics"]["covered"] is None

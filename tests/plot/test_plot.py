@@ -18,6 +18,7 @@ import xbarsim as xb
 from xbarsim import plot
 from xbarsim.circuit import Wires, solve
 from xbarsim.devices import Cell, StuckFaults
+from xbarsim.foundation.intervals import FewDiesWarning
 from xbarsim.mapping import Mapping
 
 ROWS: list[dict[str, Any]] = [
@@ -65,6 +66,20 @@ def test_bands_are_the_intervals() -> None:
     band = np.asarray(axes.collections[0].get_paths()[0].vertices)
     heights = {rate: sorted({round(y, 6) for x, y in band if x == rate}) for rate in (0.0, 0.01, 0.1)}
     assert heights == {0.0: [99.0], 0.01: [85.0, 95.0], 0.1: [30.0, 50.0]}
+
+
+def test_dies_of_points_with_fewer_than_twenty_are_dots() -> None:
+    """Beside the band; not with 20 dies, and not for a single one, which is the point itself."""
+    values = {0.01: np.linspace(0.6, 0.9, 5), 0.1: np.linspace(0.3, 0.5, 20), 0.2: np.array([0.2])}
+    dies = [{"mapping": "a", "rate": rate, "accuracy": float(v)} for rate, some in values.items() for v in some]
+    with pytest.warns(FewDiesWarning, match="the mean of 5 dies"):
+        axes = plot.accuracy(dies)
+    _, dots = axes.collections
+    offsets = np.asarray(dots.get_offsets())
+    np.testing.assert_allclose(offsets, [(0.01, 100 * v) for v in values[0.01]])
+    with pytest.warns(FewDiesWarning):
+        layers = plot.layer_sensitivity([{"layer": "x", "accuracy": v} for v in (0.7, 0.8, 0.9)], baseline=0.95)
+    np.testing.assert_allclose(np.asarray(layers.collections[-1].get_offsets()), [(25, 0), (15, 0), (5, 0)])
 
 
 def test_accuracy_refuses_rows_without_points_or_keys() -> None:
@@ -180,9 +195,9 @@ def test_a_table_of_dies_is_drawn_as_its_summary() -> None:
     pictures = [plot.accuracy(data, group="encoding", rate="fault_rate")
                 for data in (rows, columns_of(rows), pandas.DataFrame(rows))]  # fmt: skip
     for axes in pictures:
-        for line, band, encoding in zip(
-            axes.get_lines(), axes.collections, ("TwoColumn", "Differential", "Offset"), strict=True
-        ):
+        bands, dots = axes.collections[::2], axes.collections[1::2]  # of 10 dies a point
+        assert sum(len(np.asarray(each.get_offsets())) for each in dots) == len(rows)
+        for line, band, encoding in zip(axes.get_lines(), bands, ("TwoColumn", "Differential", "Offset"), strict=True):
             assert line.get_label() == encoding
             for rate, mean in np.asarray(line.get_data()).T:
                 sample = [100 * r["accuracy"] for r in rows if r["encoding"] == encoding and r["fault_rate"] == rate]

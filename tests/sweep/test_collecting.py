@@ -10,12 +10,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xbarsim as xb
 from tests.sweep.subjects import DESIGN, task, tiny
 from xbarsim import FileWriteError, InputError
 from xbarsim.devices import StuckFaults
+from xbarsim.foundation.intervals import FewDiesWarning
 from xbarsim.mapping import Differential, Mapping
 from xbarsim.sweep import (
     COLUMNS,
@@ -82,6 +84,17 @@ def test_frame_and_csv(expected: Results, tmp_path: Path) -> None:
     for name in ("task", "die_seed", "accuracy", "fault_rate_on", "seconds", "fault_hash"):
         assert read[name].tolist() == frame[name].tolist()
     assert list(Results(tasks=()).to_frame().columns) == list(COLUMNS)
+
+
+def test_summary_of_few_dies_has_median_and_worst_die(expected: Results) -> None:
+    for row, task_result in zip(expected.summary(median=True), expected.tasks, strict=True):
+        accuracies = np.sort(task_result.accuracies)
+        assert row["accuracy_median"] == pytest.approx((accuracies[2] + accuracies[3]) / 2)
+        assert (row["accuracy_median_low"], row["accuracy_median_high"]) == (accuracies[0], accuracies[5])
+        assert row["accuracy_worst"] == accuracies[0]
+    assert "accuracy_median" not in expected.summary()[0]
+    with pytest.warns(FewDiesWarning, match="the mean of 6 dies"):
+        expected.tasks[0].mean()
 
 
 def test_summary_and_comparison(expected: Results) -> None:
@@ -206,6 +219,15 @@ def test_shards_cover_everything_once(expected: Results, tmp_path: Path) -> None
     ]
     assert sum(counts) >= len(collect(TASKS, stop=rule, executor=InProcess()).rows())
     assert all(counts)
+
+
+def test_every_task_of_an_adaptive_sweep_is_of_exactly_one_shard() -> None:
+    """Where the number of dies is not known before, shards take whole tasks: each once."""
+    rule = MeanWithin(half_width=0.12, at_least=4, at_most=60)
+    for count in (1, 2, 3):
+        shares = [[needed for _, _, needed in missing(TASKS, rule, shard=(index, count))] for index in range(count)]
+        for of_task in zip(*shares, strict=True):
+            assert sorted(of_task) == [0] * (count - 1) + [4]
 
 
 # --- what goes wrong

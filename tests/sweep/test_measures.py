@@ -24,6 +24,7 @@ from xbarsim.sweep import (
     Cost,
     Dies,
     InProcess,
+    InputClipping,
     LayerErrors,
     LocalProcesses,
     MeanWithin,
@@ -138,6 +139,26 @@ def test_measures_are_what_a_user_gets_by_hand(results: Results) -> None:
         assert row["energy_J"] == cost.workload().energy
         assert 0 < row["cells_power_W"] < row["power_W"]
     assert len({row["cells_power_W"] for row in results.rows()}) == 3  # of each die's own cells
+
+
+def test_clipped_inputs_are_counted_a_layer() -> None:
+    """As a die counts them; and for images four times as bright, as the first layer's range says."""
+    asked = task(measures=(InputClipping(images=30),))
+    (row, *_) = collect([asked], stop=1, executor=InProcess()).rows()
+    chip = asked.fabricate(row["die"])
+    chip(asked.subject.images[:30], first_image=0)
+    counts = chip.clipped_inputs
+    wanted = sum(count.clipped for count in counts.values()) / sum(count.inputs for count in counts.values())
+    assert row["clipped_inputs"] == wanted
+    assert row["most_clipped_inputs"] == max(count.share for count in counts.values())
+    first = next(iter(counts))
+    images = asked.subject.images[:30]
+    far = InputClipping().run(asked.fabricate(0), 4 * images, np.zeros(30, np.int64))
+    assert far["most_clipped_layer"] == first
+    largest = chip.network.layers[first].layer.input_scale * chip.network.layers[first].layer.scaling.high
+    beyond = float((np.abs(4 * images) > largest * 1.01).mean())
+    assert far["most_clipped_inputs"] == pytest.approx(beyond, rel=0.1)
+    assert beyond > 0.01
 
 
 def test_a_store_and_a_table_hold_what_was_measured(results: Results, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 import subprocess
@@ -70,6 +71,7 @@ def test_all_these_changes_differ_from_each_other() -> None:
         {"images": 40},  # all there are
         {"network": tiny()},  # the same by another way
         {"design": DESIGN.replace(cell=dataclasses.replace(DESIGN.cell, name="renamed", source="a book"))},
+        {"design": DESIGN.replace(cell=dataclasses.replace(DESIGN.cell, implausible=True))},
         {"metrics": ()},
     ],
 )
@@ -227,3 +229,15 @@ def test_networks_that_come_with_the_project() -> None:
     assert found.subject.calibration.shape == (50, 1, 8, 8)
     assert found.columns()["data_set"] == "digits"
     assert NAME not in found.description
+
+
+def test_a_design_that_leaves_converters_to_the_hardware_keeps_the_id_it_had() -> None:
+    """One column a converter was the default; a design that says so now costs something else, so it is told apart."""
+    silent, *said = (
+        task(design=DESIGN.replace(periphery=dataclasses.replace(DESIGN.periphery, columns_per_adc=columns)))
+        for columns in (None, 1, 8)
+    )
+    content = json.loads(silent.description)
+    assert content["design"]["periphery"]["columns_per_adc"] == 1
+    assert "converters" not in content
+    assert len({silent.id, *(each.id for each in said)}) == 3

@@ -1,7 +1,8 @@
 """The circuit of one array as a list of resistors and cells between named nodes.
 
-Nodes joined by a resistance of zero become one, so that an ideal wire, driver or sense circuit is exact and
-nothing is divided by zero. The sparse reference and the non-linear solver are written on this list.
+Nodes joined by a resistance of zero, or of one that may be neglected, become one, so that an ideal wire, driver or
+sense circuit is exact and nothing is divided by zero. The sparse reference and the non-linear solver are written on
+this list.
 """
 
 from __future__ import annotations
@@ -98,8 +99,13 @@ def build_network(
     wires: Wires,
     rows: npt.NDArray[np.bool_],
     columns: npt.NDArray[np.bool_],
+    *,
+    negligible: float = 0.0,
 ) -> Network:
-    """The circuit of an array of `shape` (rows, columns) with the given lines selected."""
+    """The circuit of an array of `shape` (rows, columns) with the given lines selected.
+
+    Resistances up to `negligible` (ohm) are taken for zero.
+    """
     height, width = shape
     count = height * width
     word = np.arange(count).reshape(shape)
@@ -130,7 +136,7 @@ def build_network(
     second = np.concatenate([np.ravel(b) for _, b, _ in parts])
     resistance = np.concatenate([np.full(np.size(a), r) for a, _, r in parts])
 
-    ideal = resistance == 0.0
+    ideal = resistance <= negligible
     joined = sparse.coo_array((np.ones(np.count_nonzero(ideal)), (first[ideal], second[ideal])), shape=(total, total))
     groups, group = connected_components(joined, directed=False)
     terminals = np.concatenate([drivers[driven], senses[sensed]])

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.network import Network, build_network
-from xbarsim.circuit.reference import active_cells, factorise
+from xbarsim.circuit.reference import active_cells
+from xbarsim.circuit.refinement import Branches, Levels, Voltages, settle
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_real
 
@@ -18,17 +18,18 @@ __all__ = ["ConvergenceError", "LinearisationError", "Solution", "linearisation_
 
 Floats = npt.NDArray[np.float64]
 _SHORTEST_STEP = 2.0**-30
+_PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)  # where a law's slope is looked at, in shares of the largest input
 
 
 class ConvergenceError(RuntimeError):
-    """Newton's method did not converge.
+    """No voltages were found at which every node's currents sum to zero.
 
     Attributes
     ----------
     residual
         The largest current that a node still gains or loses, A.
     iterations
-        Steps taken.
+        Newton steps taken; 0 for linear cells.
     """
 
     def __init__(self, message: str, *, residual: float, iterations: int) -> None:
@@ -52,7 +53,10 @@ class Solution:
     row_currents
         Given by the drivers, (rows,), A; zero where a line floats.
     residual
-        The largest current that any node gains or loses, A: zero but for rounding and tolerance.
+        The largest current that any node gains or loses, A: at most the tolerance times the largest cell current. Of
+        nodes joined by a conductance so great that no float64 holds the current in it, that of all together.
+    error_bound
+        What all nodes gain or lose together, A: no cell's current is wrong by more, but for rounding of its own.
     iterations
         Newton steps; 0 for linear cells.
     """
@@ -63,73 +67,90 @@ class Solution:
     column_currents: Floats
     row_currents: Floats
     residual: float
+    error_bound: float
     iterations: int
 
 
-def _cell_currents(network: Network, cells: Floats, law: CurrentLaw | None, voltages: Floats) -> tuple[Floats, Floats]:
-    across = voltages[network.word] - voltages[network.inner]
-    if law is None:
-        return cells * across, cells
-    current, slope = law.evaluate(cells, across)
-    # A cell behind a transistor that is off carries nothing, whatever its law says of zero conductance.
-    return np.where(cells > 0.0, current, 0.0), np.where(cells > 0.0, slope, 0.0)
+class _Circuit:
+    """One array as branches between nodes: first its resistors, then the cells that conduct."""
 
+    def __init__(self, network: Network, cells: Floats, law: CurrentLaw | None) -> None:
+        self.free, self.nodes, self.law = network.free, network.nodes, law
+        self.conducting = np.flatnonzero(cells.ravel() > 0.0)
+        self.cells = cells.ravel()[self.conducting]
+        self.resistors = network.resistor.size
+        self.branches = Branches(
+            np.concatenate([network.first, network.word.ravel()[self.conducting]]),
+            np.concatenate([network.second, network.inner.ravel()[self.conducting]]),
+            np.concatenate([network.resistor, self.cells]),
+        )
 
-def _leaving(network: Network, wiring: sparse.csr_array, currents: Floats, voltages: Floats) -> Floats:
-    """Net current leaving each node through wires and cells, (nodes,), A."""
-    leaving = np.asarray(wiring @ voltages)
-    np.add.at(leaving, network.word, currents)
-    np.subtract.at(leaving, network.inner, currents)
-    return leaving
+    def currents(self, voltages: Voltages) -> tuple[Floats, Floats]:
+        """Through each branch (branches,), A, and its slope against the voltage across, S."""
+        across = voltages.across(self.branches.first, self.branches.second)
+        current, slope = self.branches.conductance * across, self.branches.conductance.copy()
+        if self.law is not None:
+            current[self.resistors :], slope[self.resistors :] = self.law.evaluate(self.cells, across[self.resistors :])
+        return current, slope
+
+    def levels(self, slopes: Floats) -> Levels:
+        """The network of these slopes (branches,), S."""
+        cells = float(slopes[self.resistors :].sum())
+        return Levels(self.branches._replace(conductance=slopes), self.free, self.nodes, cells)
 
 
 def _newton(
-    network: Network,
-    cells: Floats,
-    law: CurrentLaw,
-    voltages: Floats,
-    tolerance: float,
-    maximum_iterations: int,
-) -> tuple[Floats, int]:
-    """Improve `voltages` (nodes,) until no free node gains or loses current."""
-    free = network.free
-    wiring = network.laplacian()
-    diagonal = wiring.diagonal()[:free]
+    circuit: _Circuit, levels: Levels, voltages: Voltages, tolerance: float, maximum_iterations: int
+) -> tuple[Voltages, int]:
+    """Improve `voltages` until no free node gains or loses current, or they cannot be improved.
 
-    def state(at: Floats) -> tuple[Floats, float, float, float, Floats]:
-        """Residual of each free node, its norm, what is wanted of it, what rounding may leave, and the slopes."""
+    `levels` are those of the cells' small-signal conductances: what is left over is looked at in their groups.
+    """
+
+    def state(at: Voltages) -> tuple[Floats, float, float, Floats, Floats]:
+        """What is left over, its norm, what is wanted of it; currents and slopes."""
         with np.errstate(invalid="ignore", over="ignore"):
-            currents, slopes = _cell_currents(network, cells, law, at)
-            residual = _leaving(network, wiring, currents, at)[:free]
-            rounding = 16.0 * np.finfo(np.float64).eps * float((diagonal * np.abs(at[:free])).max(initial=0.0))
-            wanted = tolerance * float(np.abs(currents).max())
-            return residual, float(np.linalg.norm(residual)), wanted, rounding, slopes
+            currents, slopes = circuit.currents(at)
+            residual = np.concatenate([np.zeros(0), *levels.left_over(currents)])
+            wanted = tolerance * float(np.abs(currents[circuit.resistors :]).max(initial=0.0))
+            return residual, float(np.linalg.norm(residual)), wanted, currents, slopes
 
-    residual, norm, wanted, rounding, slopes = state(voltages)
+    residual, norm, wanted, currents, slopes = state(voltages)
     iteration = 0
-    while free and np.abs(residual).max() > wanted and iteration < maximum_iterations:
-        step = np.zeros(network.nodes)
-        step[:free] = factorise(network.laplacian(slopes)[:free, :free]).solve(-residual)
+    while np.abs(residual).max(initial=0.0) > wanted and iteration < maximum_iterations:
+        # A flat place of the law would leave nodes untied; its small-signal conductance leads out of it.
+        slopes = np.where(slopes > 0.0, slopes, circuit.branches.conductance)
+        zero = np.zeros(circuit.nodes)
+        step = settle(circuit.levels(slopes), Voltages(zero, zero), currents, reduction=1e-8)
         length = 1.0
         while length >= _SHORTEST_STEP:
-            trial = voltages + length * step
+            trial = voltages.plus(length * step.high, length * step.low)
             tried = state(trial)
             if tried[1] < (1.0 - 1e-4 * length) * norm:
                 break
             length *= 0.5
         else:
             break  # no better voltages: either rounding, or failure
-        voltages, (residual, norm, wanted, rounding, slopes) = trial, tried
+        voltages, (residual, norm, wanted, currents, slopes) = trial, tried
         iteration += 1
-    if not free or np.abs(residual).max() <= max(wanted, rounding):
-        return voltages, iteration
-    worst = float(np.abs(residual).max())
-    raise ConvergenceError(
-        f"Newton's method did not converge: after {iteration} steps a node's currents miss zero by {worst:.3g} A, "
-        f"allowed {max(wanted, rounding):.3g} A",
-        residual=worst,
-        iterations=iteration,
-    )
+    return voltages, iteration
+
+
+def _negligible_resistance(cells: Floats, law: CurrentLaw | None, voltages: Floats) -> float:
+    """The resistance up to which whole lines may be taken for ideal, ohm.
+
+    All current of the array through every segment of a word line and a bit line drops a voltage that changes no
+    current by more than 2^-60 of all: the change is at most the cells' slopes times that voltage.
+    """
+    conductance = cells[cells > 0.0]
+    slopes = float(conductance.sum())
+    if law is not None:
+        reach = float(np.abs(voltages).max())
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = [law.evaluate(conductance, np.full(conductance.shape, k * reach))[1].sum() for k in _PLACES]
+        slopes = float(max(total))
+    segments = sum(cells.shape) + 2
+    return 0.0 if not np.isfinite(slopes) or slopes == 0.0 else float(2.0**-60 / (segments * slopes))
 
 
 def solve(
@@ -159,8 +180,7 @@ def solve(
     rows, columns
         Masks of the selected lines, as for :func:`effective_conductance`.
     tolerance
-        With a law: Newton stops once no node gains or loses more than this share of the largest cell current, or
-        cannot be improved and misses that by no more than rounding explains (wires of little resistance).
+        No node may gain or lose more than this share of the largest cell current.
     maximum_iterations
         Of Newton's method.
 
@@ -171,7 +191,11 @@ def solve(
     FloatingNodeError
         If a node is connected to no driver and no sense circuit, naming it.
     ConvergenceError
-        If Newton's method does not converge, with the residual.
+        If a node gains or loses more than the tolerance, with the residual.
+
+    Notes
+    -----
+    Right for any resistances, from 1e-18 ohm up, whatever their ratio: see :mod:`xbarsim.circuit.refinement`.
     """
     check_instance("wires", wires, Wires)
     check_instance("law", law, (CurrentLaw, type(None)))
@@ -189,38 +213,50 @@ def solve(
     cells = active_cells(given, wires, driven)
     if law is not None:
         law.check(cells[cells > 0.0])
-    network = build_network((height, width), wires, driven, sensed)
+    negligible = _negligible_resistance(cells, law, inputs)
+    network = build_network((height, width), wires, driven, sensed, negligible=negligible)
     network.check_connected(cells)
+    circuit = _Circuit(network, cells, law)
 
-    matrix, free = network.laplacian(cells), network.free
     known = np.zeros(network.nodes)
     tied = network.drivers >= 0
     known[network.drivers[tied]] = inputs[tied]
-    if free:
-        known[:free] = factorise(matrix[:free, :free]).solve(-(matrix[:free, free:] @ known[free:]))
+    levels = circuit.levels(circuit.branches.conductance)
+    state = settle(levels, levels.start(known))
     iterations = 0
     if law is not None:
-        known, iterations = _newton(network, cells, law, known, tolerance, maximum_iterations)
+        state, iterations = _newton(circuit, levels, state, tolerance, maximum_iterations)
 
-    currents, _ = _cell_currents(network, cells, law, known)
+    branch_currents, slopes = circuit.currents(state)
+    levels.slopes = float(slopes[circuit.resistors :].sum())
+    leaving = np.concatenate([np.zeros(0), *levels.left_over(branch_currents)])
+    currents = np.zeros(cells.shape)
+    currents.flat[circuit.conducting] = branch_currents[circuit.resistors :]
+    residual, allowed = float(leaving.max(initial=0.0)), tolerance * float(np.abs(currents).max())
+    if not residual <= allowed:
+        raise ConvergenceError(
+            f"the circuit's solution did not converge: after {iterations} steps a node's currents miss zero by "
+            f"{residual:.3g} A, allowed {allowed:.3g} A",
+            residual=residual,
+            iterations=iterations,
+        )
     if law is not None:
-        across = np.where(cells > 0.0, np.abs(known[network.word] - known[network.inner]), 0.0)
+        across = np.where(cells > 0.0, np.abs(state.across(network.word, network.inner)), 0.0)
         if across.max() > law.maximum_voltage:
             row, column = (int(k) for k in np.unravel_index(np.argmax(across), across.shape))
             raise InputError(
                 f"voltages must leave every cell at <= {law.maximum_voltage!r} V, where its law holds, "
                 f"got {float(across[row, column])!r} V at row {row}, column {column}"
             )
-    leaving = _leaving(network, network.laplacian(), currents, known)
     return Solution(
-        word_line_voltages=known[network.word],
-        bit_line_voltages=known[network.bit],
+        word_line_voltages=state.high[network.word],
+        bit_line_voltages=state.high[network.bit],
         cell_currents=currents,
-        # A line meets nothing but its cells and its terminals, so these sums are the terminals' currents; the
-        # voltage across a driver or a sense circuit of little resistance would give them with fewer digits.
+        # A line meets nothing but its cells and its terminals, so these sums are the terminals' currents.
         column_currents=np.where(sensed, currents.sum(axis=0), 0.0),
         row_currents=np.where(tied, currents.sum(axis=1), 0.0),
-        residual=float(np.abs(leaving[:free]).max(initial=0.0)),
+        residual=residual,
+        error_bound=float(leaving.sum()),
         iterations=iterations,
     )
 

@@ -8,12 +8,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import InputError, check_choice, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_plausible, check_real
 
 __all__ = ["Wires", "check_conductance", "check_lines"]
 
-_LEAST_RESISTANCE = 1e-15  # nothing real is less and not zero; far from where an inverse overflows
+_LEAST_RESISTANCE = 1e-18  # nothing real is less and not zero; far from where an inverse overflows
 _MOST_CONDUCTANCE = 1e15
+# Beyond these a resistance was given in another unit. A segment is about 0.1 um of line, some ohm in copper and some
+# tens in a silicide; with 100 kohm, 128 of them are a cell of 0.1 uS. A driver, sense circuit or transistor of 10 Mohm
+# takes 1 us to charge a line of 0.1 pF, ten times the length of a read.
+_MOST_SEGMENT = 1e5
+_MOST_TERMINAL = 1e7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +49,15 @@ class Wires:
     unselected
         What unselected lines are connected to: ``"grounded"`` (as the driver or sense circuit of any line, at 0 V) or
         ``"floating"`` (nothing).
+    implausible
+        ``True`` allows resistances that no real array has: above 100 kohm a segment, or 10 Mohm for a driver, sense
+        circuit or transistor. They are refused otherwise, for they are mostly in another unit.
 
     Raises
     ------
     InputError
-        For a resistance that is negative, NaN or infinite, an unknown choice, or an access resistance without
-        an access transistor.
+        For a resistance that is negative, NaN, infinite or implausible, an unknown choice, or an access resistance
+        without an access transistor.
     """
 
     word_line_resistance: float = 0.0
@@ -61,8 +69,11 @@ class Wires:
     access: Literal["1T1R", "0T1R"] = "1T1R"
     access_resistance: float = 0.0
     unselected: Literal["grounded", "floating"] = "grounded"
+    implausible: bool | None = None
 
     def __post_init__(self) -> None:
+        check_instance("implausible", self.implausible, (bool, type(None)))
+        object.__setattr__(self, "implausible", self.implausible or None)  # False is the default too
         for name in (
             "word_line_resistance",
             "bit_line_resistance",
@@ -73,6 +84,8 @@ class Wires:
             resistance = check_real(name, getattr(self, name), at_least=0.0)
             if 0.0 < resistance < _LEAST_RESISTANCE:
                 raise InputError(f"{name} must be 0 or >= {_LEAST_RESISTANCE!r} ohm, got {resistance!r}")
+            most = _MOST_SEGMENT if "line" in name else _MOST_TERMINAL
+            check_plausible(name, resistance, "ohm", "m", most=most, allowed=self.implausible)
             object.__setattr__(self, name, resistance)
         check_choice("drive", self.drive, ("one", "both"))
         check_choice("sense", self.sense, ("near", "far", "both"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from xbarsim.cost.adc import Adc, AdcCard, AdcRegression, AdcTable, adc_names
 from xbarsim.cost.deltas import Change, Deltas, compare
+from xbarsim.cost.digital import OPERATIONS, DigitalCard, DigitalPrices, DigitalUse, digital_names
 from xbarsim.cost.hardware import (
     Component,
     Hardware,
@@ -26,6 +27,7 @@ from xbarsim.cost.values import Amount, Reference, Series, SourcedValue
 from xbarsim.cost.workload import Actions, ComponentEnergy, LayerWork, Replication, Workload, replicate, run_workload
 
 __all__ = [
+    "OPERATIONS",
     "Actions",
     "Adc",
     "AdcCard",
@@ -39,6 +41,9 @@ __all__ = [
     "ComponentEnergy",
     "CostReport",
     "Deltas",
+    "DigitalCard",
+    "DigitalPrices",
+    "DigitalUse",
     "Hardware",
     "LayerCost",
     "LayerUse",
@@ -56,6 +61,7 @@ __all__ = [
     "adc_names",
     "compare",
     "compare_published",
+    "digital_names",
     "estimate",
     "hardware_names",
     "parse_unit",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xbarsim.cost.adc import Adc, AdcCard
+from xbarsim.cost.digital import DigitalCard, DigitalPrices
 from xbarsim.cost.scaling import NODES, area_factor, energy_factor
 from xbarsim.cost.units import (
     AREA,
@@ -314,6 +315,8 @@ class Hardware:
         The highest level that :func:`xbarsim.cost.estimate` counts unless told otherwise.
     adc
         The converter; ``None`` where the source does not give its cost separately.
+    digital
+        Energy of digital operations; ``None`` where the source has none. They are then counted and not priced.
     dac_growth
         Factor on a DAC's power and area for each bit after the first.
     stages_after_read
@@ -336,6 +339,7 @@ class Hardware:
     counted_to: str
     array: ReferenceArray
     adc: Adc | None = None
+    digital: DigitalPrices | None = None
     dac_growth: SourcedValue
     stages_after_read: SourcedValue
     levels: tuple[Level, ...]
@@ -403,6 +407,12 @@ class Hardware:
                         f"got {self.technology_node.value!r} {self.technology_node.unit}"
                     )
 
+        if self.digital is not None and not NODES[-1] <= self.technology_node.si <= NODES[0]:
+            raise InputError(
+                f"technology_node must be 7 to 130 nm to scale digital operations, got {self.technology_node.value!r} "
+                f"{self.technology_node.unit}"
+            )
+
     def _check_sources(self) -> None:
         keys = [reference.key for reference in self.references]
         if len(set(keys)) < len(keys):
@@ -469,13 +479,38 @@ class Hardware:
             raise InputError(f"adc must be a converter of the hardware to be replaced, got none in {self.name!r}")
         card = AdcCard.load(adc) if isinstance(adc, str) else adc
         check_instance("adc", card, AdcCard)
-        known = {reference.key for reference in self.references}
         return replace(
             self,
             name=f"{self.name} with {card.name}",
             adc=card.at(rate=self.adc.rate, nameplate_rate=self.adc.rate),
-            references=self.references + tuple(each for each in card.references if each.key not in known),
+            references=self._references_with(card.references),
         )
+
+    def with_digital(self, digital: DigitalCard | str) -> Hardware:
+        """The same hardware with prices of digital operations, in the place of its own where it has some.
+
+        Parameters
+        ----------
+        digital
+            A card, or its name from :func:`xbarsim.cost.digital_names`, or a path ending in ``.toml``.
+
+        Raises
+        ------
+        InputError
+            If there is no such card, or the hardware's technology node is outside 7 to 130 nm.
+        """
+        card = DigitalCard.load(digital) if isinstance(digital, str) else digital
+        check_instance("digital", card, DigitalCard)
+        return replace(
+            self,
+            name=f"{self.name} with {card.name}",
+            digital=card.digital,
+            references=self._references_with(card.references),
+        )
+
+    def _references_with(self, others: tuple[Reference, ...]) -> tuple[Reference, ...]:
+        known = {reference.key for reference in self.references}
+        return self.references + tuple(each for each in others if each.key not in known)
 
     def reads_of_vector(self, use: LayerUse) -> int:
         """Reads of an array for one input vector of a layer: more than the layer's own if few rows are read at once."""
@@ -492,6 +527,15 @@ class Hardware:
             return self.read_time.si
         converter = next(c for c in self.levels[0].components if c.role == "adc")
         return columns * converter.shared_by / (converter.count * self.adc.rate.si)
+
+    def time_of_read(self, use: LayerUse) -> float:
+        """Time to read one array of a layer, s: :meth:`time_per_read`, unless the design says what shares a converter.
+
+        Then ``columns_per_adc / rate``: the converters work side by side, each takes its inputs one after the other.
+        """
+        if self.adc is None or use.in_turn is None:
+            return self.time_per_read(use.columns)
+        return use.in_turn / self.adc.rate.si
 
     def values(self) -> list[dict[str, Any]]:
         """Every value of the card: rows with name, value, unit, origin, source and note."""
@@ -516,8 +560,9 @@ class Hardware:
             add(f"array.{name}", getattr(self.array, name), "1", self.array)
         if self.array.rows_at_once is not None:
             add("array.rows_at_once", self.array.rows_at_once, "1", self.array)
-        for name, value, sourced in () if self.adc is None else self.adc.sourced_values():
-            add(name, value, sourced.unit, sourced)
+        for part in (self.adc, self.digital):
+            for name, value, sourced in () if part is None else part.sourced_values():
+                add(name, value, sourced.unit, sourced)
         for level in self.levels:
             if level.children is not None:
                 add(f"{level.name}.children", level.children.value, level.children.unit, level.children)

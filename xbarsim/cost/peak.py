@@ -6,9 +6,11 @@ Arrays fill the units of the next level one after the other over the whole netwo
 holds one array has all its shared components, and places without an array cost nothing.
 
 An array has the card's DACs for each row, sample and hold for each column, and ADCs shared by its columns, so it is
-read in columns / ADC rate (ISAAC: 128 / 1.28 GS/s = 100 ns) whatever the ADC's resolution. The power of an ADC is its
-energy per conversion times its nameplate rate. That an array's power and area are proportional to its cells is
-assumed. Arrays of all sizes take one place in the level above.
+read in columns / ADC rate (ISAAC: 128 / 1.28 GS/s = 100 ns) whatever the ADC's resolution. Where a design says how many
+columns (pairs, where these are subtracted before the converter) share a converter, an array has ``ceil(inputs /
+columns_per_adc)`` of them instead, and is read in columns_per_adc / ADC rate. The power of an ADC is its energy per
+conversion times its nameplate rate. That an array's power and area are proportional to its cells is assumed. Arrays of
+all sizes take one place in the level above. What stays digital has neither area nor peak power here: it is counted.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from xbarsim.cost.digital import DigitalUse, added, operations_of
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.use import LayerUse
-from xbarsim.cost.views import frame
+from xbarsim.cost.views import count, frame
 from xbarsim.foundation.validation import InputError, check_choice, check_instance
 
 __all__ = ["ComponentCost", "LayerCost", "Peak"]
@@ -114,6 +117,8 @@ def _array_cost(component: Component, use: LayerUse, hardware: Hardware) -> Comp
     if component.role == "adc":
         assert hardware.adc is not None
         power_each, area_each = hardware.adc.power(use.adc_bits), hardware.adc.area_each(use.adc_bits)
+        if use.converters is not None:  # the design's own number in the place of the card's
+            count = busy = float(use.occupied * use.converters)
     else:
         power_each, area_each = hardware.cost_each(component)
     power, area = busy * power_each, count * area_each
@@ -135,15 +140,64 @@ def _shared_cost(level: str, component: Component, units: int, sharing: str, har
     return ComponentCost(level=level, name=component.name, count=count, power=count * power, area=count * area)
 
 
-def _notes(uses: Sequence[LayerUse], hardware: Hardware, units: dict[str, int], sharing: str) -> tuple[str, ...]:
+def _converter_notes(occupied: Sequence[LayerUse], hardware: Hardware) -> list[str]:
+    """What is to be known of converters: their resolution, and how many columns share one."""
+    if not occupied:
+        return []
+    if hardware.adc is None:
+        return [
+            "this card does not give the cost of converters separately: ADC bits and columns_per_adc change nothing"
+        ]
+    remarks = [hardware.adc.note(bits) for bits in sorted({use.adc_bits for use in occupied})]
+    notes = [note for note in dict.fromkeys(remarks) if note is not None]
+    own = next(component for component in hardware.levels[0].components if component.role == "adc")
+    card = f"{own.count} for {'an array' if own.shared_by == 1 else f'{own.shared_by} arrays'}"
+    if any(use.columns_per_adc is None for use in occupied):
+        notes.append(
+            f"converters are shared as on the card, {card}, where columns_per_adc is None; if a design gives them "
+            "errors, each column is then simulated with errors of its own"
+        )
+    for use in {(use.columns_per_adc, use.counted("converter_inputs")): use for use in occupied}.values():
+        if use.converters is not None:
+            notes.append(
+                f"columns_per_adc is {use.columns_per_adc}: {use.converters:,} converters for the "
+                f"{use.counted('converter_inputs')} converter inputs of an array, and not the card's {card}"
+            )
+    return notes
+
+
+def _digital_notes(digital: Sequence[DigitalUse], hardware: Hardware) -> list[str]:
+    """What of the digital operations is in which number."""
     notes = []
+    counts = {name: each for name, each in operations_of(digital).items() if each}
+    prices = hardware.digital
+    without = [name for name in counts if prices is None or prices.energy(name, hardware.technology_node.si) is None]
+    if without:
+        notes.append(
+            "not in any energy here, for this card has no price for them: digital "
+            + ", ".join(f"{name.replace('_', '-')} ({count(counts[name])})" for name in without)
+            + "; see Hardware.with_digital"
+        )
+    if counts:
+        notes.append("digital operations have no part in peak power, area and time")
+    held = sum(use.parameters for use in digital)
+    if held:
+        notes.append(f"{held:,} parameters are held digitally: no card charges their memory")
+    return notes
+
+
+def _notes(
+    uses: Sequence[LayerUse], digital: Sequence[DigitalUse], hardware: Hardware, units: dict[str, int], sharing: str
+) -> tuple[str, ...]:
     array = hardware.array
     occupied = [use for use in uses if use.arrays]
-    if hardware.adc is not None:
-        remarks = [hardware.adc.note(bits) for bits in sorted({use.adc_bits for use in occupied})]
-        notes += [note for note in dict.fromkeys(remarks) if note is not None]
-    elif occupied:
-        notes.append("this card does not give the cost of converters separately: ADC bits change nothing")
+    notes = [*_converter_notes(occupied, hardware), *_digital_notes(digital, hardware)]
+    for use in occupied:
+        if not isinstance(use.vectors_per_image, int):
+            notes.append(
+                f"{use.name} takes {count(use.vectors_per_image)} vectors an image in the mean: energies are means, "
+                f"times are those of {use.whole_vectors:,}"
+            )
     roles = {component.role for component in hardware.levels[0].components}
     if "cells" not in roles and any(use.cells_power is not None for use in occupied):
         notes.append("this card does not give the cost of cells separately: programmed conductances change nothing")
@@ -208,8 +262,12 @@ class Peak:
         Cost of each layer's arrays.
     shared
         Cost of what stands above the arrays.
+    digital
+        What is computed outside the arrays.
+    remarks
+        Notes that whoever asked for the cost gave, besides those that follow from the numbers.
     notes
-        What a reader should know: extrapolations, assumptions, what is left out.
+        What a reader should know: extrapolations, assumptions, what is left out; `remarks` first.
     """
 
     hardware: Hardware
@@ -218,6 +276,8 @@ class Peak:
     units: dict[str, int]
     layers: tuple[LayerCost, ...]
     shared: tuple[ComponentCost, ...]
+    digital: tuple[DigitalUse, ...] = ()
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...]
 
     @classmethod
@@ -226,6 +286,8 @@ class Peak:
         uses: Sequence[LayerUse],
         hardware: Hardware,
         *,
+        digital: Sequence[DigitalUse] = (),
+        remarks: Sequence[str] = (),
         level: str | None = None,
         sharing: Literal["whole", "amortised"] = "whole",
     ) -> Self:
@@ -234,6 +296,10 @@ class Peak:
         check_instance("uses", uses, (list, tuple))
         for index, use in enumerate(uses):
             check_instance(f"uses[{index}]", use, LayerUse)
+        for name, items, kind in (("digital", digital, DigitalUse), ("remarks", remarks, str)):
+            check_instance(name, items, (list, tuple))
+            for index, item in enumerate(items):
+                check_instance(f"{name}[{index}]", item, kind)
         names = [use.name for use in uses]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -244,7 +310,7 @@ class Peak:
 
         layers = []
         for use in uses:
-            read_time = hardware.time_per_read(use.columns)
+            read_time = hardware.time_of_read(use)
             vector_time = hardware.reads_of_vector(use) * read_time
             layers.append(
                 LayerCost(
@@ -270,12 +336,28 @@ class Peak:
             units=units,
             layers=tuple(layers),
             shared=tuple(shared),
-            notes=_notes(uses, hardware, units, sharing),
+            digital=tuple(digital),
+            remarks=tuple(remarks),
+            notes=(*remarks, *_notes(uses, digital, hardware, units, sharing)),
         )
 
     def with_uses(self, uses: Sequence[LayerUse]) -> Self:
         """The same hardware, counted the same way, with other uses of it."""
-        return type(self).of(uses, self.hardware, level=self.level, sharing=self.sharing)
+        return type(self).of(
+            uses,
+            self.hardware,
+            level=self.level,
+            sharing=self.sharing,
+            digital=self.digital,
+            remarks=self.remarks,
+        )
+
+    @property
+    def digital_share(self) -> float:
+        """The part of an image's multiply-accumulates that is computed digitally, 0 to 1; 0 where there are none."""
+        digital = added(use.multiply_accumulates for use in self.digital)
+        every = digital + added(layer.use.macs_per_image for layer in self.layers)
+        return digital / every if every else 0.0
 
     def _every(self) -> list[ComponentCost]:
         return [cost for layer in self.layers for cost in layer.components] + list(self.shared)

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from xbarsim.cost.digital import OPERATIONS, DigitalUse, operations_of
 from xbarsim.cost.hardware import Hardware
 from xbarsim.cost.peak import Peak
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.values import Reference
-from xbarsim.cost.views import html_tree, number, percent
+from xbarsim.cost.views import count, html_tree, number, percent
 from xbarsim.cost.workload import Replication, Workload, run_workload
 from xbarsim.foundation.tables import format_table
 
 __all__ = ["CostReport", "Sources", "estimate"]
+
+_MOST_DIGITAL = 8  # lines of the table of what stays digital: the largest, then the rest together
 
 _MILLIWATT, _SQUARE_MILLIMETRE, _GIGA = 1e-3, 1e-6, 1e9
 
@@ -81,6 +84,8 @@ class CostReport(Peak):
             used.update(sourced.source for _, _, sourced in hardware.adc.sourced_values())
         if any(layer.use.dac_bits > 1 for layer in self.layers):
             used.add(hardware.dac_growth.source)
+        if hardware.digital is not None and self.digital:
+            used.update(sourced.source for _, _, sourced in hardware.digital.sourced_values())
         for level in hardware.levels[: len(self.units)]:
             if level.children is not None:
                 used.add(level.children.source)
@@ -107,7 +112,7 @@ class CostReport(Peak):
                     (
                         cost.level,
                         cost.name,
-                        f"{cost.count:,.0f}" if cost.count.is_integer() else f"{cost.count:,.2f}",
+                        count(cost.count),
                         number(cost.power / _MILLIWATT),
                         percent(cost.power, power),
                         number(cost.area / _SQUARE_MILLIMETRE),
@@ -141,9 +146,38 @@ class CostReport(Peak):
             f"per power        {number(self.throughput_per_power / _GIGA)} Gop/s/W",
             f"per area         {number(self.throughput_per_area * _SQUARE_MILLIMETRE / _GIGA)} Gop/s/mm2",
         ]
+        if self.digital:
+            lines += [
+                "",
+                f"digital for one image: {percent(self.digital_share, 1.0)} of all multiply-accumulates",
+                "",
+                _digital_table(self.digital),
+            ]
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
+
+
+def _digital_table(digital: Sequence[DigitalUse]) -> str:
+    """What is computed digitally: the largest contributors by name, the rest, and all of it."""
+    largest = sorted(digital, key=lambda use: use.operations, reverse=True)
+    shown, rest = largest[:_MOST_DIGITAL], largest[_MOST_DIGITAL:]
+    groups: list[tuple[tuple[str, str], Sequence[DigitalUse]]] = [((use.name, use.kind), (use,)) for use in shown]
+    if rest:
+        groups.append(((f"({len(rest)} more)", ""), rest))
+    groups.append((("(all)", ""), digital))
+    return format_table(
+        ("digital", "kind", "parameters", *(name.replace("_", "-") for name in OPERATIONS)),
+        [
+            (
+                *names,
+                f"{sum(use.parameters for use in uses):,}",
+                *(count(each) for each in operations_of(uses).values()),
+            )
+            for names, uses in groups
+        ],
+        left=2,
+    )
 
 
 def estimate(
@@ -152,6 +186,8 @@ def estimate(
     *,
     level: str | None = None,
     sharing: Literal["whole", "amortised"] = "whole",
+    digital: Sequence[DigitalUse] = (),
+    remarks: Sequence[str] = (),
 ) -> CostReport:
     """Cost of the hardware that a network occupies.
 
@@ -168,6 +204,10 @@ def estimate(
     sharing
         What several units share (ISAAC's router, one for four tiles) is counted ``"whole"``: as many as there
         must be; or ``"amortised"``: each unit pays its share, as component tables print it.
+    digital
+        What is computed outside the arrays. It is counted; its energy is in the workload where the card has prices.
+    remarks
+        Notes to stand in the report besides its own.
 
     Returns
     -------
@@ -188,4 +228,4 @@ def estimate(
     >>> round(1e3 * report.power), round(1e6 * report.area, 3)
     (330, 0.372)
     """
-    return CostReport.of(uses, hardware, level=level, sharing=sharing)
+    return CostReport.of(uses, hardware, level=level, sharing=sharing, digital=digital, remarks=remarks)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from xbarsim.cost.adc import MOST_ADC_BITS
-from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_count, check_instance, check_integer, check_real
 
 __all__ = ["LayerUse"]
 
@@ -17,7 +18,7 @@ class LayerUse:
     Attributes
     ----------
     name
-        The layer's name.
+        The layer's name; an empty one, of a model that is one layer, becomes ``"(model)"``.
     arrays
         Crossbar arrays that one copy of it occupies.
     rows, columns
@@ -29,7 +30,8 @@ class LayerUse:
     macs_per_vector
         Useful multiply-accumulates for one input vector, over all its arrays.
     vectors_per_image
-        Input vectors for one image.
+        Input vectors for one image. A mean over images need not be whole: energies then are means too, and times are
+        those of the next whole number.
     cells_power
         Mean static power (V^2 G) of the cells of all arrays of one copy together while they are read, W; ``None``
         for the card's published array power.
@@ -57,7 +59,13 @@ class LayerUse:
         Arrays that do the work of one, all read each time.
     spare_columns
         Columns of each array beyond `columns` that stand in for broken ones: they cost area, and power only in the
-        place of another.
+        place of another. A spare column goes to the converter of the one whose place it takes.
+    columns_per_adc
+        Converter inputs that one converter takes in turn, as the design says: an array then has ``ceil(converter_inputs
+        / columns_per_adc)`` converters. ``None`` where the design does not say: as many as the card has.
+    converter_inputs
+        Of one array: its columns, or half of them where pairs are subtracted before the converter; ``None`` for the
+        columns.
     """
 
     name: str
@@ -68,7 +76,7 @@ class LayerUse:
     dac_bits: int
     reads_per_vector: int
     macs_per_vector: int
-    vectors_per_image: int
+    vectors_per_image: float
     cells_power: float | None = None
     driven_rows: int | None = None
     used_columns: int | None = None
@@ -84,11 +92,15 @@ class LayerUse:
     copies: int = 1
     redundancy: int = 1
     spare_columns: int = 0
+    columns_per_adc: int | None = None
+    converter_inputs: int | None = None
 
     def __post_init__(self) -> None:
         check_instance("name", self.name, str)
-        if not self.name.strip():
-            raise InputError(f"name must be a non-empty text, got {self.name!r}")
+        if not self.name:
+            object.__setattr__(self, "name", "(model)")
+        elif not self.name.strip():
+            raise InputError(f"name must be a text with a character in it, or empty, got {self.name!r}")
         for field, at_least, at_most in (
             ("arrays", 0, None),
             ("rows", 1, None),
@@ -97,7 +109,6 @@ class LayerUse:
             ("dac_bits", 1, 16),
             ("reads_per_vector", 1, None),
             ("macs_per_vector", 0, None),
-            ("vectors_per_image", 0, None),
             ("input_bits", 1, 64),
             ("row_groups", 1, None),
             ("subtractions", 0, None),
@@ -110,6 +121,8 @@ class LayerUse:
             value = getattr(self, field)
             number = check_integer(f"{self.name}: {field}", value, at_least=at_least, at_most=at_most)
             object.__setattr__(self, field, number)
+        vectors = check_count(f"{self.name}: vectors_per_image", self.vectors_per_image)
+        object.__setattr__(self, "vectors_per_image", vectors)
         most = {
             "driven_rows": self.arrays * self.rows,
             "used_columns": self.arrays * self.columns,
@@ -119,9 +132,15 @@ class LayerUse:
         for field, bound in most.items():
             if getattr(self, field) is not None:
                 check_integer(f"{self.name}: {field}", getattr(self, field), at_least=0, at_most=bound)
-        for field in ("inputs", "outputs"):
+        optional: tuple[tuple[str, int | None], ...] = (
+            ("inputs", None),
+            ("outputs", None),
+            ("columns_per_adc", None),
+            ("converter_inputs", self.columns),
+        )
+        for field, highest in optional:
             if getattr(self, field) is not None:
-                check_integer(f"{self.name}: {field}", getattr(self, field), at_least=1)
+                check_integer(f"{self.name}: {field}", getattr(self, field), at_least=1, at_most=highest)
         if self.reads_per_vector % self.row_groups:
             raise InputError(
                 f"{self.name}: row_groups must divide reads_per_vector ({self.reads_per_vector}), got {self.row_groups}"
@@ -137,8 +156,32 @@ class LayerUse:
         """Arrays of all copies, redundant ones included."""
         return self.arrays * self.copies * self.redundancy
 
+    @property
+    def whole_vectors(self) -> int:
+        """`vectors_per_image`, rounded up: what an image that needs them waits for."""
+        return math.ceil(self.vectors_per_image)
+
+    @property
+    def macs_per_image(self) -> float:
+        """Useful multiply-accumulates for one image."""
+        return self.macs_per_vector * self.vectors_per_image
+
+    @property
+    def in_turn(self) -> int | None:
+        """Converter inputs that the busiest converter of an array takes in turn, `None` where the card says."""
+        if self.columns_per_adc is None:
+            return None
+        return min(self.columns_per_adc, self.counted("converter_inputs"))
+
+    @property
+    def converters(self) -> int | None:
+        """Converters of one array, `None` where the card says."""
+        if self.columns_per_adc is None:
+            return None
+        return -(-self.counted("converter_inputs") // self.columns_per_adc)
+
     def counted(self, field: str) -> int:
-        """`driven_rows`, `used_columns`, `cells_used`, `conversions`, `inputs` or `outputs`, defaults filled in."""
+        """One of the fields that may be ``None``, such as `driven_rows`, with its default filled in."""
         value = getattr(self, field)
         if value is not None:
             return int(value)
@@ -150,5 +193,6 @@ class LayerUse:
             "cells_used": self.arrays * self.rows * self.columns,
             "inputs": self.rows,
             "outputs": self.columns,
+            "converter_inputs": self.columns,
         }
         return defaults[field]

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["frame", "html_tree", "number", "percent"]
+__all__ = ["count", "frame", "html_tree", "number", "percent"]
 
 
 def number(value: float) -> str:
@@ -18,6 +18,11 @@ def number(value: float) -> str:
         return "0"
     digits = 3 - math.floor(math.log10(abs(value)))
     return f"{value:,.{max(digits, 0)}f}" if digits < 9 else f"{value:.3e}"
+
+
+def count(value: float) -> str:
+    """A count, with two digits behind the point where it is a mean that is not whole."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
 def percent(part: float, whole: float) -> str:

@@ -22,8 +22,12 @@ Time: layer l takes ``T_l = ceil(V / c) p s t`` and its result arrives after ``d
 work on successive images at once, each starting an image when the one before has finished it, so the latency of an
 image is ``sum(T_l + d_l)`` and the interval between images the longest of all ``T_l`` and of the times that shared
 components of finite rate are busy with one image, ``actions / (count rate)``. Without this pipelining the interval is
-the latency. Layers are taken one after the other, also those that a network runs side by side, and a layer waits for
-the whole map before it: the latency is an upper bound for chips that stream maps row by row.
+the latency. V need not be whole where it is a mean over images: energies are means too, times take the next whole
+number of vectors, which an image that needs the layer waits for. Layers are taken one after the other, also those that
+a network runs side by side, and a layer waits for the whole map before it: the latency is an upper bound for chips that
+stream maps row by row.
+
+Digital operations take their number times the price of their kind, where the card has one; they take no time here.
 """
 
 from __future__ import annotations
@@ -35,10 +39,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xbarsim.cost.digital import OPERATIONS, added
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.peak import Peak
 from xbarsim.cost.use import LayerUse
-from xbarsim.cost.views import frame, html_tree, number, percent
+from xbarsim.cost.views import count, frame, html_tree, number, percent
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
@@ -61,14 +66,18 @@ class Actions:
         Elements of outputs.
     input_bit, buffer_bit, network_bit
         Bits applied at word lines, moved to and from buffers, and moved over the network.
+
+    Notes
+    -----
+    Whole numbers, unless the vectors of an image are a mean that is not.
     """
 
-    read: int
-    conversion: int
-    output: int
-    input_bit: int
-    buffer_bit: int
-    network_bit: int
+    read: float
+    conversion: float
+    output: float
+    input_bit: float
+    buffer_bit: float
+    network_bit: float
 
     @classmethod
     def of(cls, use: LayerUse, hardware: Hardware) -> Actions:
@@ -131,7 +140,7 @@ def _read_energy(component: Component, use: LayerUse, hardware: Hardware) -> flo
     """Energy of a component of the array level that is busy while arrays are read, J."""
     if use.arrays == 0:
         return 0.0
-    read_time = hardware.time_per_read(use.columns)
+    read_time = hardware.time_of_read(use)
     vectors = use.vectors_per_image * use.redundancy
     if component.role == "cells" and use.cells_power is not None:
         # a mean over the reads of the design; hardware that takes more has each row conduct in one of them
@@ -153,7 +162,7 @@ def _read_energy(component: Component, use: LayerUse, hardware: Hardware) -> flo
 
 def _layer_work(use: LayerUse, hardware: Hardware, levels: int) -> LayerWork:
     actions = Actions.of(use, hardware)
-    read_time = hardware.time_per_read(use.columns)
+    read_time = hardware.time_of_read(use)
     energies = []
     for level in hardware.levels[:levels]:
         for component in level.components:
@@ -169,7 +178,7 @@ def _layer_work(use: LayerUse, hardware: Hardware, levels: int) -> LayerWork:
                 energy = getattr(actions, component.busy) * hardware.cost_each(component)[0] / component.rate.si
             energies.append(ComponentEnergy(level=level.name, name=component.name, energy=energy))
     reads = hardware.reads_of_vector(use)
-    vectors = -(-use.vectors_per_image // use.copies) if use.arrays else 0
+    vectors = -(-use.whole_vectors // use.copies) if use.arrays else 0
     return LayerWork(
         use=use,
         actions=actions,
@@ -213,7 +222,7 @@ def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list
     busy = [(index, use) for index, use in enumerate(once) if use.arrays and use.vectors_per_image]
     if not busy:
         return once
-    per_vector = {index: hardware.reads_of_vector(use) * hardware.time_per_read(use.columns) for index, use in busy}
+    per_vector = {index: hardware.reads_of_vector(use) * hardware.time_of_read(use) for index, use in busy}
 
     def copies(limit: float) -> dict[int, int] | None:
         needed = {}
@@ -221,13 +230,11 @@ def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list
             vectors = math.floor(limit / per_vector[index] * (1 + 1e-12))
             if vectors < 1:
                 return None
-            needed[index] = -(-use.vectors_per_image // vectors)
+            needed[index] = -(-use.whole_vectors // vectors)
         total = sum(use.arrays * use.redundancy * needed.get(index, 1) for index, use in enumerate(once))
         return needed if total <= arrays else None
 
-    times = np.unique(
-        np.concatenate([np.arange(1, use.vectors_per_image + 1) * per_vector[index] for index, use in busy])
-    )
+    times = np.unique(np.concatenate([np.arange(1, use.whole_vectors + 1) * per_vector[index] for index, use in busy]))
     low, high = 0, len(times) - 1  # the longest time always fits
     while low < high:
         middle = (low + high) // 2
@@ -286,10 +293,28 @@ class Workload:
         """Energy of the actions of one inference, J."""
         return math.fsum(cost.energy for layer in self.layers for cost in layer.components)
 
+    def _digital(self) -> list[tuple[str, ComponentEnergy]]:
+        """Energy of digital operations, J, by use and kind; what has no price is left out."""
+        card = self.peak.hardware
+        if card.digital is None:
+            return []
+        prices = {operation: card.digital.energy(operation, card.technology_node.si) for operation in OPERATIONS}
+        return [
+            (use.name, ComponentEnergy(level="digital", name=name.replace("_", "-"), energy=price * getattr(use, name)))
+            for use in self.peak.digital
+            for name, price in prices.items()
+            if price is not None and getattr(use, name)
+        ]
+
+    @property
+    def digital_energy(self) -> float:
+        """Energy of the digital operations of one inference that the card has prices for, J."""
+        return math.fsum(cost.energy for _, cost in self._digital())
+
     @property
     def energy(self) -> float:
-        """Energy of one inference, J: its actions, and what is always on for one interval."""
-        return self.dynamic_energy + self.static_power * self.interval
+        """Energy of one inference, J: its actions, its priced digital operations, and what is always on meanwhile."""
+        return self.dynamic_energy + self.digital_energy + self.static_power * self.interval
 
     @property
     def latency(self) -> float:
@@ -324,12 +349,12 @@ class Workload:
     @property
     def average_power(self) -> float:
         """Power at the achieved rate, W."""
-        return self.dynamic_energy * self.images_per_second + self.static_power
+        return (self.dynamic_energy + self.digital_energy) * self.images_per_second + self.static_power
 
     @property
-    def operations(self) -> int:
-        """Operations of one inference, two a multiply-accumulate."""
-        return sum(2 * layer.use.macs_per_vector * layer.use.vectors_per_image for layer in self.layers)
+    def operations(self) -> float:
+        """Operations of one inference on arrays, two a multiply-accumulate; digital ones are not among them."""
+        return added(2 * layer.use.macs_per_image for layer in self.layers)
 
     @property
     def throughput(self) -> float:
@@ -352,7 +377,7 @@ class Workload:
         hardware = self.peak.hardware
         available = self.peak.units[hardware.levels[0].name] * self.interval
         busy = math.fsum(
-            layer.actions.read * hardware.time_per_read(layer.use.columns) for layer in self.layers if layer.use.arrays
+            layer.actions.read * hardware.time_of_read(layer.use) for layer in self.layers if layer.use.arrays
         )
         return busy / available if available else 0.0
 
@@ -372,6 +397,8 @@ class Workload:
                 energies.setdefault((cost.level, cost.name), []).append(cost.energy)
         for cost in self._static():
             energies.setdefault((cost.level, cost.name), []).append(cost.energy * self.interval)
+        for _, cost in self._digital():
+            energies.setdefault((cost.level, cost.name), []).append(cost.energy)
         order = {
             (level.name, component.name): place
             for place, (level, component) in enumerate(
@@ -380,7 +407,7 @@ class Workload:
         }
         return tuple(
             ComponentEnergy(level=level, name=name, energy=math.fsum(energies[level, name]))
-            for level, name in sorted(energies, key=lambda key: order[key])
+            for level, name in sorted(energies, key=lambda key: order.get(key, len(order)))
         )
 
     def summary(self) -> list[dict[str, Any]]:
@@ -398,13 +425,16 @@ class Workload:
                 ("throughput per area", self.throughput_per_area, "op/s/m2"),
                 ("arrays busy", self.time_utilisation, "1"),
                 ("cells used", self.cell_utilisation, "1"),
+                ("digital share", self.peak.digital_share, "1"),
+                ("digital energy", self.digital_energy, "J"),
             )
         ]
 
     def tree(self) -> dict[str, Any]:
         """The energy of one inference as nested dictionaries with the keys name, energy (J) and children.
 
-        The root's children are the layers, with their components, and ``"(always on)"``.
+        The root's children are the layers, with their components, ``"(digital)"`` where it has a price, and ``"(always
+        on)"``.
         """
 
         def node(name: str, children: list[dict[str, Any]]) -> dict[str, Any]:
@@ -418,6 +448,11 @@ class Workload:
             for layer in self.layers
         ]
         on = [{"name": cost.name, "energy": cost.energy * self.interval, "children": []} for cost in self._static()]
+        digital = [
+            {"name": f"{name}: {cost.name}", "energy": cost.energy, "children": []} for name, cost in self._digital()
+        ]
+        if digital:
+            parts.append(node("(digital)", digital))
         return node(self.peak.hardware.name, [*parts, node("(always on)", on)])
 
     def to_rows(self, by: Literal["part", "component", "layer"] = "layer") -> list[dict[str, Any]]:
@@ -428,13 +463,14 @@ class Workload:
         by
             ``"part"``: one row a component of a layer, and one for each that is always on (then ``layer`` is empty);
             ``"component"``: one row a component; ``"layer"``: one row a layer, with its actions and its time, and one
-            for all that is always on.
+            for all that is always on. Digital operations with a price have rows of their own in each.
         """
         check_choice("by", by, ("part", "component", "layer"))
         if by == "component":
             return [{"level": cost.level, "component": cost.name, "energy_J": cost.energy} for cost in self.components]
         if by == "part":
             parts = [(layer.use.name, cost, 1.0) for layer in self.layers for cost in layer.components]
+            parts += [(name, cost, 1.0) for name, cost in self._digital()]
             parts += [("", cost, self.interval) for cost in self._static()]
             return [
                 {"layer": layer, "level": cost.level, "component": cost.name, "energy_J": cost.energy * scale}
@@ -453,8 +489,14 @@ class Workload:
             | {f"{name}s": getattr(layer.actions, name) for name in names}
             for layer in self.layers
         ]
-        on = {"layer": "(always on)", "arrays": 0, "copies": 0, "energy_J": self.static_power * self.interval}
-        return [*rows, on | {"time_s": 0.0, "delay_s": 0.0} | {f"{name}s": 0 for name in names}]
+        others = {"(digital)": self.digital_energy, "(always on)": self.static_power * self.interval}
+        if not self._digital():
+            del others["(digital)"]
+        return rows + [
+            {"layer": layer, "arrays": 0, "copies": 0, "energy_J": energy, "time_s": 0.0, "delay_s": 0.0}
+            | {f"{name}s": 0 for name in names}
+            for layer, energy in others.items()
+        ]
 
     def to_frame(self, by: Literal["part", "component", "layer"] = "layer") -> Any:
         """:meth:`to_rows` as a pandas data frame; `ImportError` where pandas is not installed."""
@@ -487,7 +529,7 @@ class Workload:
                     (
                         layer.use.name,
                         f"{layer.use.copies:,}",
-                        f"{layer.actions.conversion:,}",
+                        count(layer.actions.conversion),
                         number(layer.actions.buffer_bit / 8e3),
                         number(layer.energy / 1e-6),
                         number(layer.time / 1e-6),
@@ -498,7 +540,7 @@ class Workload:
             ),
             "",
             f"energy per inference  {number(energy / 1e-6)} uJ "
-            f"({percent(energy - self.dynamic_energy, energy)} always on)",
+            f"({percent(self.static_power * interval, energy)} always on)",
             f"latency               {number(self.latency / 1e-6)} us",
             f"interval              {number(interval / 1e-6)} us, set by {name}",
             f"rate                  {number(self.images_per_second)} images/s",
@@ -510,6 +552,10 @@ class Workload:
             f"utilisation           arrays busy {self.time_utilisation:.1%} of the time, {self.cell_utilisation:.1%} "
             "of their cells used",
         ]
+        if self.peak.digital:
+            unpriced = "" if self._digital() else ", not in the energy"
+            lines.append(f"digital               {self.peak.digital_share:.1%} of all multiply-accumulates{unpriced}")
+        lines += [f"note: {note}" for note in self.peak.notes if "digital" in note]
         return "\n".join(lines)
 
 

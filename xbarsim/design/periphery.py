@@ -43,7 +43,9 @@ class Periphery:
         the next, each with its own conversion; the codes are added. The other rows are not selected.
     columns_per_adc
         Neighbouring columns (pairs, where these are subtracted before the converter) that one converter serves in turn.
-        They share its errors.
+        They share its errors, its area and its time: an array has ``ceil(inputs / columns_per_adc)`` converters, and a
+        read takes `columns_per_adc` conversions. ``None``: the design leaves that to the hardware, so that the cost
+        counts what the component card has, and each column has errors of its own.
     adc_errors, dac_errors
         How converters and drivers differ from ideal ones, or ``None``.
 
@@ -61,7 +63,7 @@ class Periphery:
     subtraction: Literal["analog", "digital"] | None = None
     signed_inputs: Literal["two_pass", "offset"] = "two_pass"
     active_rows: int | None = None
-    columns_per_adc: int = 1
+    columns_per_adc: int | None = None
     adc_errors: AdcErrors | None = None
     dac_errors: DacErrors | None = None
 
@@ -83,13 +85,19 @@ class Periphery:
         check_choice("signed_inputs", self.signed_inputs, ("two_pass", "offset"))
         if self.active_rows is not None:
             check_integer("active_rows", self.active_rows, at_least=1)
-        check_integer("columns_per_adc", self.columns_per_adc, at_least=1)
+        if self.columns_per_adc is not None:
+            check_integer("columns_per_adc", self.columns_per_adc, at_least=1)
         check_instance("adc_errors", self.adc_errors, (AdcErrors, type(None)))
         check_instance("dac_errors", self.dac_errors, (DacErrors, type(None)))
         if self.adc_errors is not None and self.adc_range is None:
             raise InputError(
                 f"adc_errors must be None for an ideal read-out (no adc_bits and no adc_range), got {self.adc_errors!r}"
             )
+
+    @property
+    def columns_sharing_errors(self) -> int:
+        """Neighbouring columns (or pairs) that are read with the same converter errors."""
+        return 1 if self.columns_per_adc is None else self.columns_per_adc
 
     @property
     def has_offsets(self) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from xbarsim.circuit import CurrentLaw, Solution, Wires, solve
 from xbarsim.design import Converter, ConverterErrors, Design, Drive
-from xbarsim.devices import BrokenLines, Cell, FaultMap
+from xbarsim.devices import BrokenLines, Cell, FaultMap, StuckOutside
 from xbarsim.die.program import program
 from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
 from xbarsim.die.silicon import Silicon
@@ -93,6 +93,11 @@ class DieLayer:
     def faults(self) -> FaultMap:
         """Which cells are stuck, and where."""
         return self.silicon.faults
+
+    @property
+    def stuck_outside(self) -> StuckOutside:
+        """How many cells are stuck outside the range of the design's cell; those of layers add."""
+        return self.faults.outside(self.design.cell, self.design.mapping.cell_bits)
 
     @property
     def targets(self) -> npt.NDArray[np.uint8]:

@@ -55,7 +55,8 @@ def program(
         `seconds`.
     """
     targets = np.asarray(levels)
-    cells = cell.program(targets, cell_bits, rng)
+    # Drift starts from what was drawn: of cells that stopped at zero conductance that says how far they missed.
+    cells = cell.program(targets, cell_bits, rng, stopped=not seconds)
     if seconds:
         assert drift is not None
         cells = cell.relax(cells, targets, cell_bits, seconds, drift)

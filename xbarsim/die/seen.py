@@ -125,7 +125,7 @@ def fold_errors(
                 for number, driven in drive.row_groups(reading.matrix.tile_rows[tile] >= 0):
                     offset[tile, number] = drivers.offset[tile, driven] @ values[tile, driven]
     if converters is not None:
-        serves = np.arange(reading.reads) // design.periphery.columns_per_adc  # the converter of each read
+        serves = np.arange(reading.reads) // design.periphery.columns_sharing_errors  # the converter of each read
         gain = converters.gain[:, serves]
         converter_gain = np.where(reading.read_of >= 0, gain[:, reading.read_of], 0.0)
         carried *= converter_gain[:, np.newaxis, :]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import AdcErrors, Converter, DacErrors, Design
-from xbarsim.devices import BrokenLines, FaultMap
+from xbarsim.devices import BrokenLines, FaultMap, warn_outside
 from xbarsim.die.streams import Purpose, generator
 from xbarsim.mapping import Reading
 
@@ -132,15 +132,27 @@ class Silicon:
         ------
         InputError
             If `faults` has another shape than the layer's tiles.
+
+        Warns
+        -----
+        StuckValueWarning
+            If cells are stuck at conductances outside the range of the design's cell.
         """
         shape = reading.matrix.levels.shape
         tiles, rows, _ = shape
+        cell, bits = design.cell, design.mapping.cell_bits
         if faults is not None:
             faults.check_shape(shape)
+            warn_outside(faults.outside(cell, bits), "the fault map")
         elif design.faults is None:
             faults = FaultMap.empty(shape)
         else:
             faults = design.faults.sample(shape, generator(seed, index, Purpose.FAULTS))
+            drawn = faults.outside(cell, bits)
+            if drawn:
+                # Of the model, not of this die: the same words for all layers and dies, which Python shows once.
+                outside = design.faults.outside(cell, bits) or drawn
+                warn_outside(outside, f"the design's {type(design.faults).__name__}")
         lines = drivers = converters = None
         if design.line_faults is not None:
             lines = design.line_faults.sample(shape, generator(seed, index, Purpose.LINES))
@@ -148,6 +160,6 @@ class Silicon:
         if dac is not None:
             drivers = Drivers.draw(dac, tiles, rows, generator(seed, index, Purpose.DRIVERS))
         if adc is not None:
-            count = -(-reading.reads // design.periphery.columns_per_adc)
+            count = -(-reading.reads // design.periphery.columns_sharing_errors)
             converters = Converters.draw(adc, converter, tiles, count, generator(seed, index, Purpose.CONVERTERS))
         return cls(faults=faults, lines=lines, drivers=drivers, converters=converters)

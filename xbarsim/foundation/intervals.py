@@ -1,12 +1,17 @@
-"""Confidence intervals of a mean and of a share: their one home, by the exact laws of ``scipy.stats``.
+"""Confidence intervals of a mean, a median and a share: their one home, by the exact laws of ``scipy.stats``.
 
 An accuracy is that of one die on a fixed set of images. An interval of the mean over dies therefore speaks of all dies
 that could be made, on these images; it does not cover what other images would give.
+
+Of the mean no interval is sure without a law of the dies: with few of them, the one die in ten that is dead may not be
+among them. docs/statistics.md says how often each interval covers what it should. Those of the median and of the yield
+(the share of dies from a threshold up) ask for no law and keep what they say with any number of dies.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,9 +22,12 @@ import numpy.typing as npt
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real
 
 __all__ = [
+    "FEW_DIES",
+    "FewDiesWarning",
     "Interval",
     "clopper_pearson",
     "mean_interval",
+    "median_interval",
     "paired_difference",
     "share_interval",
     "student_half_width",
@@ -28,7 +36,14 @@ __all__ = [
 
 _RESAMPLES = 9_999
 
+FEW_DIES = 20
+"""With fewer dies than this an interval of their mean is worth little: they are shown one by one, and a warning is."""
+
 Method = Literal["t", "bootstrap"]
+
+
+class FewDiesWarning(UserWarning):
+    """An interval of a mean is from so few dies that it covers the mean less often than it says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +53,13 @@ class Interval:
     Attributes
     ----------
     estimate
-        The mean, share or difference.
+        The mean, median, share or difference.
     low, high
         Ends of the interval; NaN where the sample is too small for one.
     confidence
         Its confidence, such as 0.95.
     method
-        ``"t"``, ``"bootstrap"`` or ``"Clopper-Pearson"``.
+        ``"t"``, ``"bootstrap"``, ``"order statistics"`` or ``"Clopper-Pearson"``.
     count
         Size of the sample: how many dies, or images, it is from.
     """
@@ -167,7 +182,9 @@ def mean_interval(
         Of the interval, in (0, 1).
     method
         ``"t"``: Student's t, exact where dies are normally distributed and good where their mean nearly is.
-        ``"bootstrap"``: bias-corrected and accelerated bootstrap, which asks for no law but for some 20 dies or more.
+        ``"bootstrap"``: bias-corrected and accelerated bootstrap, which asks for no law but for many dies. Where one
+        die in ten is dead, a 95 % interval of either covers the mean in 40 % of samples of 5
+        dies, in 60 to 65 % of 10 and in 86 to 87 % of 20; see docs/statistics.md.
     seed
         Of the bootstrap's 9,999 resamples.
 
@@ -181,6 +198,15 @@ def mean_interval(
     InputError
         If there are no values, one is not finite, or a parameter is out of its bound.
 
+    Warns
+    -----
+    FewDiesWarning
+        If an interval is from fewer than 20 dies (:data:`FEW_DIES`) that are not all equal.
+
+    See Also
+    --------
+    median_interval, share_interval : Intervals that need no law of the dies.
+
     References
     ----------
     B. Efron, Better bootstrap confidence intervals, Journal of the American Statistical Association 82, 1987,
@@ -191,6 +217,13 @@ def mean_interval(
     level, count = check_confidence(confidence), int(sample.size)
     mean = math.fsum(sample) / count
     low = high = math.nan
+    if 1 < count < FEW_DIES and float(sample.min()) != float(sample.max()):
+        warnings.warn(
+            f"an interval of the mean of {count} dies, fewer than {FEW_DIES}, covers it less often than {level:g} "
+            "if some dies fail; look at each die, its median and the yield",
+            FewDiesWarning,
+            stacklevel=2,
+        )
     if count > 1 and float(sample.min()) == float(sample.max()):
         mean = low = high = float(sample[0])
     elif count > 1 and method == "t":
@@ -210,6 +243,52 @@ def mean_interval(
         ).confidence_interval
         low, high = float(ends.low), float(ends.high)
     return Interval(estimate=mean, low=low, high=high, confidence=level, method=method, count=count)
+
+
+def median_interval(values: Sequence[float] | npt.NDArray[Any], *, confidence: float = 0.95) -> Interval:
+    """The median of a sample and its interval between two of its values, which asks for no law of the dies.
+
+    The r-th smallest and the r-th greatest value have the median of all dies between them unless more than
+    ``count - r`` dies lie on one side of it, which is a matter of tossing coins: r is the greatest for which the
+    interval covers the median at least as often as `confidence` says. With ties it covers more often.
+
+    Parameters
+    ----------
+    values
+        One number a die.
+    confidence
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    Interval
+        Without ends (NaN) where even the least and the greatest value cover too seldom: for 0.95, below 6 dies.
+
+    Raises
+    ------
+    InputError
+        If there are no values, one is not finite, or a parameter is out of its bound.
+
+    References
+    ----------
+    H. A. David and H. N. Nagaraja, Order Statistics, 3rd edition, Wiley, 2003, section 7.1.
+    """
+    from scipy import stats
+
+    sample = np.sort(_sample("values", values))
+    level, count = check_confidence(confidence), int(sample.size)
+    # Outside with probability 2 P(B < r), B of count coins: the greatest r for which that is at most 1 - level.
+    outside = 2 * stats.binom.cdf(np.arange(count // 2 + 1), count, 0.5)
+    rank = int(np.count_nonzero(outside <= 1 - level))
+    low, high = (float(sample[rank - 1]), float(sample[count - rank])) if rank else (math.nan, math.nan)
+    return Interval(
+        estimate=float(np.median(sample)),
+        low=low,
+        high=high,
+        confidence=level,
+        method="order statistics",
+        count=count,
+    )
 
 
 def share_interval(good: int, count: int, *, confidence: float = 0.95) -> Interval:

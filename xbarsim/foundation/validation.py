@@ -23,8 +23,10 @@ __all__ = [
     "InputError",
     "check_array",
     "check_choice",
+    "check_count",
     "check_instance",
     "check_integer",
+    "check_plausible",
     "check_real",
     "prepare_folder",
     "read_bytes",
@@ -107,6 +109,70 @@ def check_integer(name: str, value: Any, *, at_least: int | None = None, at_most
     if (at_least is not None and number < at_least) or (at_most is not None and number > at_most):
         raise InputError(f"{name} must be {wanted}, got {number}")
     return number
+
+
+def check_count(name: str, value: Any) -> float:
+    """Return `value` as a count of things, or as a mean of such counts: an int where it is whole, else a float.
+
+    Raises
+    ------
+    InputError
+        If `value` is not a finite real number of 0 or more.
+    """
+    if isinstance(value, Integral):
+        return check_integer(name, value, at_least=0)
+    number = check_real(name, value, at_least=0.0)
+    return int(number) if number.is_integer() else number
+
+
+_PREFIXES = {"m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def check_plausible(
+    name: str,
+    value: Any,
+    unit: str,
+    prefix: str,
+    *,
+    most: float,
+    least: float | None = None,
+    allowed: bool | None = None,
+    switch: str = "implausible=True",
+) -> float:
+    """Return `value` as a float if a real device can have it: what is beyond was mostly given in another unit.
+
+    Parameters
+    ----------
+    name
+        The parameter's name, for the message.
+    value
+        A finite number of 0 or more.
+    unit
+        The SI unit that it is in.
+    prefix
+        The prefix that such values are mostly given with: ``"m"``, ``"u"`` or ``"n"``.
+    most, least
+        The bounds of what is plausible.
+    allowed
+        Whether any value is allowed.
+    switch
+        What allows it, for the message.
+
+    Raises
+    ------
+    InputError
+        Naming the value that was likely meant.
+    """
+    number = check_real(name, value, at_least=0.0)
+    if allowed or ((least is None or number >= least) and number <= most):
+        return number
+    bounds = f"<= {most:g} {unit}" if least is None else f">= {least:g} and <= {most:g} {unit}"
+    meant = number * _PREFIXES[prefix]
+    hint = f"; did you mean {number:g} {prefix}{unit} ({meant:g})?" if number > most and meant <= most else ""
+    raise InputError(
+        f"{name} must be {bounds} to be plausible, got {number!r} {unit}{hint} "
+        f"({switch} allows what no real device has)"
+    )
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
     from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
+    from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
@@ -50,6 +51,7 @@ _HOMES = {
     "Product": "lowered",
     "ProductFunction": "lowering",
     "QuantisedLayer": "layers",
+    "Rescale": "rescale",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
     "map_model": "pipeline",
@@ -85,6 +87,7 @@ __all__ = [
     "Product",
     "ProductFunction",
     "QuantisedLayer",
+    "Rescale",
     "Skeleton",
     "evaluate",
     "map_model",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +14,7 @@ import numpy.typing as npt
 
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, Hardware
-from xbarsim.devices import FaultMap
+from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
@@ -334,15 +337,18 @@ class Chip:
         plans = {name: layer.plan for name, layer in self.running.items()}
         return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
 
-    def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
+    def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
 
         Parameters
         ----------
         hardware
             A component card, or its name.
+        read_voltage
+            V, for a cell card that has none; ``None`` for the card's own.
         """
-        return self.network.cost_of({name: layer.cells() for name, layer in self.layers.items()}, hardware)
+        cells = {name: layer.cells() for name, layer in self.layers.items()}
+        return self.network.cost_of(cells, hardware, read_voltage=read_voltage)
 
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
         """Compare every layer with the digital quantised network and with the network in floating point.
@@ -364,7 +370,7 @@ class Chip:
         samples = Samples.of(images)
         check_integer("batch_size", batch_size, at_least=1)
         check_real("clipping", clipping, at_least=0.0, at_most=1.0)
-        return error_report(
+        report = error_report(
             self.network,
             self.layers,
             samples,
@@ -372,6 +378,13 @@ class Chip:
             batch_size=batch_size,
             clipping=clipping,
         )
+        outside = self.stuck_outside
+        return replace(report, notes=(str(outside),)) if outside else report
+
+    @property
+    def stuck_outside(self) -> StuckOutside:
+        """Cells stuck at conductances outside the range of the cell: false where there are none."""
+        return reduce(add, (layer.stuck_outside for layer in self.layers.values()))
 
     def tile(self, layer: str, tile: int = 0) -> TileView:
         """One tile of one layer, for looking at; see also :func:`xbarsim.plot.tile`.

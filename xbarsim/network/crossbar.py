@@ -270,13 +270,15 @@ class Crossbar:
         """How the products are computed, and why."""
         return PlanTable(((_NAME, self._plan.name, self._plan.reason),))
 
-    def cost(self, hardware: Hardware | str = "isaac2016") -> CostReport:
+    def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput.
 
         Parameters
         ----------
         hardware
             A component card, or its name.
+        read_voltage
+            V, for a cell card that has none; ``None`` for the card's own.
 
         Returns
         -------
@@ -285,7 +287,7 @@ class Crossbar:
             of the card.
         """
         cells = {_NAME: self.layer.cells()} if self._calibrated else None
-        return self._network.cost_of(cells, hardware)
+        return self._network.cost_of(cells, hardware, read_voltage=read_voltage)
 
     def report(self, x: Any, *, clipping: float = 0.01) -> ErrorReport:
         """Compare the die with the quantised matrix on some vectors, and count the conversions that are clipped.

@@ -81,9 +81,10 @@ def evaluate(
     """Classify samples and say how many answers are right.
 
     Answers are logits ``(samples, classes)``, or ``(samples, classes, positions...)`` with labels of shape ``(samples,
-    positions...)``; dimensions of size 1 behind the classes are left out. One logit a sample, ``(samples,)`` or
-    ``(samples, 1)``, says class 1 where it is positive, else class 0. Of a tuple the first is taken, of a dictionary
-    the entry ``"logits"``, or the only one.
+    positions...)``, or ``(samples, positions..., classes)`` where the labels tell these apart; dimensions of size 1
+    behind the classes are left out. One logit a sample, ``(samples,)`` or ``(samples, 1)``, says class 1 where it is
+    positive, else class 0. Of an answer with an entry or attribute ``logits`` that is taken, of another tuple the first
+    entry, of another dictionary the only one.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def evaluate(
         task = bar.add_task("evaluation", total=len(samples))
         for start in range(0, len(samples), batch_size):
             part = samples.part(start, start + batch_size)
-            parts.append(_logits(run(part, first_image + start), len(part)))
+            parts.append(_logits(run(part, first_image + start), truth[start : start + batch_size]))
             bar.advance(task, len(part))
     logits = np.concatenate(parts)
     if truth.shape != (len(logits), *logits.shape[2:]):
@@ -174,8 +175,11 @@ def _runner(model: Any) -> Callable[[Samples, int], Any]:
 
     from xbarsim.network.lowering.skeleton import as_tensors
 
+    floating = [p.dtype for p in getattr(model, "parameters", tuple)() if p.is_floating_point()]
+    precision = floating[0] if floating else torch.float32
+
     def run(part: Samples, first: int) -> Any:
-        arguments, keywords = as_tensors(part)
+        arguments, keywords = as_tensors(part, precision=precision)
         with torch.no_grad(), _evaluating(model):
             return check_fit(lambda: model(*arguments, **keywords), part, name="images")
 
@@ -196,23 +200,33 @@ def _evaluating(model: Any) -> Iterator[None]:
             module.training = mode
 
 
-def _logits(answer: Any, samples: int) -> Array:
-    """What a model gives as logits ``(samples, classes, positions...)``."""
-    if isinstance(answer, Mapping):
+def _logits(answer: Any, labels: Array) -> Array:
+    """What a model gives for some samples as logits ``(samples, classes, positions...)``."""
+    samples = len(labels)
+    if hasattr(answer, "logits"):
+        answer = answer.logits
+    elif isinstance(answer, Mapping):
         if "logits" not in answer and len(answer) != 1:
             raise InputError(f"model must give an entry 'logits', or one entry alone, got {', '.join(answer)}")
         answer = answer["logits"] if "logits" in answer else next(iter(answer.values()))
     elif isinstance(answer, tuple | list) and answer:
         answer = answer[0]
-    elif hasattr(answer, "logits"):
-        answer = answer.logits
     array = answer.detach().cpu().float().numpy() if hasattr(answer, "detach") else np.asarray(answer)
     if array.dtype.kind != "f" or array.ndim < 1 or len(array) != samples:
         raise InputError(
             f"model must give logits of shape ({samples}, classes), got {array.dtype} of shape {array.shape}"
         )
-    while array.ndim > 2 and array.shape[-1] == 1:
+    if np.isnan(array).any():
+        raise InputError("model must give logits that are numbers, got NaN")
+    while array.ndim > max(2, labels.ndim) and array.shape[-1] == 1:
         array = array[..., 0]
+    if array.ndim > 2 and labels.shape[1:] == array.shape[1:-1]:
+        if labels.shape[1:] == array.shape[2:]:
+            raise InputError(
+                "model must give logits whose classes can be told from its positions, got as many of both in shape "
+                f"{array.shape}: let it give (samples * positions, classes)"
+            )
+        array = np.moveaxis(array, -1, 1)
     if array.ndim == 1:
         array = array[:, None]
     if array.shape[1] == 1:  # one logit: that of class 1 against class 0
@@ -227,6 +241,8 @@ def _score(metric: Metric, logits: Array, truth: Array, predictions: Array) -> f
         return float((predictions == truth).mean())
     if metric == "error":
         return float((predictions != truth).mean())
+    if metric == "top-5" and logits.shape[1] <= 5:
+        raise InputError(f"metric 'top-5' must be of more than 5 classes, got {logits.shape[1]}")
     if metric == "top-5":
         best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         return float((best == truth[:, None]).any(axis=1).mean())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cost import DigitalUse
 from xbarsim.engine import Window
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
@@ -36,6 +37,12 @@ class Product:
         for its block of channels alone.
     output_names
         Names of equal blocks of outputs, in order, such as the gates of a recurrent layer; empty for none.
+    input_limit
+        The largest magnitude that inputs can have, such as 1 for a hidden state: their range, whatever calibration
+        samples show; ``None`` where only these say.
+    divisors
+        What each input channel is divided by digitally before it is driven; the weights are as many times larger.
+        ``None`` for nothing.
     """
 
     weights: npt.NDArray[np.floating[Any]]
@@ -44,6 +51,8 @@ class Product:
     window: Window
     groups: int = 1
     output_names: tuple[str, ...] = ()
+    input_limit: float | None = None
+    divisors: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +91,15 @@ class Lowered:
         What holds weights and is no product.
     notes
         What a user should know.
+    digital_work
+        What it computes digitally for one sample, counted.
     """
 
     skeleton: Skeleton
     products: Mapping[str, Product]
     not_mapped: tuple[NotMapped, ...] = ()
     notes: tuple[str, ...] = ()
+    digital_work: tuple[DigitalUse, ...] = ()
 
     def without(self, reasons: Mapping[str, str]) -> Lowered:
         """The same with some products left digital, for these reasons."""

@@ -53,6 +53,7 @@ class MappedNetwork(PlacedNetwork):
     ) -> None:
         super().__init__(design=design, skeleton=lowered.skeleton, layers=layers, image_shape=image_shape)
         self.lowered = lowered
+        self.digital_work = lowered.digital_work
         self.orders = orders
 
     @property

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xbarsim.design import Design
+from xbarsim.devices import warn_outside
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
 from xbarsim.network.calibrate import calibrate
@@ -16,6 +18,7 @@ from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
 from xbarsim.network.order import sample_orders
 from xbarsim.network.quantise import quantise
 from xbarsim.network.ranges import InputRange, RangeName, as_input_range, input_ranges
+from xbarsim.network.rescale import Rescale, rescaled
 from xbarsim.network.samples import Samples
 
 if TYPE_CHECKING:
@@ -25,7 +28,12 @@ __all__ = ["map_lowered", "map_model", "place"]
 
 
 def map_model(
-    model: nn.Module, design: Design, *, calibration: Any, ranges: InputRange | RangeName = "max"
+    model: nn.Module,
+    design: Design,
+    *,
+    calibration: Any,
+    ranges: InputRange | RangeName = "max",
+    rescale: Rescale | None = None,
 ) -> MappedNetwork:
     """Place a trained torch model on crossbars.
 
@@ -50,6 +58,8 @@ def map_model(
         How: ``"max"``, the largest magnitude; ``"percentile"``, that of 99.9 %; ``"mse"``, the least squared error of
         rounding and clipping; ``"moving average"`` of the largest of batches; or any
         :class:`xbarsim.network.InputRange`, such as ``Percentile(percent=99.99)``.
+    rescale
+        Divide input channels with outliers digitally and multiply their weights; ``None`` to leave them as they are.
 
     Returns
     -------
@@ -74,7 +84,7 @@ def map_model(
     check_instance("design", design, Design)
     samples = Samples.of(calibration, name="calibration")
     check_varied(samples)
-    return map_lowered(lower(model, samples), design, samples, ranges=as_input_range(ranges))
+    return map_lowered(lower(model, samples), design, samples, ranges=as_input_range(ranges), rescale=rescale)
 
 
 def check_varied(samples: Samples) -> None:
@@ -88,7 +98,12 @@ def check_varied(samples: Samples) -> None:
 
 
 def map_lowered(
-    lowered: Lowered, design: Design, samples: Samples, *, ranges: InputRange | None = None
+    lowered: Lowered,
+    design: Design,
+    samples: Samples,
+    *,
+    ranges: InputRange | None = None,
+    rescale: Rescale | None = None,
 ) -> MappedNetwork:
     """Quantise, place and calibrate a network whose products are known.
 
@@ -102,6 +117,8 @@ def map_lowered(
         Calibration samples.
     ranges
         How the range of a layer's inputs is chosen; ``None`` for the largest.
+    rescale
+        How channels with outliers are rescaled; ``None`` for not at all.
 
     Warns
     -----
@@ -113,7 +130,13 @@ def map_lowered(
     InputError
         As :func:`map_model`.
     """
+    if design.faults is not None:
+        outside = design.faults.outside(design.cell, design.mapping.cell_bits)
+        warn_outside(outside, f"the design's {type(design.faults).__name__}")
     ranges = ranges or as_input_range("max")
+    check_instance("rescale", rescale, (Rescale, type(None)))
+    if rescale is not None:
+        lowered = _rescaled(lowered, rescale, samples)
     seen = input_ranges(lowered.skeleton, lowered.products, samples, counts=ranges.needs_counts)
     unreached = {name: "not reached by the calibration samples" for name in lowered.products if name not in seen}
     silent = {
@@ -133,6 +156,22 @@ def map_lowered(
         names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in lowered.not_mapped)
         warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=3)
     return MappedNetwork(design=design, lowered=lowered, layers=layers, image_shape=samples.shape, orders=orders)
+
+
+def _rescaled(lowered: Lowered, rescale: Rescale, samples: Samples) -> Lowered:
+    """The products of plain layouts with their channels rescaled, and a note of what that takes."""
+    products = dict(lowered.products)
+    divided = 0
+    for name, seen in input_ranges(lowered.skeleton, products, samples).items():
+        product = products[name]
+        if product.adapter.kind in ("linear", "conv1d", "conv2d") and seen.largest > 0:
+            products[name] = rescaled(product, seen.channels, rescale)
+            divided += len(seen.channels)
+    note = (
+        f"inputs of {divided} channels are divided digitally before they are driven, one multiplication an input; "
+        "a norm before can take that into its gain"
+    )
+    return replace(lowered, products=products, notes=(*lowered.notes, note))
 
 
 def place(layers: Mapping[str, QuantisedLayer], design: Design) -> dict[str, Reading]:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.cost import CostReport, Hardware, estimate
+from xbarsim.cost import CostReport, DigitalUse, Hardware, estimate
 from xbarsim.design import Converter, Design, Drive
+from xbarsim.devices import check_voltage
 from xbarsim.engine import choose_plan
 from xbarsim.foundation.tables import format_table
+from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import MappedMatrix, Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.skeleton import Network, Skeleton
@@ -67,7 +69,9 @@ class MappedLayer:
         """Reads of its fullest tile for one plane: more than one where only some rows are driven at a time."""
         return self.drive.row_group_count(fullest_tile(self.matrix))
 
-    def cells_power(self, cells: npt.NDArray[Any], design: Design) -> float | None:
+    def cells_power(
+        self, cells: npt.NDArray[Any], design: Design, *, read_voltage: float | None = None
+    ) -> float | None:
         """Mean static power of the cells while all tiles of the layer are read, in W.
 
         The sum of V^2 G over the driven rows of used columns, with the voltages of the calibration set; columns at
@@ -79,15 +83,18 @@ class MappedLayer:
             What the cells hold, in level units, shape ``(tiles, rows, columns)``.
         design
             Gives the cell; ``None`` is returned if its read voltage is not known.
+        read_voltage
+            Instead of that of the cell, V.
         """
-        if design.cell.read_voltage is None:
+        voltage = design.cell.read_voltage if read_voltage is None else read_voltage
+        if voltage is None:
             return None
         matrix, bits = self.matrix, design.mapping.cell_bits
         columns = np.asarray(matrix.used.any(axis=1))  # (tiles, columns)
         conductance = design.cell.conductance(cells, bits)
         total = np.where(columns[:, np.newaxis, :], conductance, 0.0).sum(axis=2)  # (tiles, rows)
         mean_square = np.where(matrix.tile_rows >= 0, self.mean_square_input[matrix.tile_rows], 0.0)
-        return float((mean_square * total).sum()) * design.cell.read_voltage**2 / self.reads_per_plane
+        return float((mean_square * total).sum()) * voltage**2 / self.reads_per_plane
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,11 @@ class PlacedNetwork:
         The network in floating point, as it was given.
     digital
         The quantised network computed digitally, exactly: what an ideal chip gives bit for bit.
+    digital_work
+        What it computes outside crossbars, for the cost.
     """
+
+    digital_work: tuple[DigitalUse, ...] = ()
 
     def __init__(
         self,
@@ -176,7 +187,9 @@ class PlacedNetwork:
             rows.append((name, plan.name, reason))
         return PlanTable(tuple(rows))
 
-    def cost(self, hardware: Hardware | str = "isaac2016", *, data: bool = True) -> CostReport:
+    def cost(
+        self, hardware: Hardware | str = "isaac2016", *, data: bool = True, read_voltage: float | None = None
+    ) -> CostReport:
         """Power, area and peak throughput of the arrays that the network takes, cells at their targets.
 
         What an inference costs is :meth:`xbarsim.cost.CostReport.workload` of it.
@@ -188,12 +201,30 @@ class PlacedNetwork:
         data
             Whether the cells draw the power of these weights and calibration inputs; else that of the card, as is right
             for a network that is not trained.
+        read_voltage
+            Read voltage of the cells, V, in the place of that of their card. Where neither is given, the cells draw the
+            nominal power of the component card, in which weights, encoding and faults do not show; a note says so.
+
+        Raises
+        ------
+        InputError
+            If there is no such card, the voltage is out of bounds, or it is given without `data`.
         """
         cells = {name: mapped.matrix.levels for name, mapped in self.layers.items()}
-        return self.cost_of(cells if data else None, hardware)
+        return self.cost_of(cells if data else None, hardware, read_voltage=read_voltage)
 
-    def cost_of(self, cells: Mapping[str, npt.NDArray[Any]] | None, hardware: Hardware | str) -> CostReport:
+    def cost_of(
+        self,
+        cells: Mapping[str, npt.NDArray[Any]] | None,
+        hardware: Hardware | str,
+        *,
+        read_voltage: float | None = None,
+    ) -> CostReport:
         """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`)."""
+        if read_voltage is not None:
+            if cells is None:
+                raise InputError(f"read_voltage must be None where data is False, got {read_voltage!r}")
+            read_voltage = check_voltage("read_voltage", read_voltage, implausible=self.design.cell.implausible)
         card = Hardware.load(hardware) if isinstance(hardware, str) else hardware
         uses = [
             layer_use(
@@ -204,8 +235,32 @@ class PlacedNetwork:
                 self.design,
                 macs_per_vector=mapped.layer.codes.size // mapped.layer.groups,
                 vectors_per_image=mapped.vectors_per_image,
-                cells_power=None if cells is None else mapped.cells_power(cells[name], self.design),
+                cells_power=(
+                    None if cells is None else mapped.cells_power(cells[name], self.design, read_voltage=read_voltage)
+                ),
             )
             for name, mapped in self.layers.items()
         ]
-        return estimate(uses, card)
+        remarks = _power_remarks(self.design, data=cells is not None, read_voltage=read_voltage)
+        return estimate(uses, card, digital=self.digital_work, remarks=remarks)
+
+
+def _power_remarks(design: Design, *, data: bool, read_voltage: float | None) -> list[str]:
+    """What is to be known of the power of the cells in a cost."""
+    cell = design.cell
+    if not data:
+        return ["the cells draw the nominal power of the component card, whatever they hold"]
+    if read_voltage is None and cell.read_voltage is None:
+        return [
+            f"cell {cell.name!r} has no read voltage: the cells draw the nominal power of the component card, in which "
+            "weights, encoding and faults do not show; give cost(read_voltage=...)"
+        ]
+    remarks = []
+    if read_voltage is not None:
+        own = "has none of its own" if cell.read_voltage is None else f"has {cell.read_voltage:g} V"
+        remarks.append(f"the cells are read at {read_voltage:g} V as asked; cell {cell.name!r} {own}")
+    if design.wires is not None:
+        remarks.append("the power of the cells is that without wire resistance: with it, an array draws less")
+    if design.line_faults is not None:
+        remarks.append("the power of the cells is that of sound lines: open and shorted ones do not show in it")
+    return remarks

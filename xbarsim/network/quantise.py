@@ -45,6 +45,7 @@ def _quantise_product(name: str, product: Product, seen: Seen, ranges: InputRang
     bits = design.periphery.input_bits
     if signed and bits < 2:
         raise InputError(f"input_bits must be >= 2 for layer {name!r}, whose inputs are signed, got {bits}")
+    limit = None if product.input_limit is None or product.input_limit < seen.largest else product.input_limit
     largest_code = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     if not np.isfinite(product.bias).all():
         raise InputError(f"bias of layer {name!r} must be finite, got NaN or infinity")
@@ -58,10 +59,11 @@ def _quantise_product(name: str, product: Product, seen: Seen, ranges: InputRang
         codes=weights.codes,
         weight_scale=weights.scale,
         bias=product.bias,
-        input_scale=ranges.limit(seen, largest_code) / largest_code,
+        input_scale=(ranges.limit(seen, largest_code) if limit is None else limit) / largest_code,
         input_bits=bits,
         signed=signed,
         window=product.window,
         groups=product.groups,
         output_names=product.output_names,
+        divisors=product.divisors,
     )

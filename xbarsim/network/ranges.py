@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.validation import InputError, check_instance, check_real
+from xbarsim.network.lowered import Product
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Skeleton, Watch, check_fit
 
@@ -46,12 +47,15 @@ class Seen:
         Largest magnitude in each batch of 64 samples.
     counts
         How many inputs had each magnitude: 65,536 bins from 0 to the largest; ``None`` where nobody asked.
+    channels
+        Largest magnitude of each input channel, undivided; shape ``(channels,)``.
     """
 
     low: float
     high: float
     batches: list[float] = field(default_factory=list)
     counts: npt.NDArray[np.int64] | None = None
+    channels: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def largest(self) -> float:
@@ -190,7 +194,9 @@ def as_input_range(given: InputRange | RangeName) -> InputRange:
     return given
 
 
-def input_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples, *, counts: bool) -> dict[str, Seen]:
+def input_ranges(
+    skeleton: Skeleton, products: Mapping[str, Product], samples: Samples, *, counts: bool = False
+) -> dict[str, Seen]:
     """What samples show of the inputs of each product that they reach, in the order of their first use.
 
     Computed in float64 and rounded to float32, because no library promises an order of its sums: in float32 the last
@@ -201,8 +207,8 @@ def input_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples, *
     ----------
     skeleton
         The network.
-    names
-        Of the products to watch.
+    products
+        Which to watch, by name; inputs are seen as their divisors leave them.
     samples
         Calibration samples.
     counts
@@ -214,25 +220,48 @@ def input_ranges(skeleton: Skeleton, names: Collection[str], samples: Samples, *
         If the samples do not fit the network, or reach none of the products.
     """
     try:
-        seen, used = _extremes(skeleton.doubled(), names, samples), skeleton.doubled()
+        used = skeleton.doubled()
+        seen = _extremes(used, products, samples)
     except InputError:
-        seen, used = _extremes(skeleton, names, samples), skeleton
+        used = skeleton
+        seen = _extremes(used, products, samples)
     if not seen:
         raise InputError("model must use a layer that can be mapped, got none reached by the calibration images")
     if counts:
-        _count(used, seen, samples)
+        _count(used, products, seen, samples)
     return seen
 
 
-def _extremes(skeleton: Skeleton, names: Collection[str], samples: Samples) -> dict[str, Seen]:
+def _divided(product: Product, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Inputs as they are driven."""
+    if product.divisors is None:
+        return inputs
+    return np.asarray(inputs / _along_channels(product, inputs, product.divisors))
+
+
+def _along_channels(product: Product, inputs: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values if product.adapter.kind == "linear" else values.reshape(-1, *[1] * (inputs.ndim - 2))
+
+
+def _largest_of_channels(product: Product, inputs: npt.NDArray[Any]) -> FloatArray:
+    channel = inputs.ndim - 1 if product.adapter.kind == "linear" else 1
+    others = tuple(axis for axis in range(inputs.ndim) if axis != channel)
+    return np.asarray(np.maximum(inputs.max(axis=others), -inputs.min(axis=others)), np.float64)
+
+
+def _extremes(skeleton: Skeleton, products: Mapping[str, Product], samples: Samples) -> dict[str, Seen]:
     seen: dict[str, Seen] = {}
     batch: dict[str, float] = {}
 
     def watch(name: str, inputs: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> None:
-        if name not in names:
+        product = products.get(name)
+        if product is None:
             return
-        low, high = float(np.float32(inputs.min())), float(np.float32(inputs.max()))
+        driven = _divided(product, inputs)
+        low, high = float(np.float32(driven.min())), float(np.float32(driven.max()))
         before = seen.setdefault(name, Seen(low=low, high=high))
+        channels = _largest_of_channels(product, inputs)
+        before.channels = np.maximum(before.channels, channels) if len(before.channels) else channels
         before.low, before.high = min(low, before.low), max(high, before.high)
         batch[name] = max(batch.get(name, 0.0), abs(low), abs(high))
 
@@ -243,7 +272,7 @@ def _extremes(skeleton: Skeleton, names: Collection[str], samples: Samples) -> d
     return seen
 
 
-def _count(skeleton: Skeleton, seen: dict[str, Seen], samples: Samples) -> None:
+def _count(skeleton: Skeleton, products: Mapping[str, Product], seen: dict[str, Seen], samples: Samples) -> None:
     for entry in seen.values():
         entry.counts = np.zeros(_BINS, np.int64)
 
@@ -251,7 +280,8 @@ def _count(skeleton: Skeleton, seen: dict[str, Seen], samples: Samples) -> None:
         entry = seen.get(name)
         if entry is None or entry.counts is None or entry.largest == 0.0:
             return
-        places = np.abs(inputs.astype(np.float64)).reshape(-1) * (_BINS / entry.largest)
+        driven = _divided(products[name], inputs).astype(np.float64)
+        places = np.abs(driven).reshape(-1) * (_BINS / entry.largest)
         entry.counts += np.bincount(np.minimum(places.astype(np.int64), _BINS - 1), minlength=_BINS)
 
     for _ in _batches(skeleton, samples, watch):

@@ -81,11 +81,14 @@ class ErrorReport:
         How many images were run.
     tiles
         Current that wires and broken lines cost, tile by tile; empty where there are neither.
+    notes
+        What a user should know of the die.
     """
 
     layers: tuple[LayerError, ...]
     images: int
     tiles: tuple[TileLoss, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a layer."""
@@ -128,7 +131,7 @@ class ErrorReport:
         for e in self.layers:
             if e.parts:
                 notes.append(f"{e.layer}, error so far: " + ", ".join(f"{k} {v:.4f}" for k, v in e.parts.items()))
-        return "\n".join([format_table(head, rows), *notes])
+        return "\n".join([format_table(head, rows), *notes, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass

@@ -23,7 +23,7 @@ class Samples:
     Attributes
     ----------
     arguments
-        Positional inputs of the network, samples in the first dimension: float32 or int64.
+        Positional inputs of the network, samples in the first dimension: float32, int64 or boolean.
     keywords
         Inputs that it takes by name.
     """
@@ -70,7 +70,8 @@ class Samples:
         if not arguments and not keywords:
             raise InputError(f"{name} must hold at least one input, got none")
         given = {str(index) if index else "": value for index, value in enumerate(arguments)} | dict(keywords)
-        arrays = {key: _as_array(f"{name}[{key}]" if key else name, value) for key, value in given.items()}
+        alone = len(given) == 1
+        arrays = {key: _as_array(f"{name}[{key}]" if key else name, value, alone=alone) for key, value in given.items()}
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1:
             sizes = ", ".join(str(array.shape) for array in arrays.values())
@@ -117,8 +118,8 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
 
 
-def _as_array(name: str, value: Any) -> Array:
-    """An input as a float32 or int64 array, samples first."""
+def _as_array(name: str, value: Any, *, alone: bool) -> Array:
+    """An input as a float32, int64 or boolean array, samples first; one number a sample only beside other inputs."""
     if hasattr(value, "detach") and hasattr(value, "is_floating_point"):  # a tensor, without importing torch
         array = _tensor_array(name, value)
     else:
@@ -127,10 +128,12 @@ def _as_array(name: str, value: Any) -> Array:
         except (ValueError, TypeError) as error:
             raise InputError(f"{name} must be an array, got {type(value).__name__}: {error}") from error
     floating = array.dtype.kind == "f"
-    if array.ndim < (2 if floating else 1) or 0 in array.shape:
+    if array.ndim < (2 if floating and alone else 1) or 0 in array.shape:
         raise InputError(f"{name} must be a non-empty batch, images first, got shape {tuple(array.shape)}")
     if array.dtype.kind == "i" and array.dtype.itemsize >= 4:
         return array.astype(np.int64, copy=False)
+    if array.dtype.kind == "b" and not alone:  # a mask
+        return array
     if not floating:
         raise InputError(
             f"{name} must be floating numbers, scaled as the model was trained, or int32 or int64 indices, "
@@ -153,8 +156,14 @@ def _tensor_array(name: str, tensor: Any) -> Array:
     return array
 
 
+_LABELS = ("labels", "label")  # names of labels among inputs by name
+
+
 def _sample_and_label(item: Any) -> tuple[Any, Any]:
-    """What a data set or loader gives: (sample, label), or a sample alone."""
+    """What a data set or loader gives: (sample, label), inputs and label by name, or a sample alone."""
+    if isinstance(item, Mapping):
+        label = next((item[key] for key in _LABELS if key in item), None)
+        return {key: value for key, value in item.items() if key not in _LABELS}, label
     if isinstance(item, tuple | list):
         if len(item) == 1:
             return item[0], None
@@ -170,9 +179,10 @@ def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Arr
     Parameters
     ----------
     source
-        A data set (``len`` and ``[index]``, one sample an item) or an iterable of batches, such as a torch
-        ``DataLoader``. Items are ``(input, label)``, ``(first input, second input, ..., label)`` or the input alone;
-        the input may be a tuple or a dictionary.
+        A data set (``len`` and ``[index]``, or a torch ``IterableDataset``; one sample an item) or an iterable of
+        batches, such as a torch ``DataLoader``. Items are ``(input, label)``, ``(first input, second input, ...,
+        label)``, the input alone, or a dictionary of inputs by name, in which ``"labels"`` or ``"label"`` is the label;
+        the input of a pair may be a tuple or a dictionary.
     name
         For messages.
 
@@ -188,7 +198,8 @@ def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Arr
     InputError
         As :meth:`Samples.of`, or if it is none of these.
     """
-    indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    single = any(base.__name__ == "IterableDataset" for base in type(source).__mro__)  # without importing torch
+    indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not single
     if not indexed and not isinstance(source, Iterable):
         raise InputError(f"{name} must be an array, tensor, data set or data loader, got {type(source).__name__}")
     items: Iterable[Any] = (source[index] for index in range(len(source))) if indexed else source
@@ -199,7 +210,7 @@ def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Arr
         labels.append(label)
     if not inputs:
         raise InputError(f"{name} must hold at least one sample, got none")
-    join = _stack if indexed else _concatenate
+    join = _stack if indexed or single else _concatenate
     first = inputs[0]
     if isinstance(first, Mapping):
         joined: Any = {key: join([each[key] for each in inputs], name) for key in first}

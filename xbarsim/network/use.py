@@ -80,7 +80,7 @@ def layer_use(
     design: Design,
     *,
     macs_per_vector: int,
-    vectors_per_image: int,
+    vectors_per_image: float,
     cells_power: float | None = None,
 ) -> LayerUse:
     """What one layer of a mapped network uses.
@@ -98,7 +98,7 @@ def layer_use(
     macs_per_vector
         Useful multiply-accumulates for one input vector.
     vectors_per_image
-        Input vectors for one image.
+        Input vectors for one image; a mean over images need not be whole.
     cells_power
         Mean static power of the cells while all tiles are read, W; ``None`` for the card's published array power.
 
@@ -136,4 +136,6 @@ def layer_use(
         outputs=matrix.shape[1],
         input_bits=drive.input_bits,
         index_bits=index_bits(matrix),
+        columns_per_adc=design.periphery.columns_per_adc,
+        converter_inputs=reading.reads,
     )

@@ -7,6 +7,7 @@ byte for byte.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jinja2
 import numpy as np
 
+from xbarsim.foundation.intervals import FEW_DIES
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
 from xbarsim.foundation.version import VERSION
 from xbarsim.plot.costs import pareto
@@ -261,11 +263,11 @@ def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float 
         if len(rates) > 1:
             figure = _figure(5.2, 3.8)
             accuracy(part, group=curve, rate="fault_rate", chance=chance, ax=figure.add_subplot())
-            pictures.append(
-                _picture(
-                    figure, "Mean accuracy against the share of stuck cells; bands are 95 % intervals (Student's t)."
-                )
-            )
+            caption = "Mean accuracy against the share of stuck cells; bands are 95 % intervals (Student's t)."
+            points = Counter((row[curve], row["fault_rate"]) for row in part)
+            if any(1 < count < FEW_DIES for count in points.values()):
+                caption += f" Dots are the dies of points with fewer than {FEW_DIES}, where bands cover too seldom."
+            pictures.append(_picture(figure, caption))
         if target is not None and len(rates) > 1:
             figure = _figure(5.2, 3.8)
             yield_curve(part, target, group=curve, ax=figure.add_subplot())

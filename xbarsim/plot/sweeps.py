@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbarsim.foundation.intervals import check_confidence, mean_interval, share_interval
+from xbarsim.foundation.intervals import FEW_DIES, check_confidence, mean_interval, share_interval
 from xbarsim.foundation.validation import check_real
 from xbarsim.plot.rows import grouped, rows_of
 from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, new_axes, plain, rate_axis
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["accuracy", "die_violins", "layer_sensitivity", "yield_curve"]
+
+_SINGLE = "\0single"  # key of the dies of a point that are too few for their band alone; no column is called so
 
 
 def accuracy(
@@ -33,7 +35,8 @@ def accuracy(
 ) -> Axes:
     """Draw mean accuracy against the total fault rate, one curve a group, with bands for the intervals.
 
-    The axis of rates is logarithmic down to the smallest rate that is not 0, and linear from there to 0.
+    The axis of rates is logarithmic down to the smallest rate that is not 0, and linear from there to 0. Where there is
+    one row a die and fewer than 20 of them at a point, each die is a dot: bands of so few promise more than they keep.
 
     Parameters
     ----------
@@ -78,6 +81,10 @@ def accuracy(
             ]
         )  # fmt: skip
         curve(axes, index, str(name), rates, means, bounds)
+        places = [float(row[rate]) for row in ordered for _ in row.get(_SINGLE, ())]
+        if places:
+            values = [100 * value for row in ordered for value in row.get(_SINGLE, ())]
+            axes.scatter(places, values, s=7, color=COLOURS[index % len(COLOURS)], alpha=0.6, linewidths=0)
     if chance is not None:
         chance_line(axes, chance)
     rate_axis(axes, [float(row[rate]) for row in points])
@@ -93,9 +100,11 @@ def _summary(rows: Sequence[Mapping[str, Any]], group: str, rate: str, confidenc
     summary = []
     for name, members in grouped(rows, group).items():
         for value, dies in grouped(members, rate).items():
-            mean = mean_interval([float(die["accuracy"]) for die in dies], confidence=confidence)
+            values = [float(die["accuracy"]) for die in dies]
+            mean = mean_interval(values, confidence=confidence)
             summary.append({
                 group: name, rate: value, "accuracy_mean": mean.estimate,
+                _SINGLE: values if 1 < len(values) < FEW_DIES else (),
                 "accuracy_low": max(0.0, mean.low) if mean.low == mean.low else None,
                 "accuracy_high": min(1.0, mean.high) if mean.high == mean.high else None,
             })  # fmt: skip
@@ -219,6 +228,8 @@ def layer_sensitivity(
 ) -> Axes:
     """Draw what the faults of each layer alone cost: the loss of mean accuracy, with its interval.
 
+    Where a layer has fewer than 20 dies, each is a dot.
+
     Parameters
     ----------
     dies
@@ -252,6 +263,9 @@ def layer_sensitivity(
         mean = mean_interval(values if baseline is None else baseline - values, confidence=confidence)
         if mean.low == mean.low:
             axes.hlines(place, 100 * mean.low, 100 * mean.high, color=COLOURS[0], linewidth=6, alpha=0.3)
+        if 1 < values.size < FEW_DIES:
+            shown = 100 * (values if baseline is None else baseline - values)
+            axes.scatter(shown, np.full(values.size, place), s=7, color="0.2", alpha=0.6, linewidths=0, zorder=3)
         axes.plot([100 * mean.estimate], [place], marker="o", color=COLOURS[0], markersize=6, linestyle="none")
     axes.set_yticks(range(len(groups)), [str(name) for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xbarsim.sweep.critical import CriticalRate, critical_rate
     from xbarsim.sweep.executors import InProcess, LocalProcesses, dask_executor
     from xbarsim.sweep.file import Sweep
-    from xbarsim.sweep.measures import METRICS, Accuracy, Cost, LayerErrors, Measure
+    from xbarsim.sweep.measures import METRICS, Accuracy, Cost, InputClipping, LayerErrors, Measure
     from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
     from xbarsim.sweep.stopping import Dies, MeanWithin, StopRule, YieldWithin
     from xbarsim.sweep.store import Store
@@ -33,6 +33,7 @@ _HOMES = {
     "Dies": "stopping",
     "InProcess": "executors",
     "Interrupted": "collecting",
+    "InputClipping": "measures",
     "LayerErrors": "measures",
     "LocalProcesses": "executors",
     "METRICS": "measures",
@@ -62,6 +63,7 @@ __all__ = [
     "CriticalRate",
     "Dies",
     "InProcess",
+    "InputClipping",
     "Interrupted",
     "LayerErrors",
     "LocalProcesses",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xbarsim.cost import Hardware
     from xbarsim.network.chip import Chip
 
-__all__ = ["COUNTS", "METRICS", "Accuracy", "Cost", "LayerErrors", "Measure", "Metric", "Value"]
+__all__ = ["COUNTS", "METRICS", "Accuracy", "Cost", "InputClipping", "LayerErrors", "Measure", "Metric", "Value"]
 
 Value = int | float | str
 _KINDS: Mapping[type, type] = {int: Integral, float: Real, str: str}  # numbers of NumPy too
@@ -129,8 +129,11 @@ class Accuracy(Measure):
     def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
         """Classify all images."""
         from xbarsim.network.evaluation import evaluate
+        from xbarsim.network.report import ClippingWarning
 
-        result = evaluate(chip, images, labels, progress=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ClippingWarning)  # a sweep would say it once a die: see `InputClipping`
+            result = evaluate(chip, images, labels, progress=False)
         return {"correct": result.correct, "images": result.images, "inference_seconds": result.seconds}
 
 
@@ -190,6 +193,47 @@ class LayerErrors(Measure):
             "worst_layer": worst,
             "worst_layer_error": own[worst],
             **{f"error_{name}": own[name] for name in self.layers},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputClipping(Measure):
+    """How many inputs of layers lie beyond the range of the calibration, and in which layer most.
+
+    Attributes
+    ----------
+    images
+        How many images it is measured on, from the first; all, where there are fewer.
+    """
+
+    images: int = 100
+
+    def __post_init__(self) -> None:
+        check_integer("images", self.images, at_least=1)
+
+    @property
+    def columns(self) -> Mapping[str, type]:
+        """The share of all inputs that were clipped, the layer with the largest share, and that."""
+        return {"clipped_inputs": float, "most_clipped_layer": str, "most_clipped_inputs": float}
+
+    def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
+        """Run the images and count."""
+        from xbarsim.network.report import ClippingWarning
+
+        before = chip.clipped_inputs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ClippingWarning)
+            chip(images[: self.images], first_image=0)
+        new = {
+            name: (count.clipped - before[name].clipped, count.inputs - before[name].inputs)
+            for name, count in chip.clipped_inputs.items()
+        }
+        shares = {name: clipped / inputs for name, (clipped, inputs) in new.items() if inputs}
+        most = max(shares, key=lambda name: shares[name])
+        return {
+            "clipped_inputs": sum(clipped for clipped, _ in new.values()) / sum(inputs for _, inputs in new.values()),
+            "most_clipped_layer": most,
+            "most_clipped_inputs": shares[most],
         }
 
 

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.intervals import Interval, Method, mean_interval, paired_difference, share_interval
+from xbarsim.foundation.intervals import (
+    Interval,
+    Method,
+    mean_interval,
+    median_interval,
+    paired_difference,
+    share_interval,
+)
 from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
 from xbarsim.sweep.measures import Value
 from xbarsim.sweep.stopping import StopRule, is_good
@@ -153,9 +160,24 @@ class TaskResult:
         ------
         InputError
             If no die counts yet, or no accuracy was measured.
+
+        Warns
+        -----
+        FewDiesWarning
+            If it is from fewer than 20 dies: see :func:`xbarsim.foundation.intervals.mean_interval`.
         """
         mean = mean_interval(self.accuracies, confidence=confidence, method=method)
         return dataclasses.replace(mean, low=_within_unit(mean.low), high=_within_unit(mean.high))
+
+    def median(self, *, confidence: float = 0.95) -> Interval:
+        """Median accuracy of the dies and its interval, which needs no law of them and 6 dies for 0.95.
+
+        Raises
+        ------
+        InputError
+            If no die counts yet, or no accuracy was measured.
+        """
+        return median_interval(self.accuracies, confidence=confidence)
 
     def yield_(self, target: float, *, confidence: float = 0.95) -> Interval:
         """Share of the dies whose accuracy is `target` or more, and its interval.
@@ -248,6 +270,7 @@ class Results:
         confidence: float = 0.95,
         method: Method = "t",
         target: float | None = None,
+        median: bool = False,
     ) -> list[dict[str, Any]]:
         """One dictionary a task that has dies: its columns, ``dies``, ``complete`` and the statistics.
 
@@ -258,6 +281,9 @@ class Results:
             gives no interval, and where no accuracy was measured).
         target
             Adds ``yield``, ``yield_low`` and ``yield_high``, the share of dies that reach this accuracy.
+        median
+            Adds ``accuracy_median``, ``accuracy_median_low`` and ``accuracy_median_high``, and ``accuracy_worst``, that
+            of the worst die: for few dies, or dies of which some fail.
         """
         rows = []
         for task in self.tasks:
@@ -273,6 +299,14 @@ class Results:
                 "accuracy_low": mean.low if mean and mean.has_ends else None,
                 "accuracy_high": mean.high if mean and mean.has_ends else None,
             }
+            if median:
+                middle = task.median(confidence=confidence) if task.counts else None
+                row |= {
+                    "accuracy_median": middle and middle.estimate,
+                    "accuracy_median_low": middle.low if middle and middle.has_ends else None,
+                    "accuracy_median_high": middle.high if middle and middle.has_ends else None,
+                    "accuracy_worst": float(task.accuracies.min()) if middle else None,
+                }
             if target is not None:
                 good = task.yield_(target, confidence=confidence) if task.counts else None
                 row |= {

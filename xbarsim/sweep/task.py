@@ -237,13 +237,13 @@ class Task:
     def description(self) -> str:
         """Everything that changes the answer, as canonical JSON: what the id is the hash of.
 
-        The network and the images stand in it by their SHA-256; names of device cards, which change no answer, do not
-        stand in it, nor do tags.
+        The network and the images stand in it by their SHA-256; names of device cards and what allows implausible
+        ones, which change no answer, do not stand in it, nor do tags.
         """
         design = tomlio.to_table(self.design)
-        for name in ("name", "source"):
+        for name in ("name", "source", "implausible"):
             design["cell"].pop(name, None)
-        content = {
+        content: dict[str, Any] = {
             "answers": ANSWERS,
             "workload": self.subject.identity,  # the name of the key is part of every id there is
             "design": design,
@@ -253,6 +253,10 @@ class Task:
             "seed": self.seed,
         }
         # said only where they differ from what they were before they could be chosen
+        if self.design.periphery.columns_per_adc is None:
+            design["periphery"]["columns_per_adc"] = 1
+        else:
+            content["converters"] = "as designed"
         if self.measures != (Accuracy(),):
             content["measures"] = sorted(describe(self.measures), key=_encode)
         if self.seeds is not None:

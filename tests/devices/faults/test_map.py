@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import tempfile
@@ -123,7 +124,7 @@ def test_stuck_levels(faults: FaultMap, bits: int) -> None:
 def test_a_value_no_float_holds_is_refused() -> None:
     huge = FaultMap(shape=SHAPE, index=[0], kind=[FaultKind.STUCK_AT], value=[1e300])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"value must be a conductance .*got 1e\+300 at position 0"):
-        huge.stuck_levels(CELL, 4)
+        huge.stuck_levels(dataclasses.replace(CELL, implausible=True), 4)
 
 
 @given(fault_maps(kinds=(FaultKind.STUCK_OFF, FaultKind.STUCK_ON)))
@@ -557,3 +558,28 @@ def test_cells_that_miss_a_window_of_resistance() -> None:
     ):
         with pytest.raises(InputError, match=message):
             FaultMap.from_resistance(**bad)
+
+
+def test_stuck_values_outside_the_range_are_counted() -> None:
+    """Half a level step beyond an end is where outside begins."""
+    cell = Cell(g_min=1e-6, g_max=16e-6, levels=16)
+    levels = np.array([-0.6, -0.4, 0.0, 7.5, 15.4, 15.6, 62.0, 71.0])
+    faults = FaultMap(
+        shape=(1, 2, 8),
+        index=np.arange(10),
+        kind=np.array([3] * 8 + [1, 2], np.uint8),
+        value=np.concatenate([1e-6 + levels * 1e-6, [np.nan, np.nan]]),
+    )
+    outside = faults.outside(cell, 4)
+    assert outside
+    assert (outside.stuck_at, outside.below, outside.above, outside.maximum_level) == (8, 1, 3, 15)
+    assert outside.lowest == pytest.approx(-0.6, abs=1e-4)
+    assert outside.highest == pytest.approx(71.0, abs=1e-4)
+    within = FaultMap.empty((1, 2, 8)).outside(cell, 4)
+    assert not within
+    both = outside + within + outside
+    assert (both.stuck_at, both.below, both.above, both.lowest) == (16, 2, 6, outside.lowest)
+    assert "8 of 16 stuck values lie outside levels 0 to 15 of cell 'custom' (2 below, 6 above): -0.6 to 71" in str(
+        both
+    )
+    assert str(within).startswith("none of 0 stuck values outside")

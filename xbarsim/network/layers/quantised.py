@@ -43,6 +43,9 @@ class QuantisedLayer:
         Groups of a convolution.
     output_names
         Names of equal blocks of outputs, in order; empty for none.
+    divisors
+        What each input channel (of a linear layer: each feature) is divided by before it becomes a code, its weights
+        being as many times larger; shape ``(channels,)``, ``None`` for nothing.
     """
 
     name: str
@@ -56,6 +59,7 @@ class QuantisedLayer:
     window: Window
     groups: int = 1
     output_names: tuple[str, ...] = ()
+    divisors: npt.NDArray[np.float32] | None = None
 
     @property
     def kind(self) -> str:
@@ -96,6 +100,8 @@ class QuantisedLayer:
             raise InputError(
                 f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}"
             )
+        if self.divisors is not None:
+            maps = maps / (self.divisors if self.kind == "linear" else self.divisors[:, None, None])
         return np.ascontiguousarray(maps)
 
     def quantise(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

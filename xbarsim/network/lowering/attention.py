@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.lowering.modules_base import Lowering
+from xbarsim.network.lowering.base import Lowering
 from xbarsim.network.lowering.replacement import Replacement, current_weight, linear, own_forward
 
 __all__ = ["LOWERINGS", "Attention", "LowerMultiheadAttention", "settle_attention"]

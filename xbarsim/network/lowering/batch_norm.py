@@ -10,6 +10,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from xbarsim.network.lowering.prepare import sharing_copy
+
 __all__ = ["fold_batch_norm"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -109,7 +111,7 @@ def fold_batch_norm(model: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[
     if not any(isinstance(module, _NORMS) for module in model.modules()):
         return (), ""
     try:
-        pairs = _pairs(model)
+        pairs = _pairs(sharing_copy(model))  # tracing may leave something in a model that remembers
     except Exception as error:  # any model code may fail under tracing, in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return (), f"batch norms stay digital: the model cannot be traced ({reason})"

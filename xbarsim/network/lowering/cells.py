@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.lowering.modules_base import Lowering
+from xbarsim.network.lowering.base import Lowering
 from xbarsim.network.lowering.recurrence import (
     GruRecurrence,
     LstmRecurrence,

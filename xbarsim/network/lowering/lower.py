@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowered import Lowered, NotMapped
+from xbarsim.network.lowering.attention import Attention, settle_attention
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
+from xbarsim.network.lowering.counting import DigitalWork
 from xbarsim.network.lowering.prepare import copy_model, lower_modules, sharing_copy
 from xbarsim.network.lowering.skeleton import TorchSkeleton, as_tensors
 from xbarsim.network.lowering.watching import Discovery, ProductTable
@@ -22,6 +25,8 @@ __all__ = ["lower"]
 
 _BATCH = 64  # samples run at a time; changes no result
 _COMPARED = 4  # samples on which a model that was taken apart must give what it gave before
+_MODEL = "(model)"  # what the model itself is called in lists
+_UNUSED = "not used by the model's forward pass"
 _TOLERANCE = 1e-3  # relative; what another order of float32 sums may change
 
 
@@ -44,19 +49,30 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     original = copy_model(model)
     prepared, norms, notes, kept = _prepare(original, samples)
     table = ProductTable()
-    discovery = Discovery(prepared, table)
-    with torch.no_grad(), discovery.names():
+    running = sharing_copy(prepared)
+    work = DigitalWork(running)
+    discovery = Discovery(running, table, work.add)
+
+    def run(start: int, stop: int) -> None:
+        arguments, keywords = as_tensors(samples.part(start, stop))
+        for tensor in (*arguments, *keywords.values()):
+            discovery.mark(tensor)
+        with discovery:
+            running(*arguments, **keywords)
+
+    def check(start: int, stop: int) -> None:
+        check_fit(lambda: run(start, stop), samples, name="calibration")
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), discovery.names():
+        before = torch.get_rng_state()
         for start in range(0, len(samples), _BATCH):
-            part = samples.part(start, start + _BATCH)
-            arguments, keywords = as_tensors(part)
-            for tensor in (*arguments, *keywords.values()):
-                discovery.mark(tensor)
-
-            def run(arguments: Any = arguments, keywords: Any = keywords) -> None:
-                with discovery:
-                    prepared(*arguments, **keywords)
-
-            check_fit(run, samples, name="calibration")
+            check(start, start + _BATCH)
+        if not torch.equal(before, torch.get_rng_state()):
+            notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
+        if discovery.doubtful:
+            half = min(len(samples), _BATCH) // 2
+            discovery.count = None
+            discovery.confirm(partial(check, 0, half) if half else None)
     if not table.products:
         raise InputError(
             "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
@@ -64,11 +80,20 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         )
     if norms:
         notes.insert(0, f"{len(norms)} batch norms folded into the layers before them")
+    if work.unknown:
+        notes.append(f"operations that are not counted: {', '.join(sorted(work.unknown))}")
+    left = _not_mapped(prepared, discovery, kept)
+    held = {
+        "" if item.name == _MODEL else item.name: (item.kind, item.parameters)
+        for item in left
+        if not item.reason.startswith(_UNUSED)
+    }
     return Lowered(
         skeleton=TorchSkeleton(prepared, table),
         products=table.products,
-        not_mapped=tuple(_not_mapped(prepared, discovery, kept)),
+        not_mapped=tuple(left),
         notes=tuple(notes),
+        digital_work=work.uses(len(samples), held),
     )
 
 
@@ -88,9 +113,13 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
 
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
+        check_fit(partial(_settle, prepared, run), samples, name="calibration")
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
-        answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
-        if _alike(expected, answers):
+        try:
+            answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
+        except InputError:  # the model uses what is not there any more
+            answers = None
+        if answers is not None and _alike(expected, answers):
             return prepared, norms, [note] if note else [], kept
         if not norms:
             break
@@ -100,11 +129,37 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     )
 
 
+def _settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
+    """Leave each attention the projections that it uses: one for three inputs that are the same, or three."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_pre_hook(lambda module, arguments, name=name: called.add(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    if any(isinstance(module, Attention) for module in model.modules()):
+        run(model)
+    for handle in handles:
+        handle.remove()
+    settle_attention(model, called)
+
+
 def _outputs(model: nn.Module, samples: Samples) -> list[Tensor]:
     arguments, keywords = as_tensors(samples)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [leaf for leaf in tree_leaves(model(*arguments, **keywords)) if isinstance(leaf, Tensor)]
+        return _tensors_of(model(*arguments, **keywords))
+
+
+def _tensors_of(answer: Any) -> list[Tensor]:
+    """All tensors of an answer, also those of objects that hold some."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(answer):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__"):
+            found += [each for each in tree_leaves(vars(leaf)) if isinstance(each, Tensor)]
+    return found
 
 
 def _alike(expected: list[Tensor], answers: list[Tensor]) -> bool:
@@ -137,7 +192,7 @@ def _not_mapped(model: nn.Module, discovery: Discovery, kept: dict[str, str]) ->
             continue
         items.append(
             NotMapped(
-                name=name or "(model)",
+                name=name or _MODEL,
                 kind=type(module).__name__,
                 parameters=sum(value.numel() for value in left.values()),
                 reason=kept.get(name) or _reason(module, list(left), discovery),
@@ -156,4 +211,4 @@ def _reason(module: nn.Module, parameters: list[str], discovery: Discovery) -> s
         return f"no product with a matrix ({', '.join(dict.fromkeys(functions))})"
     if discovery.reached & set(parameters):
         return "the same for every sample: computed beforehand"
-    return "not used by the model's forward pass on the calibration samples"
+    return f"{_UNUSED} on the calibration samples"

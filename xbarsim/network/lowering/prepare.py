@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._pytree import tree_leaves
 
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowering.registry import lowering_of
+from xbarsim.network.lowering.transformers import prepare_transformers
 
-__all__ = ["copy_model", "lower_modules", "sharing_copy"]
+__all__ = ["cast_floats", "copy_model", "lower_modules", "sharing_copy"]
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -30,10 +33,7 @@ def copy_model(model: nn.Module) -> nn.Module:
     InputError
         If parameters have no values yet, the model is a script, or it cannot be copied.
     """
-    if isinstance(model, nn.DataParallel):
-        model = model.module
-    inner = getattr(model, "_orig_mod", None)  # of torch.compile
-    model = inner if isinstance(inner, nn.Module) else model
+    model = _unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
             "model must be a torch.nn.Module whose products can be seen, got a script: give the module it was made from"
@@ -41,32 +41,78 @@ def copy_model(model: nn.Module) -> nn.Module:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
             raise InputError(f"model must have values in all its parameters, got none in {name!r}")
+    memo = _computed(model)
     try:
-        made: nn.Module = copy.deepcopy(model, _computed(model))
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise InputError(f"model must be one that can be copied: {str(error).splitlines()[0]}") from error
-    made = made.eval().to("cpu")
-    _to_single(made)
+        made: nn.Module = copy.deepcopy(model, memo)
+    except Exception as error:  # whatever a model holds may refuse, in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"model must be one that can be copied, got {type(model).__name__}: {reason}") from error
+    for module in made.modules():
+        _rebind(module, memo)
+        for name, child in module.named_children():
+            setattr(module, name, _unwrapped(child))
+    made = cast_floats(made.eval().to("cpu"), torch.float32)
     with torch.no_grad():
         for module in made.modules():
             _materialise(module)
     return made
 
 
-def _to_single(model: nn.Module) -> None:
-    """Floating parameters, buffers and tensor attributes to float32."""
-    model.float()
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model in what only runs it in another way: `DataParallel` and compiled ones."""
+    while True:
+        inner = model.module if isinstance(model, nn.DataParallel) else getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _rebind(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Let functions that stand in a copied module or its hooks work on the copy where they hold the original."""
+    for name, value in list(vars(module).items()):
+        if isinstance(value, FunctionType):
+            setattr(module, name, _rebound(value, memo))
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        for key, hook in hooks.items():
+            hooks[key] = _rebound(hook, memo) if isinstance(hook, FunctionType) else hook
+
+
+def _rebound(function: FunctionType, memo: dict[int, Any]) -> FunctionType:
+    """The same function with copies in its closure and defaults for what was copied."""
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, MethodType) and id(value.__self__) in memo:
+            return MethodType(value.__func__, memo[id(value.__self__)])
+        return memo.get(id(value), value) if isinstance(value, nn.Module | Tensor) else value
+
+    cells = []
+    for cell in function.__closure__ or ():
+        try:
+            cells.append(CellType(copied(cell.cell_contents)))
+        except ValueError:  # an empty cell
+            cells.append(cell)
+    defaults = None if function.__defaults__ is None else tuple(map(copied, function.__defaults__))
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, defaults, tuple(cells) or None)
+    made.__kwdefaults__ = function.__kwdefaults__
+    made.__dict__.update(function.__dict__)
+    return made
+
+
+def cast_floats(model: nn.Module, precision: torch.dtype) -> nn.Module:
+    """Floating parameters, buffers and tensor attributes to a precision; changes the model and gives it back."""
+    model._apply(lambda tensor: tensor.to(precision) if tensor.is_floating_point() else tensor)  # no complex one
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float32:
-                setattr(module, name, value.float())
+            if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != precision:
+                setattr(module, name, value.to(precision))
+    return model
 
 
 def _computed(model: nn.Module) -> dict[int, Any]:
     """Copies of tensors that are results of a computation, which torch refuses to copy: hooks compute them anew."""
     memo: dict[int, Any] = {}
     for module in model.modules():
-        for value in vars(module).values():
+        for value in tree_leaves([*vars(module).values(), *module._buffers.values()]):
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return memo
@@ -76,7 +122,8 @@ def _materialise(module: nn.Module) -> None:
     """Make what `weight_norm`, `spectral_norm`, `prune` and parametrisations compute in evaluation mode a parameter."""
     if parametrize.is_parametrized(module):
         for name in list(module.parametrizations):  # type: ignore[arg-type]
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            if all(type(each).__module__.startswith("torch.nn.utils") for each in module.parametrizations[name]):  # type: ignore[index]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
     for hook in list(module._forward_pre_hooks.values()):
         if isinstance(hook, WeightNorm):
             nn.utils.remove_weight_norm(module, hook.name)
@@ -101,11 +148,7 @@ def lower_modules(model: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     dict
         Why a module of a type that is lowered stays as it is, by its name.
     """
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # no fused path: it passes the layers by
-        if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = module.enable_nested_tensor = False
+    prepare_transformers(model)
     reasons: dict[str, str] = {}
     made: dict[int, nn.Module] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):

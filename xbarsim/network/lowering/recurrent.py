@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from xbarsim.foundation.validation import InputError
+from xbarsim.network.lowering.base import Lowering
 from xbarsim.network.lowering.gates import Gates
-from xbarsim.network.lowering.modules_base import Lowering
 from xbarsim.network.lowering.recurrence import (
     GruRecurrence,
     LstmRecurrence,

@@ -9,12 +9,17 @@ from typing import Any, cast
 from torch import nn
 
 from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.network.lowering.attention import LOWERINGS as ATTENTION
 from xbarsim.network.lowering.base import Lowering
+from xbarsim.network.lowering.cells import LOWERINGS as CELLS
 from xbarsim.network.lowering.products import READERS, ProductFunction
+from xbarsim.network.lowering.recurrent import LOWERINGS as RECURRENT
 
 __all__ = ["Registration", "handled_types", "lowering_of", "register"]
 
-_LOWERINGS: dict[type[nn.Module], Lowering] = {}
+_LOWERINGS: dict[type[nn.Module], Lowering] = {
+    lowering.handles: lowering for lowering in (*RECURRENT, *CELLS, *ATTENTION)
+}
 
 
 class Registration:

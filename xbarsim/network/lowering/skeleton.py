@@ -11,22 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from xbarsim.network.lowering.chip import TorchChip
-from xbarsim.network.lowering.prepare import sharing_copy
+from xbarsim.network.lowering.prepare import cast_floats, sharing_copy
 from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitution
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Layer, Skeleton, Watch
 
-__all__ = ["TorchSkeleton", "as_tensors"]
+__all__ = ["TorchSkeleton", "UnseenProductWarning", "as_tensors"]
 
 
-def as_tensors(samples: Samples, *, double: bool = False) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Samples as torch takes them; floating ones in float64 if asked."""
+class UnseenProductWarning(UserWarning):
+    """A product runs that the calibration samples did not reach: digitally, in floating point; the message names it."""
+
+
+def as_tensors(
+    samples: Samples, *, precision: torch.dtype = torch.float32
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Samples as torch takes them, copied; floating ones in a precision."""
 
     def tensor(array: Any) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # arrays that cannot be written: nobody does
-            made = torch.from_numpy(array)
-        return made.double() if double and made.is_floating_point() else made
+        made = torch.from_numpy(array.copy())  # a model may write into its inputs
+        return made.to(precision) if made.is_floating_point() else made
 
     return tuple(map(tensor, samples.arguments)), {key: tensor(array) for key, array in samples.keywords.items()}
 
@@ -47,22 +51,34 @@ class TorchSkeleton(Skeleton):
     def __init__(self, model: nn.Module, table: ProductTable, *, double: bool = False) -> None:
         self.model = model
         self._table, self._double = table, double
-        self._parameters = Parameters(model)
+        self._running = sharing_copy(model)  # what it remembers between its calls is not the model's
+        self._parameters = Parameters(self._running)
+        self._unseen: set[str] = set()
 
     def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
         """Run the model, as :meth:`Skeleton.run`; gives tensors."""
-        arguments, keywords = as_tensors(samples, double=self._double)
-        with torch.no_grad(), Substitution(self._parameters, self._table, layers, watch):
-            return self.model(*arguments, **keywords)
+        arguments, keywords = as_tensors(samples, precision=torch.float64 if self._double else torch.float32)
+        unseen: set[str] = set()
+        with torch.no_grad(), Substitution(self._parameters, self._table, layers, watch, unseen.add):
+            result = self._running(*arguments, **keywords)
+        if layers and unseen - self._unseen:
+            self._unseen |= unseen
+            warnings.warn(
+                "these weights were not reached by the calibration samples, stay digital and are used now: "
+                f"{', '.join(sorted(unseen))}",
+                UnseenProductWarning,
+                stacklevel=2,
+            )
+        return result
 
     def doubled(self) -> TorchSkeleton:
         """The model in float64, as :meth:`Skeleton.doubled`."""
-        return TorchSkeleton(copy.deepcopy(self.model).double(), self._table, double=True)
+        return TorchSkeleton(cast_floats(copy.deepcopy(self.model), torch.float64), self._table, double=True)
 
     def chip_type(self) -> type[TorchChip]:
         """Dies are torch modules."""
         return TorchChip
 
     def own(self) -> TorchSkeleton:
-        """A model with a memory of its own, as :meth:`Skeleton.own`."""
-        return TorchSkeleton(sharing_copy(self.model), self._table, double=self._double)
+        """A model with a memory of its own, as it was before any run, as :meth:`Skeleton.own`."""
+        return TorchSkeleton(self.model, self._table, double=self._double)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xbarsim.network.lowering.products.base import Call, ProductFunction, bind
+from xbarsim.network.lowering.products.contraction import ContractionFunction
 from xbarsim.network.lowering.products.convolution import ConvolutionFunction
 from xbarsim.network.lowering.products.linear import LinearFunction, MatrixFunction
 from xbarsim.network.lowering.products.transposed import TransposedFunction
@@ -14,7 +15,13 @@ __all__ = ["READERS", "Call", "ProductFunction", "bind"]
 
 READERS: dict[Callable[..., Any], ProductFunction] = {
     function: reader
-    for reader in (LinearFunction(), MatrixFunction(), ConvolutionFunction(), TransposedFunction())
+    for reader in (
+        LinearFunction(),
+        MatrixFunction(),
+        ContractionFunction(),
+        ConvolutionFunction(),
+        TransposedFunction(),
+    )
     for function in reader.functions
 }
 """How a call of each function is read."""

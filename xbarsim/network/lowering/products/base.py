@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from xbarsim.network.lowered import Product
 
-__all__ = ["Call", "ProductFunction", "batch_of_one", "bind", "first", "same"]
+__all__ = ["Call", "ProductFunction", "batch_of_one", "bind", "first", "plain", "same"]
 
 Array = npt.NDArray[np.float32]
 
@@ -51,6 +52,8 @@ class Call:
         Makes the product of weight and bias as float32 arrays, bias zero where there is none.
     finish, begin
         From results in the layout of the adapter to those of the call, and back.
+    origin
+        The tensor of the call that the inputs lie in otherwise; ``None`` where they are it.
     """
 
     inputs: Tensor
@@ -60,6 +63,12 @@ class Call:
     product: Callable[[Array, Array], Product]
     finish: Callable[[Tensor], Tensor] = same
     begin: Callable[[Tensor], Tensor] = same
+    origin: Tensor | None = None
+
+    @property
+    def given(self) -> Tensor:
+        """The inputs as they stand in the call."""
+        return self.inputs if self.origin is None else self.origin
 
 
 class ProductFunction(metaclass=ABCMeta):
@@ -85,3 +94,14 @@ def bind(
 ) -> dict[str, Any]:
     """Arguments of a call by name."""
     return dict(defaults) | dict(zip(names, arguments, strict=False)) | dict(keywords)
+
+
+def plain(*tensors: Any) -> bool:
+    """Whether all are tensors of real floating numbers that lie densely in memory."""
+    return all(
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_nested
+        and tensor.is_floating_point()
+        for tensor in tensors
+    )

@@ -15,7 +15,7 @@ from xbarsim.network.layers.conv1d import Conv1dAdapter
 from xbarsim.network.layers.conv2d import Conv2dAdapter
 from xbarsim.network.layers.conv3d import Conv3dAdapter
 from xbarsim.network.lowered import Product
-from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, same
+from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, plain, same
 
 __all__ = ["ConvolutionFunction", "sizes", "weight_matrix"]
 
@@ -97,7 +97,7 @@ class ConvolutionFunction(ProductFunction):
         defaults = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
         given = bind(names, defaults, arguments, keywords)
         inputs, weight = given["input"], given["weight"]
-        if not (inputs.is_floating_point() and weight.is_floating_point()):
+        if not plain(inputs, weight):
             return
         dimensions = weight.ndim - 2
         dilation = sizes(given["dilation"], dimensions)
@@ -110,6 +110,7 @@ class ConvolutionFunction(ProductFunction):
         alone = inputs.ndim == dimensions + 1
         yield Call(
             inputs=inputs[None] if alone else inputs,
+            origin=inputs,
             weight=weight,
             bias=given["bias"],
             geometry=geometry,

@@ -12,7 +12,7 @@ import torch
 from xbarsim.engine import Window
 from xbarsim.network.layers.transposed import TransposedAdapter
 from xbarsim.network.lowered import Product
-from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, same
+from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, plain, same
 from xbarsim.network.lowering.products.convolution import sizes, weight_matrix
 
 __all__ = ["TransposedFunction"]
@@ -66,7 +66,7 @@ class TransposedFunction(ProductFunction):
         defaults = {"bias": None, "stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
         given = bind(names, defaults, arguments, keywords)
         inputs, weight = given["input"], given["weight"]
-        if not (inputs.is_floating_point() and weight.is_floating_point()):
+        if not plain(inputs, weight):
             return
         dimensions = weight.ndim - 2
 
@@ -85,6 +85,7 @@ class TransposedFunction(ProductFunction):
         alone = inputs.ndim == dimensions + 1
         yield Call(
             inputs=inputs[None] if alone else inputs,
+            origin=inputs,
             weight=weight,
             bias=given["bias"],
             geometry=geometry,

@@ -1,4 +1,4 @@
-"""Rescaling of inputs with outliers, so that one large channel does not set the range of all.
+"""Rescaling of input channels with outliers, so that one large channel does not set the range of all.
 
 Channel k of the inputs is divided by s_k before the converters and row k of the weights multiplied by it, which
 leaves the product as it is. With ``s_k = max|x_k|^strength / max|w_k|^(1 - strength)`` a large channel hands part of
@@ -8,14 +8,56 @@ crossbars.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.validation import InputError, check_real
+from xbarsim.network.lowered import Product
 
-__all__ = ["channel_scales"]
+__all__ = ["Rescale", "channel_scales", "rescaled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescale:
+    """Divide each input channel before the converters, and multiply its weights, by :func:`channel_scales`.
+
+    Parameters
+    ----------
+    strength
+        From 0, the ranges of all channels' weights become equal, to 1, those of all inputs do.
+    """
+
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_real("strength", self.strength, at_least=0.0, at_most=1.0)
+
+
+def rescaled(product: Product, largest: npt.NDArray[np.floating[Any]], rescale: Rescale) -> Product:
+    """A product with its weights multiplied and its inputs to be divided, channel by channel.
+
+    Parameters
+    ----------
+    product
+        A linear layer or a convolution.
+    largest
+        Largest magnitude of each input channel that was seen, shape ``(channels,)``.
+    rescale
+        How.
+
+    Returns
+    -------
+    Product
+        With :attr:`Product.divisors`; the same product where inputs are not divided because no channel would change.
+    """
+    channels = len(largest)
+    weights = product.weights.astype(np.float64)
+    scales = channel_scales(weights.reshape(channels, -1), largest, strength=rescale.strength).astype(np.float32)
+    rows = np.repeat(scales.astype(np.float64), len(weights) // channels)
+    return replace(product, weights=(weights * rows[:, None]).astype(np.float32), divisors=scales)
 
 
 def channel_scales(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.lowering.rescale import channel_scales
+from xbarsim.network.rescale import channel_scales
 
 
 @st.composite
