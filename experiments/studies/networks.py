@@ -20,17 +20,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import typer
-from torch.backends import mha, mkldnn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 import xbarsim as xb
 from xbarsim.data import load_babi, load_keywords, spoken_digit_features
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.experiments.folders import FIGURES, WEIGHTS
-from xbarsim.foundation.intervals import Interval, share_interval
+from xbarsim.foundation.intervals import FewDiesWarning, Interval, share_interval
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.models import (
@@ -54,17 +50,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from xbarsim.network import Chip, MappedNetwork
+    from xbarsim.network import Chip
 
 __all__ = [
     "CHIPS",
     "SUBJECTS",
     "ClassifiedAndClipped",
     "Row",
-    "digital_share",
     "main",
     "measure",
-    "multiply_accumulates",
     "picture",
     "table",
     "tasks",
@@ -201,7 +195,9 @@ class Row:
         How many were measured; 0 in floating point, 1 where all dies are alike.
     accuracy, low, high
         Share classified right, with its 95 % interval: of the mean die on these samples where there are several dies
-        (Student's t), otherwise on samples like these (Clopper-Pearson).
+        (Student's t, which few dies make too narrow), otherwise on samples like these (Clopper-Pearson).
+    each_die
+        Accuracy of each die where there are several, in the order of their numbers.
     inputs, clipped_inputs
         Inputs of mapped layers, and how many lay beyond the calibrated range: all dies together.
     digital_share
@@ -218,6 +214,7 @@ class Row:
     accuracy: float
     low: float
     high: float
+    each_die: str
     inputs: int
     clipped_inputs: int
     digital_share: float
@@ -241,7 +238,9 @@ def tasks(subject: Subject, samples: int) -> dict[str, Task]:
 
 def _interval(result: TaskResult) -> Interval:
     if len(result.dies) > 1:
-        return result.mean()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewDiesWarning)  # the dies stand beside it one by one
+            return result.mean()
     die = result.dies[0]
     return share_interval(die.correct, die.images)
 
@@ -276,14 +275,14 @@ def measure(
         "network": subject.name,
         "data_set": subject.data_set,
         "samples": count,
-        "digital_share": digital_share(subject.model, mapped, subject.images[:1]),
+        "digital_share": mapped.cost(data=False).digital_share,
         "not_mapped": "; ".join(f"{item.name} ({item.kind}): {item.reason}" for item in mapped.not_mapped),
     }
     interval = share_interval(floating.correct, floating.images)
     rows = [
         Row(
-            chip=_FLOAT, dies=0, accuracy=interval.estimate, low=interval.low, high=interval.high, inputs=0,
-            clipped_inputs=0, **known,
+            chip=_FLOAT, dies=0, accuracy=interval.estimate, low=interval.low, high=interval.high, each_die="",
+            inputs=0, clipped_inputs=0, **known,
         )
     ]  # fmt: skip
     for result in (*whole.tasks, *stuck.tasks):
@@ -295,52 +294,13 @@ def measure(
                 accuracy=interval.estimate,
                 low=interval.low,
                 high=interval.high,
+                each_die=" ".join(f"{each:.4f}" for each in result.accuracies) if len(result.dies) > 1 else "",
                 inputs=sum(int(die.metrics["inputs"]) for die in result.dies),
                 clipped_inputs=sum(int(die.metrics["clipped_inputs"]) for die in result.dies),
                 **known,
             )
         )
     return rows
-
-
-def multiply_accumulates(model: nn.Module, sample: npt.NDArray[np.float32]) -> int:
-    """Multiply-accumulates of one sample in floating point, as torch counts them, fused operations taken apart.
-
-    Parameters
-    ----------
-    model
-        In evaluation mode.
-    sample
-        Shape (1, ...).
-    """
-    counter = FlopCounterMode(display=False)
-    fast = mha.get_fastpath_enabled()
-    mha.set_fastpath_enabled(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of hardware that is not there
-            with mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
-                model(torch.from_numpy(sample))
-    finally:
-        mha.set_fastpath_enabled(fast)
-    return int(counter.get_total_flops()) // 2
-
-
-def digital_share(model: nn.Module, mapped: MappedNetwork, sample: npt.NDArray[np.float32]) -> float:
-    """Share of a sample's multiply-accumulates that is not done on crossbars.
-
-    Parameters
-    ----------
-    model, mapped
-        The network, and as it is mapped.
-    sample
-        Shape (1, ...).
-    """
-    total = multiply_accumulates(model, sample)
-    analog = sum(
-        layer.layer.codes.size // layer.layer.groups * layer.vectors_per_image for layer in mapped.layers.values()
-    )
-    return 1 - analog / total
 
 
 # --- showing
@@ -375,6 +335,9 @@ def picture(rows: Sequence[Row]) -> Figure:
             [100 * row.accuracy for row in shown], heights, xerr=errors, fmt=_MARKERS[chip], color=_COLOURS[chip],
             label="floating point" if chip == _FLOAT else chip, markersize=6, elinewidth=1.2,
         )  # fmt: skip
+        for row, height in zip(shown, heights, strict=True):
+            each = [100 * float(die) for die in row.each_die.split()]
+            axes.plot(each, [height] * len(each), ".", color=_COLOURS[chip], alpha=0.5, markersize=4)
     labels = []
     for name in names:
         here = [row for row in rows if row.network == name]
@@ -424,6 +387,9 @@ def table(rows: Sequence[Row]) -> str:
         ],
         left=2,
     )
+    for row in rows:
+        if row.each_die:
+            text += f"\n{row.network}, {row.chip}, die by die: {row.each_die}"
     for name, listed in dict.fromkeys((row.network, row.not_mapped) for row in rows):
         if listed:
             text += f"\n{name}, not mapped: {listed}"

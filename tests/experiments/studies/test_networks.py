@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
+from torch.backends import mha, mkldnn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import xbarsim as xb
 from xbarsim.experiments.studies import networks as study
@@ -16,9 +22,7 @@ from xbarsim.experiments.studies.networks import (
     CHIPS,
     SUBJECTS,
     ClassifiedAndClipped,
-    digital_share,
     measure,
-    multiply_accumulates,
     picture,
     table,
     tasks,
@@ -26,7 +30,7 @@ from xbarsim.experiments.studies.networks import (
 from xbarsim.foundation.intervals import share_interval
 from xbarsim.foundation.validation import InputError
 from xbarsim.models import SpokenDigitsNet, StoryTransformer
-from xbarsim.models.torchvision import vision_transformer
+from xbarsim.models.torchvision import VisionTransformer, vision_transformer
 from xbarsim.sweep.subject import Subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,6 +86,8 @@ def test_every_network_has_a_row_for_floating_point_and_for_each_chip(rows: list
     assert (floating.low, floating.high) == (interval.low, interval.high)
     for row in rows:
         assert 0 <= row.low <= row.accuracy <= row.high <= 1
+    assert [len(row.each_die.split()) for row in rows] == [0, 0, 0, 3]
+    assert np.mean([float(die) for die in rows[3].each_die.split()]) == pytest.approx(rows[3].accuracy, abs=1e-4)
 
 
 def test_the_ideal_chip_is_the_quantised_network(subject: Subject, rows: list[study.Row]) -> None:
@@ -161,7 +167,22 @@ def test_the_command_writes_table_and_picture(
         study.main(networks=["alexnet"], output=tmp_path)
 
 
-# --- counting multiply-accumulates, against closed forms
+# --- what is digital, against torch's own count of multiply-accumulates, and that against closed forms
+
+
+def multiply_accumulates(model: nn.Module, sample: npt.NDArray[np.float32]) -> int:
+    """Of one sample in floating point, as torch counts them, fused operations taken apart."""
+    counter = FlopCounterMode(display=False)
+    fast = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of hardware that is not there
+            with mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
+                model(torch.from_numpy(sample))
+    finally:
+        mha.set_fastpath_enabled(fast)
+    return int(counter.get_total_flops()) // 2
 
 
 def test_recurrent_networks_multiply_as_often_as_their_equations_say() -> None:
@@ -181,12 +202,21 @@ def test_transformers_multiply_as_often_as_their_equations_say() -> None:
     assert image == 4 * encoder(65, 64, 128) + 64 * 48 * 64 + 64 * 10
 
 
-def test_what_is_digital_in_attention_is_the_products_of_activations(subject: Subject) -> None:
-    network = vision_transformer().eval()
-    images = np.random.default_rng(1).standard_normal((4, 3, 32, 32)).astype(np.float32)
+@pytest.mark.parametrize("build", [vision_transformer, StoryTransformer, lambda: SpokenDigitsNet("gru"), Weighing])
+def test_what_is_digital_is_what_is_not_on_crossbars(build: Callable[[], nn.Module]) -> None:
+    network = build().eval()
+    shape = {"VisionTransformer": (3, 32, 32), "StoryTransformer": (72,), "SpokenDigitsNet": (64, 24), "Weighing": (6,)}
+    images = np.random.default_rng(1).random((4, *shape[type(network).__name__])).astype(np.float32)
+    if isinstance(network, StoryTransformer):
+        images = np.floor(22 * images)
     mapped = xb.map_model(network, CHIPS["ideal"], calibration=images)
+    analog = sum(
+        layer.layer.codes.size // layer.layer.groups * layer.vectors_per_image for layer in mapped.layers.values()
+    )
     total = multiply_accumulates(network, images[:1])
-    assert digital_share(network, mapped, images[:1]) * total == pytest.approx(4 * 2 * 65 * 65 * 64)
+    assert mapped.cost(data=False).digital_share == pytest.approx(1 - analog / total, abs=1e-12)
+    if isinstance(network, VisionTransformer):
+        assert total - analog == 4 * 2 * 65 * 65 * 64
 
 
 @pytest.mark.data
