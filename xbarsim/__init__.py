@@ -1,8 +1,9 @@
 """Accuracy, power and area of neural networks on faulty resistive-memory crossbars.
 
-A torch model is placed on crossbars (:func:`map_model`), dies are made of it (``network.fabricate(seed)``), and each
-die is run like the model it came from (:func:`evaluate`) and costed (``chip.cost()``). Many dies of many designs are
-measured by :func:`collect`. See ARCHITECTURE.md for the rooms.
+A torch model (:func:`map_model`) or a network from an ONNX file (:func:`map_onnx`, without torch) is placed on
+crossbars, dies are made of it (``network.fabricate(seed)``), and each die is run like the model it came from
+(:func:`evaluate`) and costed (``chip.cost()``). Many dies of many designs are measured by :func:`collect`. See
+ARCHITECTURE.md for the rooms.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
     from xbarsim.mapping import Balanced, Differential, Mapping, Offset, TwoColumn
     from xbarsim.models import load_model, load_test_set
-    from xbarsim.network import MappedNetwork, map_model
-    from xbarsim.network.chip import Chip
+    from xbarsim.network import Chip, MappedNetwork, map_model, map_onnx
     from xbarsim.network.crossbar import Crossbar
     from xbarsim.network.evaluation import Evaluation, evaluate
     from xbarsim.sweep import Task, collect
@@ -31,7 +31,7 @@ __version__ = VERSION
 _HOMES = {
     "Balanced": "mapping",
     "Cell": "devices",
-    "Chip": "network.chip",
+    "Chip": "network",
     "Crossbar": "network.crossbar",
     "Design": "design",
     "Differential": "mapping",
@@ -51,6 +51,7 @@ _HOMES = {
     "load_model": "models",
     "load_test_set": "models",
     "map_model": "network",
+    "map_onnx": "network",
     "set_threads": "foundation.threads",
 }
 _ROOMS = (
@@ -94,6 +95,7 @@ __all__ = [
     "load_model",
     "load_test_set",
     "map_model",
+    "map_onnx",
     "set_threads",
 ]
 

@@ -17,11 +17,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.strategies import ALL_ENCODINGS, ENGINE_CELL, EngineCase, TiledLayer, encodings, engine_cases
+from tests.strategies import ALL_ENCODINGS, ENGINE_CELL, EngineCase, TiledLayer, encodings, engine_cases, relaxed
 from xbarsim.design import Converter, Design, Drive, Periphery
 from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
 from xbarsim.die import program
-from xbarsim.engine import Noise, Plan, choose_plan, kernels, largest_conversion
+from xbarsim.engine import Noise, Plan, choose_plan, clipping_bounds, count_clipped, kernels, largest_conversion
 from xbarsim.mapping import (
     Differential,
     DuplicatedTop,
@@ -841,3 +841,27 @@ def test_spread_of_zero_is_no_noise() -> None:
             layer.plan(cells, noise).multiply(codes),
             layer.plan(cells, precision="double").multiply(codes),
         )
+
+
+@relaxed
+@given(
+    scale=st.floats(1e-30, 1e30),
+    bits=st.integers(1, 16),
+    signed=st.booleans(),
+    near=st.integers(-40, 40),
+    where=st.sampled_from(["low", "high"]),
+)
+def test_bounds_of_clipping_are_exact(scale: float, bits: int, signed: bool, near: int, where: str) -> None:
+    """Just at the bounds, float by float, an activation counts as clipped exactly if its code was cut."""
+    high = max(1, 2 ** (bits - 1) - 1) if signed else 2**bits - 1
+    low = -high if signed else 0
+    inverse = 1.0 / scale
+    below, above = clipping_bounds(inverse, low, high)
+    value = np.float32(above if where == "high" else below)
+    for _ in range(abs(near)):
+        value = np.nextafter(value, np.float32(np.inf if near > 0 else -np.inf))
+    if not np.isfinite(value):
+        return
+    position = np.floor(np.float64(value) * inverse + 0.5)
+    values = np.array([value, 0.0], np.float32)
+    assert count_clipped(values, below, above) == int(position < low or position > high)

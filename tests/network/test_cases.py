@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,11 @@ import xbarsim as xb
 from xbarsim.devices import Cell
 from xbarsim.network import MappedNetwork, NotMappedWarning
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("error::xbarsim.network.lowering.skeleton.UnseenProductWarning"),
+    pytest.mark.filterwarnings("ignore:.*deprecated"),
+]
 
 BITS = 12  # rounding of inputs and weights is then well below what any of the mistakes here would cost
 TOLERANCE = 0.01
@@ -71,9 +76,9 @@ def distance(answer: Tensor, wanted: Tensor) -> float:
 def check(model: nn.Module, inputs: Any, mapped: str, digital: str = "") -> MappedNetwork:
     """Mapped and digital parts are those named, the numbers are the model's, and an ideal chip gives the same bits."""
     wanted = answer_of(model, inputs).float()
-    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {name: value.clone() for name, value in model.named_parameters()}
     network = quietly_mapped(model, inputs)
-    after = model.state_dict()
+    after = dict(model.named_parameters())
     assert state.keys() == after.keys()
     assert all(torch.equal(state[name], after[name]) for name in state)
     assert " ".join(network.layers) == mapped
@@ -277,6 +282,13 @@ def flat() -> nn.Module:
     return model
 
 
+def tied() -> nn.Module:
+    model: Any = nn.Sequential(OrderedDict(a=nn.Linear(12, 12), b=nn.Linear(12, 12)))
+    model.b.weight = model.a.weight
+    made: nn.Module = model
+    return made
+
+
 VECTORS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "sign-binarised": (lambda: nn.Sequential(Sign(12, 8)), "0", ""),
     "low-rank adapters": (lambda: nn.Sequential(Lora(12, 8)), "0 0.down 0.up", ""),
@@ -325,11 +337,10 @@ VECTORS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "f",
         "(model) c",
     ),
-    "tensordot": (lambda: Functional(lambda m, x: torch.tensordot(x, m.projection, 1)), "projection", "f c"),
-    "tensordot, dimensions": (
-        lambda: Functional(lambda m, x: torch.tensordot(m.projection, x, ([1], [1])).T, 8, 12),
-        "projection",
-        "f c",
+    "tensordot": (
+        lambda: Functional(lambda m, x: m.f(x) + torch.tensordot(x, m.projection, 1)),
+        "f",
+        "(model) c",
     ),
     "inner": (lambda: Functional(lambda m, x: torch.inner(x, m.projection), 8, 12), "projection", "f c"),
     "bmm": (
@@ -398,9 +409,44 @@ VECTORS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "",
     ),
     "a parameter for an input": (
-        lambda: Calls(lambda m, x: m.f(x) + m.g(m.f.weight).T[:, :8].mean(1, keepdim=True).T),
+        lambda: Calls(lambda m, x: m.f(x) + m.g(2 * m.f.weight).mean(0)),
         "f",
         "g",
+    ),
+    "a vectorised call": (
+        lambda: Calls(lambda m, x: m.g(x) + torch.vmap(lambda row: m.f(row))(x)),
+        "g",
+        "f",
+    ),
+    "parameters of another call": (
+        lambda: Calls(
+            lambda m, x: torch.func.functional_call(m.f, {k: 2 * v for k, v in m.f.named_parameters()}, (x,))
+        ),
+        "f",
+        "g",
+    ),
+    "weights that depend on the input": (
+        lambda: Calls(lambda m, x: F.linear(m.f(x), m.g(x[:8]))),
+        "f g",
+        "",
+    ),
+    "weights that depend on the input, unseen": (
+        lambda: Calls(lambda m, x: F.linear(m.f(x), torch.from_numpy(m.g(x[:8]).numpy().copy()))),
+        "f g",
+        "",
+    ),
+    "experts": (
+        lambda: Calls(lambda m, x: torch.zeros(len(x), 8).index_add(0, torch.arange(2), m.f(x[:2])) + m.g(x)),
+        "f g",
+        "",
+    ),
+    "tied weights with another bias": (tied, "a b", ""),
+    "packed weights": (
+        lambda: torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 8)), {"0": torch.ao.quantization.default_dynamic_qconfig}
+        ),
+        "1",
+        "0",
     ),
     "a dead layer": (
         lambda: Calls(lambda m, x: m.f(x) + m.g(torch.zeros_like(x))),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import xbarsim as xb
 from tests.network.test_cases import (
@@ -43,8 +43,8 @@ class FusedConvolution(nn.Conv2d):
     def __init__(self) -> None:
         super().__init__(2, 4, 3, padding=1, bias=False)
         self.bn: Any = nn.BatchNorm2d(4)
-        nn.init.uniform_(self.bn.running_var, 0.5, 2.0)
-        nn.init.normal_(self.bn.running_mean)
+        nn.init.uniform_(self.bn.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+        nn.init.normal_(self.bn.running_mean)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
@@ -64,7 +64,8 @@ class UsedTwice(nn.Module):
         nn.init.constant_(self.norm.weight, 3.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.c(x)) + F.conv2d(x, self.c.weight)
+        result: Tensor = self.norm(self.c(x)) + F.conv2d(x, self.c.weight)
+        return result
 
 
 class ReadsNorm(UsedTwice):
@@ -283,7 +284,8 @@ class Remembering(nn.Module):
         self.mean += y.mean(0)
         self.calls += 1
         self.last = y
-        return y + self.mean + self.calls
+        result: Tensor = y + self.mean + self.calls
+        return result
 
 
 def test_a_memory_is_that_of_one_die() -> None:
@@ -422,15 +424,23 @@ class Items(IterableDataset[Any]):
         return iter(zip(self.inputs, self.labels, strict=True))
 
 
+class Dictionaries(Dataset[Any]):
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs, labels
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input": self.inputs[index], "label": self.labels[index]}
+
+
 SOURCES: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "data set": TensorDataset,
     "loader": lambda x, y: DataLoader(TensorDataset(x, y), batch_size=7),
     "iterable data set": Items,
     "list of pairs": lambda x, y: list(zip(x, y, strict=True)),
-    "loader of dictionaries": lambda x, y: DataLoader(
-        [{"input": each, "label": label} for each, label in zip(x, y, strict=True)],
-        batch_size=7,  # type: ignore[arg-type]
-    ),
+    "loader of dictionaries": lambda x, y: DataLoader(Dictionaries(x, y), batch_size=7),
 }
 
 

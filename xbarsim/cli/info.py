@@ -26,6 +26,7 @@ class Topic(StrEnum):
     networks = "networks"
     components = "components"
     faults = "faults"
+    layers = "layers"
 
 
 def _source(source: str, doi: str | None) -> str:
@@ -177,12 +178,22 @@ def _info_faults(console: Console) -> None:
         print_lines(console, [" ".join(preset.description.split()), _source(preset.source, preset.doi), ""])
 
 
+def _info_layers(console: Console) -> None:
+    from xbarsim.network import layer_support
+
+    rows = [(each.name, each.status, each.products or "", each.remark) for each in layer_support()]
+    print_table(console, "types of module in torch.nn, and what becomes of them", _LAYER_HEADER, rows)
+
+
+_LAYER_HEADER = ("torch.nn", "becomes", "products", "remark")
+
 _TOPICS = {
     Topic.devices: _info_devices,
     Topic.encodings: _info_encodings,
     Topic.networks: _info_networks,
     Topic.components: _info_components,
     Topic.faults: _info_faults,
+    Topic.layers: _info_layers,
 }
 
 

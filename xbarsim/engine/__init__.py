@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xbarsim.engine.backends import Backend, CompiledBackend, Program
 from xbarsim.engine.case import Case
-from xbarsim.engine.inputs import quantise_codes, unfold
+from xbarsim.engine.inputs import clipping_bounds, count_clipped, quantise_codes, unfold
 from xbarsim.engine.layout import Columns, Layout
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.plans import PLANS, Plan, choose_plan, make_plan
@@ -28,6 +28,8 @@ __all__ = [
     "Window",
     "choose_plan",
     "clipped_share",
+    "clipping_bounds",
+    "count_clipped",
     "input_offset",
     "largest_conversion",
     "largest_read",

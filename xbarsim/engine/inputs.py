@@ -10,7 +10,7 @@ import numpy.typing as npt
 from xbarsim.engine import kernels
 from xbarsim.engine.window import Window
 
-__all__ = ["quantise_codes", "unfold"]
+__all__ = ["clipping_bounds", "count_clipped", "quantise_codes", "unfold"]
 
 
 def quantise_codes(
@@ -38,6 +38,46 @@ def quantise_codes(
     quantiser = kernels.Quantiser(inverse_scale, float(low), float(high))
     finite = kernels.quantise(values.reshape(-1), quantiser, codes.reshape(-1))
     return codes, bool(finite)
+
+
+def clipping_bounds(inverse_scale: float, low: int, high: int) -> tuple[np.float32, np.float32]:
+    """Where float32 activations begin to lie beyond the codes.
+
+    Parameters
+    ----------
+    inverse_scale, low, high
+        As for :func:`quantise_codes`.
+
+    Returns
+    -------
+    below, above : float32
+        Activations less than `below`, and from `above` on, have a nearest code beyond `low` and `high`: exactly, as
+        codes are computed.
+    """
+
+    def is_above(value: np.float32) -> bool:
+        return bool(np.floor(np.float64(value) * inverse_scale + 0.5) > high)
+
+    def is_below(value: np.float32) -> bool:
+        return bool(np.floor(np.float64(value) * inverse_scale + 0.5) < low)
+
+    with np.errstate(over="ignore"):
+        above, below = np.float32((high + 0.5) / inverse_scale), np.float32((low - 0.5) / inverse_scale)
+    up, down = np.float32(np.inf), np.float32(-np.inf)
+    while is_above(np.nextafter(above, down)):
+        above = np.nextafter(above, down)
+    while np.isfinite(above) and not is_above(above):
+        above = np.nextafter(above, up)
+    while np.isfinite(below) and is_below(below):
+        below = np.nextafter(below, up)
+    while np.isfinite(below) and not is_below(np.nextafter(below, down)):
+        below = np.nextafter(below, down)
+    return below, above
+
+
+def count_clipped(values: npt.NDArray[np.float32], below: np.float32, above: np.float32) -> int:
+    """How many activations are less than `below`, or `above` or more; as :func:`clipping_bounds` gives them."""
+    return int(kernels.count_outside(values.reshape(-1), below, above))
 
 
 def unfold(codes: npt.NDArray[Any], window: Window) -> npt.NDArray[np.int32]:

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from xbarsim.network.lowered import Lowered, NotMapped, Product
     from xbarsim.network.lowering import Call, Lowering, ProductFunction, register
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
+    from xbarsim.network.onnx.skeleton import map_onnx
     from xbarsim.network.pipeline import map_model
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
     from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
+    from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
     "Call": "lowering",
-    "Chip": "chip",
+    "Chip": "mapped",  # with the networks that a chip is loaded with
     "ClippedInputs": "layers",
     "ClippingWarning": "report",
     "Crossbar": "crossbar",
@@ -36,6 +38,7 @@ _HOMES = {
     "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LayerSupport": "support",
     "LeastSquaredError": "ranges",
     "Lowered": "lowered",
     "Lowering": "lowering",
@@ -54,7 +57,10 @@ _HOMES = {
     "Rescale": "rescale",
     "Skeleton": "skeleton",
     "evaluate": "evaluation",
+    "layer_page": "support",
+    "layer_support": "support",
     "map_model": "pipeline",
+    "map_onnx": "onnx.skeleton",
     "register": "lowering",
 }
 
@@ -72,6 +78,7 @@ __all__ = [
     "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LayerSupport",
     "LeastSquaredError",
     "Lowered",
     "Lowering",
@@ -90,7 +97,10 @@ __all__ = [
     "Rescale",
     "Skeleton",
     "evaluate",
+    "layer_page",
+    "layer_support",
     "map_model",
+    "map_onnx",
     "register",
 ]
 

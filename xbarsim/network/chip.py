@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, TileMitigation, check_mitigations, mitigate
+from xbarsim.network.files import read_die, read_given, read_network, reading, write_contents, write_die
 from xbarsim.network.layers import ClippedInputs, CrossbarLayer, ReferenceLayer, SampleCounter, SampleOrder
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, error_report
@@ -85,6 +87,21 @@ def fabricate_layer(
     return die_layer, MitigationTable(done)
 
 
+class Fabricated(NamedTuple):
+    """What was made of a die already.
+
+    Attributes
+    ----------
+    layers
+        By name; of any age.
+    mitigations
+        What mitigations did to them.
+    """
+
+    layers: Mapping[str, DieLayer]
+    mitigations: MitigationTable
+
+
 _CLIPPED = 0.01  # share of a layer's inputs that may be clipped without a warning
 
 
@@ -110,6 +127,8 @@ class Chip:
         bit.
     seconds
         Age of the die, s; see :meth:`at`.
+    fabricated
+        Its arrays, where they are there already: of another age, or from a file. ``None`` to draw them.
 
     Attributes
     ----------
@@ -121,6 +140,8 @@ class Chip:
         What mitigations did, tile by tile.
     """
 
+    network_type: ClassVar[Any] = None  # the class of a network that is loaded, set where it is defined
+
     def __init__(
         self,
         network: PlacedNetwork,
@@ -131,6 +152,7 @@ class Chip:
         diagnosis: Diagnosis | None = None,
         precision: Literal["single", "double"] = "single",
         seconds: float = 0.0,
+        fabricated: Fabricated | None = None,
     ) -> None:
         self.seed = check_integer("seed", seed, at_least=0)
         check_choice("precision", precision, ("single", "double"))
@@ -145,20 +167,10 @@ class Chip:
         for method in self._given["mitigations"]:
             network = method.prepare(network)
         self.network = network
-        self.layers: dict[str, DieLayer] = {}
-        tables: list[TileMitigation] = []
-        for name in network.layers:
-            self.layers[name], table = fabricate_layer(
-                network,
-                name,
-                seed=self.seed,
-                seconds=self.seconds,
-                faults=self._given["faults"].get(name),
-                mitigations=self._given["mitigations"],
-                diagnosis=diagnosis,
-            )
-            tables.extend(table.tiles)
-        self.mitigations = MitigationTable(tuple(tables))
+        if fabricated is None:
+            fabricated = self._fabricate()
+        self.layers = {name: replace(layer, seconds=self.seconds) for name, layer in fabricated.layers.items()}
+        self.mitigations = fabricated.mitigations
         self._counter = SampleCounter()
         self._next = 0
         self._warned: set[str] = set()
@@ -175,6 +187,21 @@ class Chip:
             for name, layer in self.layers.items()
         }
         self._skeleton = network.skeleton.own()
+
+    def _fabricate(self) -> Fabricated:
+        layers: dict[str, DieLayer] = {}
+        tables: list[TileMitigation] = []
+        for name in self.network.layers:
+            layers[name], table = fabricate_layer(
+                self.network,
+                name,
+                seed=self.seed,
+                faults=self._given["faults"].get(name),
+                mitigations=self._given["mitigations"],
+                diagnosis=self._given["diagnosis"],
+            )
+            tables.extend(table.tiles)
+        return Fabricated(layers, MitigationTable(tuple(tables)))
 
     @property
     def faults(self) -> dict[str, FaultMap]:
@@ -201,7 +228,92 @@ class Chip:
         InputError
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
-        return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds)
+        made = Fabricated(self.layers, self.mitigations)  # what is broken and what was programmed stay as they are
+        return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds, fabricated=made)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the die and its network to a file, whole or not at all: safetensors, with all else as TOML in it.
+
+        What is broken, how drivers and converters err, the levels that were programmed and what mitigations did are in
+        it; what its cells hold is made again from the seed, and compared. So are the weights of the network's digital
+        part; the code of a torch model is not.
+
+        Parameters
+        ----------
+        path
+            The file; one that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If something of it cannot be put in a file, naming it.
+        FileWriteError
+            If the file cannot be written.
+        """
+        network = self._given["network"]
+        if not isinstance(network, self.network_type):
+            raise InputError(f"network must be a MappedNetwork to be saved, got {type(network).__name__}")
+        die, arrays = write_die(
+            self.layers,
+            self._given["faults"],
+            seed=self.seed,
+            seconds=self.seconds,
+            precision=self.precision,
+            mitigations=self._given["mitigations"],
+            diagnosis=self._given["diagnosis"],
+            done=self.mitigations.tiles,
+            next_sample=self._next,
+            clipped=self.clipped_inputs,
+        )
+        record, of_network = network._written(die)
+        write_contents(path, "chip", record, arrays | of_network)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, model: Any = None) -> Chip:
+        """Read a die that was saved: it answers as that one did, bit for bit, and counts its samples on from there.
+
+        Parameters
+        ----------
+        path
+            The file.
+        model
+            For a network from torch, a module of the same architecture, which a file cannot hold. It is copied, and the
+            copy gets the weights of the file, so that its own do not matter.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is cut short, changed, of another kind, or names an encoding, packing, fault model or mitigation
+            that no imported module has; or if the cells do not hold what they held.
+        InputError
+            If `model` is needed and not given, or is not the network that was saved.
+        """
+        if cls.network_type is None:
+            raise InputError("Chip must be imported from xbarsim or xbarsim.network to load one, got it from elsewhere")
+        saved = read_network(path, "chip", model)
+        die, network = saved.die, cls.network_type(**saved.parts)
+        assert die is not None
+        with reading(path, "chip"):
+            faults = read_given(die, saved.contents, network.layers)
+            prepared = network
+            for method in check_mitigations(die.mitigations, die.diagnosis):
+                prepared = method.prepare(prepared)
+            layers = read_die(die, saved.contents, prepared.layers, prepared.design)
+            saved.contents.finish()
+        chip: Chip = network.chip_type(
+            network,
+            die.seed,
+            faults=faults,
+            mitigations=die.mitigations,
+            diagnosis=die.diagnosis,
+            precision=die.precision,
+            seconds=die.seconds,
+            fabricated=Fabricated(layers, MitigationTable(die.done)),
+        )
+        chip._next = die.next_sample
+        for layer in die.layers:
+            chip.running[layer.name].clipped = ClippedInputs(clipped=layer.clipped, inputs=layer.inputs)
+        return chip
 
     def __call__(self, *inputs: Any, first_image: int | None = None, **keywords: Any) -> Any:
         """Run a batch.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +15,10 @@ from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, Hardware
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap
-from xbarsim.die import TileView, check_age
+from xbarsim.die import DieLayer, TileView, check_age
 from xbarsim.engine import Window
 from xbarsim.foundation.validation import (
+    FileFormatError,
     InputError,
     check_array,
     check_choice,
@@ -25,9 +27,21 @@ from xbarsim.foundation.validation import (
     check_real,
 )
 from xbarsim.mapping import MappedMatrix, map_matrix, quantise
-from xbarsim.mitigation import Diagnosis, Mitigation, check_mitigations
+from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, check_mitigations
 from xbarsim.network.calibrate import SAMPLED_IMAGES, calibrate_layer
 from xbarsim.network.chip import fabricate_layer
+from xbarsim.network.files import (
+    DieRecord,
+    LayerRecord,
+    read_contents,
+    read_die,
+    read_given,
+    read_layer,
+    reading,
+    write_contents,
+    write_die,
+    write_layer,
+)
 from xbarsim.network.layers import ClippedInputs, LinearAdapter, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, vectors_report
@@ -146,20 +160,96 @@ class Crossbar:
             raise InputError(f"calibration must have shape (vectors, {matrix.shape[0]}), got {vectors.shape}")
         self._calibrated = vectors is not None
         self._codes_given = vectors is None or vectors.dtype.kind in "iu"
-        network = PlacedNetwork(
-            design=design,
-            skeleton=_Alone(),
-            layers={_NAME: _map(matrix, design, vectors)},
-            image_shape=(matrix.shape[0],),
-        )
+        self._original, self._design = _map(matrix, design, vectors), design  # before mitigations prepare them
+        network = _alone(self._original, design)
         for method in methods:
             network = method.prepare(network)
-        self._network = network
-        self.layer, self.mitigations = fabricate_layer(
-            network, _NAME, seed=self.seed, seconds=seconds, faults=faults, mitigations=methods, diagnosis=diagnosis
-        )
-        self._plan = self.layer.plan(precision)
+        self._given: dict[str, Any] = {"faults": faults, "mitigations": methods, "diagnosis": diagnosis}
+        made = fabricate_layer(network, _NAME, seed=self.seed, seconds=seconds, **self._given)
+        self._assemble(network, *made, precision)
+
+    def _assemble(
+        self,
+        network: PlacedNetwork,
+        layer: DieLayer,
+        mitigations: MitigationTable,
+        precision: Literal["single", "double"],
+    ) -> None:
+        self._network, self.layer, self.mitigations, self.precision = network, layer, mitigations, precision
+        self._plan = layer.plan(precision)
         self._vectors = self._clipped = 0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the die to a file, whole or not at all; as :meth:`xbarsim.Chip.save`.
+
+        Parameters
+        ----------
+        path
+            The file; one that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If something of it cannot be put in a file, naming it.
+        FileWriteError
+            If the file cannot be written.
+        """
+        faults = self._given["faults"]
+        mapped, of_matrix = write_layer(self._original, "layer.0.")
+        die, arrays = write_die(
+            {_NAME: self.layer},
+            {} if faults is None else {_NAME: faults},
+            seed=self.seed,
+            seconds=self.layer.seconds,
+            precision=self.precision,
+            mitigations=self._given["mitigations"],
+            diagnosis=self._given["diagnosis"],
+            done=self.mitigations.tiles,
+            next_sample=self._vectors,
+            clipped={_NAME: self.clipped},
+        )
+        record = _CrossbarRecord(
+            design=self._design, layer=mapped, die=die, calibrated=self._calibrated, codes_given=self._codes_given
+        )
+        write_contents(path, "crossbar", record, arrays | of_matrix)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Crossbar:
+        """Read a die that was saved: it answers as that one did, bit for bit, and counts its vectors on from there.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        FileFormatError
+            As :meth:`xbarsim.Chip.load`.
+        """
+        contents = read_contents(path, "crossbar")
+        with reading(path, "crossbar"):
+            record = contents.record(_CrossbarRecord)
+            die = record.die
+            mapped = read_layer(record.layer, contents, "layer.0.", record.design)
+            _check_matrix(record, mapped)
+            network = _alone(mapped, record.design)
+            faults = read_given(die, contents, network.layers)
+            made = cls.__new__(cls)
+            made._original, made._design, made.seed = mapped, record.design, die.seed
+            made._calibrated, made._codes_given = record.calibrated, record.codes_given
+            made._given = {
+                "faults": faults.get(_NAME),
+                "mitigations": check_mitigations(die.mitigations, die.diagnosis),
+                "diagnosis": die.diagnosis,
+            }
+            for method in die.mitigations:
+                network = method.prepare(network)
+            layers = read_die(die, contents, network.layers, network.design)
+            contents.finish()
+        made._assemble(network, layers[_NAME], MitigationTable(die.done), die.precision)
+        made._vectors, made._clipped = die.next_sample, die.layers[0].clipped
+        return made
 
     @property
     def design(self) -> Design:
@@ -330,6 +420,42 @@ class Crossbar:
     def __repr__(self) -> str:
         inputs, outputs = self.shape
         return f"<Crossbar {inputs} x {outputs} on {self.matrix.tiles} tiles, seed {self.seed}>"
+
+
+def _alone(mapped: MappedLayer, design: Design) -> PlacedNetwork:
+    """A network of one product."""
+    inputs = mapped.layer.codes.shape[0]
+    return PlacedNetwork(design=design, skeleton=_Alone(), layers={_NAME: mapped}, image_shape=(inputs,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CrossbarRecord:
+    """What a file says of a matrix.
+
+    Attributes
+    ----------
+    calibrated
+        Whether it was given a calibration.
+    codes_given
+        Whether integers that it is given are codes.
+    design, layer, die
+        As in :mod:`xbarsim.network.files`.
+    """
+
+    design: Design
+    layer: LayerRecord
+    die: DieRecord
+    calibrated: bool
+    codes_given: bool
+
+
+def _check_matrix(record: _CrossbarRecord, mapped: MappedLayer) -> None:
+    layer = mapped.layer
+    inputs, outputs = layer.codes.shape
+    wanted = (_NAME, LinearAdapter(features=inputs), Window(kernel=(1, inputs)), 1, ())
+    found = (layer.name, layer.adapter, layer.window, layer.groups, layer.output_names)
+    if found != wanted or layer.bias.any() or not (record.calibrated or (record.codes_given and layer.signed)):
+        raise FileFormatError(f"layer must be a matrix of {inputs} x {outputs} without bias, got {found}")
 
 
 def _numbers(name: str, value: Any) -> npt.NDArray[Any]:

@@ -14,7 +14,23 @@ from xbarsim.engine import Window
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
 
-__all__ = ["Lowered", "NotMapped", "Product"]
+__all__ = ["GivenCodes", "Lowered", "NotMapped", "Product"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GivenCodes:
+    """Weights that a network comes with as integers: they are ``codes * scale``, and stay as they are.
+
+    Attributes
+    ----------
+    codes
+        Integers, shape ``(inputs, outputs)``.
+    scale
+        Weight of one code, shape ``(outputs,)``, positive.
+    """
+
+    codes: npt.NDArray[np.int32]
+    scale: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +53,10 @@ class Product:
         for its block of channels alone.
     output_names
         Names of equal blocks of outputs, in order, such as the gates of a recurrent layer; empty for none.
+    given
+        The weights as integers, where the network has them so; ``None`` to quantise them.
+    input_scale
+        Activation of one input code, where the network says it; ``None`` for what the calibration gives.
     input_limit
         The largest magnitude that inputs can have, such as 1 for a hidden state: their range, whatever calibration
         samples show; ``None`` where only these say.
@@ -51,6 +71,8 @@ class Product:
     window: Window
     groups: int = 1
     output_names: tuple[str, ...] = ()
+    given: GivenCodes | None = None
+    input_scale: float | None = None
     input_limit: float | None = None
     divisors: npt.NDArray[np.float32] | None = None
 

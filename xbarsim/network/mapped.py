@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
+
+import numpy.typing as npt
 
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap, FaultModel
 from xbarsim.foundation.tables import format_table
 from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.network.chip import Chip
+from xbarsim.network.files import DieRecord, NetworkRecord, read_network, write_contents, write_network
 from xbarsim.network.layers import SampleOrder
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.placed import MappedLayer, PlacedNetwork
+from xbarsim.network.samples import Samples
 
 __all__ = ["MappedNetwork", "NotMappedWarning"]
 
@@ -40,6 +45,8 @@ class MappedNetwork(PlacedNetwork):
     orders
         How samples stand in the activations of each layer, where read noise has to know; ``None`` where a batch must
         be run sample by sample.
+    probe
+        Calibration samples that reach every layer: what a saved network is known by.
     """
 
     def __init__(
@@ -50,11 +57,22 @@ class MappedNetwork(PlacedNetwork):
         layers: dict[str, MappedLayer],
         image_shape: tuple[int, ...],
         orders: Mapping[str, SampleOrder] | None,
+        probe: Samples,
     ) -> None:
         super().__init__(design=design, skeleton=lowered.skeleton, layers=layers, image_shape=image_shape)
         self.lowered = lowered
         self.digital_work = lowered.digital_work
         self.orders = orders
+        self.probe = probe
+
+    @property
+    def chip_type(self) -> type[Chip]:
+        """The class of its dies: torch modules, if it came from torch."""
+        if not self.skeleton.gives_tensors:
+            return Chip
+        from xbarsim.network.lowering.chip import TorchChip
+
+        return TorchChip
 
     @property
     def not_mapped(self) -> tuple[NotMapped, ...]:
@@ -109,8 +127,62 @@ class MappedNetwork(PlacedNetwork):
             If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
             mitigation does not fit the network or needs a diagnosis and there is none.
         """
-        kind: type[Chip] = self.skeleton.chip_type()
-        return kind(self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision)
+        return self.chip_type(
+            self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file, whole or not at all: safetensors, with the design and all else as TOML in it.
+
+        Layers, design, and the numbers of the digital part are in it; the code of a torch model is not.
+
+        Parameters
+        ----------
+        path
+            The file; one that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If something of it cannot be put in a file, naming it.
+        FileWriteError
+            If the file cannot be written.
+        """
+        write_contents(path, "mapped network", *self._written())
+
+    def _written(self, die: DieRecord | None = None) -> tuple[NetworkRecord, dict[str, npt.NDArray[Any]]]:
+        return write_network(
+            design=self.design,
+            lowered=self.lowered,
+            layers=self.layers,
+            image_shape=self.image_shape,
+            orders=self.orders,
+            probe=self.probe,
+            die=die,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, model: Any = None) -> MappedNetwork:
+        """Read a network that was saved.
+
+        Parameters
+        ----------
+        path
+            The file.
+        model
+            For a network from torch, a module of the same architecture, which a file cannot hold. It is copied, and the
+            copy gets the weights of the file, so that its own do not matter.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is cut short, changed, of another kind, or names an encoding, packing or fault model that no
+            imported module has.
+        InputError
+            If `model` is needed and not given, or is not the network that was saved: its products are compared with the
+            layers, and its answer to the probe with that of the saved network.
+        """
+        return cls(**read_network(path, "mapped network", model).parts)
 
     def __str__(self) -> str:
         rows = []
@@ -137,3 +209,6 @@ class MappedNetwork(PlacedNetwork):
         for note in self.notes:
             text += f"\nnote: {note}"
         return text
+
+
+Chip.network_type = MappedNetwork  # of what a chip is that is loaded: a chip stands below the network it is made of

@@ -12,6 +12,7 @@ from xbarsim.devices import warn_outside
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
 from xbarsim.network.calibrate import calibrate
+from xbarsim.network.files import choose_probe
 from xbarsim.network.layers import QuantisedLayer
 from xbarsim.network.lowered import Lowered
 from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
@@ -155,7 +156,14 @@ def map_lowered(
     if lowered.not_mapped:
         names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in lowered.not_mapped)
         warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=3)
-    return MappedNetwork(design=design, lowered=lowered, layers=layers, image_shape=samples.shape, orders=orders)
+    return MappedNetwork(
+        design=design,
+        lowered=lowered,
+        layers=layers,
+        image_shape=samples.shape,
+        orders=orders,
+        probe=choose_probe(lowered.skeleton, layers, samples),
+    )
 
 
 def _rescaled(lowered: Lowered, rescale: Rescale, samples: Samples) -> Lowered:
@@ -164,7 +172,8 @@ def _rescaled(lowered: Lowered, rescale: Rescale, samples: Samples) -> Lowered:
     divided = 0
     for name, seen in input_ranges(lowered.skeleton, products, samples).items():
         product = products[name]
-        if product.adapter.kind in ("linear", "conv1d", "conv2d") and seen.largest > 0:
+        free = product.given is None and product.input_scale is None  # integers that a file gives stay as they are
+        if free and product.adapter.kind in ("linear", "conv1d", "conv2d") and seen.largest > 0:
             products[name] = rescaled(product, seen.channels, rescale)
             divided += len(seen.channels)
     note = (

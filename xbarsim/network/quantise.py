@@ -8,6 +8,7 @@ import numpy as np
 
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError
+from xbarsim.mapping import QuantisedMatrix
 from xbarsim.mapping import quantise as quantise_matrix
 from xbarsim.network.layers import QuantisedLayer
 from xbarsim.network.lowered import Product
@@ -49,17 +50,17 @@ def _quantise_product(name: str, product: Product, seen: Seen, ranges: InputRang
     largest_code = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     if not np.isfinite(product.bias).all():
         raise InputError(f"bias of layer {name!r} must be finite, got NaN or infinity")
-    try:
-        weights = quantise_matrix(product.weights, bits=design.mapping.weight_bits, per=design.mapping.weight_scale)
-    except InputError as error:
-        raise InputError(f"layer {name!r}: {error}") from error
+    weights = _codes(name, product, design)
+    scale = product.input_scale
+    if scale is None:
+        scale = (ranges.limit(seen, largest_code) if limit is None else limit) / largest_code
     return QuantisedLayer(
         name=name,
         adapter=product.adapter,
         codes=weights.codes,
         weight_scale=weights.scale,
         bias=product.bias,
-        input_scale=(ranges.limit(seen, largest_code) if limit is None else limit) / largest_code,
+        input_scale=scale,
         input_bits=bits,
         signed=signed,
         window=product.window,
@@ -67,3 +68,20 @@ def _quantise_product(name: str, product: Product, seen: Seen, ranges: InputRang
         output_names=product.output_names,
         divisors=product.divisors,
     )
+
+
+def _codes(name: str, product: Product, design: Design) -> QuantisedMatrix:
+    """The codes of the weights: those that the network comes with, or the nearest."""
+    bits, given = design.mapping.weight_bits, product.given
+    if given is None:
+        try:
+            return quantise_matrix(product.weights, bits=bits, per=design.mapping.weight_scale)
+        except InputError as error:
+            raise InputError(f"layer {name!r}: {error}") from error
+    largest = int(np.abs(given.codes).max())
+    if largest > 2 ** (bits - 1) - 1:
+        raise InputError(
+            f"weight_bits must be >= {largest.bit_length() + 1} for layer {name!r}, whose weights come as integers "
+            f"from {given.codes.min()} to {given.codes.max()}, got {bits}"
+        )
+    return QuantisedMatrix(codes=given.codes, scale=given.scale, bits=bits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
@@ -21,7 +21,15 @@ Watch = Callable[[str, npt.NDArray[Any], npt.NDArray[Any]], None]
 
 
 class Skeleton(metaclass=ABCMeta):
-    """A network without its products: everything digital, and where each product stands in it."""
+    """A network without its products: everything digital, and where each product stands in it.
+
+    Attributes
+    ----------
+    gives_tensors : bool
+        Whether it came from torch: its dies are torch modules then.
+    """
+
+    gives_tensors: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
@@ -47,11 +55,20 @@ class Skeleton(metaclass=ABCMeta):
     def doubled(self) -> Skeleton:
         """The same in float64, whose sums depend on no order that matters."""
 
-    def chip_type(self) -> Any:
-        """The class of its dies: :class:`xbarsim.network.Chip`, or a subclass that fits where the network came from."""
-        from xbarsim.network.chip import Chip
+    def stored(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+        """What a file must hold to make it again.
 
-        return Chip
+        Returns
+        -------
+        tuple
+            Its kind, one that :func:`xbarsim.network.files.skeletons.restore` knows, and arrays by name.
+
+        Raises
+        ------
+        InputError
+            If it cannot be saved: so every skeleton that does not say how.
+        """
+        raise InputError(f"network must have a digital part that can be saved, got {type(self).__name__}")
 
     def own(self) -> Skeleton:
         """The same for one user: what a network remembers between its calls is not shared; weights are."""

@@ -67,7 +67,8 @@ class _Sender(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     def reducer_override(self, value: Any) -> Any:
         import torch
 
-        if type(value) is torch.Tensor and value.device.type == "cpu" and value.dtype != torch.bfloat16:
+        plain = type(value) is torch.Tensor and value.device.type == "cpu" and value.dtype != torch.bfloat16
+        if plain and value.is_contiguous():  # as an array, its numbers would lie in another order else
             return torch.from_numpy, (np.ascontiguousarray(value.detach().numpy()),)
         return super().reducer_override(value)
 

@@ -16,7 +16,7 @@ from xbarsim.engine.kernels.arguments import (
     Quantiser,
     Tables,
 )
-from xbarsim.engine.kernels.inputs import block_inputs, im2col, pack_planes, quantise
+from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
 from xbarsim.engine.kernels.reads import add_product, convert_reads, count_bits
 from xbarsim.engine.kernels.sums import panel_width, products
@@ -39,6 +39,7 @@ __all__ = [
     "block_inputs",
     "convert_reads",
     "count_bits",
+    "count_outside",
     "im2col",
     "make_tables",
     "pack_planes",

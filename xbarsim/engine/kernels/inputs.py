@@ -141,6 +141,16 @@ def quantise(values: Any, quantiser: Any, codes: Any) -> bool:
 
 
 @kernel(parallel=True)
+def count_outside(values: Any, first_below: Any, first_above: Any) -> int:
+    """How many of `values` (n,) are below one bound, or at or above the other."""
+    count = 0
+    for i in prange(values.shape[0]):
+        value = values[i]
+        count += int(value < first_below) + int(value >= first_above)
+    return count
+
+
+@kernel(parallel=True)
 def pack_planes(codes: Any, bits: int, packed: Any) -> None:
     """Pack bit b of `codes` (vectors, rows), non-negative, into `packed` (vectors, bits, words) of 64 rows each."""
     rows = codes.shape[1]

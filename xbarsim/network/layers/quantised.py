@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.engine import Scaling, Window, quantise_codes, unfold
+from xbarsim.engine import Scaling, Window, clipping_bounds, count_clipped, quantise_codes, unfold
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.layers.base import LayerAdapter
 
@@ -129,12 +129,11 @@ class QuantisedLayer:
         blocks = blocks.reshape(self.groups, inputs // self.groups, self.groups, outputs // self.groups)
         return np.stack([np.ascontiguousarray(blocks[group, :, group]) for group in range(self.groups)])
 
+    @cached_property
+    def _clipping_bounds(self) -> tuple[np.float32, np.float32]:
+        scaling = self.scaling
+        return clipping_bounds(scaling.inverse_scale, scaling.low, scaling.high)
+
     def count_clipped(self, maps: npt.NDArray[np.float32]) -> int:
         """How many activations lie beyond the range of the codes: their nearest code is the end of it."""
-        scaling = self.scaling
-        inner = self.input_scale * (1 - 1e-6)  # what lies within for sure, whatever its product rounds to
-        top, bottom = (scaling.high + 0.5) * inner, (scaling.low - 0.5) * inner
-        if maps.size == 0 or (float(maps.max()) < top and float(maps.min()) > bottom):  # nearly always
-            return 0
-        positions = np.floor(maps.astype(np.float64) * scaling.inverse_scale + 0.5)
-        return int(((positions < scaling.low) | (positions > scaling.high)).sum())
+        return count_clipped(maps, *self._clipping_bounds)

@@ -12,9 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from xbarsim.network.lowering.prepare import sharing_copy
 
-__all__ = ["fold_batch_norm"]
+__all__ = ["NORMS", "fold_batch_norm"]
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
@@ -36,7 +36,7 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
             calls[key] = calls.get(key, 0) + 1
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not _plain(modules[node.target], _NORMS):
+        if node.op != "call_module" or not _plain(modules[node.target], NORMS):
             continue
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
@@ -108,7 +108,7 @@ def fold_batch_norm(model: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[
     note
         Empty, or why the model's graph could not be read (nothing is folded then).
     """
-    if not any(isinstance(module, _NORMS) for module in model.modules()):
+    if not any(isinstance(module, NORMS) for module in model.modules()):
         return (), ""
     try:
         pairs = _pairs(sharing_copy(model))  # tracing may leave something in a model that remembers

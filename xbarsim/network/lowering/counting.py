@@ -27,28 +27,28 @@ def _names(text: str) -> frozenset[str]:
 
 
 _MOVING = _names(
-    "__bool__ __contains__ __deepcopy__ __float__ __format__ __getitem__ __index__ __int__ __iter__ __len__ __repr__ "
-    "__setitem__ _pad alpha_dropout as_strided atleast_1d atleast_2d bool broadcast_tensors broadcast_to cat "
-    "channel_shuffle chunk clone col2im complex concat concatenate constant_pad_nd contiguous copy cpu data detach "
-    "device diag diag_embed diagonal dim dropout dropout1d dropout2d dropout3d dsplit dstack dtype empty empty_like "
-    "expand expand_as feature_alpha_dropout feature_dropout fill flatten flip float double half bfloat16 fold "
-    "fill_diagonal from_numpy full_like gather get_device hsplit hstack identity im2col imag index_copy index_fill "
-    "index_put index_select int is_complex is_contiguous is_floating_point is_nested is_same_size item long "
-    "masked_fill masked_scatter masked_select meshgrid movedim moveaxis narrow native_channel_shuffle ndimension "
-    "nelement new_empty new_full new_ones new_tensor new_zeros nonzero nonzero_static numel numpy ones_like pad "
-    "permute pixel_shuffle pixel_unshuffle put ravel real repeat repeat_interleave requires_grad reshape reshape_as "
-    "resolve_conj resolve_neg roll rot90 scatter select shape size size split split_with_sizes squeeze stack "
-    "storage_offset stride "
-    "swapaxes swapdims t take take_along_dim tensor_split tile to to_dense tolist transpose tril triu type type_as "
-    "unbind unflatten unfold unsqueeze untyped_storage view view_as view_as_complex view_as_real vsplit vstack where "
-    "zero zeros_like __get__ __set__ is_cuda cpu nested_tensor_from_mask is_sparse layout ndim element_size data_ptr "
-    "get_default_dtype result_type one_hot"
+    "alpha_dropout arange array array_wrap as_strided as_tensor asarray atleast_1d atleast_2d bfloat16 bool "
+    "broadcast_tensors broadcast_to cat channel_shuffle chunk clone col2im complex concat concatenate constant_pad_nd "
+    "contains contiguous copy cpu data data_ptr deepcopy detach device diag diag_embed diagonal dim double dropout "
+    "dropout1d dropout2d dropout3d dsplit dstack dtype element_size empty empty_like expand expand_as eye "
+    "feature_alpha_dropout feature_dropout fill fill_diagonal flatten flip float fold format from_numpy full "
+    "full_like gather get get_default_dtype get_device getitem grad_fn half hash hsplit hstack identity im2col imag "
+    "index index_copy index_fill index_put index_select int is_complex is_conj is_contiguous is_cuda "
+    "is_floating_point is_leaf is_neg is_nested is_same_size is_sparse item iter layout len linspace long masked_fill "
+    "masked_scatter masked_select meshgrid moveaxis movedim narrow native_channel_shuffle ndim ndimension nelement "
+    "nested_tensor_from_mask new_empty new_full new_ones new_tensor new_zeros nonzero nonzero_static numel numpy "
+    "one_hot ones ones_like pack_padded_sequence pad pad_packed_sequence permute pixel_shuffle pixel_unshuffle put "
+    "ravel real reduce_ex repeat repeat_interleave repr requires_grad reshape reshape_as resize resolve_conj "
+    "resolve_neg result_type roll rot90 scatter select set setitem shape size split split_with_sizes squeeze stack "
+    "storage_offset stride swapaxes swapdims t take take_along_dim tensor tensor_split tile to to_dense tolist "
+    "transpose tril triu type type_as unbind unflatten unfold unsqueeze untyped_storage view view_as view_as_complex "
+    "view_as_real vsplit vstack where zero zeros zeros_like"
 )
 _ELEMENTWISE = _names(
-    "abs absolute add bitwise_and bitwise_not bitwise_or bitwise_xor ceil conj cumprod cumsum div divide floor "
-    "floor_divide fmod frac hardshrink logical_and logical_not logical_or logical_xor mul multiply neg negative outer "
-    "positive reciprocal remainder round rsub sgn sign square sub subtract true_divide trunc truediv radd rmul "
-    "rtruediv iadd isub imul itruediv floordiv mod rdiv and or xor invert"
+    "abs absolute add and bitwise_and bitwise_not bitwise_or bitwise_xor ceil conj cumprod cumsum div divide floor "
+    "floor_divide floordiv fmod frac iadd imul invert isub itruediv logical_and logical_not logical_or "
+    "logical_xor mod mul multiply neg negative or outer positive radd rdiv reciprocal remainder rmul round rsub "
+    "rtruediv sgn sign square sub subtract true_divide truediv trunc xor"
 )
 _NONLINEAR = _names(
     "acos acosh asin asinh atan atan2 atanh celu cos cosh digamma elu erf erfc erfinv exp exp2 expm1 gelu glu "
@@ -159,11 +159,8 @@ def _norm(name: str, given: tuple[Any, ...], keywords: Mapping[str, Any], result
 
 def _window(given: tuple[Any, ...], keywords: Mapping[str, Any], dimensions: int) -> int:
     kernel = given[1] if len(given) > 1 else keywords["kernel_size"]
-    return (
-        int(kernel) ** dimensions
-        if isinstance(kernel, int)
-        else math.prod(kernel) ** (dimensions if len(kernel) == 1 else 1)
-    )
+    sizes = (kernel,) if isinstance(kernel, int) else tuple(int(each) for each in kernel)
+    return math.prod(sizes * dimensions if len(sizes) == 1 else sizes)
 
 
 def _pool(name: str, given: tuple[Any, ...], keywords: Mapping[str, Any], result: Tensor) -> Operations:
@@ -215,6 +212,9 @@ _SEVERAL: dict[str, tuple[int, int]] = {  # comparisons and elementwise operatio
     "addcmul": (0, 2),
     "addcdiv": (0, 2),
     "lerp": (0, 3),
+    "index_add": (0, 1),
+    "scatter_add": (0, 1),
+    "nan_to_num": (3, 0),
     "fake_quantize_per_tensor_affine": (2, 3),
     "fake_quantize_per_channel_affine": (2, 3),
 }
@@ -240,7 +240,7 @@ def count_operations(
     name = getattr(function, "__name__", str(function)).strip("_")
     tensor = next((each for each in tree_leaves(result) if isinstance(each, Tensor)), None)
     inputs = next((each for each in tree_leaves((arguments, dict(keywords))) if isinstance(each, Tensor)), None)
-    if name in _MOVING or f"__{name}__" in _MOVING or tensor is None or inputs is None:
+    if name in _MOVING or tensor is None or inputs is None:
         return {}
     count = tensor.numel()
     if name in _NONLINEAR:

@@ -21,7 +21,7 @@ from xbarsim.network.lowering.watching import Discovery, ProductTable
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import check_fit
 
-__all__ = ["lower"]
+__all__ = ["discover", "lower", "settle"]
 
 _BATCH = 64  # samples run at a time; changes no result
 _COMPARED = 4  # samples on which a model that was taken apart must give what it gave before
@@ -47,32 +47,12 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         changing what it computes.
     """
     original = copy_model(model)
-    prepared, norms, notes, kept = _prepare(original, samples)
-    table = ProductTable()
+    with torch.random.fork_rng(devices=[]):  # modules that are made draw weights
+        prepared, norms, notes, kept = _prepare(original, samples)
     running = sharing_copy(prepared)
     work = DigitalWork(running)
-    discovery = Discovery(running, table, work.add)
-
-    def run(start: int, stop: int) -> None:
-        arguments, keywords = as_tensors(samples.part(start, stop))
-        for tensor in (*arguments, *keywords.values()):
-            discovery.mark(tensor)
-        with discovery:
-            running(*arguments, **keywords)
-
-    def check(start: int, stop: int) -> None:
-        check_fit(lambda: run(start, stop), samples, name="calibration")
-
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), discovery.names():
-        before = torch.get_rng_state()
-        for start in range(0, len(samples), _BATCH):
-            check(start, start + _BATCH)
-        if not torch.equal(before, torch.get_rng_state()):
-            notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
-        if discovery.doubtful:
-            half = min(len(samples), _BATCH) // 2
-            discovery.count = None
-            discovery.confirm(partial(check, 0, half) if half else None)
+    table, discovery, drawn = discover(running, samples, name="calibration", count=work.add)
+    notes += drawn
     if not table.products:
         raise InputError(
             "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
@@ -97,6 +77,52 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     )
 
 
+def discover(
+    model: nn.Module, samples: Samples, *, name: str, count: Callable[..., None] | None = None
+) -> tuple[ProductTable, Discovery, list[str]]:
+    """Run a model, and see its products.
+
+    Parameters
+    ----------
+    model
+        From :func:`xbarsim.network.lowering.prepare.lower_modules`; it runs itself, with all that it remembers.
+    samples, name
+        What it is run on, and what messages call it.
+    count
+        As for :class:`Discovery`.
+
+    Returns
+    -------
+    ProductTable, Discovery, list
+        Its products, what became of its parameters, and notes.
+    """
+    table = ProductTable()
+    discovery = Discovery(model, table, count)
+    notes: list[str] = []
+
+    def run(start: int, stop: int) -> None:
+        arguments, keywords = as_tensors(samples.part(start, stop))
+        for tensor in (*arguments, *keywords.values()):
+            discovery.mark(tensor)
+        with discovery:
+            model(*arguments, **keywords)
+
+    def check(start: int, stop: int) -> None:
+        check_fit(lambda: run(start, stop), samples, name=name)
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), discovery.names():
+        before = torch.get_rng_state()
+        for start in range(0, len(samples), _BATCH):
+            check(start, start + _BATCH)
+        if not torch.equal(before, torch.get_rng_state()):
+            notes.append("the model draws random numbers as it runs, such as those of a dropout: so do its dies")
+        if discovery.doubtful:
+            half = min(len(samples), _BATCH) // 2
+            discovery.count = None
+            discovery.confirm(partial(check, 0, half) if half else None)
+    return table, discovery, notes
+
+
 def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[str, ...], list[str], dict[str, str]]:
     """The model taken apart, its norms folded; checked to compute what it did.
 
@@ -105,18 +131,18 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     Module, tuple, list, dict
         The model, names of folded norms, notes, and why modules were left as they are.
     """
-    few = samples.part(0, _COMPARED)
-    expected = check_fit(lambda: _outputs(sharing_copy(original), few), samples, name="calibration")
+    few, state = samples.part(0, _COMPARED), torch.get_rng_state()
+    expected = check_fit(lambda: _outputs(sharing_copy(original), few, state), samples, name="calibration")
 
     def run(model: nn.Module) -> Any:
-        return _outputs(model, samples.part(0, _BATCH))
+        return _outputs(model, samples.part(0, _BATCH), state)
 
     for fold in (True, False):
         prepared, kept = lower_modules(copy_model(original))
-        check_fit(partial(_settle, prepared, run), samples, name="calibration")
+        check_fit(partial(settle, prepared, run), samples, name="calibration")
         norms, note = fold_batch_norm(prepared, run) if fold else ((), "batch norms stay digital: folding changes more")
         try:
-            answers = check_fit(partial(_outputs, sharing_copy(prepared), few), samples, name="calibration")
+            answers = check_fit(partial(_outputs, sharing_copy(prepared), few, state), samples, name="calibration")
         except InputError:  # the model uses what is not there any more
             answers = None
         if answers is not None and _alike(expected, answers):
@@ -129,7 +155,7 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     )
 
 
-def _settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
+def settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
     """Leave each attention the projections that it uses: one for three inputs that are the same, or three."""
     called: set[str] = set()
     handles = [
@@ -144,10 +170,11 @@ def _settle(model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
     settle_attention(model, called)
 
 
-def _outputs(model: nn.Module, samples: Samples) -> list[Tensor]:
+def _outputs(model: nn.Module, samples: Samples, state: Tensor) -> list[Tensor]:
+    """What a model gives, with random numbers from this state on."""
     arguments, keywords = as_tensors(samples)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.set_rng_state(state)
         return _tensors_of(model(*arguments, **keywords))
 
 
@@ -188,6 +215,16 @@ def _not_mapped(model: nn.Module, discovery: Discovery, kept: dict[str, str]) ->
         }
         shared |= {id(value) for value in own.values()}
         left = {key: value for key, value in own.items() if key not in used}
+        if hasattr(module, "_packed_params") and callable(getattr(module, "weight", None)):
+            packed: Any = module
+            items.append(
+                NotMapped(
+                    name=name or _MODEL,
+                    kind=type(module).__name__,
+                    parameters=packed.weight().numel(),
+                    reason="holds its weights in a packed form of torch's own",
+                )
+            )
         if not left:
             continue
         items.append(
@@ -205,7 +242,7 @@ def _reason(module: nn.Module, parameters: list[str], discovery: Discovery) -> s
     functions = [function for name in parameters for function in discovery.digital.get(name, ())]
     if isinstance(module, torch.jit.ScriptModule):
         return "a script, whose products cannot be seen"
-    if "Norm" in type(module).__name__:
+    if "BatchNorm" in type(module).__name__:
         return "not directly behind a layer it could be folded into"
     if functions:
         return f"no product with a matrix ({', '.join(dict.fromkeys(functions))})"

@@ -100,7 +100,8 @@ def _rebound(function: FunctionType, memo: dict[int, Any]) -> FunctionType:
 
 def cast_floats(model: nn.Module, precision: torch.dtype) -> nn.Module:
     """Floating parameters, buffers and tensor attributes to a precision; changes the model and gives it back."""
-    model._apply(lambda tensor: tensor.to(precision) if tensor.is_floating_point() else tensor)  # no complex one
+    apply: Any = model._apply  # `to` would make complex ones real
+    apply(lambda tensor: tensor.to(precision) if tensor.is_floating_point() else tensor)
     for module in model.modules():
         for name, value in list(vars(module).items()):
             if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != precision:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from xbarsim.network.lowered import Product
-from xbarsim.network.lowering.products import READERS, Call
+from xbarsim.network.lowering.products import READERS, Call, is_vectorised
 from xbarsim.network.skeleton import Layer, Watch
 
 __all__ = ["Discovery", "Parameters", "ProductTable", "Substitution"]
@@ -64,14 +64,19 @@ class Parameters:
                 return self._view(name, tensor, offset - first)
         return None
 
+    def layout(self) -> dict[str, _View]:
+        """Where the numbers of each parameter and buffer lie: what must be the same in a copy of the model."""
+        views = {name: self.view(tensor) for name, tensor in self._by_identity.values()}
+        return {name: view for name, view in views.items() if view is not None}
+
     @staticmethod
     def _view(name: str, tensor: Tensor, offset: int) -> _View:
         return _View(name, offset, tuple(tensor.shape), tensor.stride())
 
 
 def _has_place(tensor: Tensor) -> bool:
-    """Whether its numbers lie in a storage of its own or shared: not those of sparse, nested and other tensors."""
-    return tensor.layout == torch.strided and not tensor.is_nested
+    """Whether its numbers lie in a storage: not those of sparse, nested and vectorised tensors."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not is_vectorised(tensor)
 
 
 def _extent(tensor: Tensor) -> int:
@@ -133,10 +138,13 @@ class ProductTable:
     ----------
     products
         By name, in the order in which they were seen.
+    beforehand : set
+        Parameters that were multiplied with what is the same for every sample.
     """
 
     def __init__(self) -> None:
         self.products: dict[str, Product] = {}
+        self.beforehand: set[str] = set()
         self._entries: dict[tuple[Any, ...], list[_Entry]] = {}
 
     @staticmethod
@@ -372,7 +380,7 @@ class Discovery(_Watching):
         varies, constant, sources = self._varies(given), self._constant(given), self._sources(given)
         result = function(*arguments, **keywords)
         name = getattr(function, "__name__", str(function))
-        if varies and name != "__get__":  # an attribute such as a shape
+        if not constant and name != "__get__":  # an attribute such as a shape
             for source in sources:
                 users = self.digital.setdefault(source, [])
                 if name not in users:
@@ -402,11 +410,17 @@ class Discovery(_Watching):
                 result = function(*arguments, **keywords)
                 self.mark(result)
                 return result
-            if call.inputs.numel() == 0 or self._constant(call.given) or self._varies(weights):
+            if self._constant(call.given):
+                self._table.beforehand |= self._sources(weights)
+                continue
+            if call.inputs.numel() == 0 or self._varies(weights):
                 continue
             name = self._table.name_of(call, self._parameters)
             if name is None:
-                name = self._table.enter(call, self._parameters, *self._name(call))
+                name, blocks = self._name(call)
+                if name in self._table.products:  # held by one module, and used by another in another way
+                    name = self._owner() or name
+                name = self._table.enter(call, self._parameters, name, blocks)
                 if not self._constant(weights):
                     self.doubtful.add(name)
             self._hit.add(name)
@@ -490,8 +504,9 @@ class Substitution(_Watching):
         return function(*arguments, **keywords)
 
     def _tell(self, call: Call) -> None:
-        view = None if self._unseen is None else self._parameters.view(call.weight)
-        if view is not None and self._unseen is not None and self._parameters.view(call.given) is None:
+        view = self._parameters.view(call.weight)
+        known = view is None or view.parameter in self._table.beforehand or self._parameters.view(call.given)
+        if not known and view is not None and self._unseen is not None:
             self._unseen(view.parameter)
 
 

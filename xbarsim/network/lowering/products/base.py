@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xbarsim.network.lowered import Product
 
-__all__ = ["Call", "ProductFunction", "batch_of_one", "bind", "first", "plain", "same"]
+__all__ = ["Call", "ProductFunction", "batch_of_one", "bind", "first", "is_vectorised", "plain", "same"]
 
 Array = npt.NDArray[np.float32]
 
@@ -102,6 +102,13 @@ def plain(*tensors: Any) -> bool:
         isinstance(tensor, Tensor)
         and tensor.layout == torch.strided
         and not tensor.is_nested
+        and not is_vectorised(tensor)
         and tensor.is_floating_point()
         for tensor in tensors
     )
+
+
+def is_vectorised(tensor: Tensor) -> bool:
+    """Whether it stands for many, as in a function under `torch.vmap`: its numbers cannot be seen."""
+    vectorised: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return vectorised

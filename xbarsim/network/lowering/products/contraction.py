@@ -1,4 +1,4 @@
-"""Contractions of several dimensions at once: ``einsum``, ``tensordot`` and ``inner``."""
+"""Contractions of named dimensions: ``einsum`` and ``inner``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from xbarsim.engine import Window
 from xbarsim.network.layers.linear import LinearAdapter
 from xbarsim.network.lowered import Product
-from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, plain
+from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, bind, plain
 
 __all__ = ["ContractionFunction"]
 
@@ -77,16 +77,8 @@ class _Geometry:
         )
 
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def _named(first: int, second: int, pairs: list[tuple[int, int]]) -> tuple[str, str, str]:
-    """Letters for the dimensions of two tensors of which some pairs are added up together."""
-    one, other = list(_LETTERS[:first]), list(_LETTERS[first : first + second])
-    for left, right in pairs:
-        other[right] = one[left]
-    shared = set(one) & set(other)
-    return "".join(one), "".join(other), "".join(letter for letter in one + other if letter not in shared)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_SUMMED = "Z"
 
 
 def _equation(
@@ -103,27 +95,19 @@ def _equation(
         if not arrow or not comma or "." in one + other + results:
             return None
         return arguments[1], arguments[2], one, other, results
-    first, second = (*arguments, keywords.get("other", keywords.get("b")))[:2]
-    if keywords.get("out") is not None or not plain(first, second):
+    given = bind(("input", "other"), {}, arguments, keywords)
+    first: Any = given.get("input", given.get("self"))
+    second: Any = given["other"]
+    if keywords.get("out") is not None or not plain(first, second) or not first.ndim or not second.ndim:
         return None
-    if function in (torch.inner, Tensor.inner):
-        pairs = [(first.ndim - 1, second.ndim - 1)] if first.ndim and second.ndim else []
-    else:
-        dims = arguments[2] if len(arguments) > 2 else keywords.get("dims", 2)
-        if isinstance(dims, int):
-            pairs = [(first.ndim - dims + index, index) for index in range(dims)]
-        elif isinstance(dims, tuple | list) and len(dims) == 2:
-            lefts, rights = ([each] if isinstance(each, int) else list(each) for each in dims)
-            pairs = [(left % first.ndim, right % second.ndim) for left, right in zip(lefts, rights, strict=True)]
-        else:
-            return None
-    return first, second, *_named(first.ndim, second.ndim, pairs)
+    one, other = _LETTERS[: first.ndim - 1], _LETTERS[first.ndim : first.ndim + second.ndim - 1]
+    return first, second, one + _SUMMED, other + _SUMMED, one + other
 
 
 class ContractionFunction(ProductFunction):
     """Sums over products of two tensors, of which one is the weights."""
 
-    functions: ClassVar[tuple[Callable[..., Any], ...]] = (torch.einsum, torch.tensordot, torch.inner, Tensor.inner)
+    functions: ClassVar[tuple[Callable[..., Any], ...]] = (torch.einsum, torch.inner, Tensor.inner)
 
     def read(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]

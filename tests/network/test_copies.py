@@ -1,0 +1,110 @@
+"""A network or a die that is copied, or sent to another process, is the same: on its tiles, never in floating point."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.network.test_chip import images, mapped, model
+from xbarsim.foundation.validation import InputError
+from xbarsim.sweep.worker import Bench, SharedBench, _open_shared
+
+
+def _sent(value: Any) -> Any:
+    return cloudpickle.loads(cloudpickle.dumps(value))
+
+
+COPIES = pytest.mark.parametrize("copied", [copy.deepcopy, _sent], ids=["deepcopy", "cloudpickle"])
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::xbarsim.network.ClippingWarning", "ignore::xbarsim.network.NotMappedWarning"
+)
+
+
+@COPIES
+def test_a_copy_of_a_network_multiplies_with_its_codes_and_not_in_floating_point(copied: Callable[[Any], Any]) -> None:
+    network, x = mapped(), images()
+    twin = copied(network)
+    assert torch.equal(twin.digital(x), network.digital(x))
+    assert not torch.equal(twin.digital(x), network.floating(x))
+    assert torch.equal(twin.fabricate(5)(x), network.fabricate(5)(x))
+
+
+@COPIES
+def test_a_copy_of_a_die_answers_as_the_die(copied: Callable[[Any], Any]) -> None:
+    chip, x = mapped(adc_bits=6).fabricate(5), images()
+    twin = copied(chip)
+    assert torch.equal(twin(x), chip(x))
+    assert twin.faults == chip.faults
+
+
+def test_a_copy_of_a_die_counts_its_samples_alone() -> None:
+    chip, x = mapped().fabricate(5), images()
+    twin = copy.deepcopy(chip)
+    chip(x)
+    assert all(each.inputs == 0 for each in twin.clipped_inputs.values())
+
+
+class Turned(nn.Module):
+    """Weights that do not lie in memory in the order of their indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = model()
+        self.inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.turned = nn.Parameter(torch.randn(3, 4, generator=torch.Generator().manual_seed(4)).t())
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.inner(x) @ self.turned
+        return answer
+
+
+def test_weights_in_any_order_of_memory_stay_on_their_tiles_in_a_worker() -> None:
+    network, x = mapped(network=Turned()), images()
+    shared = SharedBench(
+        Bench(network=network, images=x.numpy(), labels=torch.zeros(len(x), dtype=torch.int64).numpy())
+    )
+    try:
+        bench = _open_shared(shared.place)
+        assert bench is not None
+        assert torch.equal(bench.network.digital(x), network.digital(x))
+        assert torch.equal(bench.network.fabricate(5)(x), network.fabricate(5)(x))
+    finally:
+        shared.close()
+
+
+class Overlapping(nn.Module):
+    """One buffer that is a part of another, and one that is the other turned."""
+
+    whole: Tensor
+    part: Tensor
+    turned: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))
+        for name, tensor in (("whole", whole), ("part", whole[:2]), ("turned", whole.t())):
+            self.register_buffer(name, tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = (x @ self.turned) @ self.whole @ self.part.t()
+        return answer
+
+
+def test_a_model_whose_weights_overlap_is_copied_and_not_sent_to_a_worker() -> None:
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(5))
+    network = mapped(network=Overlapping(), calibration=x)
+    assert torch.equal(copy.deepcopy(network).digital(x), network.digital(x))
+    shared = SharedBench(Bench(network=network, images=x.numpy(), labels=torch.zeros(8, dtype=torch.int64).numpy()))
+    try:
+        with pytest.raises(InputError, match="parameters that lie in a copy"):
+            _open_shared(shared.place)
+    finally:
+        shared.close()
+    with pytest.raises(InputError, match="parameters that lie in a copy"):
+        _sent(network)
