@@ -202,11 +202,11 @@ FITS: dict[str, Fit] = {
         folder=STORY_WEIGHTS.parent,
         wrap=_Tokens,
     ),
-    "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 1, channels_last=False),
-    "mobilenet_v2": _cifar10(mobilenet_v2, 1),
+    "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 4, channels_last=False),
+    "mobilenet_v2": _cifar10(mobilenet_v2, 3),
     "resnet18": _cifar10(resnet18, 1),
     "efficientnet_b0": _cifar10(efficientnet_b0, 1),
-    "vision_transformer": _cifar10(vision_transformer, 1, channels_last=False),
+    "vision_transformer": _cifar10(vision_transformer, 4, channels_last=False),
 }
 """By the name of the file that the weights are written to."""
 
