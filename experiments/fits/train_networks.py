@@ -39,7 +39,9 @@ from xbarsim.models.torchvision import (
     shufflenet_v2_x1_0,
     vision_transformer,
 )
+from xbarsim.models.weights import read_safetensors
 from xbarsim.training import Training, TrainingSet, train
+from xbarsim.training.checkpoints import under
 
 __all__ = ["FITS", "Fit", "accuracy", "clear_unseen_taps", "main", "round_weights"]
 
@@ -202,11 +204,11 @@ FITS: dict[str, Fit] = {
         folder=STORY_WEIGHTS.parent,
         wrap=_Tokens,
     ),
-    "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 4, channels_last=False),
-    "mobilenet_v2": _cifar10(mobilenet_v2, 3),
+    "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 1, channels_last=False),
+    "mobilenet_v2": _cifar10(mobilenet_v2, 1),
     "resnet18": _cifar10(resnet18, 1),
     "efficientnet_b0": _cifar10(efficientnet_b0, 1),
-    "vision_transformer": _cifar10(vision_transformer, 4, channels_last=False),
+    "vision_transformer": _cifar10(vision_transformer, 1, channels_last=False),
 }
 """By the name of the file that the weights are written to."""
 
@@ -268,16 +270,27 @@ def accuracy(network: nn.Module, inputs: npt.NDArray[Any], labels: npt.NDArray[n
     return right / len(labels)
 
 
-def _fit(name: str, fit: Fit, checkpoints: Path, output: Path | None) -> None:
+def _so_far(model: nn.Module, checkpoint: Path) -> tuple[int, int, float]:
+    """Give a model the best weights of a training that was stopped; that epoch, how many were run, its accuracy."""
+    tensors = read_safetensors(checkpoint)
+    model.load_state_dict(under("best/", tensors))
+    rows, selected = tensors["history"], int(tensors["selected"])
+    return selected + 1, len(rows), float(rows[selected, 3])
+
+
+def _fit(name: str, fit: Fit, checkpoints: Path, output: Path | None, early: bool) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.training.seed)
         network = fit.build()
     checkpoints.mkdir(parents=True, exist_ok=True)
-    data = fit.data()
-    history = train(
-        fit.wrap(network), data, fit.training, checkpoint=checkpoints / f"{name}.safetensors", progress=True
-    )
-    typer.echo(f"{name}: {history}")
+    data, checkpoint = fit.data(), checkpoints / f"{name}.safetensors"
+    if early:
+        best, run, validated = _so_far(fit.wrap(network), checkpoint)
+    else:
+        history = train(fit.wrap(network), data, fit.training, checkpoint=checkpoint, progress=True)
+        best, run = history.selected + 1, len(history.loss)
+        validated = history.validation_accuracy[history.selected]
+    typer.echo(f"{name}: epoch {best} of the {run} run, validation accuracy {validated:.2%}")
     inputs, labels = fit.test()
     cleared = clear_unseen_taps(network, torch.from_numpy(inputs[:1]))
     round_weights(network)
@@ -288,9 +301,10 @@ def _fit(name: str, fit: Fit, checkpoints: Path, output: Path | None) -> None:
         "data_set": fit.title,
         "licence": "Apache-2.0",
         "trained_by": "python -m xbarsim.experiments.fits.train_networks",
-        "training": f"seed {fit.training.seed}, {fit.training.epochs} epochs of {len(data.labels)} samples",
+        "training": f"seed {fit.training.seed}, {len(data.labels)} samples, epoch {best} of {fit.training.epochs}",
+        "epochs_run": run,
         "bits": _BITS,
-        "validation_accuracy": history.validation_accuracy[history.selected],
+        "validation_accuracy": validated,
         "test_samples": len(labels),
         "weights_that_meet_padding_only": cleared,
     }
@@ -307,11 +321,12 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="Networks; all by default.")] = None,
     checkpoints: Annotated[Path, typer.Option(help="Folder of the checkpoints.")] = Path("checkpoints"),
     output: Annotated[Path | None, typer.Option(help="Folder of the weights, instead of each one's own.")] = None,
+    early: Annotated[bool, typer.Option(help="Train no further: write the best epoch of the checkpoints.")] = False,
 ) -> None:
     """Train, print the accuracies, and write the weights."""
     torch.set_num_threads(1)  # sums in one order
     for name in names or FITS:
-        _fit(name, FITS[check_choice("names", name, FITS)], checkpoints, output)
+        _fit(name, FITS[check_choice("names", name, FITS)], checkpoints, output, early)
 
 
 if __name__ == "__main__":

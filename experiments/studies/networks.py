@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -271,24 +272,33 @@ def measure(
         stuck = collect([made["0.1 % stuck"]], stop=dies, store=store, workers=workers)
     count = min(samples, len(subject.labels))
     floating = xb.evaluate(subject.model, subject.images[:count], subject.labels[:count], progress=False)
-    known = {
-        "network": subject.name,
-        "data_set": subject.data_set,
-        "samples": count,
-        "digital_share": mapped.cost(data=False).digital_share,
-        "not_mapped": "; ".join(f"{item.name} ({item.kind}): {item.reason}" for item in mapped.not_mapped),
-    }
+    share = mapped.cost(data=False).digital_share
+    left = "; ".join(f"{item.name} ({item.kind}): {item.reason}" for item in mapped.not_mapped)
+    known = partial(
+        Row,
+        network=subject.name,
+        data_set=subject.data_set,
+        samples=count,
+        digital_share=share,
+        not_mapped=left,
+    )
     interval = share_interval(floating.correct, floating.images)
     rows = [
-        Row(
-            chip=_FLOAT, dies=0, accuracy=interval.estimate, low=interval.low, high=interval.high, each_die="",
-            inputs=0, clipped_inputs=0, **known,
+        known(
+            chip=_FLOAT,
+            dies=0,
+            accuracy=interval.estimate,
+            low=interval.low,
+            high=interval.high,
+            each_die="",
+            inputs=0,
+            clipped_inputs=0,
         )
-    ]  # fmt: skip
+    ]
     for result in (*whole.tasks, *stuck.tasks):
         interval = _interval(result)
         rows.append(
-            Row(
+            known(
                 chip=str(result.columns["chip"]),
                 dies=len(result.dies),
                 accuracy=interval.estimate,
@@ -297,7 +307,6 @@ def measure(
                 each_die=" ".join(f"{each:.4f}" for each in result.accuracies) if len(result.dies) > 1 else "",
                 inputs=sum(int(die.metrics["inputs"]) for die in result.dies),
                 clipped_inputs=sum(int(die.metrics["clipped_inputs"]) for die in result.dies),
-                **known,
             )
         )
     return rows

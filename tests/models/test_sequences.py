@@ -80,11 +80,9 @@ def test_the_keyword_network_has_its_published_accuracy() -> None:
 
 def test_stored_weights_are_small_and_loading_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
-    for load, path in (
-        *((lambda cell=cell: load_spoken_digits_net(cell), spoken_digits_weights(cell)) for cell in CELLS),
-        (load_story_transformer, STORY_WEIGHTS),
-    ):
-        network = load()
+    stored: list[tuple[nn.Module, Path]] = [(load_story_transformer(), STORY_WEIGHTS)]
+    stored += [(load_spoken_digits_net(cell), spoken_digits_weights(cell)) for cell in CELLS]
+    for network, path in stored:
         assert path.stat().st_size < 400_000
         assert not network.training
         assert all(torch.isfinite(item).all() for item in network.parameters())
@@ -169,9 +167,10 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_cells_are_checked() -> None:
-    for use in (SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights):
+    uses: tuple[Callable[[Any], object], ...] = (SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights)
+    for use in uses:
         with pytest.raises(InputError, match="cell must be one of 'lstm', 'gru', got 'rnn'"):
-            use("rnn")  # type: ignore[operator]
+            use("rnn")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"no archive"])

@@ -53,12 +53,12 @@ def test_cleared_taps_change_no_answer_of_a_deep_network() -> None:
 
 
 def test_rounded_weights_stand_on_levels() -> None:
-    network = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(6, 2))
-    weights = [network[0].weight.detach().clone(), network[2].weight.detach().clone()]
-    round_weights(network, bits=4)
-    for layer, weight in zip((network[0], network[2]), weights, strict=True):
+    layers = (nn.Conv1d(2, 3, 2), nn.Linear(6, 2))
+    weights = [layer.weight.detach().clone() for layer in layers]
+    round_weights(nn.Sequential(*layers), bits=4)
+    for layer, weight in zip(layers, weights, strict=True):
         matrix = quantise(weight.flatten(1).numpy().T, bits=4, per="output")
-        found = layer.weight.detach().flatten(1).numpy()  # type: ignore[operator]
+        found = layer.weight.detach().flatten(1).numpy()
         np.testing.assert_allclose(found, matrix.dequantise().T, rtol=1e-6)
         assert np.abs(found - weight.flatten(1).numpy()).max() > 0
 
@@ -114,6 +114,9 @@ def test_what_is_written_has_the_accuracy_that_its_card_states(
     measured = accuracy(network, *miniature().test())
     assert card["accuracy_float32"] == measured > 0.9
     assert f"test accuracy {measured:.4f} on 120" in capsys.readouterr().out
+    early = tmp_path / "early" / "tiny.safetensors"
+    script.main(names=["tiny"], checkpoints=tmp_path / "a", output=early.parent, early=True)
+    assert early.read_bytes() == first.read_bytes()  # stopped behind its last epoch
     with pytest.raises(InputError, match="names must be one of 'tiny', got 'huge'"):
         script.main(names=["huge"], checkpoints=tmp_path, output=tmp_path)
 
