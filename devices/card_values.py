@@ -9,6 +9,7 @@ from xbarsim.devices.drift import Drift
 from xbarsim.devices.noise import NoiseModel
 from xbarsim.devices.programming import ProgrammingError
 from xbarsim.foundation.cards import Origin
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import check_integer, check_real
 
 __all__ = ["CardValue", "DriftFit", "DriftValue", "Fit", "ProgrammingErrorValue", "ReadNoiseValue"]
@@ -36,6 +37,9 @@ class CardValue:
     origin: Origin
     note: str = ""
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -60,6 +64,7 @@ class Fit:
     bias_residual: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_integer("cells", self.cells, at_least=1)
         check_real("time_s", self.time_s, at_least=0.0)
         check_real("spread_residual", self.spread_residual, at_least=0.0)
@@ -76,6 +81,9 @@ class ProgrammingErrorValue:
     note: str = ""
     fit: Fit | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadNoiseValue:
@@ -85,6 +93,9 @@ class ReadNoiseValue:
     unit: Literal["S"]
     origin: Origin
     note: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +125,7 @@ class DriftFit:
     sampling_error: tuple[float, float]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for count in self.cells:
             check_integer("cells", count, at_least=1)
         for name in ("time_s", "mean_residual", "spread_residual", "sampling_error"):
@@ -130,3 +142,6 @@ class DriftValue:
     origin: Origin
     note: str = ""
     fit: DriftFit | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)

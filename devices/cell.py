@@ -16,11 +16,14 @@ from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
 from xbarsim.devices.plausible import LEAST_CONDUCTANCE, check_conductance, check_current, check_voltage
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
 from xbarsim.foundation.cards import CardFolder, cite
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
 
 MOST_BITS = 8
+# Nothing real is beyond these, S; far from where a level step is no normal number or a square of one overflows.
+_LEAST_CONDUCTANCE, _MOST_CONDUCTANCE = 1e-30, 1e15
 _CHUNK = 1 << 18  # cells programmed at a time: the buffers stay in the cache
 
 
@@ -78,8 +81,12 @@ class Cell:
         check_instance("name", self.name, str)
         check_instance("source", self.source, str)
         object.__setattr__(self, "g_min", check_real("g_min", self.g_min, above=0.0))
+        if self.g_min < _LEAST_CONDUCTANCE:
+            raise InputError(f"g_min must be >= {_LEAST_CONDUCTANCE!r} S, got {self.g_min!r}")
         object.__setattr__(self, "g_max", check_real("g_max", self.g_max, above=self.g_min))
-        object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2))
+        if self.g_max > _MOST_CONDUCTANCE:
+            raise InputError(f"g_max must be <= {_MOST_CONDUCTANCE!r} S, got {self.g_max!r}")
+        object.__setattr__(self, "levels", check_integer("levels", self.levels, at_least=2, at_most=2**53))
         check_instance("implausible", self.implausible, (bool, type(None)))
         object.__setattr__(self, "implausible", self.implausible or None)  # False is the default too
         check_conductance("g_max", self.g_max, least=LEAST_CONDUCTANCE, implausible=self.implausible)
@@ -113,6 +120,7 @@ class Cell:
                 )
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> Cell:
         """The cell of a device card.
 
@@ -144,6 +152,7 @@ class Cell:
         """Whether two reads of a cell differ."""
         return self.read_noise is not None and self.read_noise.per_read
 
+    @entrance
     def maximum_level(self, cell_bits: int) -> int:
         """M, the highest level at `cell_bits` bits per cell.
 
@@ -160,22 +169,27 @@ class Cell:
             )
         return int(2**bits - 1)
 
+    @entrance
     def level_step(self, cell_bits: int) -> float:
         """Delta, the conductance between neighbouring levels, S."""
         return (self.g_max - self.g_min) / self.maximum_level(cell_bits)
 
+    @entrance
     def offset_levels(self, cell_bits: int) -> float:
         """The conductance of level 0 in level steps, ``g_min / delta``."""
         return self.g_min / self.level_step(cell_bits)
 
+    @entrance
     def conductance(self, levels: npt.ArrayLike, cell_bits: int) -> npt.NDArray[np.float64]:
         """Conductance of `levels` (level units, any shape, need not be integers), S."""
         return self.g_min + np.asarray(levels, dtype=np.float64) * self.level_step(cell_bits)
 
+    @entrance
     def level_units(self, conductance: npt.ArrayLike, cell_bits: int) -> npt.NDArray[np.float64]:
         """`conductance` (S, any shape) in level units; not rounded."""
         return (np.asarray(conductance, dtype=np.float64) - self.g_min) / self.level_step(cell_bits)
 
+    @entrance
     def program(
         self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator, *, stopped: bool = True
     ) -> npt.NDArray[np.float32]:
@@ -243,6 +257,7 @@ class Cell:
             part *= np.float32(GRID)
         return result.reshape(targets.shape)
 
+    @entrance
     def relax(
         self,
         programmed: npt.ArrayLike,
@@ -294,6 +309,7 @@ class Cell:
             programming = Programming(target=aim, bias=miss, spread=spread, score=(drawn - aim - miss) / spread)
         return self._on_grid(self.drift.relax(np.maximum(drawn, 0.0), seconds, rng, programming), cell_bits)
 
+    @entrance
     def settle(self, levels: npt.ArrayLike, cell_bits: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Cells of one die with what its read noise fixes in them for good, such as frozen telegraph states.
 
@@ -322,6 +338,7 @@ class Cell:
         units = self.level_units(conductance, cell_bits)
         return round_to_grid(units, self.offset_levels(cell_bits)).astype(np.float32)
 
+    @entrance
     def read_variance(self, levels: npt.ArrayLike, cell_bits: int, max_code: int) -> NoiseVariance:
         """Variance of one read of each cell, in squared level steps.
 
@@ -382,6 +399,7 @@ class Card:
     drift: DriftValue | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, unit in (("g_min", "S"), ("g_max", "S"), ("levels", "1"), ("read_voltage", "V")):
             quantity = getattr(self, name)
             if quantity is not None and quantity.unit != unit:
@@ -420,11 +438,13 @@ CARDS = CardFolder("cell", Card, Path(__file__).parent / "cards")
 """The device cards that come with the project."""
 
 
+@entrance
 def cell_names() -> list[str]:
     """The names of the device cards that come with the project, sorted."""
     return CARDS.names()
 
 
+@entrance
 def card(name_or_path: str | os.PathLike[str]) -> Card:
     """Read a device card.
 

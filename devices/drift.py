@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = ["Drift", "DriftStep", "LogarithmicDrift", "MeasuredDrift", "Programming"]
@@ -40,8 +41,8 @@ class Programming:
     bias, spread
         Mean and standard deviation of (conductance - target), S, of the same shape; `spread` above 0.
     score
-        Normal score of each cell's error, of the same shape: ``(conductance - target - bias) / spread`` as drawn, before
-        the cell was stopped at zero conductance. ``None`` to take it from the conductance, which is right but for
+        Normal score of each cell's error, of the same shape: ``(conductance - target - bias) / spread`` as drawn,
+        before the cell was stopped at zero conductance. ``None`` to take it from the conductance, which is right but for
         cells that were stopped there.
     """
 
@@ -49,6 +50,9 @@ class Programming:
     bias: FloatArray
     spread: FloatArray
     score: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Drift:
@@ -79,6 +83,7 @@ class Drift:
         """How many normal scores each cell is given."""
         raise NotImplementedError
 
+    @entrance
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None
     ) -> FloatArray:
@@ -97,6 +102,7 @@ class Drift:
         """
         raise NotImplementedError
 
+    @entrance
     def check_seconds(self, seconds: Any) -> float:
         """Return `seconds` if the law holds for that long.
 
@@ -107,6 +113,7 @@ class Drift:
         """
         return check_real("seconds", seconds, at_least=0.0, at_most=self.longest)
 
+    @entrance
     def relax(
         self,
         conductance: npt.ArrayLike,
@@ -175,6 +182,7 @@ class Drift:
             part[:] = np.maximum(self.later(part.astype(np.float64), seconds, scores, chunk), 0.0)
         return result
 
+    @entrance
     def moments(self, conductance: npt.ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of what the law describes, before it is stopped at zero conductance.
 
@@ -243,6 +251,7 @@ class LogarithmicDrift(Drift):
     def _decades(self, seconds: float) -> float:
         return math.log1p(seconds / self.reference_time) / math.log(10.0)
 
+    @entrance
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None = None
     ) -> FloatArray:
@@ -254,6 +263,7 @@ class LogarithmicDrift(Drift):
         moved = conductance + self.spread(held) * walk
         return moved if self.shift is None else moved + self.shift(held) * decades
 
+    @entrance
     def moments(self, conductance: npt.ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of the change."""
         decades = self._decades(self.check_seconds(seconds))
@@ -400,6 +410,7 @@ class MeasuredDrift(Drift):
             errors += (flat.take(place) + rise.take(place) * column_part) * share
         return errors
 
+    @entrance
     def later(
         self, conductance: FloatArray, seconds: float, scores: FloatArray, programming: Programming | None
     ) -> FloatArray:
@@ -419,6 +430,7 @@ class MeasuredDrift(Drift):
             error = gone * error + (1.0 - gone) * (programming.bias + programming.spread * score)
         return programming.target + error
 
+    @entrance
     def moments(self, conductance: npt.ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of (conductance - target) at targets, from the first step on.
 

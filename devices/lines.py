@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["BrokenLines", "LineFaults"]
@@ -32,7 +33,11 @@ class BrokenLines:
     open_bit_lines: Mask
     shorted_bit_lines: Mask
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def none(cls, tiles: int, rows: int, columns: int) -> BrokenLines:
         """Nothing broken."""
         return cls(
@@ -100,6 +105,7 @@ class LineFaults:
         for name in ("open_word_line", "open_bit_line", "shorted_bit_lines"):
             object.__setattr__(self, name, check_real(name, getattr(self, name), at_least=0.0, at_most=1.0))
 
+    @entrance
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> BrokenLines:
         """Break some lines.
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy.constants import Boltzmann, elementary_charge
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = [
@@ -51,7 +52,11 @@ class NoiseVariance:
     linear: FloatArray
     quadratic: FloatArray
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def of(
         cls,
         shape: tuple[int, ...],
@@ -107,6 +112,7 @@ class NoiseModel:
         """Whether it leaves something for good in every die."""
         return False
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """Variance of one read of each cell.
 
@@ -119,6 +125,7 @@ class NoiseModel:
         """
         raise NotImplementedError
 
+    @entrance
     def settle(self, conductance: FloatArray, rng: np.random.Generator) -> FloatArray:
         """The conductance that each cell of one die keeps, S; `conductance` itself where nothing is fixed."""
         return conductance
@@ -153,6 +160,7 @@ class ReadNoise(NoiseModel):
         """The measured range, S."""
         return self.valid_from, self.valid_to
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """The measured spread, squared."""
         g = np.clip(np.asarray(conductance, dtype=np.float64), self.valid_from, self.valid_to)
@@ -185,6 +193,7 @@ class ThermalNoise(NoiseModel):
         object.__setattr__(self, "temperature", check_real("temperature", self.temperature, above=0.0))
         object.__setattr__(self, "bandwidth", check_real("bandwidth", self.bandwidth, above=0.0))
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """4 k T g B over the squared voltage of one code."""
         voltage = _known(code_voltage, self)
@@ -220,6 +229,7 @@ class ShotNoise(NoiseModel):
         object.__setattr__(self, "bandwidth", check_real("bandwidth", self.bandwidth, above=0.0))
         object.__setattr__(self, "fano", check_real("fano", self.fano, at_least=0.0, at_most=1.0))
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """2 q F g B over the voltage of one code, times the code."""
         voltage = _known(code_voltage, self)
@@ -260,12 +270,14 @@ class FlickerNoise(NoiseModel):
         object.__setattr__(self, "high_frequency", high)
 
     @classmethod
+    @entrance
     def hooge(cls, *, alpha: float, carriers: float, low_frequency: float, high_frequency: float) -> FlickerNoise:
         """Hooge's law: the coefficient is `alpha` (unitless, about 2e-3 in metals) over the number of carriers."""
         alpha = check_real("alpha", alpha, at_least=0.0)
         carriers = check_real("carriers", carriers, above=0.0)
         return cls(coefficient=alpha / carriers, low_frequency=low_frequency, high_frequency=high_frequency)
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """The spectral density integrated between the limits."""
         g = np.asarray(conductance, dtype=np.float64)
@@ -328,11 +340,13 @@ class TelegraphNoise(NoiseModel):
         """Whether the state is drawn once a die."""
         return self.frozen
 
+    @entrance
     def amplitude(self, conductance: npt.ArrayLike) -> FloatArray:
         """Difference of the two states at a mean `conductance` (S, any shape), S."""
         g = np.asarray(conductance, dtype=np.float64)
         return np.asarray(self.saturation * g / (1.0 + g / self.corner))
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """Of a state that is new at every read; zero for a frozen one."""
         amplitude = self.amplitude(conductance)
@@ -340,6 +354,7 @@ class TelegraphNoise(NoiseModel):
             return NoiseVariance.of(amplitude.shape)
         return NoiseVariance.of(amplitude.shape, quadratic=self.probability * (1 - self.probability) * amplitude**2)
 
+    @entrance
     def settle(self, conductance: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Each cell in one of its two states, if they are frozen."""
         if not self.frozen:
@@ -389,6 +404,7 @@ class SummedNoise(NoiseModel):
         ranges = [model.valid_range() for model in self.mechanisms]
         return max(low for low, _ in ranges), min(high for _, high in ranges)
 
+    @entrance
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """The sum of the mechanisms' variances."""
         total, *others = (model.variance(conductance, code_voltage) for model in self.mechanisms)
@@ -396,6 +412,7 @@ class SummedNoise(NoiseModel):
             total = total + other
         return total
 
+    @entrance
     def settle(self, conductance: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Each mechanism in turn, from the same mean."""
         settled = conductance

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_plausible, check_real
 
 __all__ = [
@@ -66,6 +67,7 @@ def check_conductance(
     )
 
 
+@entrance
 def check_voltage(name: str, value: Any, *, implausible: bool | None) -> float:
     """Return a read voltage, V, if it is above 0 and one that a cell can be read with.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.polynomial import Polynomial, check_spread
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
 __all__ = ["GRID", "ProgrammingError", "lowest_level", "round_to_grid"]
@@ -22,6 +23,7 @@ def lowest_level(offset_levels: float) -> float:
     return math.ceil(-offset_levels / GRID) * GRID
 
 
+@entrance
 def round_to_grid(level_units: npt.ArrayLike, offset_levels: float) -> npt.NDArray[np.float64]:
     """Round to multiples of `GRID` that float32 holds exactly, without going below zero conductance.
 
@@ -34,6 +36,7 @@ def round_to_grid(level_units: npt.ArrayLike, offset_levels: float) -> npt.NDArr
     """
     # Float32 spaces its numbers wider than GRID from 256 on: all of those are multiples of GRID.
     rounded = np.rint(np.asarray(level_units, dtype=np.float64) / GRID) * GRID
+    check_real("offset_levels", offset_levels, at_least=-1e300, at_most=1e300)
     lowest = lowest_level(offset_levels)
     return np.maximum(rounded, lowest).astype(np.float32).astype(np.float64)
 

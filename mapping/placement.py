@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer
+from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_memory
 from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import Encoding
 from xbarsim.mapping.packing import packing
@@ -37,6 +38,9 @@ class CellSet:
     slice: IndexArray
     side: IndexArray
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __len__(self) -> int:
         return len(self.tile)
 
@@ -63,6 +67,9 @@ class WeightCell:
     side: int
     is_reference: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, eq=False)
 class TileGroup:
@@ -81,6 +88,9 @@ class TileGroup:
     rows: IndexArray
     physical_rows: IndexArray
     tiles: IndexArray
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,9 +130,12 @@ class MappedMatrix:
     levels: npt.NDArray[np.uint8]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_instance("mapping", self.mapping, Mapping)
         mapping = self.mapping
-        inputs, outputs = (check_integer("shape", size, at_least=1) for size in self.shape)
+        if self.levels.ndim != 3:
+            raise InputError(f"levels must have shape (tiles, rows, columns), got {self.levels.shape}")
+        inputs, outputs = (check_integer("shape", size, at_least=1, at_most=2**31 - 1) for size in self.shape)
         object.__setattr__(self, "shape", (inputs, outputs))
         tiles = len(self.levels)
         wanted_arrays: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
@@ -150,6 +163,7 @@ class MappedMatrix:
         self._check_placed_once()
 
     def _check_placed_once(self) -> None:
+        check_memory("shape", f"a matrix of {self.shape[0]} x {self.shape[1]} weights", self.shape[0] * self.shape[1])
         placed = np.zeros(self.shape, dtype=bool)
         for tile in range(self.tiles):
             rows = self.tile_rows[tile][self.tile_rows[tile] >= 0]
@@ -223,6 +237,7 @@ class MappedMatrix:
             groups.append(TileGroup(rows[physical], physical, np.array(tiles, dtype=np.int32)))
         return tuple(groups)
 
+    @entrance
     def decode(self, cells: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the weights that the given cells stand for.
 
@@ -285,6 +300,7 @@ class MappedMatrix:
         """Return the weights rebuilt from the target levels: int32 of shape (K, N)."""
         return self.decode(self.levels).astype(np.int32)
 
+    @entrance
     def cells_of(self, row: int, output: int) -> CellSet:
         """Return the cells that hold one weight (a reference cell, which many share, is not among them).
 
@@ -324,6 +340,7 @@ class MappedMatrix:
             side=(cells % self.mapping.sides).astype(np.int32)[:count],
         )
 
+    @entrance
     def weight_at(self, tile: int, row: int, column: int) -> WeightCell | None:
         """Return what a cell holds, or None if it is unused.
 
@@ -379,6 +396,7 @@ def _level_table(encoding: Encoding, weight_bits: int, cell_bits: int) -> npt.ND
     return table
 
 
+@entrance
 def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
     """Place a matrix of integer weights on tiles.
 
@@ -419,18 +437,22 @@ def map_matrix(codes: npt.ArrayLike, mapping: Mapping) -> MappedMatrix:
         worst = low if low < -largest else high
         raise InputError(f"codes must be in [{-largest}, {largest}] for {mapping.weight_bits}-bit weights, got {worst}")
     array = array.astype(np.int32)
+    # the least that any packing takes is one tile; how many it takes is known after it cut the matrix
+    rows, columns = mapping.rows, mapping.columns
+    check_memory("mapping", f"a tile of {rows} x {columns} cells", rows * columns)
     blocks = packing(mapping.pack).blocks(array != 0, mapping.rows, mapping.outputs_per_tile)
+    check_memory("codes", f"{len(blocks)} tiles of {rows} x {columns} cells", len(blocks) * (rows * columns + 4 * rows))
     table = _level_table(mapping.encoding, mapping.weight_bits, mapping.cell_bits)
-    tile_rows = np.full((len(blocks), mapping.rows), -1, dtype=np.int32)
+    tile_rows = np.full((len(blocks), rows), -1, dtype=np.int32)
     tile_outputs = np.full((len(blocks), mapping.outputs_per_tile), -1, dtype=np.int32)
-    levels = np.zeros((len(blocks), mapping.rows, mapping.columns), dtype=np.uint8)
-    for tile, (rows, outputs) in enumerate(blocks):
-        tile_rows[tile, : len(rows)] = rows
+    levels = np.zeros((len(blocks), rows, columns), dtype=np.uint8)
+    for tile, (inputs, outputs) in enumerate(blocks):
+        tile_rows[tile, : len(inputs)] = inputs
         tile_outputs[tile, : len(outputs)] = outputs
-        cells = table[array[np.ix_(rows, outputs)] + largest].reshape(len(rows), -1)
-        levels[tile, : len(rows), : cells.shape[1]] = cells
+        cells = table[array[np.ix_(inputs, outputs)] + largest].reshape(len(inputs), -1)
+        levels[tile, : len(inputs), : cells.shape[1]] = cells
         if mapping.has_reference:
-            levels[tile, : len(rows), -1] = mapping.reference_level
+            levels[tile, : len(inputs), -1] = mapping.reference_level
     return MappedMatrix(
         mapping=mapping,
         shape=(array.shape[0], array.shape[1]),

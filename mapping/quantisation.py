@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import check_array, check_choice, check_integer
 
 __all__ = ["QuantisedMatrix", "quantise"]
@@ -31,11 +32,15 @@ class QuantisedMatrix:
     scale: npt.NDArray[np.float64]
     bits: int
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def dequantise(self) -> npt.NDArray[np.float64]:
         """Return the weights the codes stand for, float64 of shape (inputs, outputs)."""
         return self.codes * self.scale
 
 
+@entrance
 def quantise(weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "output"] = "output") -> QuantisedMatrix:
     """Quantise a weight matrix symmetrically around zero.
 

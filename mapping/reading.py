@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance
 from xbarsim.mapping.placement import IndexArray, MappedMatrix
 
@@ -60,7 +61,11 @@ class Reading:
     shared: npt.NDArray[np.bool_]
     shift: float
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def of(cls, matrix: MappedMatrix, subtraction: Literal["analog", "digital"]) -> Reading:
         """How the columns of a placed matrix are read.
 

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.cell import Cell
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.devices.faults.outside import StuckOutside
 from xbarsim.foundation.cards import CardFolder, Origin
-from xbarsim.foundation.validation import InputError, check_real
+from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import InputError, check_integer, check_memory, check_real
 
 __all__ = [
     "POLARITIES",
@@ -58,6 +59,7 @@ class FaultModel(metaclass=ABCMeta):
         """Whether every cell of a tile is broken with the same probability."""
         return True
 
+    @entrance
     def probability(self, shape: Shape) -> npt.NDArray[np.float64]:
         """The probability of each cell of a tile to be broken, whatever happens to the others.
 
@@ -71,9 +73,10 @@ class FaultModel(metaclass=ABCMeta):
         ndarray
             float64 (rows, columns); its mean is `total`.
         """
-        _, rows, columns = as_shape(shape)
+        _, rows, columns = dense_shape(shape)
         return np.full((rows, columns), self.total)
 
+    @entrance
     def with_total(self, rate: float) -> FaultModel:
         """The same model with another expected share of broken cells, everything else kept.
 
@@ -108,6 +111,7 @@ class FaultModel(metaclass=ABCMeta):
         return self.sample(shape, np.random.default_rng(0)).outside(cell, cell_bits)
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> Self:
         """The fault model of a cited preset.
 
@@ -131,12 +135,20 @@ class FaultModel(metaclass=ABCMeta):
         return model
 
 
+@entrance
 def draw_positions(cells: int, count: int | float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Flat positions, sorted and distinct, uniform among all sets of that size.
 
     `count` is the number of positions (int), or the probability of each cell (float): then the number is
     binomial. Block by block, so that the memory is bounded by a block.
     """
+    check_integer("cells", cells, at_least=0, at_most=2**62)
+    if isinstance(count, int):
+        check_integer("cells", cells, at_most=10**9 - 1)  # numpy's hypergeometric law goes no further
+        check_integer("count", count, at_least=0, at_most=cells)
+    else:
+        check_real("count", count, at_least=0.0, at_most=1.0)
+    check_memory("cells", f"{cells} cells", cells)
     positions = [np.empty(0, dtype=np.int64)]
     left = count
     for start in range(0, cells, _BLOCK):
@@ -193,6 +205,7 @@ class OnOffFaults(FaultModel):
         """The expected share of broken cells."""
         return self.on + self.off
 
+    @entrance
     def with_total(self, rate: float) -> Self:
         """The same ratio of stuck-on to stuck-off, with another total rate.
 
@@ -214,6 +227,7 @@ class OnOffFaults(FaultModel):
         changed = replace(this, on=on, off=rate - on)
         return changed
 
+    @entrance
     def draw_kinds(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Toss a coin for each of `count` faults (or groups of faults): on or off in the ratio of the rates."""
         on = rng.random(count) < (self.on / self.total if self.total > 0 else 0.0)  # no fault, no ratio
@@ -247,16 +261,21 @@ class FaultPreset:
     origin: Origin
     faults: FaultModel
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 PRESETS = CardFolder("faults", FaultPreset, Path(__file__).parent.parent / "cards", ending=".faults.toml")
 """The fault-rate presets that come with the project."""
 
 
+@entrance
 def preset_names() -> list[str]:
     """The names of the fault-rate presets that come with the project, sorted."""
     return PRESETS.names()
 
 
+@entrance
 def fault_preset(name_or_path: str | os.PathLike[str]) -> FaultPreset:
     """Read a fault-rate preset with its citation; errors as :meth:`FaultModel.load`."""
     return PRESETS.load(name_or_path)

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
 
 __all__ = ["BetaBinomialFaults"]
@@ -48,6 +49,7 @@ class BetaBinomialFaults(OnOffFaults):
         correlation = check_real("correlation", self.correlation, at_least=1e-9, at_most=1.0)
         object.__setattr__(self, "correlation", correlation)
 
+    @entrance
     def tile_rates(self, tiles: int, rng: np.random.Generator) -> Array:
         """Draw the share of broken cells that each tile expects, float64 (tiles,)."""
         p = self.total
@@ -56,6 +58,7 @@ class BetaBinomialFaults(OnOffFaults):
         weight = (1 - self.correlation) / self.correlation
         return np.asarray(rng.beta(p * weight, (1 - p) * weight, tiles), np.float64)
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults and tiles.
 
@@ -64,7 +67,7 @@ class BetaBinomialFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         if self.total == 0 or tiles == 0:
             return FaultMap.empty(shape)

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
-from xbarsim.foundation.validation import check_instance, check_real
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_instance, check_memory, check_real
 
 __all__ = ["ClusteredFaults"]
 
 _TRUNCATION = 4  # standard deviations to which a cluster reaches
+_MOST_HITS = 1e12  # in a tile: beyond, numbers of them are no longer counted
 _HITS = 1 << 22  # of clusters, drawn together: bounds the memory
 
 Array = npt.NDArray[np.float64]
@@ -73,8 +75,10 @@ class ClusteredFaults(OnOffFaults):
     def centres(self) -> float:
         """Centres of clusters for each cell; infinite where all cells are to be broken."""
         # No hit from any centre: exp(-centres * sum over places of a centre of P(a hit from there)).
-        return -math.log1p(-self.total) / _hitting(self.size, self.spread) if self.total < 1 else math.inf
+        hitting = _hitting(self.size, self.spread)
+        return -math.log1p(-self.total) / hitting if self.total < 1 and hitting > 0 else math.inf
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults.
 
@@ -83,7 +87,7 @@ class ClusteredFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         if self.total == 0:
             return FaultMap.empty(shape)
@@ -93,7 +97,14 @@ class ClusteredFaults(OnOffFaults):
         reach, law = self.reach, _scatter(self.spread)
         high, wide = rows + 2 * reach, columns + 2 * reach  # where a centre can reach the tile from
         per_tile = self.centres * high * wide
-        together = max(1, int(_HITS / (per_tile * (self.size + 1))))
+        hits = per_tile * (self.size + 1)
+        if not hits < _MOST_HITS:
+            raise InputError(
+                f"on + off must be reached with less than {_MOST_HITS:.0e} centres and hits a tile of {rows} x "
+                f"{columns}, got {self.total!r} with size {self.size!r}, which takes {hits:.3g}"
+            )
+        check_memory("size", f"{hits:.3g} centres and hits of clusters in a tile", int(48 * hits))
+        together = max(1, int(_HITS / hits))
         positions, kinds = [np.empty(0, np.int64)], [np.empty(0, np.uint8)]
         for start in range(0, tiles, together):
             here = min(together, tiles - start)

@@ -11,11 +11,14 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
-from xbarsim.foundation.validation import InputError, check_instance, check_real
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_depth, check_instance, check_real, shown
 
 __all__ = ["CombinedFaults"]
 
 Array = npt.NDArray[np.float64]
+
+MOST_NESTED = 16  # levels of tuples and models: 8 combinations in one another; every one asks its parts twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +40,11 @@ class CombinedFaults(FaultModel):
 
     def __post_init__(self) -> None:
         if not isinstance(self.models, tuple | list) or not self.models:
-            raise InputError(f"models must be at least one fault model, got {self.models!r}")
+            raise InputError(f"models must be at least one fault model, got {shown(self.models)}")
         object.__setattr__(self, "models", tuple(self.models))
         for index, model in enumerate(self.models):
             check_instance(f"models[{index}]", model, FaultModel)
+        check_depth("models", self.models, at_most=MOST_NESTED)
         uneven = [type(model).__name__ for model in self.models if not model.even]
         if len(uneven) > 1:
             raise InputError(f"models must hold at most 1 whose rate differs over a tile, got {' and '.join(uneven)}")
@@ -61,11 +65,13 @@ class CombinedFaults(FaultModel):
         """Whether every cell of a tile is broken with the same probability."""
         return all(model.even for model in self.models)
 
+    @entrance
     def probability(self, shape: Shape) -> Array:
         """The probability of each cell of a tile to be broken; see :meth:`FaultModel.probability`."""
         spared = [1 - model.probability(shape) for model in self.models]
         return np.asarray(1 - np.prod(spared, axis=0))
 
+    @entrance
     def with_total(self, rate: float) -> CombinedFaults:
         """The same causes with another share of broken cells together.
 
@@ -95,6 +101,7 @@ class CombinedFaults(FaultModel):
         ]
         return replace(self, models=tuple(models))
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; errors as those of the models."""
         faults = self.models[0].sample(shape, rng)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from xbarsim.devices.faults.base import FaultModel
 from xbarsim.devices.faults.kinds import FaultKind, Shape
 from xbarsim.devices.faults.map import FaultMap
-from xbarsim.foundation.validation import InputError, check_instance, check_real
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_instance, check_real, shown
 
 __all__ = ["Conductances", "ListedConductances", "LogNormalConductances", "StuckAtFaults", "UniformConductances"]
 
@@ -40,10 +41,11 @@ class ListedConductances(Conductances):
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, tuple | list) or not self.values:
-            raise InputError(f"values must be at least one conductance, got {self.values!r}")
+            raise InputError(f"values must be at least one conductance, got {shown(self.values)}")
         values = tuple(check_real(f"values[{i}]", value, at_least=0.0) for i, value in enumerate(self.values))
         object.__setattr__(self, "values", values)
 
+    @entrance
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Draw `count` conductances, S."""
         return rng.choice(np.array(self.values), count)
@@ -66,6 +68,7 @@ class UniformConductances(Conductances):
         object.__setattr__(self, "low", check_real("low", self.low, at_least=0.0))
         object.__setattr__(self, "high", check_real("high", self.high, at_least=self.low))
 
+    @entrance
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Draw `count` conductances, S."""
         return rng.uniform(self.low, self.high, count)
@@ -90,6 +93,7 @@ class LogNormalConductances(Conductances):
         object.__setattr__(self, "median", check_real("median", self.median, above=0.0))
         object.__setattr__(self, "sigma", check_real("sigma", self.sigma, at_least=0.0, at_most=5.0))
 
+    @entrance
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Draw `count` conductances, S."""
         return np.asarray(self.median * np.exp(self.sigma * rng.standard_normal(count)))
@@ -147,10 +151,12 @@ class StuckAtFaults(FaultModel):
         """Whether every cell of a tile is broken with the same probability."""
         return self.where.even
 
+    @entrance
     def probability(self, shape: Shape) -> Array:
         """The probability of each cell of a tile to be broken; see :meth:`FaultModel.probability`."""
         return self.where.probability(shape)
 
+    @entrance
     def with_total(self, rate: float) -> StuckAtFaults:
         """The same model with another share of broken cells, as `where` gives it."""
         return replace(self, where=self.where.with_total(rate))
@@ -158,6 +164,7 @@ class StuckAtFaults(FaultModel):
     def _laws(self) -> tuple[tuple[FaultKind, Conductances | None], ...]:
         return (FaultKind.STUCK_ON, self.on_conductances), (FaultKind.STUCK_OFF, self.off_conductances)
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; errors as those of `where`."""
         faults = self.where.sample(shape, rng)

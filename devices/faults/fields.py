@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
 
 __all__ = ["FieldFaults", "GradientFaults", "RadialFaults"]
@@ -30,6 +31,7 @@ class FieldFaults(OnOffFaults):
     def relative(self, rows: int, columns: int) -> Array:
         """The rate of each cell of a tile over the mean rate: float64 (rows, columns), >= 0, of mean 1."""
 
+    @entrance
     def probability(self, shape: Shape) -> Array:
         """The probability of each cell of a tile to be broken; see :meth:`FaultModel.probability`.
 
@@ -38,7 +40,7 @@ class FieldFaults(OnOffFaults):
         InputError
             If it would be above 1 somewhere.
         """
-        _, rows, columns = as_shape(shape)
+        _, rows, columns = dense_shape(shape)
         relative = self.relative(rows, columns)
         highest = float(relative.max())
         if self.total * highest > 1 + 1e-12:
@@ -48,6 +50,7 @@ class FieldFaults(OnOffFaults):
             )
         return np.minimum(self.total * relative, 1.0)
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults.
 
@@ -56,7 +59,7 @@ class FieldFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns), or some cell's rate would be above 1.
         """
-        shape = as_shape(shape)
+        shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         probability = self.probability(shape).reshape(-1)
         highest = float(probability.max())
@@ -99,6 +102,7 @@ class GradientFaults(FieldFaults):
         """Whether every cell of a tile is broken with the same probability."""
         return self.contrast == 0 or self.total == 0
 
+    @entrance
     def relative(self, rows: int, columns: int) -> Array:
         """The rate of each cell over the mean rate."""
         lines = columns if self.across == "columns" else rows
@@ -139,6 +143,7 @@ class RadialFaults(FieldFaults):
         """Whether every cell of a tile is broken with the same probability."""
         return self.contrast == 0 or self.total == 0
 
+    @entrance
     def relative(self, rows: int, columns: int) -> Array:
         """The rate of each cell over the mean rate."""
         down, across = np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2

@@ -21,11 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.foundation.archives import check_archive
+from xbarsim.foundation.jsonio import parse_json
 from xbarsim.foundation.validation import (
     FileFormatError,
     InputError,
     check_choice,
     check_integer,
+    check_path,
     read_bytes,
     write_atomically,
 )
@@ -73,7 +76,7 @@ _Row = tuple[int, int, float]  # flat position, kind, conductance
 
 def write(faults: Recorded, path: str | os.PathLike[str]) -> None:
     """Write a map, whole or not at all; see :meth:`FaultMap.save`."""
-    suffix = check_choice("the fault map's file ending", Path(path).suffix, _ENDINGS)
+    suffix = check_choice("the fault map's file ending", check_path("path", path).suffix, _ENDINGS)
     write_atomically(path, _npz(faults) if suffix == ".npz" else _csv(faults).encode("utf-8"))
 
 
@@ -87,7 +90,7 @@ def read(path: str | os.PathLike[str], build: Callable[..., M]) -> M:
     build
         Makes a map from the keywords shape, index, kind, value and note.
     """
-    suffix = check_choice("the fault map's file ending", Path(path).suffix, _ENDINGS)
+    suffix = check_choice("the fault map's file ending", check_path("path", path).suffix, _ENDINGS)
     return _from_npz(path, build) if suffix == ".npz" else read_csv(path, build)
 
 
@@ -150,6 +153,10 @@ def _npz(faults: Recorded) -> bytes:
 def _from_npz(path: str | os.PathLike[str], build: Callable[..., M]) -> M:
     raw = read_bytes(path, "a fault map")
     try:
+        check_archive(raw, source="it")
+    except FileFormatError as error:
+        raise FileFormatError(f"{path} is not a fault map, or is corrupt: {error}") from error
+    try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
             members = {name: archive[name] for name in archive.files}
         if set(members) != _MEMBERS or str(members["format"]) != _FORMAT:
@@ -209,7 +216,7 @@ def _cell_rows(text: str, shape: Shape | None) -> tuple[list[_Row], Shape, str]:
             raise _LineError(f"line 1 must be '# {_FORMAT}; shape = ...', got {lines[0]!r}")
         try:
             stated = as_shape(tuple(int(size) for size in header.group(1, 2, 3)))
-            note = json.loads(header[5])
+            note = parse_json(header[5], source="its note")
         except ValueError as error:
             raise _LineError(f"line 1: {error}") from error
         if shape is not None and shape != stated:

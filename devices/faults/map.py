@@ -16,7 +16,15 @@ from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
 from xbarsim.devices.faults.outside import StuckOutside
 from xbarsim.devices.plausible import check_conductance
 from xbarsim.devices.programming import round_to_grid
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
+from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import (
+    InputError,
+    as_array,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_memory,
+)
 
 __all__ = ["FaultDifference", "FaultMap"]
 
@@ -43,6 +51,9 @@ class FaultDifference:
     added: npt.NDArray[np.int64]
     removed: npt.NDArray[np.int64]
     changed: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __bool__(self) -> bool:
         """Whether there is any difference."""
@@ -77,10 +88,10 @@ class FaultMap:
     def __post_init__(self) -> None:
         shape = as_shape(self.shape)
         cells = shape[0] * shape[1] * shape[2]
-        index = np.asarray(self.index)
-        kind = np.asarray(self.kind)
+        index = as_array("index", self.index)
+        kind = as_array("kind", self.kind)
         given = self.value is not None
-        value = np.asarray(self.value if given else np.full(index.shape, np.nan))
+        value = as_array("value", self.value if given else np.full(index.shape, np.nan))
         for name, array, wanted in (("index", index, np.integer), ("kind", kind, np.integer)):
             if array.ndim != 1 or not (np.issubdtype(array.dtype, wanted) or array.size == 0):
                 raise InputError(
@@ -127,11 +138,13 @@ class FaultMap:
         object.__setattr__(self, "value", _frozen(value))
 
     @classmethod
+    @entrance
     def empty(cls, shape: Shape, *, note: str = "") -> FaultMap:
         """A map of `shape` (tiles, rows, columns) without faults."""
         return cls(shape=shape, index=np.empty(0, np.int64), kind=np.empty(0, np.uint8), note=note)
 
     @classmethod
+    @entrance
     def from_dense(cls, kind: npt.ArrayLike, value: npt.ArrayLike | None = None, *, note: str = "") -> FaultMap:
         """A map from arrays that hold every cell.
 
@@ -168,6 +181,7 @@ class FaultMap:
         return cls(shape=shape, index=index, kind=kinds.reshape(-1)[index], value=values, note=note)  # type: ignore[arg-type]
 
     @classmethod
+    @entrance
     def from_resistance(
         cls,
         resistance: npt.ArrayLike,
@@ -278,11 +292,13 @@ class FaultMap:
             and np.array_equal(self.value, other.value, equal_nan=True)
         )
 
+    @entrance
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise `InputError` unless the map is for cells of `shape`."""
         if tuple(shape) != self.shape:
             raise InputError(f"the fault map must be for cells of shape {tuple(shape)}, got one for {self.shape}")
 
+    @entrance
     def difference(self, other: FaultMap) -> FaultDifference:
         """What must change to get from this map to `other`.
 
@@ -303,6 +319,7 @@ class FaultMap:
             changed=both[~same],
         )
 
+    @entrance
     def overlay(self, other: FaultMap) -> FaultMap:
         """The faults of both maps; a cell that is broken in both keeps what this map says.
 
@@ -337,6 +354,7 @@ class FaultMap:
             raise InputError(f"a fault map must hold no STUCK_AT cells to have a complement, got {stuck_at}")
         return FaultMap(shape=self.shape, index=self.index, kind=3 - self.kind, note=self.note)
 
+    @entrance
     def tile(self, tile: int) -> FaultMap:
         """The map of one tile alone, of shape (1, rows, columns).
 
@@ -358,6 +376,7 @@ class FaultMap:
             note=self.note,
         )
 
+    @entrance
     def variance_to_mean(self, *, block: tuple[int, int] | None = None) -> float:
         """How unevenly the faults are spread over tiles: the variance of their number over its mean.
 
@@ -383,6 +402,7 @@ class FaultMap:
         """
         return spatial.variance_to_mean(self.index, self.shape, block)
 
+    @entrance
     def morans_i(self, *, neighbours: Literal[4, 8] = 4) -> float:
         """Moran's I of the broken cells: whether neighbours of a broken cell are broken more often than others.
 
@@ -410,10 +430,12 @@ class FaultMap:
 
     def dense(self) -> npt.NDArray[np.uint8]:
         """A :class:`FaultKind` for every cell, 0 where it works; uint8 (tiles, rows, columns)."""
+        check_memory("shape", f"cells of shape {self.shape}", self.cells)
         kinds = np.zeros(self.cells, dtype=np.uint8)
         kinds[self.index] = self.kind
         return kinds.reshape(self.shape)
 
+    @entrance
     def conductance(self, cell: Cell) -> npt.NDArray[np.float64]:
         """The conductance at which each broken cell is stuck, S; float64 (n,).
 
@@ -428,6 +450,7 @@ class FaultMap:
         ends = np.where(self.kind == FaultKind.STUCK_ON, cell.g_max, cell.g_min)
         return np.where(self.kind == FaultKind.STUCK_AT, self.value, ends)
 
+    @entrance
     def apply(self, held: npt.ArrayLike, stuck: npt.ArrayLike) -> npt.NDArray[Any]:
         """Break the cells of a die: what the broken ones are stuck at takes the place of what they would hold.
 
@@ -471,6 +494,7 @@ class FaultMap:
                 switch="Cell(implausible=True)",
             )
 
+    @entrance
     def stuck_levels(self, cell: Cell, cell_bits: int) -> npt.NDArray[np.float64]:
         """Where each broken cell is stuck, in level units; float64 (n,), multiples of `GRID`.
 
@@ -495,19 +519,9 @@ class FaultMap:
     def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
         """How many cells are stuck at conductances outside the range of `cell`."""
         levels = self.stuck_levels(cell, cell_bits)[self.kind == FaultKind.STUCK_AT]
-        highest = cell.maximum_level(cell_bits)
-        below, above = levels < -0.5, levels > highest + 0.5
-        beyond = levels[below | above]
-        return StuckOutside(
-            cell=cell.name,
-            maximum_level=highest,
-            stuck_at=int(levels.size),
-            below=int(np.count_nonzero(below)),
-            above=int(np.count_nonzero(above)),
-            lowest=float(beyond.min()) if beyond.size else 0.0,
-            highest=float(beyond.max()) if beyond.size else 0.0,
-        )
+        return StuckOutside.of(levels, cell.name, cell.maximum_level(cell_bits))
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the map, whole or not at all.
 
@@ -527,6 +541,7 @@ class FaultMap:
         files.write(self, path)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> FaultMap:
         """Read a map that :meth:`save` wrote.
 
@@ -540,6 +555,7 @@ class FaultMap:
         return files.read(path, cls)
 
     @classmethod
+    @entrance
     def from_csv(
         cls,
         path: str | os.PathLike[str],

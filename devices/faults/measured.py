@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from xbarsim.devices.cell import Cell
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.devices.faults.outside import StuckOutside
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real
 
 __all__ = ["MeasuredFaults"]
@@ -94,6 +95,7 @@ class MeasuredFaults(FaultModel):
         """How many stuck cells of the whole map lie outside the range of `cell`."""
         return self.source.outside(cell, cell_bits)
 
+    @entrance
     def with_total(self, rate: float) -> MeasuredFaults:
         """The same map with so many of its faults kept that the expected share of broken cells is `rate`.
 
@@ -105,6 +107,7 @@ class MeasuredFaults(FaultModel):
         rate = check_real("rate", rate, at_least=0.0, at_most=self.source.rate)
         return replace(self, keep=rate / self.source.rate if rate else 0.0)
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults.
 
@@ -113,7 +116,7 @@ class MeasuredFaults(FaultModel):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         kinds, values = self._dense
         starts = [rng.integers(0, size, tiles).tolist() for size in kinds.shape]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["StuckOutside", "StuckValueWarning", "warn_outside"]
 
@@ -41,6 +45,21 @@ class StuckOutside:
     lowest: float = 0.0
     highest: float = 0.0
 
+    @classmethod
+    def of(cls, levels: npt.NDArray[np.floating[Any]], cell: str, maximum_level: int) -> StuckOutside:
+        """Count stuck values, in level units."""
+        below, above = levels < -0.5, levels > maximum_level + 0.5
+        beyond = levels[below | above]
+        return cls(
+            cell=cell,
+            maximum_level=maximum_level,
+            stuck_at=int(levels.size),
+            below=int(np.count_nonzero(below)),
+            above=int(np.count_nonzero(above)),
+            lowest=float(beyond.min()) if beyond.size else 0.0,
+            highest=float(beyond.max()) if beyond.size else 0.0,
+        )
+
     def __bool__(self) -> bool:
         return bool(self.below or self.above)
 
@@ -58,10 +77,13 @@ class StuckOutside:
 
     def __str__(self) -> str:
         if not self:
-            return f"none of {self.stuck_at} stuck values outside levels 0 to {self.maximum_level} of cell {self.cell!r}"
+            return (
+                f"none of {self.stuck_at} stuck values outside levels 0 to {self.maximum_level} of cell {self.cell!r}"
+            )
         return (
-            f"{self.below + self.above} of {self.stuck_at} stuck values lie outside levels 0 to {self.maximum_level} of "
-            f"cell {self.cell!r} ({self.below} below, {self.above} above): {self.lowest:.3g} to {self.highest:.3g} levels"
+            f"{self.below + self.above} of {self.stuck_at} stuck values lie outside levels 0 to {self.maximum_level} "
+            f"of cell {self.cell!r} ({self.below} below, {self.above} above): "
+            f"{self.lowest:.3g} to {self.highest:.3g} levels"
         )
 
 

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from xbarsim.devices.faults.base import OnOffFaults, draw_positions
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, check_instance, check_integer
 
 __all__ = ["StuckFaults"]
@@ -41,6 +42,7 @@ class StuckFaults(OnOffFaults):
         check_choice("count", self.count, ("independent", "exact"))
         self.check_rates()
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of faults, not of cells.
 
@@ -49,7 +51,7 @@ class StuckFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns), or an exact count is asked of 1e9 cells or more.
         """
-        shape = as_shape(shape)
+        shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         cells = math.prod(shape)
         if self.total == 0 or cells == 0:

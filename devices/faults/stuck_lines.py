@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults
-from xbarsim.devices.faults.kinds import Shape, as_shape
+from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["StuckLineFaults"]
@@ -80,6 +81,7 @@ class StuckLineFaults(OnOffFaults):
             )
         return rate, reached
 
+    @entrance
     def probability(self, shape: Shape) -> Array:
         """The probability of each cell of a tile to be broken; see :meth:`FaultModel.probability`.
 
@@ -88,13 +90,14 @@ class StuckLineFaults(OnOffFaults):
         InputError
             If partial lines cannot reach the rate.
         """
-        _, rows, columns = as_shape(shape)
+        _, rows, columns = dense_shape(shape)
         word, along_word = self._groups(columns, self.row_share)
         bit, along_bit = self._groups(rows, 1 - self.row_share)
         spared_by_word = (1 - word * along_word) ** self.width
         spared_by_bit = (1 - bit * along_bit[::-1]) ** self.width
         return np.asarray(1 - np.outer(spared_by_bit, spared_by_word))
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of cells of the tiles that have any.
 
@@ -103,7 +106,7 @@ class StuckLineFaults(OnOffFaults):
         InputError
             If `shape` is not (tiles, rows, columns), or partial lines cannot reach the rate.
         """
-        tiles, rows, columns = shape = as_shape(shape)
+        tiles, rows, columns = shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         if self.total == 0 or tiles == 0:
             return FaultMap.empty(shape)

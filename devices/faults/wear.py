@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbarsim.devices.faults.base import FaultModel
-from xbarsim.devices.faults.kinds import FaultKind, Shape, as_shape
+from xbarsim.devices.faults.kinds import FaultKind, Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
 
 __all__ = ["WearOutFaults"]
@@ -67,6 +68,7 @@ class WearOutFaults(FaultModel):
         on = self.total * self.on_share
         return {FaultKind.STUCK_OFF: self.total - on, FaultKind.STUCK_ON: on, FaultKind.STUCK_AT: 0.0}
 
+    @entrance
     def with_total(self, rate: float) -> WearOutFaults:
         """The same cells after as many writes as break the share `rate` of them.
 
@@ -78,6 +80,7 @@ class WearOutFaults(FaultModel):
         rate = check_real("rate", rate, at_least=0.0, below=1.0)
         return replace(self, writes=self.endurance * (-math.log1p(-rate)) ** (1 / self.weibull_shape))
 
+    @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:
         """Draw one die's faults; the work grows with the number of cells, for each has its endurance.
 
@@ -86,7 +89,7 @@ class WearOutFaults(FaultModel):
         InputError
             If `shape` is not (tiles, rows, columns).
         """
-        shape = as_shape(shape)
+        shape = dense_shape(shape)
         check_instance("rng", rng, np.random.Generator)
         cells = math.prod(shape)
         total = self.total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding
 
 __all__ = ["Balanced"]
@@ -25,6 +26,7 @@ class Balanced(PairEncoding):
 
     name: ClassVar[str] = "Balanced"
 
+    @entrance
     def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b) of slices in [-M, M]."""
         positive = (largest + slices) // 2

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import InputError, check_integer
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, as_array, check_integer
 
 __all__ = ["Encoding", "IntegerArray", "LevelArray", "PairEncoding", "check_bits", "check_codes", "read_levels"]
 
@@ -132,7 +133,7 @@ def check_bits(weight_bits: int, cell_bits: int) -> None:
 
 def check_codes(codes: npt.ArrayLike, weight_bits: int) -> IntegerArray:
     """`codes` as int64, refused when not integers in [-Q, Q]."""
-    array = np.asarray(codes)
+    array = as_array("codes", codes)
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"codes must be integers, got type {array.dtype}")
     largest = 2 ** (weight_bits - 1) - 1
@@ -146,7 +147,7 @@ def check_codes(codes: npt.ArrayLike, weight_bits: int) -> IntegerArray:
 
 def read_levels(levels: npt.NDArray[Any], slices: int, sides: int) -> npt.NDArray[Any]:
     """`levels` as int64 or float64, refused when the last two axes are not (S, sides)."""
-    array = np.asarray(levels)
+    array = as_array("levels", levels)
     if array.shape[-2:] != (slices, sides):
         raise InputError(f"levels must have shape (..., {slices}, {sides}), got {array.shape}")
     return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float64)
@@ -157,23 +158,28 @@ class PairEncoding(Encoding):
 
     sides: ClassVar[int] = 2
 
+    @entrance
     def slice_count(self, weight_bits: int, cell_bits: int) -> int:
         """Return S = ceil((weight_bits - 1) / cell_bits)."""
         check_bits(weight_bits, cell_bits)
         return -(-(weight_bits - 1) // cell_bits)
 
+    @entrance
     def encode(self, codes: npt.ArrayLike, weight_bits: int, cell_bits: int) -> LevelArray:
         """Return the levels of the pairs, as `Encoding.encode`."""
         check_bits(weight_bits, cell_bits)
         slices = self.slices(check_codes(codes, weight_bits), weight_bits, cell_bits)
         return np.stack(self.pair(slices, 2**cell_bits - 1), axis=-1).astype(np.uint8)
 
+    @entrance
     def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
         """The slices s in [-M, M] of weights: the digits of their magnitude, with their sign; shape (..., S)."""
+        check_bits(weight_bits, cell_bits)
         shifts = cell_bits * np.arange(-(-(weight_bits - 1) // cell_bits), dtype=np.int64)
         digits = (np.abs(codes)[..., np.newaxis] >> shifts) & (2**cell_bits - 1)
         return np.asarray(np.sign(codes)[..., np.newaxis] * digits)
 
+    @entrance
     def decode(self, levels: npt.NDArray[Any], weight_bits: int, cell_bits: int) -> npt.NDArray[Any]:
         """Return the weights, as `Encoding.decode`."""
         weights = self.slice_weights(weight_bits, cell_bits)

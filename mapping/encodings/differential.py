@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding
 
 __all__ = ["Differential"]
@@ -36,6 +37,7 @@ class Differential(PairEncoding):
 
     name: ClassVar[str] = "Differential"
 
+    @entrance
     def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b) of slices in [-M, M]."""
         return largest - np.maximum(-slices, 0), largest - np.maximum(slices, 0)

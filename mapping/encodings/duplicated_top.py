@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding
 
 __all__ = ["DuplicatedTop"]
@@ -30,21 +31,25 @@ class DuplicatedTop(PairEncoding):
 
     name: ClassVar[str] = "DuplicatedTop"
 
+    @entrance
     def slice_count(self, weight_bits: int, cell_bits: int) -> int:
         """Return S = ceil((weight_bits - 1) / cell_bits) + 1."""
         return super().slice_count(weight_bits, cell_bits) + 1
 
+    @entrance
     def slice_weights(self, weight_bits: int, cell_bits: int) -> npt.NDArray[Any]:
         """Return the weight of each slice: B**s, and half of the highest twice."""
         weights = 2.0 ** (cell_bits * np.arange(self.slice_count(weight_bits, cell_bits)))
         weights[-2:] = weights[-2] / 2
         return weights if weights[-1] < 1 else weights.astype(np.int64)
 
+    @entrance
     def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
         """The slices of weights, the top one twice; shape (..., S)."""
         slices = super().slices(codes, weight_bits, cell_bits)
         return np.concatenate([slices, slices[..., -1:]], axis=-1)
 
+    @entrance
     def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """As `TwoColumn`: positive slices on side 0, negative ones on side 1."""
         return np.maximum(slices, 0), np.maximum(-slices, 0)

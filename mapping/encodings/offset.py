@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice
 from xbarsim.mapping.encodings.base import (
     Encoding,
@@ -55,15 +56,19 @@ class Offset(Encoding):
         """Whether every tile gives its last column to a shared reference."""
         return self.reference == "column"
 
+    @entrance
     def slice_count(self, weight_bits: int, cell_bits: int) -> int:
         """Return S = ceil(weight_bits / cell_bits)."""
         check_bits(weight_bits, cell_bits)
         return -(-weight_bits // cell_bits)
 
+    @entrance
     def reference_level(self, weight_bits: int, cell_bits: int) -> int:
         """Return z, the top digit of 2**(weight_bits - 1) (0 without a reference column)."""
+        check_bits(weight_bits, cell_bits)
         return int(2 ** ((weight_bits - 1) % cell_bits)) if self.has_reference else 0
 
+    @entrance
     def encode(self, codes: npt.ArrayLike, weight_bits: int, cell_bits: int) -> LevelArray:
         """Return the digits of u, as `Encoding.encode`."""
         shifts = cell_bits * np.arange(self.slice_count(weight_bits, cell_bits), dtype=np.int64)
@@ -71,6 +76,7 @@ class Offset(Encoding):
         digits: IntegerArray = (shifted[..., np.newaxis] >> shifts) & (2**cell_bits - 1)
         return digits[..., np.newaxis].astype(np.uint8)
 
+    @entrance
     def decode(self, levels: npt.NDArray[Any], weight_bits: int, cell_bits: int) -> npt.NDArray[Any]:
         """Return the weights, as `Encoding.decode`, with the ideal shift taken off."""
         weights = self.slice_weights(weight_bits, cell_bits)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding
 
 __all__ = ["TwoColumn"]
@@ -27,6 +28,7 @@ class TwoColumn(PairEncoding):
 
     name: ClassVar[str] = "TwoColumn"
 
+    @entrance
     def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """The levels (a, b) of slices in [-M, M]."""
         return np.maximum(slices, 0), np.maximum(-slices, 0)

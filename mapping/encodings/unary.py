@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 from xbarsim.mapping.encodings.base import IntegerArray, PairEncoding, check_bits
 
@@ -56,14 +57,17 @@ class Unary(PairEncoding):
             weights.append(weights[-1] * base)
         return np.array(weights, dtype=np.int64)
 
+    @entrance
     def slice_count(self, weight_bits: int, cell_bits: int) -> int:
         """Return S, the digits of a weight times `cells`."""
         return len(self._digits(weight_bits, cell_bits)) * self.cells
 
+    @entrance
     def slice_weights(self, weight_bits: int, cell_bits: int) -> IntegerArray:
         """Return the weight of each slice: that of its digit, `cells` times."""
         return np.repeat(self._digits(weight_bits, cell_bits), self.cells)
 
+    @entrance
     def slices(self, codes: IntegerArray, weight_bits: int, cell_bits: int) -> IntegerArray:
         """What each cell holds of weights, with their sign; shape (..., S)."""
         highest = 2**cell_bits - 1
@@ -72,6 +76,7 @@ class Unary(PairEncoding):
         held = np.clip(filled, 0, highest).reshape(*codes.shape, -1)
         return np.asarray(np.sign(codes)[..., np.newaxis] * held)
 
+    @entrance
     def pair(self, slices: IntegerArray, largest: int) -> tuple[IntegerArray, IntegerArray]:
         """As `TwoColumn`: positive slices on side 0, negative ones on side 1."""
         return np.maximum(slices, 0), np.maximum(-slices, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torch import nn
+from torch import Tensor, nn
 
 from xbarsim.compress import Levels
 from xbarsim.foundation.validation import FileFormatError, InputError
 from xbarsim.models import DigitsNet, load_coded, load_digits_net, load_zoo_file, read_card, save_coded
 from xbarsim.models.coded import _pack, _unpack
+from xbarsim.models.weights import read_weights, write_safetensors
 
 
 def on_levels(bits: int, seed: int = 0) -> DigitsNet:
@@ -110,3 +112,46 @@ def test_bad_files(tmp_path: Path) -> None:
         read_card(plain)
     with pytest.raises(FileFormatError, match="does not hold a network in codes"):
         load_coded(plain, DigitsNet())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shapes", "[]"),
+        ("shapes", '{"features.0": [1000000000000, 1000000000000]}'),
+        ("shapes", '{"features.0": "large"}'),
+        ("shapes", "[" * 10_000),
+        ("bits", '{"features.0": 1099511627776}'),
+        ("bits", "3"),
+        ("card", "[1]"),
+        ("card", '{"network": ["digits"]}'),
+    ],
+)
+def test_a_network_that_lies_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "n.safetensors"
+    save_coded(path, on_levels(5), bits=5, about={"network": "digits"})
+    tensors, about = read_weights(path)
+    write_safetensors(path, tensors, about={**about, key: value})
+    with pytest.raises(FileFormatError, match=r"n\.safetensors"):
+        load_zoo_file(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("filters", lambda tensor: tensor - 1),
+        ("filters", lambda tensor: tensor.flip(0)),
+        ("positions", lambda tensor: tensor + 1),
+        ("scale", lambda tensor: -tensor),
+        ("scale", lambda tensor: tensor[:1]),
+        ("codes", lambda tensor: tensor[:3]),
+    ],
+)
+def test_codes_that_lie_are_refused(tmp_path: Path, part: str, change: Callable[[Tensor], Tensor]) -> None:
+    path = tmp_path / "n.safetensors"
+    save_coded(path, on_levels(5), bits=5, about={"network": "digits"})
+    tensors, about = read_weights(path)
+    name = f"features.0.{part}"
+    write_safetensors(path, {**tensors, name: change(tensors[name])}, about=about)
+    with pytest.raises(FileFormatError, match="does not hold a network in codes"):
+        load_zoo_file(path)

@@ -114,7 +114,7 @@ def test_there_are_examples() -> None:
     ("old", "new", "message"),
     [
         ("[stop]", "[stops]", "stop is missing"),
-        ("count = 4", "count = 0", "count must be an integer >= 1, got 0"),
+        ("count = 4", "count = 0", "count must be an integer >= 1 and <= 1000000, got 0"),
         ('"Dies"', '"Days"', "stop.type must be one of 'Dies', 'MeanWithin', 'YieldWithin', got 'Days'"),
         ("seed = 5", "sed = 5", "a sweep has no key 'sed'; its keys are"),
         ("seed = 5", 'seed = "x"', "seed must be int, got 'x'"),

@@ -320,3 +320,49 @@ def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
     assert path.stat().st_size == before
     with Store(path) as store:
         assert store.count() == 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE blocks SET correct = 'many'",
+        "UPDATE blocks SET correct = -1",
+        "UPDATE blocks SET correct = 41",
+        "UPDATE blocks SET images = 2.5",
+        "UPDATE blocks SET seconds = -1",
+        "UPDATE blocks SET seconds = 'long'",
+        "UPDATE blocks SET fault_hash = x'00'",
+        "UPDATE blocks SET stuck_on = 1000000",
+        "UPDATE blocks SET cells = x'00'",
+        "UPDATE blocks SET metrics = '[1]'",
+        "UPDATE blocks SET metrics = '{\"x\": [1]}'",
+        "UPDATE blocks SET metrics = 'nothing'",
+        "UPDATE asked SET columns = '[]'",
+        "UPDATE asked SET columns = '{}'",
+        'UPDATE asked SET columns = replace(columns, \'"seed": 1\', \'"seed": "1"\')',
+        "UPDATE asked SET tags = '[\"which\"]'",
+        "UPDATE asked SET stop = '3'",
+        'UPDATE asked SET stop = \'{"type": "Dies", "count": -1}\'',
+        "UPDATE tasks SET description = '[]'",
+        "UPDATE tasks SET description = '{\"seeds\": [-1]}'",
+        "UPDATE tasks SET description = '" + "[" * 10_000 + "'",
+        "CREATE TRIGGER t AFTER INSERT ON blocks BEGIN DELETE FROM blocks; END",
+        "CREATE VIEW v AS SELECT * FROM blocks",
+        "CREATE TABLE other (x)",
+        "ALTER TABLE blocks ADD COLUMN other TEXT",
+    ],
+)
+def test_a_store_that_lies_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "s.sqlite"
+    fill(path, [block(FIRST.id, 0, 9), block(FIRST.id, 1, 10)])
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(FileFormatError, match=r"s\.sqlite"), Store(path, read_only=True) as store:
+        store.results()
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "a\0b", None])
+def test_no_store_is_opened_on_a_device(path: str) -> None:
+    with pytest.raises((InputError, FileWriteError), match=r"path must be a path|a device, not a regular file"):
+        Store(path)

@@ -20,7 +20,7 @@ from torch import nn
 
 from tests.training.squares import QUICK, Killed, Wandering, data, network, same
 from xbarsim.foundation.validation import FileFormatError, InputError
-from xbarsim.models.weights import write_safetensors
+from xbarsim.models.weights import read_weights, write_safetensors
 from xbarsim.training import Callback, Training, TrainingSet, train
 
 
@@ -214,3 +214,74 @@ def test_a_checkpoint_of_the_first_version_is_taken_up() -> None:
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, ended[name], rtol=1e-4, atol=1e-5)  # other machines round otherwise
         assert torch.equal(tensor == 0, ended[name] == 0)
+
+
+def _without(name: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    def remove(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors[name]
+
+    return remove
+
+
+def _put(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, torch.Tensor]], None]:
+    return lambda tensors: tensors.update({name: make(tensors[name])})
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        _without("model/0.weight"),
+        _put("model/0.weight", lambda tensor: tensor[:3]),
+        _put("model/0.weight", lambda tensor: tensor.double()),
+        _put("random/order", lambda tensor: tensor[:10]),
+        _put("random/order", lambda _: torch.Generator().manual_seed(5).get_state()),
+        _put("random/cpu", lambda _: torch.Generator().manual_seed(5).get_state()),
+        _put("history", lambda tensor: torch.cat([tensor] * 9)),
+        _put("history", lambda tensor: tensor[:0]),
+        _put("history", lambda tensor: tensor * math.nan),
+        _put("history", lambda tensor: tensor + 1),
+        _put("history", lambda tensor: tensor[:, :4]),
+        _put("selected", lambda tensor: tensor + 1),
+        _put("selected", lambda tensor: tensor - 1),
+        _put("optimiser/0.weight/momentum_buffer", lambda tensor: tensor[:3]),
+        lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("optimiser/")].clear(),
+        lambda tensors: tensors.update({"optimiser/other/momentum_buffer": torch.zeros(3)}),
+        lambda tensors: tensors.update({"best/0.weight": torch.zeros(3)}),
+        lambda tensors: tensors.update({"model/other": torch.zeros(3)}),
+    ],
+)
+def test_a_checkpoint_that_lies_is_refused(tmp_path: Path, lie: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    path = tmp_path / "run.safetensors"
+
+    class Stop(Exception):
+        pass
+
+    class Half(Callback):
+        def begin_epoch(self, epoch: int) -> None:
+            if epoch == 2:
+                raise Stop
+
+    with pytest.raises(Stop):
+        train(network(), data(), QUICK, callbacks=[Half()], checkpoint=path)
+    tensors, about = read_weights(path)
+    lie(tensors)
+    write_safetensors(path, tensors, about=about)
+    with pytest.raises(FileFormatError, match=r"run\.safetensors"):
+        train(network(), data(), QUICK, callbacks=[Half()], checkpoint=path)
+
+
+def test_a_training_goes_on_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    train(network(), data(), QUICK, checkpoint=path)
+    ended = train(network(), data(), QUICK, checkpoint=path)
+    tensors, about = read_weights(path)
+    assert about["threads"] == str(torch.get_num_threads())
+    write_safetensors(path, tensors, about={**about, "threads": "77"})
+    assert train(network(), data(), QUICK, checkpoint=path) == ended  # nothing is left to do
+    tensors["history"], tensors["selected"] = tensors["history"][:2], torch.tensor(1)
+    write_safetensors(path, tensors, about={**about, "threads": "77"})
+    with pytest.raises(InputError, match=r"threads must be 77, with which .*run\.safetensors was begun"):
+        train(network(), data(), QUICK, checkpoint=path)
+    del about["threads"]  # a file of before
+    write_safetensors(path, tensors, about=about)
+    assert len(train(network(), data(), QUICK, checkpoint=path).loss) == 4

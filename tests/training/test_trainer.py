@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +330,34 @@ def test_progress_is_a_line_an_epoch_where_asked(capsys: pytest.CaptureFixture[s
         assert line.startswith(f"epoch {epoch + 1} of 4: loss {history.loss[epoch]:.4f} and penalty ")
         assert f"validation accuracy {history.validation_accuracy[epoch]:.2%}" in line
     assert str(history) == lines[-1]
+
+
+def test_labels_beyond_the_classes_are_refused() -> None:
+    part = data()
+    labels = part.labels.clone()
+    labels[3] = 4
+    with pytest.raises(InputError, match="labels must be < 4, the classes of the model, got 4"):
+        train(network(), replace(part, labels=labels), QUICK)
+
+
+def test_one_image_and_a_batch_norm_are_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4))
+    with pytest.raises(InputError, match="batch must be >= 2 for a batch norm"):
+        train(model, data(), replace(QUICK, batch=1))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: network().double(), "model must be float32, got 0.weight of torch.float64"),
+        (lambda: network().to("meta"), "model must hold its weights, got 0.weight without any"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(4)),
+            "model must hold its weights, got 1.weight without any",
+        ),
+        (lambda: nn.Sequential(network(), nn.Unflatten(1, (2, 2))), r"model must give logits of shape \(16, classes\)"),
+    ],
+)
+def test_models_that_cannot_be_trained_are_refused(model: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train(model(), data(), QUICK)

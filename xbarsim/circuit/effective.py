@@ -15,6 +15,7 @@ from threadpoolctl import ThreadpoolController
 from xbarsim.circuit.kernels import ABSENT, TERMINAL, bundle, dissect
 from xbarsim.circuit.network import FloatingNodeError, build_network
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 
 __all__ = ["effective_conductance"]
@@ -53,6 +54,7 @@ def _segments(length: int, lines: int, wire: float, end: float, first: Floats, l
     return segments
 
 
+@entrance
 def effective_conductance(
     conductance: npt.ArrayLike,
     wires: Wires,

@@ -14,6 +14,7 @@ from scipy.sparse.linalg import splu
 
 from xbarsim.circuit.network import Network, build_network
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["active_cells", "factorise", "reference_effective_conductance"]
 
@@ -44,6 +45,7 @@ def _between(network: Network, matrix: sparse.csr_array) -> npt.NDArray[np.float
     return np.asarray(result)
 
 
+@entrance
 def reference_effective_conductance(
     conductance: npt.ArrayLike,
     wires: Wires,

@@ -12,6 +12,7 @@ from xbarsim.circuit.network import Network, build_network
 from xbarsim.circuit.reference import active_cells
 from xbarsim.circuit.refinement import Branches, Levels, Voltages, settle
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_integer, check_real
 
 __all__ = ["ConvergenceError", "LinearisationError", "Solution", "linearisation_error", "solve"]
@@ -69,6 +70,9 @@ class Solution:
     residual: float
     error_bound: float
     iterations: int
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class _Circuit:
@@ -153,6 +157,7 @@ def _negligible_resistance(cells: Floats, law: CurrentLaw | None, voltages: Floa
     return 0.0 if not np.isfinite(slopes) or slopes == 0.0 else float(2.0**-60 / (segments * slopes))
 
 
+@entrance
 def solve(
     conductance: npt.ArrayLike,
     voltages: npt.ArrayLike,
@@ -283,6 +288,9 @@ class LinearisationError:
     relative: Floats
     worst_column: int
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __str__(self) -> str:
         """One line for a report."""
         worst = self.worst_column
@@ -293,6 +301,7 @@ class LinearisationError:
         )
 
 
+@entrance
 def linearisation_error(
     conductance: npt.ArrayLike,
     voltages: npt.ArrayLike,

@@ -14,6 +14,7 @@ from xbarsim.compress.layers import mappable_layers
 from xbarsim.compress.methods.base import Method
 from xbarsim.compress.methods.magnitude import Magnitude
 from xbarsim.compress.recipe import Recipe
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.training import History, Training, TrainingSet, train
 
@@ -39,11 +40,15 @@ class Compressed:
     pruning: History | None
     retraining: History | None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 def _file(folder: str | os.PathLike[str] | None, name: str) -> Path | None:
     return None if folder is None else Path(folder) / f"{name}.safetensors"
 
 
+@entrance
 def prune(
     model: nn.Module,
     recipe: Recipe,
@@ -92,6 +97,7 @@ def prune(
     return Compressed(model=changed.eval(), masks=masks, pruning=history, retraining=None)
 
 
+@entrance
 def retrain(
     model: nn.Module,
     data: TrainingSet,
@@ -130,6 +136,7 @@ def retrain(
     return Compressed(model=changed.eval(), masks=dict(masks), pruning=None, retraining=history)
 
 
+@entrance
 def compress(
     model: nn.Module,
     recipe: Recipe,

@@ -23,6 +23,7 @@ from xbarsim.design import Design
 from xbarsim.devices import FaultMap
 from xbarsim.die import program
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import map_matrix, quantise
 from xbarsim.training import Callback
@@ -76,11 +77,13 @@ class Injection:
         known = None if self.faults is None else sorted((name, faults.hash) for name, faults in self.faults.items())
         return f"{tomlio.to_table(self.design)} dies={self.dies} every={self.every} seed={self.seed} faults={known}"
 
+    @entrance
     def die(self, step: int) -> int:
         """Number of the die that a step meets."""
         count = step // self.every
         return count if self.dies is None else count % self.dies
 
+    @entrance
     def read_back(self, weights: Tensor, *, layer: str, index: int, step: int) -> Tensor:
         """The weights that a die's cells stand for.
 
@@ -183,6 +186,7 @@ class Hardening(Callback):
         At :meth:`start`, if a name is no layer of the model or a mask has another shape than its weight.
     """
 
+    @entrance
     def __init__(
         self,
         *,

@@ -9,11 +9,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_instance, check_tensor
 
 __all__ = ["free_weight", "gemm_view", "mappable_layers"]
 
 
+@entrance
 def gemm_view(weight: Tensor) -> Tensor:
     """The weight of a layer, or its mask, as a matrix (filters, positions); a view where torch can make one.
 
@@ -25,11 +27,13 @@ def gemm_view(weight: Tensor) -> Tensor:
     InputError
         If the weight has fewer than two dimensions.
     """
+    check_tensor("weight", weight)
     if weight.ndim < 2:
         raise InputError(f"weight must have at least 2 dimensions, got shape {tuple(weight.shape)}")
     return weight.flatten(1)
 
 
+@entrance
 def mappable_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv2d]:
     """Layers with a matrix of weights, by name, in the order of the model.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xbarsim.compress.targets.selection import check_mask, check_numbers
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
 __all__ = ["Levels", "nearest_codes", "nearest_levels"]
@@ -50,6 +51,7 @@ def _codes(weights: Tensor, magnitude: Tensor, scale: Tensor, largest: int, zero
     return codes if mask is None else torch.where(mask, codes, 0.0)
 
 
+@entrance
 def nearest_codes(
     matrix: Tensor,
     bits: int,
@@ -85,6 +87,7 @@ def nearest_codes(
     return codes.to(torch.int32), scale.squeeze(1)
 
 
+@entrance
 def nearest_levels(
     matrix: Tensor,
     bits: int,
@@ -181,6 +184,7 @@ class Levels:
         check_instance("zero", self.zero, bool)
         check_choice("per", self.per, ("tensor", "output"))
 
+    @entrance
     def project(self, matrix: Tensor, mask: Tensor | None = None) -> Tensor:
         """The nearest levels: :func:`nearest_levels`.
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from xbarsim.design import Design
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_integer, check_real
 from xbarsim.network import map_model
 from xbarsim.network.evaluation import evaluate
@@ -47,6 +48,9 @@ class PruningStep:
     kept: bool
     best: bool
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProgressivePruning:
@@ -69,7 +73,11 @@ class ProgressivePruning:
     before: float
     steps: tuple[PruningStep, ...]
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@entrance
 def faulty_accuracy(
     design: Design, images: object, labels: object, *, calibration: object, dies: int, seed: int = 0
 ) -> Callable[[nn.Module], float]:
@@ -110,6 +118,7 @@ def faulty_accuracy(
     return measure
 
 
+@entrance
 def prune_progressively(
     model: nn.Module,
     *,

@@ -14,6 +14,7 @@ from xbarsim.compress.layers import free_weight, gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels
 from xbarsim.compress.targets.base import Target
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
 
 __all__ = ["LayerRule", "Recipe", "layer_mask"]
@@ -55,6 +56,7 @@ class LayerRule:
             raise InputError("layers must name at least one layer, got ()")
         check_instance("levels", self.levels, (Levels, type(None)))
 
+    @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None, progress: float = 1.0) -> Tensor:
         """Which weights of a matrix stay.
 
@@ -122,6 +124,7 @@ class Recipe:
             raise InputError("rules must hold at least one rule, got ()")
 
     @classmethod
+    @entrance
     def from_toml(cls, text: str) -> Self:
         """Read a recipe from TOML text.
 
@@ -139,10 +142,12 @@ class Recipe:
         return tomlio.dumps(self)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a recipe from a TOML file; errors as :meth:`from_toml`."""
         return tomlio.load(cls, path)
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recipe as a TOML file, whole or not at all.
 
@@ -153,6 +158,7 @@ class Recipe:
         """
         tomlio.save(self, path)
 
+    @entrance
     def layers(self, model: nn.Module) -> dict[str, LayerRule]:
         """Which rule counts for which layer.
 
@@ -193,6 +199,7 @@ class Recipe:
                 )
         return chosen
 
+    @entrance
     def masks(self, model: nn.Module) -> dict[str, Tensor]:
         """Which weights of a network stay if it is pruned as it is, at once.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xbarsim.compress.layers import gemm_view, mappable_layers
 from xbarsim.compress.recipe import Recipe
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_instance
 
@@ -47,6 +48,9 @@ class LayerCompression:
     columns_kept: int
     bits: int | None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
@@ -61,6 +65,9 @@ class Compression:
     """
 
     layers: tuple[LayerCompression, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def ratio(self) -> float:
@@ -94,6 +101,7 @@ class Compression:
         return f"{text}\npruned layers {self.ratio:.2f}x, all layers {self.overall_ratio:.2f}x"
 
 
+@entrance
 def compression(model: nn.Module, masks: Mapping[str, Tensor], recipe: Recipe | None = None) -> Compression:
     """Count what masks leave of a network.
 

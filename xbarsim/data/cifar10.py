@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, check_choice, check_integer
 
 __all__ = ["CIFAR10_CLASSES", "load_cifar10"]
@@ -149,6 +150,7 @@ def _read_file(path: Path, file: _File, images: npt.NDArray[np.uint8]) -> npt.ND
     return labels
 
 
+@entrance
 def load_cifar10(split: str, *, count: int | None = None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Load CIFAR-10 images and labels in their original order.
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
+
 __all__ = ["DigitsSplit", "load_digits_split"]
 
 _SPLIT_ENTROPY = 20_190_729  # part of the data set, not a default: another number is another test set
@@ -56,6 +58,7 @@ def split_indices(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], 
     return order[~is_test[order]], order[is_test[order]]
 
 
+@entrance
 def load_digits_split() -> DigitsSplit:
     """Load scikit-learn's 1,797 digits, split into 1,201 for training and 596 for testing.
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import check_path
+
 __all__ = ["data_file", "data_folder"]
 
 _VARIABLE = "XBARSIM_DATA"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
+@entrance
 def data_folder() -> Path:
     """The folder that holds the data sets, measured chips and networks trained by others.
 
@@ -37,6 +41,7 @@ def data_folder() -> Path:
     raise FileNotFoundError(f"no data folder: set {_VARIABLE} to it, or put it at one of {', '.join(map(str, places))}")
 
 
+@entrance
 def data_file(*parts: str) -> Path:
     """The path of a file in the data folder, such as ``data_file("rram", "relax_techB.npz")``.
 
@@ -45,6 +50,8 @@ def data_file(*parts: str) -> Path:
     FileNotFoundError
         If there is no data folder, or it has no such file.
     """
+    for part in parts:
+        check_path("parts", part)
     path = data_folder().joinpath(*parts)
     if not path.is_file():
         raise FileNotFoundError(f"the data folder has no file {'/'.join(parts)}: looked for {path}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
-from xbarsim.foundation.validation import FileFormatError, check_choice
+from xbarsim.foundation.archives import gunzip
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import FileFormatError, check_choice, read_bytes
 
 __all__ = ["load_mnist"]
 
@@ -20,23 +20,18 @@ _SPLITS = {"train": ("train", 60_000), "test": ("t10k", 10_000)}  # beginning of
 
 def _read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """Read a gzipped idx file of uint8 (type code 8) that must have this shape."""
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise FileFormatError(f"cannot read MNIST from {path}: {error}") from error
     header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    expected = int(np.prod(shape))
+    raw = gunzip(read_bytes(path, "MNIST"), size=len(header) + expected, source=str(path))
     if raw[: len(header)] != header:
         raise FileFormatError(
             f"{path} must begin with the idx header {header.hex()} (uint8 of shape {shape}), "
             f"got {raw[: len(header)].hex()}"
         )
-    values = np.frombuffer(raw, dtype=np.uint8, offset=len(header))
-    expected = int(np.prod(shape))
-    if values.size != expected:
-        raise FileFormatError(f"{path} must hold {expected} values, got {values.size}")
-    return values.reshape(shape)
+    return np.frombuffer(raw, dtype=np.uint8, offset=len(header)).reshape(shape)
 
 
+@entrance
 def load_mnist(split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Load MNIST images and labels in their original order.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_array, check_integer
 
 __all__ = ["validation_split"]
 
 
+@entrance
 def validation_split(
     labels: npt.NDArray[np.integer], validation: int, *, seed: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

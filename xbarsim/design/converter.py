@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import check_real
+from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import InputError, check_integer, check_memory, check_real
 
 __all__ = ["AdcErrors", "Converter", "ConverterErrors", "successive_approximation"]
 
@@ -39,6 +40,14 @@ class Converter:
     low: int = 0
     high: int = 0
     offset_levels: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.step is not None:
+            check_real("step", self.step, above=0.0)
+        check_integer("low", self.low, at_least=-(2**62), at_most=0)
+        check_integer("high", self.high, at_least=0, at_most=2**62)
+        check_real("offset_levels", self.offset_levels, at_least=0.0)
 
     @property
     def bits(self) -> int | None:
@@ -88,8 +97,11 @@ class AdcErrors:
             object.__setattr__(self, name, check_real(name, getattr(self, name), at_least=0.0))
         object.__setattr__(self, "dead", check_real("dead", self.dead, at_least=0.0, at_most=1.0))
 
+    @entrance
     def weights(self, bits: int, count: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
         """Draw the weights of the bits of some converters, in codes, lowest bit first, shape ``(*count, bits)``."""
+        check_integer("bits", bits, at_least=1, at_most=62)
+        check_memory("count", f"{bits} weights of each of {count} converters", 16 * bits * math.prod(count))
         ideal = 2.0 ** np.arange(bits)
         drawn = ideal + self.capacitor_mismatch * np.sqrt(ideal) * rng.standard_normal((*count, bits))
         drawn = np.maximum(drawn, 0.0)  # no capacitor is negative
@@ -121,12 +133,16 @@ class ConverterErrors:
     driver_gain: FloatArray | None = None
     converter_gain: FloatArray | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def any(self) -> bool:
         """Whether there is anything to add."""
         return self.offset is not None or self.weights is not None
 
 
+@entrance
 def successive_approximation(position: FloatArray, weights: FloatArray, low: int = 0) -> FloatArray:
     """Codes of a successive-approximation converter: bit by bit, highest first, kept if the input is not below it.
 
@@ -144,6 +160,16 @@ def successive_approximation(position: FloatArray, weights: FloatArray, low: int
     ndarray
         Codes, shape of `position`; with weights 1, 2, 4, ... the floor of the input, clipped.
     """
+    position = position.astype(np.float64, copy=False)
+    if weights.ndim < 1:
+        raise InputError(f"weights must have the bits as their last axis, got shape {weights.shape}")
+    try:
+        fits = np.broadcast_shapes(position.shape, weights.shape[:-1]) == position.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(f"weights must have shape {position.shape} and bits, got {weights.shape}")
+    check_integer("low", low, at_least=-(2**62), at_most=2**62)
     level = np.full_like(position, low)  # compared as it is, so that no rounding lifts an input over an edge
     code = np.full_like(position, low)
     for bit in range(weights.shape[-1] - 1, -1, -1):

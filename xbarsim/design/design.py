@@ -17,6 +17,7 @@ from xbarsim.design.drive import Drive
 from xbarsim.design.periphery import Periphery
 from xbarsim.devices import GRID, Cell, FaultModel, LineFaults
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import MappedMatrix, Mapping, Reading
 
@@ -118,6 +119,7 @@ class Design:
         """g_min in level steps, on the grid of conductances."""
         return round(self.cell.offset_levels(self.mapping.cell_bits) / GRID) * GRID
 
+    @entrance
     def largest_sum(self, rows: int) -> float:
         """Largest column value that `rows` driven cells can give to the converter, in level steps times plane code."""
         maximum = float(self.mapping.max_level)
@@ -127,6 +129,7 @@ class Design:
             rows = min(rows, self.periphery.active_rows)
         return float(maximum * rows * (2**self.periphery.dac_bits - 1))
 
+    @entrance
     def drive(self, *, signed: bool) -> Drive:
         """How the inputs of one layer are applied.
 
@@ -144,6 +147,7 @@ class Design:
             active_rows=periphery.active_rows,
         )
 
+    @entrance
     def converter(self, *, rows: int, calibrated_range: float | None = None) -> Converter:
         """How the sums of one layer are read.
 
@@ -188,10 +192,12 @@ class Design:
             step = max(1.0, span / max(high, 1))
         return Converter(step=step, low=low, high=high, offset_levels=self.offset_levels)
 
+    @entrance
     def reading(self, matrix: MappedMatrix) -> Reading:
         """How the columns of a placed matrix are read."""
         return Reading.of(matrix, self.subtraction)
 
+    @entrance
     def replace(self, **changes: Any) -> Design:
         """A copy with some parts exchanged, validated anew."""
         return replace(self, **changes)
@@ -201,6 +207,7 @@ class Design:
         return tomlio.dumps(self)
 
     @classmethod
+    @entrance
     def from_toml(cls, text: str) -> Design:
         """Read a design from TOML text; the cell may be given by the name of its card.
 
@@ -213,11 +220,13 @@ class Design:
         """
         return tomlio.loads(cls, text)
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this design as a TOML file, whole or not at all."""
         tomlio.save(self, path)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Design:
         """Read a design from a TOML file; errors as :meth:`from_toml`."""
         return tomlio.load(cls, path)

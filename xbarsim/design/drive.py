@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import check_real
+from xbarsim.foundation.entrances import check_fields
+from xbarsim.foundation.validation import check_integer, check_real
 
 __all__ = ["DacErrors", "Drive"]
 
@@ -36,6 +37,13 @@ class Drive:
     dac_bits: int
     signed_inputs: Literal["two_pass", "offset"] = "two_pass"
     active_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_integer("input_bits", self.input_bits, at_least=1, at_most=16)
+        check_integer("dac_bits", self.dac_bits, at_least=1, at_most=16)
+        if self.active_rows is not None:
+            check_integer("active_rows", self.active_rows, at_least=1)
 
     @property
     def max_input(self) -> int:

@@ -16,6 +16,7 @@ from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
 from xbarsim.die.silicon import Silicon
 from xbarsim.die.streams import Purpose, generator, stream
 from xbarsim.engine import Noise, Plan, make_plan
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_integer, check_real
 from xbarsim.mapping import MappedMatrix, Reading
 
@@ -42,6 +43,9 @@ class TileView:
     faulty: npt.NDArray[Any]
     faults: FaultMap
     used: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +88,9 @@ class DieLayer:
     seconds: float = 0.0
     levels: npt.NDArray[np.uint8] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def matrix(self) -> MappedMatrix:
         """The placed matrix."""
@@ -125,6 +132,7 @@ class DieLayer:
             states=self._rng(Purpose.STATES),
         )
 
+    @entrance
     def seen(self, cells: npt.NDArray[np.float32] | None = None) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
         """What reads see of the cells, wires, lines, drivers and converters folded in; and what cannot be folded.
 
@@ -144,6 +152,7 @@ class DieLayer:
         through = seen_cells(cells, self.matrix, self.design, self.drive, self.silicon.lines)
         return fold_errors(through, self.reading, self.design, self.drive, self.silicon)
 
+    @entrance
     def noise(self, cells: npt.NDArray[np.float32], errors: ConverterErrors | None = None) -> Noise | None:
         """Read noise of these cells, or ``None``.
 
@@ -179,6 +188,7 @@ class DieLayer:
             constant=by_power[0] if by_power[0].any() else None,
         )
 
+    @entrance
     def plan(self, precision: Literal["single", "double"] = "single") -> Plan:
         """The cheapest way to compute this layer on this die; `precision` as :func:`xbarsim.engine.make_plan`."""
         cells = self.cells()
@@ -190,6 +200,7 @@ class DieLayer:
         """How much current wires and broken lines cost each tile."""
         return current_losses(self.name, self.cells(), self.matrix, self.design, self.drive, self.silicon.lines)
 
+    @entrance
     def tile(self, tile: int) -> TileView:
         """One of its tiles.
 
@@ -207,6 +218,7 @@ class DieLayer:
             used=self.matrix.used[tile],
         )
 
+    @entrance
     def solve(self, tile: int, *, voltages: Any = None, law: CurrentLaw | None = None) -> Solution:
         """Every node voltage and cell current of one tile.
 
@@ -246,6 +258,7 @@ class DieLayer:
         return solve(conductance[0], voltages, self.design.wires or Wires(), law=law, rows=selected)
 
 
+@entrance
 def check_age(cell: Cell, seconds: float) -> float:
     """Return `seconds` if the cell's drift holds for that long; 0 needs no drift.
 

@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import Cell, FaultMap, FaultModel
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["program"]
 
 
+@entrance
 def program(
     levels: npt.ArrayLike,
     cell: Cell,

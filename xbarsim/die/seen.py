@@ -16,6 +16,8 @@ from xbarsim.circuit import effective_conductance
 from xbarsim.design import ConverterErrors, Design, Drive
 from xbarsim.devices import GRID, BrokenLines, round_to_grid
 from xbarsim.die.silicon import Silicon
+from xbarsim.engine.checks import check_cells
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import MappedMatrix, Reading
 
 __all__ = ["TileLoss", "current_losses", "fold_errors", "seen_cells"]
@@ -53,6 +55,7 @@ def _cell_conductance(cells: npt.NDArray[Any], design: Design, lines: BrokenLine
     return conductance
 
 
+@entrance
 def seen_cells(
     cells: npt.NDArray[Any], matrix: MappedMatrix, design: Design, drive: Drive, lines: BrokenLines | None = None
 ) -> npt.NDArray[np.float32]:
@@ -76,6 +79,7 @@ def seen_cells(
         Effective conductances in level units, float32 multiples of :data:`xbarsim.devices.GRID`, shape of `cells`: a
         read's column current is exactly the sum over its rows of input times these, on that grid.
     """
+    check_cells(cells, matrix)
     if design.wires is None and lines is None:
         return np.asarray(cells, dtype=np.float32)
     conductance = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines)
@@ -85,6 +89,7 @@ def seen_cells(
     return round_to_grid(design.cell.level_units(conductance, bits), design.offset_levels).astype(np.float32)
 
 
+@entrance
 def fold_errors(
     cells: npt.NDArray[np.float32], reading: Reading, design: Design, drive: Drive, silicon: Silicon
 ) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
@@ -109,6 +114,7 @@ def fold_errors(
     ConverterErrors
         The rest.
     """
+    check_cells(cells, reading.matrix)
     drivers, converters = silicon.drivers, silicon.converters
     if drivers is None and converters is None:
         return cells, ConverterErrors()
@@ -161,7 +167,11 @@ class TileLoss:
     mean: float
     worst: float
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@entrance
 def current_losses(
     layer: str,
     cells: npt.NDArray[Any],
@@ -179,6 +189,7 @@ def current_losses(
     cells, matrix, design, drive, lines
         As :func:`seen_cells`.
     """
+    check_cells(cells, matrix)
     ideal = _cell_conductance(cells, design, None)
     real = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines)
     if lines is not None:

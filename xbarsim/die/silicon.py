@@ -14,6 +14,7 @@ import numpy.typing as npt
 from xbarsim.design import AdcErrors, Converter, DacErrors, Design
 from xbarsim.devices import BrokenLines, FaultMap, warn_outside
 from xbarsim.die.streams import Purpose, generator
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["Converters", "Drivers", "Silicon"]
@@ -36,7 +37,11 @@ class Drivers:
     gain: FloatArray
     offset: FloatArray
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def draw(cls, errors: DacErrors, tiles: int, rows: int, rng: np.random.Generator) -> Drivers:
         """Draw the drivers of some arrays."""
         gain = 1.0 + errors.gain * rng.standard_normal((tiles, rows))
@@ -64,7 +69,11 @@ class Converters:
     offset: FloatArray
     weights: FloatArray | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def draw(
         cls, errors: AdcErrors, converter: Converter, tiles: int, count: int, rng: np.random.Generator
     ) -> Converters:
@@ -100,7 +109,11 @@ class Silicon:
     drivers: Drivers | None = None
     converters: Converters | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def draw(
         cls,
         design: Design,

@@ -6,6 +6,9 @@ from enum import IntEnum
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import check_integer
+
 __all__ = ["Purpose", "generator", "stream"]
 
 
@@ -24,6 +27,7 @@ class Purpose(IntEnum):
     MITIGATION = 33  # followed by the number of the method and of the tile
 
 
+@entrance
 def stream(seed: int, layer: int, purpose: Purpose, *parts: int) -> np.random.SeedSequence:
     """The seed sequence of one stream.
 
@@ -38,9 +42,12 @@ def stream(seed: int, layer: int, purpose: Purpose, *parts: int) -> np.random.Se
     parts
         Numbers that tell several streams of one purpose apart.
     """
+    check_integer("seed", seed, at_least=0)
+    check_integer("layer", layer, at_least=0)
     return np.random.SeedSequence(seed, spawn_key=(layer, int(purpose), *parts))
 
 
+@entrance
 def generator(seed: int, layer: int, purpose: Purpose, *parts: int) -> np.random.Generator:
     """A generator at the start of one stream; parameters as :func:`stream`."""
     return np.random.default_rng(stream(seed, layer, purpose, *parts))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xbarsim.design import Converter, ConverterErrors, Drive
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.reads import largest_read
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.mapping import Reading
 
 __all__ = ["Case"]
@@ -50,6 +51,9 @@ class Case:
     noise: Noise | None = None
     errors: ConverterErrors | None = None
     precision: str = "single"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @cached_property
     def largest_read(self) -> float:

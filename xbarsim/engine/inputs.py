@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from xbarsim.engine import kernels
 from xbarsim.engine.window import Window
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_integer
 
 __all__ = ["clipping_bounds", "count_clipped", "quantise_codes", "unfold"]
 
 
+@entrance
 def quantise_codes(
     values: npt.NDArray[np.float32], inverse_scale: float, low: int, high: int
 ) -> tuple[npt.NDArray[np.int32], bool]:
@@ -34,8 +37,11 @@ def quantise_codes(
     finite : bool
         Whether all activations were finite.
     """
+    check_integer("low", low, at_least=-(2**31), at_most=0)
+    check_integer("high", high, at_least=0, at_most=2**31 - 1)
+    values = values.astype(np.float32, copy=False)
     codes = np.empty(values.shape, np.int32)
-    quantiser = kernels.Quantiser(inverse_scale, float(low), float(high))
+    quantiser = kernels.Quantiser(float(inverse_scale), float(low), float(high))
     finite = kernels.quantise(values.reshape(-1), quantiser, codes.reshape(-1))
     return codes, bool(finite)
 
@@ -80,6 +86,7 @@ def count_clipped(values: npt.NDArray[np.float32], below: np.float32, above: np.
     return int(kernels.count_outside(values.reshape(-1), below, above))
 
 
+@entrance
 def unfold(codes: npt.NDArray[Any], window: Window) -> npt.NDArray[np.int32]:
     """Input codes as one row for each output position.
 
@@ -95,6 +102,13 @@ def unfold(codes: npt.NDArray[Any], window: Window) -> npt.NDArray[np.int32]:
     ndarray
         Shape ``(images, positions, inputs)``; inputs are ordered channel, row, column.
     """
+    if codes.ndim != 4 or codes.dtype.kind not in "iu":
+        raise InputError(
+            f"codes must be integers of shape (images, channels, height, width), got type {codes.dtype} of shape "
+            f"{codes.shape}"
+        )
+    if min(window.output_size(*codes.shape[2:])) < 1:
+        raise InputError(f"window must fit into the padded maps of {codes.shape[2]} x {codes.shape[3]}, got {window}")
     left, right, top, bottom = window.padding
     padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
     height, width = window.output_size(*codes.shape[2:])

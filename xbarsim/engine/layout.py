@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Converter, Drive
 from xbarsim.engine.noise import Noise
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.mapping import Reading
 
 __all__ = ["Columns", "Layout", "read_columns"]
@@ -55,6 +56,9 @@ class Columns:
     tiles: IntegerArray = field(default_factory=_no_places)
     reads: IntegerArray = field(default_factory=_no_places)
     held: dict[int, IntegerArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def inputs(self, driven: Array) -> Array:
         """The driven rows' codes, of codes (vectors, inputs); a view where the rows are neighbours."""
@@ -165,3 +169,6 @@ class Layout:
     noise: Noise | None = None
     variances: tuple[tuple[int, tuple[FloatArray, ...]], ...] = ()
     draws: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)

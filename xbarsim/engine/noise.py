@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.engine.reference import held_variances, hold
+from xbarsim.foundation.entrances import check_fields
 
 __all__ = ["Noise"]
 
@@ -35,6 +36,9 @@ class Noise:
     key: int
     linear: Array | None = None
     constant: Array | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def coefficients(self) -> list[tuple[int, FloatArray]]:
         """Each cell's variance as a polynomial of its plane code: powers and coefficients, as they are held."""

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, Drive
+from xbarsim.engine.checks import check_cells, check_codes
 from xbarsim.engine.layout import read_columns
 from xbarsim.engine.reference import nearest_step
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["clipped_share", "largest_conversion", "largest_read"]
@@ -21,6 +23,7 @@ Array = npt.NDArray[Any]
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
 
 
+@entrance
 def largest_read(reading: Reading, drive: Drive, cells: Array, *, offset_levels: float) -> float:
     """Largest magnitude that any read of these cells could give a converter, whatever the inputs.
 
@@ -35,6 +38,7 @@ def largest_read(reading: Reading, drive: Drive, cells: Array, *, offset_levels:
     offset_levels
         g_min in level steps.
     """
+    check_cells(cells, reading.matrix)
     largest = 0.0
     for group in read_columns(reading, drive, np.asarray(cells, dtype=np.float64)):
         if reading.paired:
@@ -60,6 +64,7 @@ def _conversions(
                 yield sums
 
 
+@entrance
 def largest_conversion(
     reading: Reading, drive: Drive, codes: Array, *, offset_levels: float, cells: Array | None = None
 ) -> float:
@@ -81,6 +86,9 @@ def largest_conversion(
     float
         In level steps times plane code.
     """
+    check_codes(codes, reading, drive)
+    if cells is not None:
+        check_cells(cells, reading.matrix)
     matrix = reading.matrix
     if cells is None:
         exact = matrix.mapping.rows * matrix.mapping.max_level * drive.max_plane < _FLOAT32_INTEGERS
@@ -91,6 +99,7 @@ def largest_conversion(
     return max((float(np.abs(sums).max(initial=0.0)) for sums in conversions), default=0.0)
 
 
+@entrance
 def clipped_share(reading: Reading, drive: Drive, converter: Converter, codes: Array, cells: Array) -> float | None:
     """Share of conversions beyond the converters' codes, for these inputs; noise and offsets left out.
 
@@ -108,6 +117,8 @@ def clipped_share(reading: Reading, drive: Drive, converter: Converter, codes: A
     float or None
         ``None`` without converters, or without a conversion.
     """
+    check_codes(codes, reading, drive)
+    check_cells(cells, reading.matrix)
     if converter.step is None:
         return None
     clipped = total = 0

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, ConverterErrors, Drive, successive_approximation
+from xbarsim.engine.checks import check_cells, check_codes
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["convert", "held_variances", "hold", "multiply", "nearest_step", "read_tile"]
@@ -41,7 +43,7 @@ def convert(value: FloatArray, converter: Converter, weights: FloatArray | None 
         return value
     if weights is not None:
         codes = successive_approximation(value * (1.0 / converter.step) + 0.5, weights, converter.low)
-        return np.clip(codes, converter.low, converter.high)
+        return np.asarray(np.clip(codes, converter.low, converter.high))
     return np.clip(nearest_step(value, converter.step), converter.low, converter.high)
 
 
@@ -104,6 +106,7 @@ def read_tile(
     return np.asarray(convert(sums + baseline, converter, weights) - nearest_step(baseline, converter.step))
 
 
+@entrance
 def multiply(
     codes: npt.NDArray[Any],
     reading: Reading,
@@ -150,6 +153,11 @@ def multiply(
         weight code.
     """
     matrix = reading.matrix
+    check_codes(codes, reading, drive)
+    given = {"noise_spread": noise_spread, "noise_linear": noise_linear, "noise_constant": noise_constant}
+    for name, array in {"cells": cells, **given}.items():
+        if array is not None:
+            check_cells(array, matrix, name)
     added = np.zeros((len(codes), matrix.shape[1]))  # shifted and added codes, in converter steps
     taken_off = np.zeros_like(added)  # known digitally, in units of input code times weight code
 

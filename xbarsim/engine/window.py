@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Drive
+from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import check_integer
 
 __all__ = ["Scaling", "Window"]
 
@@ -31,6 +33,13 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, least in (("kernel", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
+            for size in getattr(self, name):
+                check_integer(name, size, at_least=least, at_most=2**20)
+
+    @entrance
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Output height and width for maps of this size, before padding."""
         left, right, top, bottom = self.padding
@@ -60,7 +69,11 @@ class Scaling:
     scale: FloatArray
     bias: FloatArray
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def none(cls, drive: Drive, outputs: int) -> Scaling:
         """Codes in, products out."""
         bound = 2**drive.input_bits

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import FileFormatError, InputError, check_instance
+from xbarsim.foundation.validation import FileFormatError, InputError, check_path
 
 __all__ = ["ORIGINS", "CardFolder", "Origin", "cite"]
 
@@ -75,8 +75,7 @@ class CardFolder(Generic[C]):
         InputError
             If no card has that name; the message lists those there are, and the one that was likely meant.
         """
-        check_instance(self.parameter, name_or_path, (str, os.PathLike))
-        name = os.fspath(name_or_path)
+        name = os.fspath(check_path(self.parameter, name_or_path))
         if name.endswith(".toml"):
             return Path(name)
         names = self.names()

@@ -20,6 +20,7 @@ from typing import ParamSpec, TypeVar
 
 from loky.process_executor import ProcessPoolExecutor
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 
 __all__ = ["Processes", "cores"]
@@ -56,6 +57,7 @@ class Processes(Executor):
         If `workers` is not a positive integer.
     """
 
+    @entrance
     def __init__(self, workers: int | None = None, prepare: Callable[[], None] | None = None) -> None:
         self.workers = cores() if workers is None else check_integer("workers", workers, at_least=1)
         self._prepare = prepare

@@ -19,7 +19,16 @@ from typing import Any, Literal, TypeVar, Union
 
 import tomli_w
 
-from xbarsim.foundation.validation import FileFormatError, read_bytes, write_atomically
+from xbarsim.foundation.validation import (
+    LARGEST_TEXT,
+    FileFormatError,
+    InputError,
+    check_depth,
+    check_instance,
+    read_bytes,
+    shown,
+    write_atomically,
+)
 
 __all__ = ["dumps", "from_table", "load", "loads", "parse", "read_text", "save", "to_table"]
 
@@ -145,7 +154,7 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
             name, subclasses = cls.__name__, {**subclasses, cls.__name__: cls}
         if not isinstance(name, str) or name not in subclasses:
             raise FileFormatError(
-                f"{here}.type must be one of {', '.join(map(repr, sorted(subclasses)))}, got {name!r}"
+                f"{here}.type must be one of {', '.join(map(repr, sorted(subclasses)))}, got {shown(name)}"
             )
         cls = subclasses[name]
     elif any(_concrete(base) for base in cls.__mro__[1:-1]):
@@ -163,7 +172,7 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
         if name in table:
             value = _convert(hints[name], table[name], where)
             if value is _MISMATCH:
-                raise FileFormatError(f"{where} must be {_describe(hints[name])}, got {table[name]!r}")
+                raise FileFormatError(f"{where} must be {_describe(hints[name])}, got {shown(table[name])}")
             arguments[name] = value
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise FileFormatError(f"{where} is missing; it must be {_describe(hints[name])}")
@@ -181,12 +190,19 @@ def parse(text: str, *, source: str = "TOML text") -> dict[str, Any]:
     Raises
     ------
     FileFormatError
-        If the text is not TOML.
+        If the text is not TOML, nests more than 32 levels deep, or has an integer of thousands of digits.
     """
+    check_instance("text", text, str)
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(text)
+        check_depth(source, table)
+    except InputError as error:
+        raise FileFormatError(str(error)) from error
+    except RecursionError:
+        raise FileFormatError(f"{source} is not valid TOML: it nests too deep") from None
+    except ValueError as error:  # also an integer of thousands of digits
         raise FileFormatError(f"{source} is not valid TOML: {error}") from error
+    return table
 
 
 def loads(cls: type[T], text: str, *, source: str = "TOML text") -> T:
@@ -211,7 +227,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         If it cannot be read, naming `what` it should have been, or is not UTF-8.
     """
     try:
-        return read_bytes(path, what).decode("utf-8")
+        return read_bytes(path, what, at_most=LARGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not valid TOML: {error}") from error
 

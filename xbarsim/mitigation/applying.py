@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Design
 from xbarsim.die import Purpose, Silicon, generator
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import MappedMatrix
@@ -48,6 +49,9 @@ class TileMitigation:
     signal: float
     overhead: Overhead
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class MitigationTable:
@@ -60,6 +64,9 @@ class MitigationTable:
     """
 
     tiles: tuple[TileMitigation, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary for each method and tile."""
@@ -101,6 +108,7 @@ class MitigationTable:
         return f"{format_table(head, rows, left=3)}\n{note}"
 
 
+@entrance
 def check_mitigations(mitigations: Sequence[Mitigation], diagnosis: Diagnosis | None) -> tuple[Mitigation, ...]:
     """The methods as a tuple.
 
@@ -120,6 +128,7 @@ def check_mitigations(mitigations: Sequence[Mitigation], diagnosis: Diagnosis | 
     return tuple(mitigations)
 
 
+@entrance
 def mitigate(
     layer: str,
     matrix: MappedMatrix,

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import Cell, FaultKind, FaultMap
+from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import check_integer
 from xbarsim.mapping import MappedMatrix
 
 __all__ = ["KnownTile", "Mitigation", "Needs", "Overhead", "Placed"]
@@ -55,6 +57,9 @@ class Overhead:
     reads_per_vector: float = 0.0
     digital_operations_per_vector: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __add__(self, other: Overhead) -> Overhead:
         return Overhead(
             reprogrammed_cells=self.reprogrammed_cells + other.reprogrammed_cells,
@@ -96,7 +101,11 @@ class KnownTile:
     rates: Mapping[FaultKind, float] | None = None
     importance: FloatArray
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def of(
         cls,
         matrix: MappedMatrix,
@@ -128,6 +137,7 @@ class KnownTile:
         weight_scale
             What one unit of a weight's code is worth, for each output of the matrix; ``None`` for 1.
         """
+        check_integer("tile", tile, at_least=0, at_most=matrix.tiles - 1)
         inputs, outputs = matrix.tile_rows[tile], matrix.tile_outputs[tile]
         places = [np.where(held >= 0, np.arange(len(held)), -1).astype(np.int32) for held in (inputs, outputs)]
         power = np.ones(len(inputs)) if input_power is None else np.where(inputs >= 0, input_power[inputs], 0.0)
@@ -160,6 +170,7 @@ class KnownTile:
             return np.zeros(self.levels.shape, dtype=bool)
         return np.asarray(self.faults.dense()[0] > 0)
 
+    @entrance
     def held(self, levels: LevelArray) -> FloatArray:
         """What the cells will hold if these levels are programmed: those known to be stuck stay where they are.
 
@@ -179,10 +190,12 @@ class KnownTile:
         result: FloatArray = cells[0]
         return result
 
+    @entrance
     def deviation(self, levels: LevelArray) -> FloatArray:
         """What the weights will be less what they should be, in units of the codes, shape ``(rows, outputs)``."""
         return np.asarray(self.matrix.decode(self.held(levels)[np.newaxis]) - self.codes, dtype=np.float64)
 
+    @entrance
     def error(self, levels: LevelArray) -> float:
         """Squared deviation of the weights, each times its importance: the power of the error of the tile's outputs."""
         return float((self.importance * self.deviation(levels) ** 2).sum())
@@ -207,10 +220,12 @@ class Mitigation(metaclass=ABCMeta):
 
     needs: ClassVar[Needs]
 
+    @entrance
     def prepare(self, network: PlacedT) -> PlacedT:
         """The network as the method wants it mapped, once for all dies; refuses one that it does not fit."""
         return network
 
+    @entrance
     def surviving_faults(self, layer: str, faults: FaultMap) -> FaultMap:
         """The faults that are left in a layer that is built as the method wants it; all of them, if not overridden.
 
@@ -240,6 +255,7 @@ class Mitigation(metaclass=ABCMeta):
             uint8 of shape ``(rows, columns)``: `tile.levels` itself where there is nothing to do, and in unused cells.
         """
 
+    @entrance
     def error(self, tile: KnownTile, levels: LevelArray) -> float:
         """What the method makes as small as it can, by what is known of the tile; never larger after :meth:`fit`."""
         return tile.error(levels)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import Mapping
 from xbarsim.mitigation.base import KnownTile, LevelArray, Mitigation, Needs, Overhead
 
@@ -33,6 +34,10 @@ class ClosestValue(Mitigation):
 
     needs: ClassVar[Needs] = "map"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @entrance
     def fit(self, tile: KnownTile, rng: np.random.Generator) -> LevelArray:
         """The nearest levels, as :meth:`Mitigation.fit`; draws nothing."""
         deviation = tile.deviation(tile.levels)
@@ -67,6 +72,7 @@ class ClosestValue(Mitigation):
         levels[places[0][:, np.newaxis], columns] = programmed[better]
         return levels
 
+    @entrance
     def overhead(self, tile: KnownTile, levels: LevelArray) -> Overhead:
         """Cells written anew: nothing else is needed."""
         return Overhead(reprogrammed_cells=int((levels != tile.matrix.levels[0]).sum()))

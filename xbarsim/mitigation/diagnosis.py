@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbarsim.devices import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
 
 __all__ = ["Diagnosis"]
@@ -32,6 +33,7 @@ class Diagnosis:
     def __post_init__(self) -> None:
         object.__setattr__(self, "coverage", check_real("coverage", self.coverage, at_least=0.0, at_most=1.0))
 
+    @entrance
     def known(self, faults: FaultMap, rng: np.random.Generator) -> FaultMap:
         """The faults that are found.
 

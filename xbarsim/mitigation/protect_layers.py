@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from xbarsim.devices import FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, check_instance
 from xbarsim.mitigation.base import KnownTile, LevelArray, Mitigation, Needs, Overhead, PlacedT
 
@@ -40,6 +41,7 @@ class ProtectLayers(Mitigation):
             check_instance(f"layers[{index}]", name, str)
         check_instance("rest", self.rest, bool)
 
+    @entrance
     def prepare(self, network: PlacedT) -> PlacedT:
         """The network as it is.
 
@@ -52,14 +54,17 @@ class ProtectLayers(Mitigation):
             check_choice("layers", name, network.layers)
         return network
 
+    @entrance
     def surviving_faults(self, layer: str, faults: FaultMap) -> FaultMap:
         """None in a protected layer."""
         return FaultMap.empty(faults.shape) if (layer in self.layers) != self.rest else faults
 
+    @entrance
     def fit(self, tile: KnownTile, rng: np.random.Generator) -> LevelArray:
         """The levels as they are."""
         return tile.levels
 
+    @entrance
     def overhead(self, tile: KnownTile, levels: LevelArray) -> Overhead:
         """None that is counted."""
         return Overhead()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.models.images import Images
 
@@ -44,6 +45,9 @@ class Architecture:
     classes: int
     source: str
     build: Callable[[], nn.Module] = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,9 @@ class ModelCard:
     load: Callable[[], nn.Module] = field(repr=False, compare=False)
     test_set: Callable[[int | None], Images] = field(repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 _architectures: dict[str, Architecture] = {}
 _trained: dict[str, ModelCard] = {}
@@ -116,6 +123,7 @@ TRAINED: Mapping[str, ModelCard] = MappingProxyType(_trained)
 T = TypeVar("T", Architecture, ModelCard)
 
 
+@entrance
 def register_architecture(architecture: Architecture) -> Architecture:
     """Make a network known to :func:`xbarsim.models.untrained_model`, to zoo files and to the command line.
 
@@ -130,6 +138,7 @@ def register_architecture(architecture: Architecture) -> Architecture:
     return _register(_architectures, architecture)
 
 
+@entrance
 def register_model(card: ModelCard) -> ModelCard:
     """Make trained weights known to :func:`xbarsim.models.load_model`, to sweeps and to the command line.
 

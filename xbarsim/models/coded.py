@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 
@@ -11,7 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.jsonio import parse_object
+from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_integer, shown
 from xbarsim.mapping import quantise
 from xbarsim.models.weights import Weights, fill, read_metadata, read_weights, write_safetensors
 
@@ -28,6 +31,8 @@ def _pack(codes: npt.NDArray[np.int32], bits: int) -> npt.NDArray[np.uint8]:
 
 def _unpack(packed: npt.NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     count = int(np.prod(shape))
+    if packed.dtype != np.uint8 or packed.shape != (-(-count * bits // 8),):  # missing bits would count as 0
+        raise ValueError(f"codes must be {-(-count * bits // 8)} bytes, got {packed.dtype} of shape {packed.shape}")
     digits = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     unsigned = digits.astype(np.int32) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32))
     return np.asarray(unsigned - (2 ** (bits - 1) - 1), dtype=np.int32).reshape(shape)
@@ -39,6 +44,7 @@ def _coded_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+@entrance
 def save_coded(
     path: str | os.PathLike[str], model: nn.Module, *, bits: int | Mapping[str, int], about: Mapping[str, object]
 ) -> int:
@@ -112,6 +118,7 @@ def save_coded(
     return count
 
 
+@entrance
 def load_coded(path: str | os.PathLike[str], model: nn.Module) -> None:
     """Put a file of :func:`save_coded` into a network and set it to evaluation.
 
@@ -140,19 +147,35 @@ def fill_coded(model: nn.Module, weights: Weights, *, source: str | os.PathLike[
     """
     tensors, metadata = dict(weights.tensors), weights.metadata
     try:
-        shapes, bits = json.loads(metadata["shapes"]), json.loads(metadata["bits"])
+        shapes, bits = (parse_object(metadata[key], source=f"{source}: {key}") for key in ("shapes", "bits"))
         full: dict[str, torch.Tensor] = {}
+        wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         for name, shape in shapes.items():
+            if shape != wanted.get(f"{name}.weight"):  # before room is made for it
+                raise FileFormatError(
+                    f"{source} does not fit {type(model).__name__}: {name} must have a weight of shape "
+                    f"{wanted.get(f'{name}.weight')}, got {shown(shape)}"
+                )
+            check_integer(f"bits of {name}", bits[name], at_least=2, at_most=16)
             packed, filters, positions, scale = (tensors.pop(f"{name}.{part}") for part in _PARTS)
+            for which, size in ((filters, shape[0]), (positions, math.prod(shape[1:]))):
+                ascending = bool((which.diff() > 0).all()) and which.ndim == 1
+                if not ascending or (len(which) and not 0 <= int(which[0]) <= int(which[-1]) < size):
+                    raise ValueError(f"filters and positions of {name} must ascend from 0 to {size - 1}")
+            if scale.shape != filters.shape or not bool((torch.isfinite(scale) & (scale > 0)).all()):
+                raise ValueError(f"scale of {name} must be finite and > 0, one for each filter")
             codes = torch.from_numpy(_unpack(packed.numpy(), bits[name], (len(filters), len(positions))))
             weight = torch.zeros(shape, dtype=torch.float32).flatten(1)
             weight[filters.long()[:, None], positions.long()] = codes.float() * scale[:, None]
             full[f"{name}.weight"] = weight.reshape(shape)
+    except FileFormatError:
+        raise
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError) as error:
         raise FileFormatError(f"{source} does not hold a network in codes: {error}") from error
     fill(model, {**tensors, **full}, source=source)
 
 
+@entrance
 def read_card(path: str | os.PathLike[str]) -> dict[str, object]:
     """What a file of :func:`save_coded` says about its network.
 
@@ -172,10 +195,6 @@ def card_of(metadata: Mapping[str, str], *, source: str | os.PathLike[str]) -> d
     FileFormatError
         If there is none.
     """
-    try:
-        card = json.loads(metadata["card"])
-    except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{source} has no card of a network: {error}") from error
-    if not isinstance(card, dict):
-        raise FileFormatError(f"{source} must have a card that is a table, got {card!r}")
-    return card
+    if "card" not in metadata:
+        raise FileFormatError(f"{source} has no card of a network")
+    return parse_object(metadata["card"], source=f"{source}: the card")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 from xbarsim.models.cards import Architecture, register_architecture
 
@@ -45,6 +46,7 @@ class ConvNet(nn.Module):
         return logits
 
 
+@entrance
 def convnet(num_classes: int = 10) -> ConvNet:
     """An untrained ConvNet; its initial weights come from torch's generator.
 

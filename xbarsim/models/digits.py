@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.models.cards import Architecture, ModelCard, register_architecture, register_model
 from xbarsim.models.images import load_images
 from xbarsim.models.weights import fill, read_safetensors
@@ -52,6 +53,7 @@ class DigitsNet(nn.Module):
         return logits
 
 
+@entrance
 def load_digits_net(path: str | os.PathLike[str] | None = None) -> DigitsNet:
     """Load `DigitsNet` with trained weights, ready to evaluate.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data import load_cifar10, load_digits_split, load_mnist
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer
 
 __all__ = ["DATA_SETS", "Images", "load_images", "normalise"]
@@ -25,6 +26,7 @@ DATA_SETS = MappingProxyType({"digits": "scikit-learn digits", "cifar10": "CIFAR
 """What :func:`load_images` calls a data set, and what a :class:`ModelCard` does."""
 
 
+@entrance
 def load_images(data_set: str, split: Literal["train", "test"], *, count: int | None = None) -> Images:
     """Images as the networks of this package want them, and their labels.
 
@@ -74,6 +76,7 @@ def load_images(data_set: str, split: Literal["train", "test"], *, count: int | 
     return images[:count], labels[:count]
 
 
+@entrance
 def normalise(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Bring images of CIFAR-10 to the scale that stored networks want: (x / 255 - mean) / standard deviation.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 from xbarsim.models.cards import Architecture, register_architecture
 
@@ -45,6 +46,7 @@ class LeNet5(nn.Module):
         return logits
 
 
+@entrance
 def lenet5(num_classes: int = 10) -> LeNet5:
     """An untrained LeNet-5; its initial weights come from torch's generator.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer
 from xbarsim.models.cards import ARCHITECTURES, TRAINED, Architecture, ModelCard
 from xbarsim.models.images import Images
@@ -44,6 +45,7 @@ MODELS: Mapping[str, ModelCard] = _Models()
 """The :class:`ModelCard` of every network with trained weights, by name."""
 
 
+@entrance
 def check_trained(name: str, *, called: str = "model") -> str:
     """Return the name of a network with stored weights; refuse one without, and one that there is not.
 
@@ -67,6 +69,7 @@ def check_trained(name: str, *, called: str = "model") -> str:
     return check_choice(called, name, MODELS)
 
 
+@entrance
 def untrained_model(name: str, *, seed: int = 0) -> tuple[nn.Module, Architecture]:
     """Build a network with random weights, for its cost, and its description.
 
@@ -108,6 +111,7 @@ def untrained_model(name: str, *, seed: int = 0) -> tuple[nn.Module, Architectur
     return model.eval(), architecture
 
 
+@entrance
 def load_model(name: str) -> tuple[nn.Module, ModelCard]:
     """Load a network with its trained weights, ready to evaluate, and its card.
 
@@ -124,6 +128,7 @@ def load_model(name: str) -> tuple[nn.Module, ModelCard]:
     return card.load(), card
 
 
+@entrance
 def load_test_set(name: str, *, count: int | None = None) -> Images:
     """The test images of a network, as it wants them, and their labels.
 

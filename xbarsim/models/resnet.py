@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from xbarsim.data import data_file
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, check_integer
 from xbarsim.models.cards import Architecture, ModelCard, register_architecture, register_model
 from xbarsim.models.images import load_images
@@ -81,6 +82,7 @@ class ResNet20(nn.Module):
         return logits
 
 
+@entrance
 def resnet20(num_classes: int = 10) -> ResNet20:
     """An untrained ResNet-20; its initial weights come from torch's generator.
 
@@ -108,6 +110,7 @@ def _our_name(theirs: str) -> str:
     return f"{_OUR_ENDS[layer]}.{rest}" if layer in _OUR_ENDS else theirs
 
 
+@entrance
 def load_resnet20(path: str | os.PathLike[str] | None = None) -> ResNet20:
     """Load ResNet-20 trained on CIFAR-10, ready to evaluate.
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 from xbarsim.models.cards import Architecture, register_architecture
 
@@ -74,6 +75,7 @@ class ResNet18(nn.Module):
         return logits
 
 
+@entrance
 def resnet18(num_classes: int = 10) -> ResNet18:
     """An untrained ResNet-18; its initial weights come from torch's generator.
 

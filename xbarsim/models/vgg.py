@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 from xbarsim.models.cards import Architecture, register_architecture
 
@@ -48,6 +49,7 @@ class VGG16(nn.Module):
         return logits
 
 
+@entrance
 def vgg16(num_classes: int = 10) -> VGG16:
     """An untrained VGG-16; its initial weights come from torch's generator.
 

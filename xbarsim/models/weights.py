@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from xbarsim.foundation.jsonio import parse_object
 from xbarsim.foundation.validation import FileFormatError, read_bytes, write_atomically
 
 __all__ = [
@@ -105,8 +106,10 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
 def _metadata(raw: bytes) -> dict[str, str]:
     length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    return dict(header.get("__metadata__") or {})
+    about = parse_object(raw[8 : 8 + length], source="its header").get("__metadata__") or {}
+    if not isinstance(about, dict) or not all(isinstance(item, str) for item in about.values()):
+        raise FileFormatError("its metadata must be text by name")
+    return about
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -120,7 +123,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     raw = read_bytes(path, "network weights")
     try:
         return _metadata(raw)
-    except (ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise FileFormatError(f"{path} is not a valid safetensors file: {error}") from error
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from xbarsim.foundation.validation import FileFormatError
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import FileFormatError, shown
 from xbarsim.models.cards import ARCHITECTURES, ModelCard
 from xbarsim.models.coded import card_of, fill_coded, read_card
 from xbarsim.models.images import DATA_SETS, load_images
@@ -29,6 +30,7 @@ def zoo_names() -> tuple[str, ...]:
     return tuple(path.stem for path in sorted(ZOO.glob("*.safetensors")))
 
 
+@entrance
 def load_zoo_file(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     """Load a compressed network from a file of :func:`save_coded`, ready to evaluate, and its card.
 
@@ -39,8 +41,8 @@ def load_zoo_file(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, An
     """
     weights = read_weights(path)
     card = card_of(weights.metadata, source=path)
-    if card.get("network") not in ARCHITECTURES:
-        raise FileFormatError(f"{path} must hold one of {', '.join(ARCHITECTURES)}, got {card.get('network')!r}")
+    if not isinstance(card.get("network"), str) or card["network"] not in ARCHITECTURES:
+        raise FileFormatError(f"{path} must hold one of {', '.join(ARCHITECTURES)}, got {shown(card.get('network'))}")
     with torch.device("meta"):  # no random initial weights: the caller's random state stays as it is
         model = ARCHITECTURES[str(card["network"])].build()
     fill_coded(model, weights, source=path)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.plot.style import SMALL_TEXT, TEXT, as_array
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["circuit"]
 
 
+@entrance
 def circuit(solution: Solution, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[Any]:
     """Draw the state of one array: voltages along word lines and bit lines, and the current of every cell.
 
@@ -33,6 +35,9 @@ def circuit(solution: Solution, *, ax: Sequence[Axes] | None = None) -> npt.NDAr
     ndarray of matplotlib.axes.Axes
         Shape ``(3,)``.
     """
+    from xbarsim.circuit import Solution
+
+    check_instance("solution", solution, Solution)
     if ax is None:
         from matplotlib.figure import Figure
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import check_confidence, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.plot.rows import grouped, rows_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["cost_breakdown", "cost_layers", "pareto", "pareto_front"]
 
 
+@entrance
 def cost_breakdown(report: CostReport | Workload, *, ax: Axes | None = None) -> Axes:
     """Draw what each component takes: of peak power and area, or of the energy of an inference.
 
@@ -69,6 +71,7 @@ def cost_breakdown(report: CostReport | Workload, *, ax: Axes | None = None) -> 
     return axes
 
 
+@entrance
 def cost_layers(work: Workload, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[Any]:
     """Draw the energy of each layer for one inference, by component, beside the time it takes.
 
@@ -139,6 +142,7 @@ def cost_layers(work: Workload, *, ax: Sequence[Axes] | None = None) -> npt.NDAr
     return as_array(panels)
 
 
+@entrance
 def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Places of the rows that no other row beats.
 
@@ -168,6 +172,7 @@ def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     ]
 
 
+@entrance
 def pareto(
     rows: Any,
     *,

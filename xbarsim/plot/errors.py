@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, new_axes, plain
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["layer_errors"]
 
 
+@entrance
 def layer_errors(report: ErrorReport, *, ax: Axes | None = None) -> Axes:
     """Draw where a chip loses accuracy: the error each layer adds, and the error so far.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xbarsim.foundation.validation import check_choice, write_atomically
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import check_choice, check_instance, check_path, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +17,7 @@ __all__ = ["figure_bytes", "save_figure"]
 _ENDINGS = (".png", ".svg", ".pdf")
 
 
+@entrance
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a picture as PNG, SVG or PDF by the ending of its name, whole or not at all, without its date.
 
@@ -27,7 +28,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     FileWriteError
         If the file cannot be written.
     """
-    ending = check_choice("the picture's file ending", Path(path).suffix, _ENDINGS)
+    from matplotlib.figure import Figure
+
+    check_instance("figure", figure, Figure)
+    ending = check_choice("the picture's file ending", check_path("path", path).suffix, _ENDINGS)
     write_atomically(path, figure_bytes(figure, ending[1:]))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_instance, shown
 
 __all__ = ["grouped", "rows_of"]
 
@@ -21,15 +21,21 @@ def rows_of(name: str, data: Any, keys: Sequence[str], what: str = "point") -> l
     if hasattr(data, "to_dict"):  # a pandas frame, without loading pandas
         rows: Any = data.to_dict("records")
     elif isinstance(data, Mapping):
+        for key, column in data.items():
+            check_instance(f"{name}[{key!r}]", column, Sized)
         lengths = {key: len(column) for key, column in data.items()}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{name} must have columns of one length, got {lengths}")
         rows = [dict(zip(data, values, strict=True)) for values in zip(*data.values(), strict=True)]
     else:
         rows = data
-    if isinstance(rows, str) or len(rows) == 0:
-        raise InputError(f"{name} must hold at least one {what}, got {'none' if len(rows) == 0 else repr(rows)}")
+    if not isinstance(rows, list | tuple) or not rows:
+        raise InputError(
+            f"{name} must hold at least one {what}, got {'none' if isinstance(rows, list | tuple) else shown(rows)}"
+        )
     for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{name}[{index}] must be a row, its values by key, got {shown(row)}")
         for key in keys:
             if key not in row:
                 raise InputError(f"{name}[{index}] must have a key {key!r}, got {', '.join(map(str, row))}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import FEW_DIES, check_confidence, mean_interval, share_interval
 from xbarsim.foundation.validation import check_real
 from xbarsim.plot.rows import grouped, rows_of
@@ -24,6 +25,7 @@ __all__ = ["accuracy", "die_violins", "layer_sensitivity", "yield_curve"]
 _SINGLE = "\0single"  # key of the dies of a point that are too few for their band alone; no column is called so
 
 
+@entrance
 def accuracy(
     rows: Any,
     *,
@@ -111,6 +113,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], group: str, rate: str, confidenc
     return summary
 
 
+@entrance
 def yield_curve(
     dies: Any,
     target: float,
@@ -167,6 +170,7 @@ def yield_curve(
     return axes
 
 
+@entrance
 def die_violins(dies: Any, *, group: str = "encoding", chance: float | None = None, ax: Axes | None = None) -> Axes:
     """Draw how the accuracy differs from die to die: one violin a group, with a point for every die.
 
@@ -218,6 +222,7 @@ def die_violins(dies: Any, *, group: str = "encoding", chance: float | None = No
     return axes
 
 
+@entrance
 def layer_sensitivity(
     dies: Any,
     *,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import FaultKind, FaultMap
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, legend, new_axes, plain, these_axes
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["fault_map", "tile", "tile_occupancy"]
 
 
+@entrance
 def fault_map(faults: FaultMap, tile: int = 0, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw the broken cells of one tile of a fault map.
 
@@ -68,6 +70,7 @@ def fault_map(faults: FaultMap, tile: int = 0, *, title: str | None = None, ax: 
     return axes
 
 
+@entrance
 def tile(
     view: TileView | Chip,
     layer: str | None = None,
@@ -183,6 +186,7 @@ def tile(
     return as_array(panels)
 
 
+@entrance
 def tile_occupancy(network: PlacedNetwork, *, ax: Axes | None = None) -> Axes:
     """Draw how many tiles each layer takes, and how much of them it uses.
 

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.progress import progress_bar
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.sweep.executors import LocalProcesses, workers_of
@@ -190,6 +191,7 @@ def missing(
     ]
 
 
+@entrance
 def collect(
     tasks: Sequence[Task],
     *,
@@ -248,7 +250,7 @@ def collect(
     Interrupted
         At Ctrl-C, a KeyboardInterrupt. Everything measured so far is in the store.
     """
-    rule = Dies(count=check_integer("stop", stop, at_least=1)) if isinstance(stop, int) else stop
+    rule = stop if isinstance(stop, StopRule) else Dies(count=check_integer("stop", stop, at_least=1))
     if executor is not None and workers is not None:
         raise InputError(f"workers must be None where an executor is given, got {workers!r}")
     _check(tasks, rule, shard)

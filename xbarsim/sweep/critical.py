@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.intervals import Interval
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 from xbarsim.sweep.collecting import collect
@@ -51,10 +52,14 @@ class CriticalRate:
     measured: tuple[tuple[float, Interval], ...]
     results: Results
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __str__(self) -> str:
         return f"{self.rate:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+@entrance
 def critical_rate(
     make_task: Callable[[float], Task],
     *,

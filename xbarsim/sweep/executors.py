@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.processes import Processes, cores
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.worker import load_libraries
@@ -77,6 +78,7 @@ class _DaskExecutor(Executor):
             self._client.close()
 
 
+@entrance
 def dask_executor(cluster: Any) -> Executor:
     """The workers of a Dask cluster, on this machine or others.
 

@@ -27,18 +27,21 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import FileFormatError, InputError, check_real
 from xbarsim.sweep.stopping import StopRule
 from xbarsim.sweep.task import Task
 
 __all__ = ["Sweep"]
 
+_MOST_TASKS = 100_000  # a task takes some 10 kB
 _OWN = ("stop", "rates", "vary", "tags")
 
 
@@ -60,7 +63,11 @@ class Sweep:
     stop: StopRule
     text: str
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Sweep:
         """Read a sweep from a TOML file.
 
@@ -75,6 +82,7 @@ class Sweep:
         return cls.loads(text, source=str(path), folder=Path(path).parent)
 
     @classmethod
+    @entrance
     def loads(cls, text: str, *, source: str = "TOML text", folder: str | os.PathLike[str] = ".") -> Sweep:
         """Read a sweep from TOML text; errors as :meth:`load`.
 
@@ -122,6 +130,9 @@ def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
         names = ", ".join(sorted(known))
         raise FileFormatError(f"a sweep has no key {', '.join(map(repr, unknown))}; its keys are {names}")
     _read_design(table, folder)
+    count = math.prod(map(len, axes)) * (1 if rates is None else len(rates))
+    if count > _MOST_TASKS:
+        raise InputError(f"vary and rates must give at most {_MOST_TASKS} tasks, got {count}")
     tasks = []
     for combination in itertools.product(*axes):
         merged = copy.deepcopy(table)

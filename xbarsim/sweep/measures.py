@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.sweep.subject import imported
 
@@ -53,6 +54,7 @@ class Measure(metaclass=ABCMeta):
         Measure.known[cls.__name__] = cls
 
     @classmethod
+    @entrance
     def load(cls, name: str) -> Measure:
         """A measure with its default fields, by the name of its class, or as ``"module:Class"``.
 
@@ -96,6 +98,7 @@ class Measure(metaclass=ABCMeta):
             A value for each of `columns`.
         """
 
+    @entrance
     def checked(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Value]:
         """What :meth:`run` gives, if it keeps to `columns`.
 
@@ -126,6 +129,7 @@ class Accuracy(Measure):
         """Those of `COUNTS`."""
         return {"correct": int, "images": int, "inference_seconds": float}
 
+    @entrance
     def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
         """Classify all images."""
         from xbarsim.network.evaluation import evaluate
@@ -171,6 +175,7 @@ class LayerErrors(Measure):
             **{f"error_{name}": float for name in self.layers},
         }
 
+    @entrance
     def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
         """Compare every layer.
 
@@ -257,6 +262,7 @@ class Cost(Measure):
         """Peak power, that of the cells in it, and area; energy and latency of one inference."""
         return dict.fromkeys(("power_W", "cells_power_W", "area_m2", "energy_J", "latency_s"), float)
 
+    @entrance
     def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
         """Add up the die's components."""
         report = chip.cost(_card(self.hardware))

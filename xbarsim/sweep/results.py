@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.intervals import (
     Interval,
     Method,
@@ -71,6 +72,9 @@ class MeasuredDie:
     stuck_at: int
     metrics: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def accuracy(self) -> float | None:
         """The share classified right, 0 to 1; ``None`` where no images were counted."""
@@ -108,6 +112,9 @@ class TaskResult:
     stop: StopRule
     collected: tuple[MeasuredDie, ...]
     seeds: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def id(self) -> str:
@@ -153,6 +160,7 @@ class TaskResult:
         """Whether its dies have an accuracy."""
         return all(measured.images for measured in self.dies)
 
+    @entrance
     def mean(self, *, confidence: float = 0.95, method: Method = "t") -> Interval:
         """Mean accuracy of the dies and its interval, which does not leave [0, 1].
 
@@ -179,6 +187,7 @@ class TaskResult:
         """
         return median_interval(self.accuracies, confidence=confidence)
 
+    @entrance
     def yield_(self, target: float, *, confidence: float = 0.95) -> Interval:
         """Share of the dies whose accuracy is `target` or more, and its interval.
 
@@ -193,6 +202,7 @@ class TaskResult:
         good = sum(bool(is_good(np.array([die.correct]), die.images, target)[0]) for die in self.dies)
         return share_interval(good, len(self.dies), confidence=confidence)
 
+    @entrance
     def rows(self, *, every: bool = False) -> Iterator[dict[str, Any]]:
         """One dictionary a die, with the columns :data:`~xbarsim.sweep.COLUMNS`, tags and metrics.
 
@@ -242,11 +252,15 @@ class Results:
 
     tasks: tuple[TaskResult, ...]
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def complete(self) -> bool:
         """Whether every task has enough dies."""
         return all(task.complete for task in self.tasks)
 
+    @entrance
     def rows(self, *, every: bool = False) -> list[dict[str, Any]]:
         """One dictionary a die, all with the same keys (``None`` where a task has no such tag or metric).
 
@@ -264,6 +278,7 @@ class Results:
         metrics = list(dict.fromkeys(name for row in rows for name in row if name not in COLUMNS and name not in tags))
         return [COLUMNS[0], *tags, *COLUMNS[1:], *metrics]
 
+    @entrance
     def summary(
         self,
         *,
@@ -318,6 +333,7 @@ class Results:
         tags = list(dict.fromkeys(name for task in self.tasks for name in task.tags))
         return [{"task": row["task"], **{name: row.get(name) for name in tags}, **row} for row in rows]
 
+    @entrance
     def compare(
         self,
         by: str,
@@ -394,6 +410,7 @@ class Results:
         names = list(dict.fromkeys(column for task in self.tasks for column in task.columns))
         check_choice("by", name, names)
 
+    @entrance
     def to_frame(self, *, every: bool = False) -> pandas.DataFrame:
         """The rows as a pandas frame, one a die.
 
@@ -414,6 +431,7 @@ class Results:
         rows = self.rows(every=every)
         return pandas.DataFrame(rows, columns=None if rows else self._header([]))
 
+    @entrance
     def to_csv(self, path: str | os.PathLike[str], *, every: bool = False) -> None:
         """Write the rows as CSV, whole or not at all; numbers as they read back, empty for ``None``.
 

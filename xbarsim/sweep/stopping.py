@@ -17,7 +17,7 @@ from xbarsim.foundation.validation import check_instance, check_integer, check_r
 
 __all__ = ["Dies", "MeanWithin", "StopRule", "YieldWithin"]
 
-_MOST_DIES = 100_000
+_MOST_DIES = 1_000_000
 
 
 class StopRule(metaclass=ABCMeta):
@@ -61,13 +61,13 @@ class Dies(StopRule):
     Attributes
     ----------
     count
-        How many, 1 or more.
+        How many, 1 to 1,000,000.
     """
 
     count: int
 
     def __post_init__(self) -> None:
-        check_integer("count", self.count, at_least=1)
+        check_integer("count", self.count, at_least=1, at_most=_MOST_DIES)
 
     def enough(self, correct: Sequence[int], images: int) -> int | None:
         """`count`, once there are as many."""
@@ -100,7 +100,7 @@ class _Within(StopRule):
         object.__setattr__(self, "half_width", check_real("half_width", self.half_width, above=0.0, below=1.0))
         object.__setattr__(self, "confidence", check_confidence(self.confidence))
         check_integer("at_least", self.at_least, at_least=2)
-        check_integer("at_most", self.at_most, at_least=self.at_least, at_most=_MOST_DIES)
+        check_integer("at_most", self.at_most, at_least=self.at_least, at_most=100_000)
 
     @abstractmethod
     def _half_widths(self, correct: npt.NDArray[np.int64], images: int) -> npt.NDArray[np.float64]:

@@ -25,7 +25,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.jsonio import parse_object
+from xbarsim.foundation.validation import (
+    FileFormatError,
+    FileWriteError,
+    InputError,
+    check_instance,
+    check_integer,
+    check_path,
+    check_real,
+    check_writable,
+    shown,
+)
 from xbarsim.foundation.version import VERSION
 from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
 from xbarsim.sweep.stopping import StopRule, describe
@@ -87,6 +99,11 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_STUCK = ("stuck_on", "stuck_off", "stuck_at")
+# What every table of a task has; columns that were added later are not in old stores.
+_EVERY_TASK = ("task", "network", "encoding", "fault_model", "fault_rate", "fault_rate_on", "fault_rate_off", "seed")
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
@@ -143,14 +160,17 @@ class Store:
         If it cannot be written.
     """
 
+    @entrance
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
-        self.path = Path(path)
+        self.path = check_path("store", path)
         self.read_only = read_only
         self._run: str | None = None
         self._pending: list[MeasuredDie] = []
         self._committed = time.monotonic()
         if read_only and not self.path.is_file():
             raise FileFormatError(f"cannot read store {self.path}: there is no such file")
+        if not self.path.is_dir():  # SQLite says that of a folder
+            check_writable(self.path)  # a pipe or device would be waited for
         if not read_only and not self.path.parent.is_dir():
             raise FileWriteError(None, f"cannot write store {self.path}: there is no folder {self.path.parent}")
         if read_only:
@@ -189,6 +209,7 @@ class Store:
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
         if application != _APPLICATION:
             raise FileFormatError(f"{self.path} is not a store of sweeps")
+        self._check_tables()
         version = self._connection.execute("SELECT max(version) FROM schema").fetchone()[0]
         if version != SCHEMA:
             raise FileFormatError(
@@ -201,6 +222,22 @@ class Store:
             self._connection.execute("PRAGMA foreign_keys = ON")
             with self._writing():  # is it really writable?
                 self._connection.execute("UPDATE schema SET version = version")
+
+    def _check_tables(self) -> None:
+        """Refuse other tables, and whatever else a database can hold: triggers and views run what their maker wants."""
+        found = self._connection.execute(
+            "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        with contextlib.closing(sqlite3.connect(":memory:")) as model:
+            model.executescript(_TABLES)
+            wanted = [name for (name,) in model.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for kind, name in found:
+                if kind != "table" or name not in wanted:
+                    raise FileFormatError(f"{self.path} is not a store of sweeps: it has a {kind} {name!r}")
+            for name in wanted:
+                question = f"SELECT name, type, pk FROM pragma_table_info('{name}')"
+                if self._connection.execute(question).fetchall() != model.execute(question).fetchall():
+                    raise FileFormatError(f"{self.path} is not a store of sweeps: its table {name!r} is another")
 
     # ------------------------------------------------------------------------------------- housekeeping
 
@@ -260,6 +297,7 @@ class Store:
 
     # --------------------------------------------------------------------------------------------- write
 
+    @entrance
     def begin(self, tasks: Sequence[Task], stop: StopRule, *, configuration: str = "") -> None:
         """Note that a run starts, and what it was asked for.
 
@@ -293,6 +331,7 @@ class Store:
             (task, tags, columns, stop, asked, position),
         )
 
+    @entrance
     def add(self, measured: MeasuredDie) -> None:
         """Keep one die. It is on the disk a second later, or after :meth:`flush`.
 
@@ -348,7 +387,7 @@ class Store:
         row = self._connection.execute(
             f"SELECT {', '.join(_COLUMNS)} FROM blocks WHERE task = ? AND die = ?", (measured.task, measured.die)
         ).fetchone()
-        if row is not None and (held := _measured(row)).answer != measured.answer:
+        if row is not None and (held := self._measured(row)).answer != measured.answer:
             raise InputError(
                 f"die {measured.die} of task {measured.task[:12]} must give one answer wherever it is measured, got "
                 f"{measured.correct} of {measured.images} images right where store {self.path} holds {held.correct} of "
@@ -376,6 +415,7 @@ class Store:
                 target.unlink(missing_ok=True)
             return f"{many} that it did not take are lost and will be measured again"
 
+    @entrance
     def merge(self, others: Sequence[str | os.PathLike[str]]) -> int:
         """Take over all that other stores hold: the union of the sets of dies.
 
@@ -410,7 +450,7 @@ class Store:
                             self._ask(*row)
                         query = f"SELECT {', '.join(_COLUMNS)}, run FROM blocks"
                         for *row, run in other._connection.execute(query):
-                            self._insert([_measured(row)], run)
+                            self._insert([other._measured(row)], run)
         return self.count() - before
 
     # ---------------------------------------------------------------------------------------------- read
@@ -420,13 +460,24 @@ class Store:
         with self._errors():
             return int(self._connection.execute("SELECT count(*) FROM blocks").fetchone()[0])
 
+    @entrance
     def dies(self, task: str) -> list[MeasuredDie]:
         """All dies of one task on the disk, in the order of their numbers."""
         with self._errors():
             rows = self._connection.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM blocks WHERE task = ? ORDER BY die", (task,)
             ).fetchall()
-        return [_measured(row) for row in rows]
+        return [self._measured(row) for row in rows]
+
+    def _measured(self, row: Sequence[Any]) -> MeasuredDie:
+        """A die of the file, if it can be one.
+
+        Raises
+        ------
+        FileFormatError
+            If a value is of another type than it must be, or out of bounds.
+        """
+        return _measured(row, self.path)
 
     def results(self) -> Results:
         """Everything that was asked for and what is known of it, in the order of asking."""
@@ -438,16 +489,29 @@ class Store:
         tasks = []
         for task, tags, columns, stop, description in rows:
             try:
-                rule = tomlio.from_table(StopRule, json.loads(stop))  # type: ignore[type-abstract]
-                named = json.loads(columns)
-                seeds = json.loads(description).get("seeds")
+                rule = tomlio.from_table(StopRule, parse_object(stop, source="stop"))  # type: ignore[type-abstract]
+                named, labels = parse_object(columns, source="columns"), parse_object(tags, source="tags")
+                seeds = parse_object(description, source="description").get("seeds")
+                missing = {name for name in (*_EVERY_TASK, *labels) if name not in named}
+                if missing or any(isinstance(value, dict | list) for value in named.values()):
+                    raise FileFormatError(
+                        f"columns must be plain values, every one of them, got none of {sorted(missing)}"
+                    )
+                if named["task"] != task:
+                    raise FileFormatError(f"columns must be those of the task, got those of {shown(named['task'])}")
+                check_integer("seed", named["seed"], at_least=0)
+                for name in ("fault_rate", "fault_rate_on", "fault_rate_off"):
+                    check_real(name, named[name], at_least=0.0, at_most=1.0)
+                if seeds is not None:
+                    check_instance("seeds", seeds, list)
+                    seeds = tuple(check_integer("seeds", seed, at_least=0) for seed in seeds)
                 tasks.append(
                     TaskResult(
                         columns=named,
-                        tags=tuple(name for name in named if name in json.loads(tags)),
+                        tags=tuple(name for name in named if name in labels),
                         stop=rule,
                         collected=tuple(self.dies(task)),
-                        seeds=None if seeds is None else tuple(seeds),
+                        seeds=seeds,
                     )
                 )
             except ValueError as error:
@@ -465,6 +529,20 @@ class Store:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _measured(row: Sequence[Any]) -> MeasuredDie:
-    values: Mapping[str, Any] = dict(zip(_COLUMNS, row, strict=True))
-    return MeasuredDie(**{**values, "metrics": json.loads(values["metrics"])})
+def _measured(row: Sequence[Any], path: Path) -> MeasuredDie:
+    values: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    try:
+        check_instance("task", values["task"], str)
+        check_instance("fault_hash", values["fault_hash"], str)
+        for name in ("die", "images", "cells", "stuck_on", "stuck_off", "stuck_at"):
+            check_integer(name, values[name], at_least=0)
+        check_integer("correct", values["correct"], at_least=0, at_most=values["images"])
+        check_integer("stuck cells", sum(values[name] for name in _STUCK), at_most=values["cells"])
+        for name in ("seconds", "inference_seconds"):
+            check_real(name, values[name], at_least=0.0)
+        values["metrics"] = parse_object(values["metrics"], source="metrics")
+        for name, value in values["metrics"].items():
+            check_instance(f"metric {name!r}", value, (int, float, str))
+    except ValueError as error:
+        raise FileFormatError(f"{path} is corrupt: die {shown(values['die'])}: {error}") from error
+    return MeasuredDie(**values)

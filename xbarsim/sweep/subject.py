@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
 __all__ = ["Subject", "imported", "load_subject"]
@@ -49,6 +50,7 @@ class Subject:
     calibration: npt.NDArray[np.float32]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_instance("name", self.name, str)
         check_instance("data_set", self.data_set, str)
         for name in ("images", "calibration"):
@@ -83,6 +85,7 @@ class Subject:
             hashes[name] = digest.hexdigest()
         return hashes
 
+    @entrance
     def part(self, images: int | None, calibration: int | None) -> Subject:
         """The same with only the first images of each kind; ``None`` for all.
 

@@ -15,6 +15,7 @@ import numpy as np
 from xbarsim.design import Design
 from xbarsim.devices import FaultKind
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 from xbarsim.mitigation import Mitigation
 from xbarsim.sweep.measures import COUNTS, Accuracy, Measure, Metric, describe
@@ -67,6 +68,7 @@ COLUMNS = (
 Tag = str | int | float | bool
 
 
+@entrance
 def die_seed(root: int, die: int) -> int:
     """The seed of one die of a sweep; it depends on nothing but the root seed and the number of the die.
 
@@ -309,6 +311,7 @@ class Task:
         network = map_model(self.subject.model, self.design.replace(faults=None), calibration=self.subject.calibration)
         return network.with_faults(self.design.faults)
 
+    @entrance
     def fabricate(self, die: int, *, network: MappedNetwork | None = None) -> Chip:
         """Make one die of the sweep, to look at.
 
@@ -321,6 +324,7 @@ class Task:
         """
         return make_die(self.map() if network is None else network, self.die_seed(die), self.mitigation, self.age)
 
+    @entrance
     def die_seed(self, die: int) -> int:
         """The seed of one of its dies.
 

@@ -11,6 +11,7 @@ import numpy as np
 from xbarsim.cost import Hardware, compare_published, totals
 from xbarsim.devices import GRID, Card, Cell, card
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.testing.promises import call, promise
 
 __all__ = ["check_cell_card", "check_component_card"]
@@ -18,6 +19,7 @@ __all__ = ["check_cell_card", "check_component_card"]
 _CELLS = 1000  # programmed to each level
 
 
+@entrance
 def check_cell_card(name_or_path: str | os.PathLike[str], *, seed: int = 0) -> Cell:
     """Check that the card of a memory cell can be read, says where its values come from, and describes a sound cell.
 
@@ -112,6 +114,7 @@ def _check_cell(cell: Cell, bits: int, seed: int) -> None:
             )
 
 
+@entrance
 def check_component_card(name_or_path: str | os.PathLike[str]) -> Hardware:
     """Check that a card of components can be read, says where its values come from, and adds up.
 

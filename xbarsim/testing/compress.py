@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from xbarsim.compress import Columns, Filters, LayerRule, Method, MethodCallback, Recipe, Target, gemm_view, prune
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise, refuses
 from xbarsim.training import Callback, Training, TrainingSet, train
@@ -26,6 +27,7 @@ __all__ = ["check_method", "check_target"]
 # --------------------------------------------------------------------------------------------- targets
 
 
+@entrance
 def check_target(target: Target, *, nearest: bool = True, examples: int = 50) -> None:
     """Check that a pruning target keeps the promises of :class:`xbarsim.compress.Target`.
 
@@ -232,6 +234,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@entrance
 def check_method(method: Method, *, recipe: Recipe | None = None, epochs: int = 6, seed: int = 2) -> None:
     """Check that a pruning method keeps the promises of :class:`xbarsim.compress.Method`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 from xbarsim.mapping import Encoding
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise, refuses
@@ -14,6 +15,7 @@ _WEIGHT_BITS = (*range(2, 10), 16)
 _CELL_BITS = range(1, 9)
 
 
+@entrance
 def check_encoding(encoding: Encoding) -> None:
     """Check that an encoding keeps the promises of :class:`xbarsim.mapping.Encoding`.
 

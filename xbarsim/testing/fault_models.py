@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices import FaultKind, FaultMap, FaultModel
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise, refuses
 
@@ -18,6 +19,7 @@ __all__ = ["FALSE_ALARM", "check_fault_model"]
 FALSE_ALARM = 1e-6
 
 
+@entrance
 def check_fault_model(
     model: FaultModel, *, shape: tuple[int, int, int] = (2, 6, 8), dies: int = 2000, seed: int = 0
 ) -> None:

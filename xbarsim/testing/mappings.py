@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Converter, Drive
 from xbarsim.engine import reference_multiply
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import MappedMatrix, Mapping, Reading, map_matrix
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise
@@ -16,6 +17,7 @@ from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis
 __all__ = ["check_mapping"]
 
 
+@entrance
 def check_mapping(
     mapping: Mapping,
     *,

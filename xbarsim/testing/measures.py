@@ -8,6 +8,7 @@ from torch import nn
 
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell, StuckFaults
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import Mapping
 from xbarsim.network import map_model
@@ -37,6 +38,7 @@ def _subject(seed: int) -> Subject:
     return Subject(name="check", data_set="noise", model=model, images=images, labels=labels, calibration=images)
 
 
+@entrance
 def check_measure(measure: Measure, *, seed: int = 0) -> None:
     """Check that a measure keeps the promises of :class:`xbarsim.sweep.Measure`.
 

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import ENCODINGS, Mapping, map_matrix
 from xbarsim.mitigation import KnownTile, Mitigation, Needs, Overhead
@@ -25,6 +26,7 @@ __all__ = ["check_mitigation"]
 _CELL = Cell(g_min=1e-6, g_max=1.2e-5, levels=256)
 
 
+@entrance
 def check_mitigation(mitigation: Mitigation, *, examples: int = 100) -> None:
     """Check that a mitigation keeps the promises of :class:`xbarsim.mitigation.Mitigation`.
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from xbarsim.design import Design
 from xbarsim.devices import Cell
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 from xbarsim.mapping import Mapping
 from xbarsim.models import ARCHITECTURES, untrained_model
@@ -17,6 +18,7 @@ from xbarsim.testing.promises import call, promise
 __all__ = ["check_network"]
 
 
+@entrance
 def check_network(name: str, *, seed: int = 0) -> None:
     """Check that a registered network is what its card says, and that it can be put on crossbars.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 from xbarsim.mapping import PACKINGS, Mapping, Packing
 from xbarsim.testing.mappings import check_mapping
@@ -12,6 +13,7 @@ from xbarsim.testing.promises import call, for_all, load_hypothesis, promise
 __all__ = ["check_packing"]
 
 
+@entrance
 def check_packing(packing: Packing) -> None:
     """Check that a packing keeps the promises of :class:`xbarsim.mapping.Packing`.
 

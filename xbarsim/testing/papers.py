@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 from xbarsim.testing.promises import call, promise
 
@@ -19,6 +20,7 @@ __all__ = ["check_paper"]
 _IDENTIFIER = re.compile(r"\b10\.\d{4,9}/\w|\barXiv:\d{4}\.\d{4,5}")
 
 
+@entrance
 def check_paper(module: ModuleType, **quick: Any) -> None:
     """Check that a module reproduces a paper as those in ``xbarsim.experiments.papers`` do.
 

@@ -9,6 +9,7 @@ import numpy as np
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell
 from xbarsim.engine import PLANS, Backend, Case, Plan, reference_multiply
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, Offset, TwoColumn, Unary, map_matrix
 from xbarsim.testing.promises import call, for_all, load_hypothesis, promise
@@ -85,6 +86,7 @@ def _reference(case: Case, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return reference_multiply(codes, case.reading, case.cells, case.drive, case.converter)
 
 
+@entrance
 def check_plan(plan: type[Plan], *, examples: int = 200) -> None:
     """Check that a plan keeps the promise of :class:`xbarsim.engine.Plan`.
 
@@ -131,6 +133,7 @@ def check_plan(plan: type[Plan], *, examples: int = 200) -> None:
     promise(fits, "a plan must fit some layer", f"none of {examples}")
 
 
+@entrance
 def check_backend(backend: Backend, *, examples: int = 100) -> None:
     """Check that a backend keeps the promise of :class:`xbarsim.engine.Backend`.
 

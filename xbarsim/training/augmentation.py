@@ -7,6 +7,7 @@ import math
 import torch
 from torch.nn import functional
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.training.settings import Augmentation
 
 __all__ = ["augment"]
@@ -17,6 +18,7 @@ _MAXIMUM_SCALING = 0.1
 _MAXIMUM_SHEAR = 0.15
 
 
+@entrance
 def augment(images: torch.Tensor, augmentation: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """Change every image of a batch a little, each in its own way; what moves in from outside is 0.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import InputError, check_real
 
 __all__ = ["Callback", "ParameterGroup", "Proposal", "UpdateRule"]
@@ -71,6 +72,7 @@ class ParameterGroup:
     update: UpdateRule | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_real("rate_factor", self.rate_factor, above=0.0)
         if self.weight_decay is not None:
             check_real("weight_decay", self.weight_decay, at_least=0.0)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xbarsim.foundation.entrances import check_fields
+
 __all__ = ["Display", "History"]
 
 
@@ -36,6 +38,9 @@ class History:
     validation_accuracy: tuple[float, ...]
     selected: int
     seconds: tuple[float, ...] = field(compare=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __str__(self) -> str:
         epoch = self.selected

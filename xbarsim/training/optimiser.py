@@ -74,6 +74,13 @@ class ParameterOptimiser:
             kind = torch.optim.Adam if training.optimiser == "adam" else torch.optim.AdamW
             self._optimiser = kind(tables, lr=training.learning_rate, betas=(training.momentum, 0.999))
 
+    @property
+    def _remembered(self) -> set[str]:
+        """What the optimiser keeps of each parameter that ever had a gradient."""
+        if isinstance(self._optimiser, torch.optim.SGD):
+            return {"momentum_buffer"} if self._optimiser.defaults["momentum"] else set()
+        return {"step", "exp_avg", "exp_avg_sq"}
+
     def _table(self, group: ParameterGroup, decayed: bool, training: Training) -> dict[str, Any]:
         """A group as torch has it: those of its parameters that are decayed, or those that are not."""
         decay = training.weight_decay if decayed else 0.0
@@ -130,15 +137,32 @@ class ParameterOptimiser:
         return {**kept, "random/rules": self.generator.get_state()} if self._rules else kept
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take back what :meth:`tensors` gave; other names are left alone."""
+        """Take back what :meth:`tensors` gave; other names are left alone.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If it is what no training with these parameters gives: of another name or shape, or in part.
+        """
+        seen: dict[str, set[str]] = {}
         for full_name, value in tensors.items():
             prefix, _, rest = full_name.partition("/")
             if prefix != "optimiser":
                 continue
             owner, _, key = rest.rpartition("/")
+            if owner not in self._parameters:
+                raise KeyError(f"it remembers {owner!r}, which is not trained")
             held = self._held(owner)
+            if key not in self._remembered or value.shape not in (held.shape, torch.Size()):
+                raise ValueError(f"it remembers {key!r} of {owner!r}, of shape {tuple(value.shape)}")
+            seen.setdefault(owner, set()).add(key)
             if value.shape == held.shape:  # in the parameter's memory order and on its device
                 value = torch.empty_like(held, requires_grad=False).copy_(value)
             self._optimiser.state[held][key] = value
+        for owner, keys in seen.items():
+            if keys != self._remembered:
+                raise ValueError(f"it lacks {min(self._remembered - keys)!r} of {owner!r}")
+        if self._remembered and not seen:
+            raise ValueError("it lacks what the optimiser remembers")
         if self._rules:
             self.generator.set_state(tensors["random/rules"])

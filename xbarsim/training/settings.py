@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = ["Augmentation", "Device", "Optimiser", "Precision", "Schedule", "Selection", "Training"]
@@ -94,8 +95,8 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("epochs", self.epochs, at_least=1)
-        check_integer("batch", self.batch, at_least=1)
+        check_integer("epochs", self.epochs, at_least=1, at_most=10**9)
+        check_integer("batch", self.batch, at_least=1, at_most=2**40)
         check_integer("seed", self.seed, at_least=0)
         check_instance("channels_last", self.channels_last, bool)
         for name, choices in (
@@ -127,8 +128,10 @@ class Training:
         if (self.schedule == "step") != bool(milestones):
             raise InputError(f"milestones go with schedule 'step', got {milestones} with {self.schedule!r}")
 
+    @entrance
     def rate(self, epoch: float) -> float:
         """The learning rate at a point in time, in epochs from the start; a batch uses that of its middle."""
+        check_real("epoch", epoch, at_least=0.0)
         if epoch < self.warm_up:
             return self.learning_rate * epoch / self.warm_up
         if self.schedule == "cosine":
@@ -136,6 +139,7 @@ class Training:
             return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 
+    @entrance
     def stage(self, number: int) -> Training:
         """These settings for one of several trainings that go on from one another, counted from 0, with its own seed.
 
@@ -145,6 +149,7 @@ class Training:
         return replace(self, seed=self.seed + 10 * number)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Training:
         """Read settings from a TOML file.
 
@@ -157,6 +162,7 @@ class Training:
         """
         return tomlio.load(cls, path)
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write these settings as a TOML file, whole or not at all."""
         tomlio.save(self, path)

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_path
 from xbarsim.models.weights import write_safetensors
 from xbarsim.training.augmentation import augment
 from xbarsim.training.callbacks import Callback
-from xbarsim.training.checkpoints import detached_copy, identity, read_checkpoint, under
+from xbarsim.training.checkpoints import check_like, detached_copy, identity, read_checkpoint, under
 from xbarsim.training.history import Display, History
 from xbarsim.training.loss import EpochSums, batch_loss
 from xbarsim.training.optimiser import ParameterOptimiser
@@ -76,6 +77,7 @@ class Run:
             rules_seed,
         )
         self.images, self.labels = data.images.to(device), data.labels.to(device)
+        self.largest_label = int(torch.cat([data.labels, data.validation_labels]).max())
         self.batch_size = min(training.batch, len(self.images))
         self.batches = len(self.images) // self.batch_size  # of an epoch
         self.mean, self.deviation = (per_channel(item, device) for item in (data.mean, data.standard_deviation))
@@ -115,7 +117,7 @@ class Run:
         images = self.prepare(augment(self.images[chosen], training.augmentation, self.generator))
         self.optimiser.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            logits = self.model(images)
+            logits = self._logits(images)
         loss = batch_loss(logits, labels, label_smoothing=training.label_smoothing, callbacks=self.callbacks)
         loss.backward()
         for callback in self.callbacks:
@@ -125,6 +127,23 @@ class Run:
         for callback in self.callbacks:
             callback.after_step()
         sums.add(loss, logits, labels)
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        """What the model gives, refused if these are no logits of the labels there are."""
+        try:
+            logits = self.model(images)
+        except ValueError as error:
+            if "more than 1 value per channel" in str(error):  # of torch's batch norms
+                raise InputError(
+                    f"batch must be >= 2 for a batch norm that sees one value an image, got {len(images)}"
+                ) from error
+            raise
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise InputError(f"model must give logits of shape ({len(images)}, classes), got {what}")
+        if logits.shape[1] <= self.largest_label:
+            raise InputError(f"labels must be < {logits.shape[1]}, the classes of the model, got {self.largest_label}")
+        return logits
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Images on the scale 0 to 255 as the network sees them."""
@@ -195,19 +214,62 @@ class Run:
         everything["selected"] = torch.tensor(self.selected)
         return {name: detached_copy(tensor) for name, tensor in everything.items()}
 
-    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take back what :meth:`tensors` gave."""
-        self.model.load_state_dict(under("model/", tensors))
+    def restore(self, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take back what :meth:`tensors` gave, from a file of this path.
+
+        Raises
+        ------
+        FileFormatError
+            If it is not what a training like this one gives.
+        """
+        own = self.model.state_dict()
+        check_like(path, "weight", under("model/", tensors), own)
         self.best = under("best/", tensors)
-        self.optimiser.restore(tensors)
+        check_like(path, "best weight", self.best, own if self.training.select == "best" else {})
+        rows, selected = tensors["history"].tolist(), int(tensors["selected"])
+        if any(math.isnan(row[3]) == bool(len(self.data.validation_labels)) for row in rows):
+            raise FileFormatError(
+                f"{path} must hold a validation accuracy for every epoch, where there are images for it"
+            )
+        accuracies = [row[3] for row in rows]
+        best = accuracies.index(max(accuracies)) if self.training.select == "best" else len(rows) - 1
+        if selected != best:
+            raise FileFormatError(f"{path} must have selected epoch {best + 1}, got {selected + 1}")
+        self.model.load_state_dict(under("model/", tensors))
+        try:
+            self.optimiser.restore(tensors)
+            self._restore_random(tensors)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{path} does not fit the training: {error}") from error
         for number, callback in enumerate(self.callbacks):
-            callback.load_state(under(f"callback/{number}/", tensors))
+            state = under(f"callback/{number}/", tensors)
+            lacking = set(callback.state()) - set(state)
+            if lacking:
+                raise FileFormatError(f"{path} does not fit the training: it lacks {min(lacking)} of callback {number}")
+            try:
+                callback.load_state(state)
+            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise FileFormatError(f"{path} does not fit callback {number} of the training: {error}") from error
+        self.rows, self.selected = rows, selected
+
+    def _restore_random(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on drawing where a checkpoint was; a state says which seed it began with."""
+        seeds = self.generator.initial_seed(), torch.initial_seed()
         self.generator.set_state(tensors["random/order"])
         torch.set_rng_state(tensors["random/cpu"])
+        if (self.generator.initial_seed(), torch.initial_seed()) != seeds:
+            raise ValueError("its random states began with other seeds")
         if self.device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"])
-        self.rows = tensors["history"].tolist()
-        self.selected = int(tensors["selected"])
+
+
+def _check_parameters(model: nn.Module) -> None:
+    """Refuse a model that holds no numbers yet, or none that can be trained in float32."""
+    for name, item in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(item) or item.is_meta:
+            raise InputError(f"model must hold its weights, got {name} without any (lazy, or on the meta device)")
+        if item.requires_grad and item.dtype != torch.float32:
+            raise InputError(f"model must be float32, got {name} of {item.dtype}")
 
 
 def _device(name: Device) -> torch.device:
@@ -238,6 +300,7 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
                 cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
 
 
+@entrance
 def train(
     model: nn.Module,
     data: TrainingSet,
@@ -287,14 +350,15 @@ def train(
     check_instance("model", model, nn.Module)
     check_instance("data", data, TrainingSet)
     check_instance("training", training, Training)
+    _check_parameters(model)
     if training.select == "best" and not len(data.validation_labels):
         raise InputError("select must be 'last' without validation images, got 'best'")
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else check_path("checkpoint", checkpoint)
     if path is not None and not path.absolute().parent.is_dir():
         raise InputError(f"checkpoint must be in a folder that exists, got {os.fspath(path)!r}")
     device = _device(training.device)
     about = {} if path is None else identity(model, data, training, callbacks)
-    saved = read_checkpoint(path, about) if path is not None and path.exists() else None
+    saved = read_checkpoint(path, about, training.epochs) if path is not None and path.exists() else None
     home = next((item.device for item in model.parameters()), torch.device("cpu"))
     # three seeds from one, none beyond what torch takes
     order_seed, global_seed, rules_seed = np.random.SeedSequence(training.seed).generate_state(3, np.uint32).tolist()
@@ -302,7 +366,8 @@ def train(
         try:
             run = Run(model, data, training, callbacks, device, order_seed, rules_seed)
             if saved is not None:
-                run.restore(saved)
+                assert path is not None
+                run.restore(path, saved)
             display = Display(progress, training.epochs, run.batches)
             with display.bar:
                 if run.rows:

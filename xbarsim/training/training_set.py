@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from xbarsim.data import load_cifar10, load_mnist, validation_split
-from xbarsim.foundation.validation import InputError, check_choice, check_real
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, as_array, check_choice, check_instance, check_real, check_tensor
 
 __all__ = ["TrainingSet", "per_channel", "standardise"]
 
@@ -23,6 +24,16 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor
 def standardise(images: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     """Images on the scale 0 to 255 as (x / 255 - mean) / deviation, float32 of the same shape."""
     return images.float().div(255).sub_(mean).div_(deviation)
+
+
+def _tensor(name: str, value: object) -> torch.Tensor:
+    """An array or tensor as a tensor."""
+    if isinstance(value, torch.Tensor):
+        return check_tensor(name, value)
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be an array of numbers, got type {array.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +66,9 @@ class TrainingSet:
     standard_deviation: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        check_instance("name", self.name, str)
         for kind in ("", "validation_"):
-            images, labels = (torch.as_tensor(getattr(self, kind + part)) for part in ("images", "labels"))
+            images, labels = (_tensor(kind + part, getattr(self, kind + part)) for part in ("images", "labels"))
             if images.dtype != torch.uint8 or images.ndim != 4:
                 raise InputError(
                     f"{kind}images must be uint8 of shape (images, channels, height, width), "
@@ -77,6 +89,7 @@ class TrainingSet:
                 f"got {tuple(self.validation_images.shape[1:])}"
             )
         for name in ("mean", "standard_deviation"):
+            check_instance(name, getattr(self, name), (tuple, list))
             values = tuple(getattr(self, name))
             if len(values) != self.images.shape[1]:
                 raise InputError(f"{name} must have a number for each of {self.images.shape[1]} channels, got {values}")
@@ -84,6 +97,7 @@ class TrainingSet:
             object.__setattr__(self, name, tuple(check_real(name, value, **bounds) for value in values))
 
     @classmethod
+    @entrance
     def split(
         cls,
         name: str,
@@ -114,6 +128,7 @@ class TrainingSet:
         )
 
     @classmethod
+    @entrance
     def mnist(cls, *, validation: int = 5000, seed: int = 0) -> TrainingSet:
         """MNIST's 60,000 training images, scaled to [0, 1]: a crossbar needs no second pass for signs.
 
@@ -130,6 +145,7 @@ class TrainingSet:
         )
 
     @classmethod
+    @entrance
     def cifar10(
         cls,
         *,
@@ -159,11 +175,13 @@ class TrainingSet:
         )
 
     @classmethod
+    @entrance
     def load(cls, name: str, *, validation: int = 5000, seed: int = 0) -> TrainingSet:
         """A training set by its name, ``"mnist"`` or ``"cifar10"``."""
         builders = {"mnist": cls.mnist, "cifar10": cls.cifar10}
         return builders[check_choice("data_set", name, builders)](validation=validation, seed=seed)
 
+    @entrance
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Images on the scale 0 to 255 as the network sees them, float32 of the same shape."""
         mean, deviation = (per_channel(values, images.device) for values in (self.mean, self.standard_deviation))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.recipe import Recipe, layer_mask
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real
 
 __all__ = ["Admm", "AdmmCallback", "Residual"]
@@ -37,6 +38,9 @@ class Residual:
     layer: str
     constraint: Literal["targets", "levels"]
     value: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,7 @@ class Admm(Method):
         check_integer("every", self.every, at_least=1)
         check_choice("constraints", self.constraints, ("together", "in turn"))
 
+    @entrance
     def callback(self, recipe: Recipe) -> AdmmCallback:
         """Prune, quantise or both, as `recipe` says."""
         return AdmmCallback(self, recipe)

@@ -8,6 +8,7 @@ from torch import nn
 
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.recipe import Recipe, layer_mask
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_integer
 
 __all__ = ["Magnitude"]
@@ -38,6 +39,7 @@ class Magnitude(Method):
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, at_least=1)
 
+    @entrance
     def callback(self, recipe: Recipe) -> MethodCallback:
         """Prune by magnitude, as `recipe` says; its levels play no part."""
         return MagnitudeCallback(self, recipe)

@@ -11,6 +11,7 @@ from torch import Tensor
 from xbarsim.compress.layers import gemm_view
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.recipe import Recipe
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, check_choice, check_integer, check_real
 
 __all__ = ["Reweighted"]
@@ -53,6 +54,7 @@ class Reweighted(Method):
         check_integer("every", self.every, at_least=1)
         check_choice("form", self.form, ("norm", "squared"))
 
+    @entrance
     def callback(self, recipe: Recipe) -> MethodCallback:
         """Prune as `recipe` says; its levels play no part."""
         return ReweightedCallback(self, recipe)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from xbarsim.compress.registry import register
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_real
 
 __all__ = ["Target"]
@@ -73,6 +74,7 @@ class Target(metaclass=ABCMeta):
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the groups that stay or go together, with gradients; one tensor for each kind of group."""
 
+    @entrance
     def part_way(self, progress: float) -> Self:
         """The target on the way: each share k is k**progress, from all weights at 0 to the target itself at 1."""
         check_real("progress", progress, at_least=0.0, at_most=1.0)

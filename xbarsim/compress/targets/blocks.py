@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xbarsim.compress.targets.base import Target
 from xbarsim.compress.targets.selection import block_norms, check_matrix, energies_of, kept_count, largest
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 
 __all__ = ["BlockColumnRow", "block_mask"]
@@ -22,6 +23,7 @@ _CHUNK = 1 << 21  # numbers held at once while they are
 _FAINT = 1e-300  # what a weight that may stay is worth at least, where the largest is worth 1/4 to 1
 
 
+@entrance
 def block_mask(
     matrix: Tensor,
     *,
@@ -168,10 +170,12 @@ class BlockColumnRow(Target):
         check_integer("block_filters", self.block_filters, at_least=1)
         check_integer("block_columns", self.block_columns, at_least=1)
 
+    @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None) -> Tensor:
         """The weights where they cross: :func:`block_mask`."""
         return block_mask(matrix, **dict(self._fields()), among=among)
 
+    @entrance
     def kept_weights(self, shape: tuple[int, int]) -> tuple[int, int]:
         """The crossings of all blocks."""
         count = sum(
@@ -182,6 +186,7 @@ class BlockColumnRow(Target):
         )  # fmt: skip
         return count, count
 
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the filters within each block, and of the columns within each, of those that lose any."""
         _, rows, columns = block_norms(matrix, filters=self.block_filters, columns=self.block_columns)

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from xbarsim.compress.targets.base import Target
 from xbarsim.compress.targets.selection import check_matrix, choose, energies_of, kept_count
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["Columns", "column_mask"]
 
 
+@entrance
 def column_mask(matrix: Tensor, keep: float, *, among: Tensor | None = None) -> Tensor:
     """Keep whole columns of the matrix: positions across all filters, rows of the crossbar.
 
@@ -51,15 +53,18 @@ class Columns(Target):
 
     keep: float
 
+    @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None) -> Tensor:
         """The columns of the largest norm: :func:`column_mask`."""
         return column_mask(matrix, self.keep, among=among)
 
+    @entrance
     def kept_weights(self, shape: tuple[int, int]) -> tuple[int, int]:
         """All weights of that share of the columns."""
         count = shape[0] * kept_count(self.keep, shape[1])
         return count, count
 
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the columns."""
         return (torch.linalg.vector_norm(matrix, dim=0),)

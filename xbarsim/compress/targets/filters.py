@@ -9,10 +9,12 @@ from torch import Tensor
 
 from xbarsim.compress.targets.base import Target
 from xbarsim.compress.targets.selection import check_matrix, choose, energies_of, kept_count
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["Filters", "filter_mask"]
 
 
+@entrance
 def filter_mask(matrix: Tensor, keep: float, *, among: Tensor | None = None) -> Tensor:
     """Keep whole filters: rows of the matrix, columns of the crossbar.
 
@@ -51,15 +53,18 @@ class Filters(Target):
 
     keep: float
 
+    @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None) -> Tensor:
         """The filters of the largest norm: :func:`filter_mask`."""
         return filter_mask(matrix, self.keep, among=among)
 
+    @entrance
     def kept_weights(self, shape: tuple[int, int]) -> tuple[int, int]:
         """All weights of that share of the filters."""
         count = kept_count(self.keep, shape[0]) * shape[1]
         return count, count
 
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the filters."""
         return (torch.linalg.vector_norm(matrix, dim=1),)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real, check_tensor
 
 __all__ = [
     "block_norms",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@entrance
 def kept_count(keep: float, total: int) -> int:
     """How many of `total` groups a share stands for: the nearest whole number, halves up, at least one.
 
@@ -57,6 +59,7 @@ def kept_count(keep: float, total: int) -> int:
 def check_numbers(matrix: Tensor) -> None:
     """Refuse what is not a non-empty matrix of float32 or float64 numbers."""
     check_instance("matrix", matrix, Tensor)
+    check_tensor("matrix", matrix)
     wanted = "matrix must be a non-empty matrix of float32 or float64 numbers"
     if matrix.ndim != 2 or matrix.numel() == 0:
         raise InputError(f"{wanted}, got shape {tuple(matrix.shape)}")
@@ -77,6 +80,7 @@ def check_matrix(matrix: Tensor, among: Tensor | None) -> None:
 def check_mask(name: str, mask: Tensor, matrix: Tensor) -> None:
     """Refuse a mask that is not of bools, or not of a matrix's shape."""
     check_instance(name, mask, Tensor)
+    check_tensor(name, mask)
     if mask.dtype != torch.bool or mask.shape != matrix.shape:
         raise InputError(
             f"{name} must be of type torch.bool and shape {tuple(matrix.shape)}, "

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from xbarsim.compress.targets.base import Target
 from xbarsim.compress.targets.selection import block_norms, blocks_of, check_matrix, choose, energies_of, kept_count
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
 
 __all__ = ["Tiles", "tile_mask"]
 
 
+@entrance
 def tile_mask(
     matrix: Tensor, keep: float, *, tile_filters: int, tile_columns: int, among: Tensor | None = None
 ) -> Tensor:
@@ -74,10 +76,12 @@ class Tiles(Target):
         check_integer("tile_filters", self.tile_filters, at_least=1)
         check_integer("tile_columns", self.tile_columns, at_least=1)
 
+    @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None) -> Tensor:
         """The tiles of the largest norm: :func:`tile_mask`."""
         return tile_mask(matrix, **dict(self._fields()), among=among)
 
+    @entrance
     def kept_weights(self, shape: tuple[int, int]) -> tuple[int, int]:
         """All weights of that share of the tiles, if the smallest stay, and if the largest do."""
         heights, widths = (
@@ -88,6 +92,7 @@ class Tiles(Target):
         count = kept_count(self.keep, len(sizes))
         return sum(sizes[:count]), sum(sizes[-count:])
 
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the tiles."""
         return (block_norms(matrix, filters=self.tile_filters, columns=self.tile_columns)[0],)

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from xbarsim.compress.targets.base import Target
 from xbarsim.compress.targets.selection import check_matrix, choose, kept_count
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["Unstructured", "unstructured_mask"]
 
 
+@entrance
 def unstructured_mask(matrix: Tensor, keep: float, *, among: Tensor | None = None) -> Tensor:
     """Keep the largest weights, wherever they are.
 
@@ -58,15 +60,18 @@ class Unstructured(Target):
 
     keep: float
 
+    @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None) -> Tensor:
         """The largest weights: :func:`unstructured_mask`."""
         return unstructured_mask(matrix, self.keep, among=among)
 
+    @entrance
     def kept_weights(self, shape: tuple[int, int]) -> tuple[int, int]:
         """That share of all weights."""
         count = kept_count(self.keep, shape[0] * shape[1])
         return count, count
 
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Magnitudes."""
         return (matrix.abs(),)

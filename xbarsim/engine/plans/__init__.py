@@ -30,6 +30,7 @@ import numpy.typing as npt
 from xbarsim.design import Converter, ConverterErrors, Drive
 from xbarsim.engine.backends import Backend
 from xbarsim.engine.case import Case
+from xbarsim.engine.checks import check_cells
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.plans.base import Plan
 from xbarsim.engine.plans.bitplane import BitplanePlan
@@ -37,6 +38,7 @@ from xbarsim.engine.plans.bitplane_analog import BitplaneAnalogPlan
 from xbarsim.engine.plans.exact import ExactPlan
 from xbarsim.engine.plans.folded import FoldedPlan
 from xbarsim.engine.plans.tiled import TiledPlan
+from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["PLANS", "Plan", "choose_plan", "first_fit", "make_plan"]
@@ -57,6 +59,7 @@ def first_fit(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[P
     raise AssertionError("the last plan fits every case")
 
 
+@entrance
 def choose_plan(
     reading: Reading,
     cells: npt.NDArray[Any],
@@ -96,6 +99,7 @@ def choose_plan(
     return first_fit(case)
 
 
+@entrance
 def make_plan(
     reading: Reading,
     cells: npt.NDArray[Any],
@@ -129,6 +133,7 @@ def make_plan(
     backend
         What computes the plan; by default the project's own kernels.
     """
+    check_cells(cells, reading.matrix)
     cells = np.where(reading.matrix.used, cells, 0)
     errors = errors if errors is not None and errors.any else None
     case = Case(

@@ -12,6 +12,7 @@ from xbarsim.engine.backends import Backend, CompiledBackend
 from xbarsim.engine.case import Case
 from xbarsim.engine.layout import Layout, read_columns
 from xbarsim.engine.window import Scaling, Window
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["Plan", "input_offset", "planes_layout"]
 
@@ -114,12 +115,14 @@ class Plan(metaclass=ABCMeta):
         return result, self._program.run(maps, window, scaling, flat, first_image)
 
 
+@entrance
 def input_offset(case: Case, column_sums: npt.NDArray[Any]) -> FloatArray | None:
     """What the offset of signed inputs adds to each output, given its column's sum; ``None`` where there is none."""
     offset = case.drive.input_offset
     return float(offset) * column_sums.astype(np.float64) if offset else None
 
 
+@entrance
 def planes_layout(case: Case, *, bits: bool = False) -> Layout:
     """Every plane of every pass on its own, a converter at every read.
 

@@ -9,6 +9,7 @@ from scipy import sparse
 from xbarsim.engine.case import Case
 from xbarsim.engine.layout import Columns, Layout, read_columns
 from xbarsim.engine.plans.base import input_offset
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["whole_layout"]
 
@@ -30,6 +31,7 @@ def _counted(group: Columns, counts: FloatArray) -> tuple[npt.NDArray[np.int64],
     return outputs, np.asarray(group.values @ counted)
 
 
+@entrance
 def whole_layout(case: Case) -> Layout:
     """One product of whole codes with the effective matrix, in chunks of rows; read noise for each output."""
     reading, drive = case.reading, case.drive

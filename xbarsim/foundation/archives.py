@@ -1,0 +1,55 @@
+"""Packed files that others may have made: unpacked no further than to the size that is wanted of them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+
+from xbarsim.foundation.validation import FileFormatError
+
+__all__ = ["check_archive", "gunzip"]
+
+_SMALL = 64 * 2**20  # bytes: an archive that unpacks to no more is taken whatever its ratio
+_MOST_TIMES = 100  # lists of positions do not pack better; deflate reaches 1,032
+
+
+def gunzip(raw: bytes, *, size: int, source: str) -> bytes:
+    """The content of a gzip file that must hold so many bytes; not more than these are ever unpacked.
+
+    Raises
+    ------
+    FileFormatError
+        If it is truncated or corrupt, or holds fewer or more bytes.
+    """
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        content = unpacker.decompress(raw, size + 1)
+    except zlib.error as error:
+        raise FileFormatError(f"cannot unpack {source}: {error}") from error
+    if len(content) != size:
+        got = "more" if len(content) > size else f"{len(content)}"
+        raise FileFormatError(f"{source} must unpack to {size} bytes, got {got}")
+    if not unpacker.eof:
+        raise FileFormatError(f"cannot unpack {source}: its end is missing")
+    return content
+
+
+def check_archive(raw: bytes, *, source: str) -> None:
+    """Refuse a zip archive, such as an npz file, that unpacks to far more than it takes.
+
+    Raises
+    ------
+    FileFormatError
+        If it is no archive, or says that it unpacks to more than 64 MiB and more than 100 times its size.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
+        raise FileFormatError(f"{source} is not an archive, or is corrupt: {error}") from error
+    most = max(_SMALL, _MOST_TIMES * len(raw))
+    if unpacked > most:
+        raise FileFormatError(
+            f"{source} must unpack to at most {most} bytes ({_MOST_TIMES} times its size, or 64 MiB), got {unpacked}"
+        )

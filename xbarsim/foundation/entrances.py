@@ -1,0 +1,245 @@
+"""The gate of public functions: arguments of another kind than the annotation says are refused, and arrays are made.
+
+What an annotation says is checked here, once for all; the bounds of a value are checked by the function. An argument
+that NumPy can take for an ``npt.ArrayLike`` or ``npt.NDArray`` arrives as an array, one for a path as it was given.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import dataclasses
+import functools
+import inspect
+import math
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.foundation.validation import InputError, as_array, check_path, shown
+
+__all__ = ["check_fields", "entrance"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ARRAY_LIKE = frozenset(typing.get_args(npt.ArrayLike))
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_array(annotation: Any) -> bool:
+    return annotation is np.ndarray or typing.get_origin(annotation) is np.ndarray
+
+
+def _is_path(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation) or annotation
+    return isinstance(origin, type) and (issubclass(origin, Path) or origin is os.PathLike)
+
+
+def _describe(annotation: Any) -> str:
+    if annotation is types.NoneType:
+        return "None"
+    if annotation is float:
+        return "a number"
+    if annotation is int:
+        return "an integer"
+    if annotation is str:
+        return "text"
+    if annotation is bool:
+        return "True or False"
+    origin = typing.get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_describe, typing.get_args(annotation)))
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(annotation)))
+    if origin is collections.abc.Callable:
+        return "callable"
+    if origin is tuple:
+        parts = typing.get_args(annotation)
+        if parts[1:] == (Ellipsis,):
+            return f"a tuple of {_describe(parts[0])} each"
+        return f"({', '.join(map(_describe, parts))})"
+    if isinstance(origin, type):
+        inside = ", ".join(map(_describe, typing.get_args(annotation)))
+        return f"a {origin.__name__.lower()} of {inside}" if inside else f"a {origin.__name__.lower()}"
+    return f"a {getattr(annotation, '__name__', annotation)}"
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    """Whether a value is of the kind that an annotation says; what no rule is known of fits."""
+    if annotation is Any:
+        return True
+    if annotation is None or annotation is types.NoneType:
+        return value is None
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(_fits(part, value) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin is collections.abc.Callable or annotation is Callable:
+        return callable(value)
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        if parts[1:] == (Ellipsis,):
+            return all(_fits(parts[0], item) for item in value)
+        return len(parts) == len(value) and all(map(_fits, parts, value))
+    if origin is type:
+        return isinstance(value, type)
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
+        return isinstance(value, collections.abc.Mapping) and all(
+            _fits(parts[0], key) and _fits(parts[1], item) for key, item in value.items()
+        )
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Sequence):
+        return (
+            isinstance(value, origin)
+            and not isinstance(value, str | bytes)
+            and all(_fits(parts[0], item) for item in value)
+        )
+    if _is_path(annotation):
+        return isinstance(value, os.PathLike)
+    if annotation is bool:
+        return isinstance(value, bool | np.bool_)
+    if annotation is int:
+        return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+    if annotation is float:
+        return not isinstance(value, bool | np.bool_) and isinstance(value, Real) and _is_number(value)
+    plain = origin or annotation
+    if isinstance(plain, type) and not getattr(plain, "_is_protocol", False):
+        return isinstance(value, plain)
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not math.isnan(value)
+    except OverflowError:  # an integer beyond what a float holds
+        return False
+
+
+def _checked(name: str, annotation: Any, value: Any) -> Any:
+    """`value`, as an array where the annotation says one, or an InputError."""
+    members = _members(annotation)
+    array_like = set(members) >= _ARRAY_LIKE
+    others = [part for part in members if not _is_array(part) and not (array_like and part in _ARRAY_LIKE)]
+    if array_like or len(others) < len(members):
+        if any(_fits(part, value) for part in others):
+            return value
+        array = as_array(name, value)
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"{name} must be an array of real numbers, got type {array.dtype}")
+        return array
+    if any(map(_is_path, members)):
+        rest = [part for part in members if not _is_path(part) and part is not str]
+        if not any(_fits(part, value) for part in rest):
+            check_path(name, value)
+        return value
+    if not _fits(annotation, value):
+        raise InputError(f"{name} must be {_describe(annotation)}, got {shown(value)} of type {type(value).__name__}")
+    return value
+
+
+def _hints(owner: Any) -> dict[str, Any]:
+    """The annotations that can be read here; those of packages that are only loaded for types are left out."""
+    found: dict[str, Any] = {}
+    for part in reversed(owner.__mro__) if isinstance(owner, type) else (owner,):
+        names = vars(sys.modules[part.__module__])
+        own = vars(part) if isinstance(part, type) else {"__annotations__": part.__annotations__}
+        for name, annotation in own.get("__annotations__", {}).items():
+            if "ClassVar" in str(annotation):  # no field
+                continue
+            alone = types.SimpleNamespace(__annotations__={name: annotation})
+            with contextlib.suppress(NameError):
+                found.update(typing.get_type_hints(alone, names))
+    return found
+
+
+def entrance(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a public function refuse arguments of another kind than its annotations say.
+
+    Raises
+    ------
+    InputError
+        By the function, naming the parameter, what it must be and what it was.
+
+    Examples
+    --------
+    >>> @entrance
+    ... def halve(number: float) -> float:
+    ...     return number / 2
+    >>> halve(3)
+    1.5
+    >>> halve("3")
+    Traceback (most recent call last):
+    xbarsim.foundation.validation.InputError: number must be a number, got '3' of type str
+    """
+    signature = inspect.signature(function)
+    rest = [n for n, p in signature.parameters.items() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    kinds: dict[str, Any] = {}
+
+    @functools.wraps(function)
+    def checked(*arguments: P.args, **keywords: P.kwargs) -> T:
+        try:
+            bound = signature.bind(*arguments, **keywords)
+        except TypeError:  # no such call: Python says so, in its own words
+            return function(*arguments, **keywords)
+        if not kinds:
+            kinds.update(_hints(function), **{"return": Any})
+        given = bound.arguments
+        for name, value in given.items():
+            annotation = kinds.get(name, Any)
+            if annotation is Any:
+                continue
+            if name in rest:
+                for item in value.values() if isinstance(value, dict) else value:
+                    _checked(name, annotation, item)
+            else:
+                given[name] = _checked(name, annotation, value)
+        return function(*bound.args, **bound.kwargs)
+
+    return checked
+
+
+def check_fields(instance: Any) -> None:
+    """Refuse a dataclass with a field of another kind than its annotation says; arrays are made of what is like one.
+
+    To be called first in ``__post_init__``; the bounds are checked there.
+
+    Raises
+    ------
+    InputError
+        Naming the field, what it must be and what it was.
+    """
+    kinds = _field_kinds(type(instance))
+    for name, annotation in kinds.items():
+        value = getattr(instance, name)
+        made = _checked(name, annotation, value)
+        if made is not value:
+            object.__setattr__(instance, name, made)
+
+
+def _field_kinds(cls: Any) -> dict[str, Any]:
+    if cls not in _kinds_of:
+        hints = _hints(cls)
+        _kinds_of[cls] = {
+            field.name: hints[field.name]
+            for field in dataclasses.fields(cls)
+            if field.init and hints.get(field.name, Any) is not Any
+        }
+    return _kinds_of[cls]
+
+
+_kinds_of: dict[Any, dict[str, Any]] = {}  # by class, read once
