@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import math
 import os
 import sys
 import types
@@ -75,7 +74,17 @@ def _describe(annotation: Any) -> str:
     if isinstance(origin, type):
         inside = ", ".join(map(_describe, typing.get_args(annotation)))
         return f"a {origin.__name__.lower()} of {inside}" if inside else f"a {origin.__name__.lower()}"
-    return f"a {getattr(annotation, '__name__', annotation)}"
+    return f"of type {getattr(annotation, '__name__', annotation)}"
+
+
+def _is_of_numbers(annotation: Any) -> bool:
+    """Whether a value is a number, several, or nothing: functions know their bounds, and say more of them."""
+    if annotation in (int, float, types.NoneType):
+        return True
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType, tuple):
+        return all(part is Ellipsis or _is_of_numbers(part) for part in parts)
+    return False
 
 
 def _fits(annotation: Any, value: Any) -> bool:
@@ -116,18 +125,11 @@ def _fits(annotation: Any, value: Any) -> bool:
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     if annotation is float:
-        return not isinstance(value, bool | np.bool_) and isinstance(value, Real) and _is_number(value)
+        return not isinstance(value, bool | np.bool_) and isinstance(value, Real)
     plain = origin or annotation
     if isinstance(plain, type) and not getattr(plain, "_is_protocol", False):
         return isinstance(value, plain)
     return True
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return not math.isnan(value)
-    except OverflowError:  # an integer beyond what a float holds
-        return False
 
 
 def _checked(name: str, annotation: Any, value: Any) -> Any:
@@ -199,6 +201,7 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
         if not kinds:
             kinds.update(_hints(function), **{"return": Any})
         given = bound.arguments
+        doubtful: InputError | None = None
         for name, value in given.items():
             annotation = kinds.get(name, Any)
             if annotation is Any:
@@ -206,9 +209,22 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
             if name in rest:
                 for item in value.values() if isinstance(value, dict) else value:
                     _checked(name, annotation, item)
-            else:
+                continue
+            try:
                 given[name] = _checked(name, annotation, value)
-        return function(*bound.args, **bound.kwargs)
+            except InputError as error:
+                if not _is_of_numbers(annotation):
+                    raise
+                doubtful = doubtful or error
+        if doubtful is None:
+            return function(*bound.args, **bound.kwargs)
+        try:  # the function names the bound besides; where it would take the value, or fail otherwise, the kind is named
+            function(*bound.args, **bound.kwargs)
+        except InputError:
+            raise
+        except Exception as error:
+            raise doubtful from error
+        raise doubtful
 
     return checked
 
