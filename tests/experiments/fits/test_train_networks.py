@@ -54,9 +54,9 @@ def test_cleared_taps_change_no_answer_of_a_deep_network() -> None:
 
 
 def test_rounded_weights_stand_on_levels() -> None:
-    layers = (nn.Conv1d(2, 3, 2), nn.Linear(6, 2))
+    layers: tuple[nn.Conv1d | nn.Linear, ...] = (nn.Conv1d(2, 3, 2), nn.Linear(6, 2))
     weights = [layer.weight.detach().clone() for layer in layers]
-    round_weights(nn.Sequential(*layers), bits=4)
+    round_weights(nn.ModuleList(layers), bits=4)
     for layer, weight in zip(layers, weights, strict=True):
         matrix = quantise(weight.flatten(1).numpy().T, bits=4, per="output")
         found = layer.weight.detach().flatten(1).numpy()
