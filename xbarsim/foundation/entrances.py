@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import math
 import os
 import sys
 import types
@@ -48,6 +49,14 @@ def _is_path(annotation: Any) -> bool:
     return isinstance(origin, type) and (issubclass(origin, Path) or origin is os.PathLike)
 
 
+def _is_sequence(annotation: Any) -> bool:
+    """Whether it is a sequence of one kind."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        return parts[1:] == (Ellipsis,)
+    return isinstance(origin, type) and issubclass(origin, collections.abc.Sequence) and len(parts) == 1
+
+
 def _describe(annotation: Any) -> str:
     if annotation is types.NoneType:
         return "None"
@@ -69,11 +78,12 @@ def _describe(annotation: Any) -> str:
     if origin is tuple:
         parts = typing.get_args(annotation)
         if parts[1:] == (Ellipsis,):
-            return f"a tuple of {_describe(parts[0])} each"
+            return f"a tuple of which each is {_describe(parts[0])}"
         return f"({', '.join(map(_describe, parts))})"
     if isinstance(origin, type):
         inside = ", ".join(map(_describe, typing.get_args(annotation)))
-        return f"a {origin.__name__.lower()} of {inside}" if inside else f"a {origin.__name__.lower()}"
+        kind = f"of type {origin.__name__.lower()}"
+        return f"{kind}, each {inside}" if inside else kind
     return f"of type {getattr(annotation, '__name__', annotation)}"
 
 
@@ -125,11 +135,18 @@ def _fits(annotation: Any, value: Any) -> bool:
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     if annotation is float:
-        return not isinstance(value, bool | np.bool_) and isinstance(value, Real)
+        return not isinstance(value, bool | np.bool_) and isinstance(value, Real) and _is_number(value)
     plain = origin or annotation
     if isinstance(plain, type) and not getattr(plain, "_is_protocol", False):
         return isinstance(value, plain)
     return True
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not math.isnan(value)
+    except OverflowError:  # an integer beyond what a float holds
+        return False
 
 
 def _checked(name: str, annotation: Any, value: Any) -> Any:
@@ -150,6 +167,11 @@ def _checked(name: str, annotation: Any, value: Any) -> Any:
             check_path(name, value)
         return value
     if not _fits(annotation, value):
+        for part in members:  # one of several: named by its place
+            inside = typing.get_args(part)
+            if _is_sequence(part) and _fits(typing.get_origin(part), value) and isinstance(value, tuple | list):
+                for index, item in enumerate(value):
+                    _checked(f"{name}[{index}]", inside[0], item)
         raise InputError(f"{name} must be {_describe(annotation)}, got {shown(value)} of type {type(value).__name__}")
     return value
 
@@ -218,7 +240,7 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
                 doubtful = doubtful or error
         if doubtful is None:
             return function(*bound.args, **bound.kwargs)
-        try:  # the function names the bound besides; where it would take the value, or fail otherwise, the kind is named
+        try:  # the function names the bound besides; where it takes the value, or fails otherwise, its kind is named
             function(*bound.args, **bound.kwargs)
         except InputError:
             raise
