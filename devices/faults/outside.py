@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+from xbarsim.foundation.entrances import entrance
+
 __all__ = ["StuckOutside", "StuckValueWarning", "warn_outside"]
 
 
@@ -68,11 +70,12 @@ class StuckOutside:
         )
 
 
+@entrance
 def warn_outside(outside: StuckOutside, source: str) -> None:
     """Warn, with a :class:`StuckValueWarning`, if any stuck value of `source` lies outside."""
     if outside:
         warnings.warn(
             f"{source}: {outside}. Are these faults of another technology than the cell?",
             StuckValueWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -728,7 +728,7 @@ def test_truncated_and_missing_cards_are_refused(tmp_path: Path) -> None:
         Hardware.load(tmp_path / "none.toml")
     with pytest.raises(InputError, match=r"hardware must be one of 'forms2021', .* or a path .* got 'isaac20'"):
         Hardware.load("isaac20")
-    with pytest.raises(InputError, match="hardware must be of type"):
+    with pytest.raises(InputError, match="name_or_path must be a path"):
         Hardware.load(3)  # type: ignore[arg-type]
 
 

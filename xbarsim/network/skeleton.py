@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.samples import Samples
 
@@ -94,7 +95,16 @@ def check_fit(run: Callable[[], Any], samples: Samples, *, name: str) -> Any:
         return run()
     except InputError:
         raise
-    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError, AssertionError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{name} must fit the model, got samples of shape {samples.shapes}: {reason}") from error
 
@@ -110,6 +120,7 @@ class Network:
         Who multiplies, by name.
     """
 
+    @entrance
     def __init__(self, skeleton: Skeleton, layers: Mapping[str, Layer] | None = None) -> None:
         self._skeleton = skeleton.own()
         self._layers = layers

@@ -13,7 +13,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_memory
 from xbarsim.network.lowering.registry import lowering_of
 from xbarsim.network.lowering.transformers import prepare_transformers
 
@@ -31,7 +31,7 @@ def copy_model(model: nn.Module) -> nn.Module:
     Raises
     ------
     InputError
-        If parameters have no values yet, the model is a script, or it cannot be copied.
+        If parameters have no values yet or are too many for the memory, the model is a script, or it cannot be copied.
     """
     model = _unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
@@ -41,6 +41,9 @@ def copy_model(model: nn.Module) -> nn.Module:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
             raise InputError(f"model must have values in all its parameters, got none in {name!r}")
+    # on the way its numbers are kept in float64 at once; a view of few numbers as many is written out by then
+    numbers = sum(tensor.numel() for tensor in model.parameters())
+    check_memory("model", f"{numbers:,} parameters", 8 * numbers)
     memo = _computed(model)
     try:
         made: nn.Module = copy.deepcopy(model, memo)
