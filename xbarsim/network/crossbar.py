@@ -52,6 +52,7 @@ from xbarsim.network.skeleton import Layer, Skeleton, Watch
 __all__ = ["ClippedInputs", "Crossbar"]
 
 _NAME = "crossbar"
+_LEAST, _MOST = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)  # inputs run as float32
 _CLIPPED = 0.01  # share of a call's inputs that may be clipped without a warning
 
 FloatArray = npt.NDArray[np.float64]
@@ -521,11 +522,11 @@ def _map(weights: npt.NDArray[Any], design: Design, vectors: npt.NDArray[Any] | 
         largest = float(np.abs(vectors).max())
         if largest == 0.0:
             raise InputError("calibration must hold a number other than 0, got only zeros")
+        check_real("largest magnitude of calibration", largest, at_least=_LEAST, at_most=_MOST)
         input_scale = largest / largest_code
-    elif int(np.abs(vectors.astype(np.int64)).max()) > largest_code:
+    elif (most := max(int(vectors.max()), -int(vectors.min()))) > largest_code:
         raise InputError(
-            f"calibration must be input codes of magnitude <= {largest_code} where it is of integers, got "
-            f"{int(np.abs(vectors.astype(np.int64)).max())}"
+            f"calibration must be input codes of magnitude <= {largest_code} where it is of integers, got {most}"
         )
     layer = QuantisedLayer(
         name=_NAME,

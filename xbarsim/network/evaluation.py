@@ -180,8 +180,11 @@ def _runner(model: Any) -> Callable[[Samples, int], Any]:
         raise InputError(f"model must be a chip, a digital network or a torch model, got {type(model).__name__}")
     import torch
 
+    from xbarsim.network.lowering.prepare import check_values
     from xbarsim.network.lowering.skeleton import as_tensors
 
+    if isinstance(model, torch.nn.Module):
+        check_values(model)
     floating = [p.dtype for p in getattr(model, "parameters", tuple)() if p.is_floating_point()]
     precision = floating[0] if floating else torch.float32
 
@@ -218,7 +221,9 @@ def _logits(answer: Any, labels: Array) -> Array:
         answer = answer["logits"] if "logits" in answer else next(iter(answer.values()))
     elif isinstance(answer, tuple | list) and answer:
         answer = answer[0]
-    array = plain_array("answers of model", answer.float() if hasattr(answer, "detach") else answer)
+    array = plain_array("answers of model", answer)
+    if hasattr(answer, "detach"):
+        array = array.astype(np.float32)
     if array.dtype.kind != "f" or array.ndim < 1 or len(array) != samples:
         raise InputError(
             f"model must give logits of shape ({samples}, classes), got {array.dtype} of shape {array.shape}"
@@ -245,9 +250,12 @@ def _score(metric: Metric, logits: Array, truth: Array, predictions: Array) -> f
     if callable(metric):
         value = metric(logits, truth)
         try:
-            return float(value)
-        except (TypeError, ValueError) as error:
+            score = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"metric must give a number, got {shown(value)}") from error
+        if np.isnan(score):
+            raise InputError("metric must give a number, got nan")
+        return score
     if metric == "accuracy":
         return float((predictions == truth).mean())
     if metric == "error":

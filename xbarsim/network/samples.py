@@ -217,7 +217,9 @@ def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Arr
     if not indexed and not isinstance(source, Iterable):
         raise InputError(f"{name} must be an array, tensor, data set or data loader, got {type(source).__name__}")
     items: Iterable[Any] = (source[index] for index in range(len(source))) if indexed else source
-    inputs, labels, held = [], [], 0
+    inputs: list[Any] = []
+    labels: list[Any] = []
+    held = 0
     for item in items:
         sample, label = _sample_and_label(item)
         if not inputs and indexed:  # before all of them are read

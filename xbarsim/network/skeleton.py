@@ -93,18 +93,9 @@ def check_fit(run: Callable[[], Any], samples: Samples, *, name: str) -> Any:
     """
     try:
         return run()
-    except InputError:
+    except (InputError, Warning):  # a warning that was made an error stays one
         raise
-    except (
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        ArithmeticError,
-        MemoryError,
-    ) as error:
+    except Exception as error:  # the network is code of others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{name} must fit the model, got samples of shape {samples.shapes}: {reason}") from error
 
