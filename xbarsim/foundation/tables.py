@@ -31,15 +31,20 @@ def csv_bytes(rows: Iterable[Mapping[str, Any]], header: Sequence[str] | None = 
     """
     listed = list(rows)
     names = list(header if header is not None else listed[0] if listed else [])
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(_harmless, names))
+    lines = [_line(names)]
     for row in listed:
         unknown = set(row) - set(names)
         if unknown:
             raise ValueError(f"rows must have the columns {names}, got {sorted(unknown)}")
-        writer.writerow(_harmless(row.get(name)) for name in names)
-    return stream.getvalue().encode()
+        lines.append(_line(row.get(name) for name in names))
+    return "".join(lines).encode()
+
+
+def _line(cells: Iterable[Any]) -> str:
+    stream = io.StringIO(newline="")
+    # a carriage return in a cell is put into quotes only where it is part of the line's end
+    csv.writer(stream, lineterminator="\r\n").writerow(map(_harmless, cells))
+    return stream.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _harmless(cell: Any) -> Any:
