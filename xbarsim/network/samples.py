@@ -166,7 +166,7 @@ def plain_array(name: str, value: Any) -> Array:
         value = kept.float() if short else kept
     array = as_array(name, value)
     if array.dtype.kind == "c":
-        raise InputError(f"{name} must be real numbers, got {array.dtype}")
+        raise InputError(f"{name} must be real numbers, got type {array.dtype}")
     return array
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from typing import TYPE_CHECKING
 
 from xbarsim.foundation.entrances import entrance
@@ -12,7 +13,7 @@ from xbarsim.foundation.validation import check_choice, check_instance, check_pa
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure_bytes", "save_figure"]
+__all__ = ["figure_bytes", "save_figure", "take_literally"]
 
 _ENDINGS = (".png", ".svg", ".pdf")
 
@@ -33,6 +34,29 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     check_instance("figure", figure, Figure)
     ending = check_choice("the picture's file ending", check_path("path", path).suffix, _ENDINGS)
     write_atomically(path, figure_bytes(figure, ending[1:]))
+
+
+def take_literally(figure: Figure) -> None:
+    """Let dollars in names be dollars: only numbers that matplotlib itself writes at ticks are set as formulas.
+
+    Parameters
+    ----------
+    figure
+        One of ours; changed.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter
+
+    ticks: set[int] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FixedFormatter):  # names at ticks, whose texts are made anew when they are drawn
+            formatter.seq = [re.sub(r"(?<!\\)\$", r"\\$", str(name)) for name in formatter.seq]
+        ticks |= {id(label) for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if id(text) not in ticks:
+            text.set_parse_math(False)
 
 
 def figure_bytes(figure: Figure, format: str) -> bytes:
