@@ -800,7 +800,7 @@ def test_other_bad_input_is_refused() -> None:
         estimate([use()], ISAAC, level="core")
     with pytest.raises(InputError, match="sharing must be one of 'whole', 'amortised', got 'half'"):
         estimate([use()], ISAAC, sharing="half")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="units must be an integer >= 0, got -1"):
+    with pytest.raises(InputError, match="units must be an integer >= 0 and <= 1000000000000, got -1"):
         totals(ISAAC, "tile", -1)
 
 

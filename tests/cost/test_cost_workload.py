@@ -323,7 +323,7 @@ def test_copies_fill_a_chip() -> None:
         report.workload(replication=5)
     with pytest.raises(InputError, match="replication must be one of 'none', 'chip' or an integer, got 'all'"):
         report.workload(replication="all")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"replication must be 'none', 'chip' or a number of arrays, got 7\.5"):
+    with pytest.raises(InputError, match=r"replication must be one of 'none', 'chip' or an integer, got 7\.5"):
         report.workload(replication=7.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="pipelined must be of type bool"):
         report.workload(pipelined=1)  # type: ignore[arg-type]

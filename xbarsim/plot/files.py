@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from typing import TYPE_CHECKING
 
 from xbarsim.foundation.entrances import entrance
@@ -42,16 +41,12 @@ def take_literally(figure: Figure) -> None:
     Parameters
     ----------
     figure
-        One of ours; changed.
+        One of ours, whose names at ticks went through :func:`xbarsim.plot.style.literal`; changed.
     """
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter
 
     ticks: set[int] = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        formatter = axis.get_major_formatter()
-        if isinstance(formatter, FixedFormatter):  # names at ticks, whose texts are made anew when they are drawn
-            formatter.seq = [re.sub(r"(?<!\\)\$", r"\\$", str(name)) for name in formatter.seq]
         ticks |= {id(label) for label in axis.get_ticklabels(which="both")}
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
