@@ -325,7 +325,7 @@ def test_copies_fill_a_chip() -> None:
         report.workload(replication="all")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"replication must be one of 'none', 'chip' or an integer, got 7\.5"):
         report.workload(replication=7.5)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="pipelined must be of type bool"):
+    with pytest.raises(InputError, match="pipelined must be True or False"):
         report.workload(pipelined=1)  # type: ignore[arg-type]
 
 
