@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
+
 __all__ = ["StuckOutside", "StuckValueWarning", "warn_outside"]
 
 
@@ -87,11 +89,12 @@ class StuckOutside:
         )
 
 
+@entrance
 def warn_outside(outside: StuckOutside, source: str) -> None:
     """Warn, with a :class:`StuckValueWarning`, if any stuck value of `source` lies outside."""
     if outside:
         warnings.warn(
             f"{source}: {outside}. Are these faults of another technology than the cell?",
             StuckValueWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import threading
@@ -84,6 +85,18 @@ def test_frame_and_csv(expected: Results, tmp_path: Path) -> None:
     for name in ("task", "die_seed", "accuracy", "fault_rate_on", "seconds", "fault_hash"):
         assert read[name].tolist() == frame[name].tolist()
     assert list(Results(tasks=()).to_frame().columns) == list(COLUMNS)
+
+
+def test_no_tag_is_a_formula_in_a_csv(tmp_path: Path) -> None:
+    tags = {"=1+1": "@SUM(A1)", "dBm": "-5", "note": "+cmd|' /C calc'!A0", "offset": -5}
+    result = collect([task(tags=tags)], stop=1, executor=InProcess(), progress=False)
+    result.to_csv(tmp_path / "dies.csv")
+    with open(tmp_path / "dies.csv", newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert {name: row[name] for name in ("'=1+1", "dBm", "note", "offset")} == {
+        "'=1+1": "'@SUM(A1)", "dBm": "-5", "note": "'+cmd|' /C calc'!A0", "offset": "-5",
+    }  # fmt: skip
+    assert result.rows()[0]["=1+1"] == "@SUM(A1)"
 
 
 def test_summary_of_few_dies_has_median_and_worst_die(expected: Results) -> None:

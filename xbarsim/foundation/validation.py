@@ -146,9 +146,9 @@ def check_integer(name: str, value: Any, *, at_least: int | None = None, at_most
     """
     bounds = []
     if at_least is not None:
-        bounds.append(f">= {at_least}")
+        bounds.append(f">= {shown(at_least)}")
     if at_most is not None:
-        bounds.append(f"<= {at_most}")
+        bounds.append(f"<= {shown(at_most)}")
     wanted = "an integer" + (" " + " and ".join(bounds) if bounds else "")
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise InputError(f"{name} must be {wanted}, got {shown(value)}")

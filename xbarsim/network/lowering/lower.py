@@ -137,6 +137,9 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     few, state = samples.part(0, _COMPARED), torch.get_rng_state()
     expected = check_fit(lambda: _outputs(sharing_copy(original), few, state), samples, name="calibration")
 
+    if not expected:
+        raise InputError(f"model must give a tensor, got an answer of {type(original).__name__} without one")
+
     def run(model: nn.Module) -> Any:
         return _outputs(model, samples.part(0, _BATCH), state)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from xbarsim.cost import DigitalUse
 from xbarsim.design import Design
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.mapped import MappedNetwork
@@ -33,6 +34,7 @@ __all__ = ["GraphSkeleton", "lower_file", "map_onnx"]
 _COUNTED = 64  # samples that digital operations are counted on, as many as the calibration runs at a time
 
 
+@entrance
 def map_onnx(
     path: str | os.PathLike[str],
     design: Design,
@@ -89,6 +91,7 @@ def map_onnx(
     return map_lowered(lowered, design, samples, ranges=as_input_range(ranges), rescale=rescale)
 
 
+@entrance
 def lower_file(path: str | os.PathLike[str], design: Design, samples: Samples) -> Lowered:
     """Read a file and find its products.
 
