@@ -8,7 +8,7 @@ from xbarsim.foundation.lazy import attach
 
 if TYPE_CHECKING:
     from xbarsim.network.onnx.graph import Graph, read_graph, supported_operations
-    from xbarsim.network.onnx.skeleton import GraphSkeleton, lower_file, map_onnx
+    from xbarsim.network.onnx.skeleton import GraphSkeleton, lower_file, map_onnx, restore_onnx
 
 _HOMES = {
     "Graph": "graph",
@@ -16,9 +16,10 @@ _HOMES = {
     "lower_file": "skeleton",
     "map_onnx": "skeleton",
     "read_graph": "graph",
+    "restore_onnx": "skeleton",
     "supported_operations": "graph",
 }
 
-__all__ = ["Graph", "GraphSkeleton", "lower_file", "map_onnx", "read_graph", "supported_operations"]
+__all__ = ["Graph", "GraphSkeleton", "lower_file", "map_onnx", "read_graph", "restore_onnx", "supported_operations"]
 
 __getattr__, __dir__ = attach(__name__, _HOMES)

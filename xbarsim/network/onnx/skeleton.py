@@ -11,8 +11,8 @@ import numpy as np
 
 from xbarsim.cost import DigitalUse
 from xbarsim.design import Design
-from xbarsim.foundation.validation import InputError, check_instance
-from xbarsim.network.lowered import Lowered, NotMapped
+from xbarsim.foundation.validation import FileFormatError, InputError, check_instance
+from xbarsim.network.lowered import Lowered, NotMapped, Product
 from xbarsim.network.mapped import MappedNetwork
 from xbarsim.network.onnx.constants import fold_constants
 from xbarsim.network.onnx.counting import count, of_shapes
@@ -22,13 +22,14 @@ from xbarsim.network.onnx.operations.call import Array, Call
 from xbarsim.network.onnx.patterns import PRODUCT_OPS, fold_patterns
 from xbarsim.network.onnx.products import products_of
 from xbarsim.network.onnx.recurrent import RECURRENT
+from xbarsim.network.onnx.stored import graph_arrays, graph_of_arrays
 from xbarsim.network.pipeline import check_varied, map_lowered
 from xbarsim.network.ranges import InputRange, RangeName, as_input_range
 from xbarsim.network.rescale import Rescale
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Layer, Skeleton, Watch, check_fit
 
-__all__ = ["GraphSkeleton", "lower_file", "map_onnx"]
+__all__ = ["GraphSkeleton", "lower_file", "map_onnx", "restore_onnx"]
 
 _COUNTED = 64  # samples that digital operations are counted on, as many as the calibration runs at a time
 
@@ -125,6 +126,33 @@ def lower_file(path: str | os.PathLike[str], design: Design, samples: Samples) -
         notes=(*graph.notes, *notes, *note),
         digital_work=_digital_work(skeleton, samples, {item.name: item.parameters for item in not_mapped}),
     )
+
+
+def restore_onnx(stored: Mapping[str, Array], design: Design) -> tuple[GraphSkeleton, dict[str, Product]]:
+    """The skeleton of a network that was saved, and its products as :func:`lower_file` found them.
+
+    Parameters
+    ----------
+    stored
+        From :meth:`GraphSkeleton.stored`.
+    design
+        Gives the bits of input codes.
+
+    Raises
+    ------
+    FileFormatError, InputError
+        If the graph is not whole, or holds nodes that are not known or contradict themselves.
+    """
+    graph, batch = graph_of_arrays(stored)
+    try:
+        interpreter = Interpreter(graph)
+        products, _ = products_of(interpreter, design.periphery.input_bits)
+    except (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileFormatError(f"its graph must have nodes that fit their constants, got {reason}") from error
+    return GraphSkeleton(interpreter, batch=batch), products
 
 
 def _digital_work(skeleton: GraphSkeleton, samples: Samples, held: Mapping[str, int]) -> tuple[DigitalUse, ...]:
@@ -261,6 +289,10 @@ class GraphSkeleton(Skeleton):
     def doubled(self) -> GraphSkeleton:
         """The graph in float64, as :meth:`Skeleton.doubled`."""
         return GraphSkeleton(self.interpreter, double=True, batch=self.batch)
+
+    def stored(self) -> tuple[str, dict[str, Array]]:
+        """The folded graph, as :meth:`Skeleton.stored`."""
+        return "onnx", graph_arrays(self.interpreter.graph, self.batch)
 
     def inputs(self, samples: Samples) -> dict[str, Array]:
         """The inputs of the graph by name, in the types that the file declares.
