@@ -142,7 +142,7 @@ def test_limits_of_states_lengths_and_inputs_by_name_are_loaded(tmp_path: Path) 
 
 def test_rescaled_channels_are_loaded(tmp_path: Path) -> None:
     path = write(tmp_path / "a.onnx", [node("MatMul", ["x", "w"], ["y"])], {"w": WEIGHTS}, ["samples", 4])
-    x = X * np.float32([1, 1, 30, 1])
+    x = X * np.array([1, 1, 30, 1], np.float32)
     network = xb.map_onnx(path, DESIGN, calibration=x, rescale=xb.network.Rescale())
     assert next(iter(network.layers.values())).layer.divisors is not None
     assert_saved_whole(network, x, tmp_path)
@@ -278,7 +278,7 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     nodes = [
         node("MatMul", ["x", "w"], ["h"]),
         node("Shape", ["h"], ["s"]),
-        node("ConstantOfShape", ["s"], ["o"], value=numpy_helper.from_array(np.float32([2.0]))),
+        node("ConstantOfShape", ["s"], ["o"], value=numpy_helper.from_array(np.full(1, 2.0, np.float32))),
         node("Mul", ["h", "o"], ["m"]),
         node("LeakyRelu", ["m"], ["r"], alpha=0.25),
         node("Mul", ["r", "c"], ["y"]),
