@@ -26,7 +26,7 @@ def _restore_torch(stored: Stored, probe: Samples, design: Design, model: Any) -
 
 
 def _restore_onnx(stored: Stored, probe: Samples, design: Design, model: None) -> Restored:
-    from xbarsim.network.onnx.skeleton import restore_onnx
+    from xbarsim.network.onnx.restore import restore_onnx
 
     return restore_onnx(stored, design)
 
