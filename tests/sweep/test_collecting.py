@@ -142,7 +142,8 @@ def test_threads_give_the_same(expected: Results) -> None:
 
 
 def test_batch_and_threads_of_the_engine_give_the_same(expected: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xbarsim.network.evaluation.evaluate.__kwdefaults__", {"batch_size": 7, "progress": None})
+    defaults = {"batch_size": 7, "progress": None, "metric": "accuracy", "first_image": 0}
+    monkeypatch.setattr("xbarsim.network.evaluation.evaluate.__wrapped__.__kwdefaults__", defaults)
     assert answers(collect(TASKS[:1], stop=6, executor=InProcess())) == answers(expected)[:1]
 
 

@@ -177,7 +177,8 @@ class MappedNetwork(PlacedNetwork):
             The file.
         model
             For a network from torch, a module of the same architecture, which a file cannot hold. It is copied, and the
-            copy gets the weights of the file, so that its own do not matter.
+            copy gets the weights of the file, so that its own do not matter. ``None`` for a network from an ONNX file,
+            which is whole in its file.
 
         Raises
         ------
