@@ -42,8 +42,8 @@ class Programming:
         Mean and standard deviation of (conductance - target), S, of the same shape; `spread` above 0.
     score
         Normal score of each cell's error, of the same shape: ``(conductance - target - bias) / spread`` as drawn,
-        before the cell was stopped at zero conductance. ``None`` to take it from the conductance, which is right but for
-        cells that were stopped there.
+        before the cell was stopped at zero conductance. ``None`` to take it from the conductance, which is right but
+        for cells that were stopped there.
     """
 
     target: FloatArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["DEVICE_CARDS", "FIGURES", "RECIPES"]
+__all__ = ["DEVICE_CARDS", "FIGURES", "RECIPES", "WEIGHTS"]
 
 _HERE = Path(__file__).resolve().parent
 
@@ -16,3 +16,6 @@ RECIPES = _HERE / "recipes"
 
 DEVICE_CARDS = _HERE.parent / "devices" / "cards"
 """Of the checkout: where fits write their cards."""
+
+WEIGHTS = _HERE / "weights"
+"""Of the checkout, too large for the package: networks that the study of networks maps, ours."""

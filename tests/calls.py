@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests import calls_of_networks
 from tests.sweep.subjects import DESIGN, tiny
 from tests.training.squares import QUICK, data, network
 from xbarsim import circuit, compress, design, devices, die, engine, mapping, mitigation, models, sweep
@@ -79,6 +80,10 @@ EXCLUDED = {
         "draws results of rooms above this walk",
     ),
     **dict.fromkeys(["cell_names", "preset_names"], "takes nothing"),
+    "StuckOutside": "a record that only the library makes",
+    "StuckValueWarning": "a warning that the library raises",
+    "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
+    **calls_of_networks.EXCLUDED,
 }
 
 
@@ -261,6 +266,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", faults.draw_positions, cells=10, count=3, rng=rng())
     add("devices", faults.as_shape, shape=shape)
     add("devices", d.check_voltage, name="read_voltage", value=0.1, implausible=None)
+    outside = d.StuckOutside(cell="a", maximum_level=15)
+    add("devices", d.warn_outside, outside=outside, source="a")
     # --- mapping
     m = mapping
     add("mapping", m.quantise, weights=weights, bits=4)
@@ -382,6 +389,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     layout = e.planes_layout(w.case)
     add("engine", e.Layout, **vars(layout))
     add("engine", e.Columns, **vars(layout.columns[0]))
+    add("engine", e.clipping_bounds, inverse_scale=1.0, low=0, high=15)
     # --- die
     add("die", die.program, levels=w.matrix.levels, cell=w.cell, cell_bits=2, rng=rng(), faults=w.faults)
     add("die", die.seen_cells, cells=w.cells, matrix=w.matrix, design=w.design, drive=w.drive)
@@ -577,6 +585,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("sweep", results.summary, "Results.summary", confidence=0.95, target=0.5)
     add("sweep", w.result.mean, "TaskResult.mean", confidence=0.95, method="t")
     add("sweep", w.result.yield_, "TaskResult.yield_", target=0.5)
+    add("sweep", p.InputClipping, images=3)
     for measure in (p.Accuracy, p.Cost, p.LayerErrors):
         add("sweep", measure)
     estimate = w.result.mean()
@@ -615,6 +624,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("plot", plot.pareto, rows=points, group="name")
     solution = circuit.solve(conductance, np.full(3, 0.1), wires)
     add("plot", plot.circuit, solution=solution)
+    calls_of_networks.add_networks(add, w)
+    calls_of_networks.add_costs(add, w)
     return calls
 
 
@@ -697,7 +708,7 @@ def bad_values(w: World) -> dict[str, Any]:
 
 
 #: What is not tried, and why.
-NOT_TRIED = {("sweep.collect(executor)", "None"): "starts processes"}
+NOT_TRIED = {("sweep.collect(executor)", "None"): "starts processes", **calls_of_networks.NOT_TRIED}
 
 #: What single parameters take besides what their annotation says.
 ALSO = {"devices.FaultMap(value)": "None"}

@@ -519,18 +519,7 @@ class FaultMap:
     def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
         """How many cells are stuck at conductances outside the range of `cell`."""
         levels = self.stuck_levels(cell, cell_bits)[self.kind == FaultKind.STUCK_AT]
-        highest = cell.maximum_level(cell_bits)
-        below, above = levels < -0.5, levels > highest + 0.5
-        beyond = levels[below | above]
-        return StuckOutside(
-            cell=cell.name,
-            maximum_level=highest,
-            stuck_at=int(levels.size),
-            below=int(np.count_nonzero(below)),
-            above=int(np.count_nonzero(above)),
-            lowest=float(beyond.min()) if beyond.size else 0.0,
-            highest=float(beyond.max()) if beyond.size else 0.0,
-        )
+        return StuckOutside.of(levels, cell.name, cell.maximum_level(cell_bits))
 
     @entrance
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.foundation.entrances import entrance
 
 __all__ = ["StuckOutside", "StuckValueWarning", "warn_outside"]
 
@@ -41,6 +47,21 @@ class StuckOutside:
     lowest: float = 0.0
     highest: float = 0.0
 
+    @classmethod
+    def of(cls, levels: npt.NDArray[np.floating[Any]], cell: str, maximum_level: int) -> StuckOutside:
+        """Count stuck values, in level units."""
+        below, above = levels < -0.5, levels > maximum_level + 0.5
+        beyond = levels[below | above]
+        return cls(
+            cell=cell,
+            maximum_level=maximum_level,
+            stuck_at=int(levels.size),
+            below=int(np.count_nonzero(below)),
+            above=int(np.count_nonzero(above)),
+            lowest=float(beyond.min()) if beyond.size else 0.0,
+            highest=float(beyond.max()) if beyond.size else 0.0,
+        )
+
     def __bool__(self) -> bool:
         return bool(self.below or self.above)
 
@@ -68,11 +89,12 @@ class StuckOutside:
         )
 
 
+@entrance
 def warn_outside(outside: StuckOutside, source: str) -> None:
     """Warn, with a :class:`StuckValueWarning`, if any stuck value of `source` lies outside."""
     if outside:
         warnings.warn(
             f"{source}: {outside}. Are these faults of another technology than the cell?",
             StuckValueWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -136,6 +136,7 @@ def circuits(draw: st.DrawFn) -> dict[str, Any]:
     """Up to 3 x 3 cells over 8 decades; every resistance zero or anywhere between 1e-18 and 1e6 ohm."""
     resistance = st.just(0.0) | st.floats(-18.0, 6.0).map(lambda power: max(1e-18, 10.0**power))
     design = Wires(
+        implausible=True,
         word_line_resistance=draw(resistance),
         bit_line_resistance=draw(resistance),
         driver_resistance=draw(resistance),
@@ -165,7 +166,12 @@ def test_currents_equal_60_digits_at_all_decades_of_resistance(circuit: dict[str
 def test_a_fine_wire_behind_any_driver(resistance: float, driver: float, drive: Any) -> None:
     cells, inputs = ISSUE
     design = Wires(
-        word_line_resistance=resistance, bit_line_resistance=1.0, driver_resistance=driver, drive=drive, sense="near"
+        word_line_resistance=resistance,
+        bit_line_resistance=1.0,
+        driver_resistance=driver,
+        drive=drive,
+        sense="near",
+        implausible=True,
     )
     both = np.ones(2, np.bool_)
     for cubic in (False, True):
@@ -194,6 +200,7 @@ def test_large_arrays_at_all_decades_equal_the_elimination(resistance: float) ->
             bit_line_resistance=bit,
             driver_resistance=driver,
             drive=drive,  # type: ignore[arg-type]
+            implausible=True,
         )
         state = solve(cells, inputs, design)
         np.testing.assert_allclose(state.column_currents, inputs @ effective_conductance(cells, design), rtol=1e-11)

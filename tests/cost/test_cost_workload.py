@@ -321,11 +321,11 @@ def test_copies_fill_a_chip() -> None:
     assert some.peak.units["array"] <= 20
     with pytest.raises(InputError, match="replication must be an integer >= 6, got 5"):
         report.workload(replication=5)
-    with pytest.raises(InputError, match="replication must be one of 'none', 'chip', got 'all'"):
+    with pytest.raises(InputError, match="replication must be one of 'none', 'chip' or an integer, got 'all'"):
         report.workload(replication="all")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"replication must be 'none', 'chip' or a number of arrays, got 7\.5"):
+    with pytest.raises(InputError, match=r"replication must be one of 'none', 'chip' or an integer, got 7\.5"):
         report.workload(replication=7.5)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="pipelined must be of type bool"):
+    with pytest.raises(InputError, match="pipelined must be True or False"):
         report.workload(pipelined=1)  # type: ignore[arg-type]
 
 
@@ -479,7 +479,7 @@ def test_deltas() -> None:
     assert "+7" in text
     same = compare(before, before)
     assert all(change.difference == 0 for change in (*same.changes, *same.components))
-    with pytest.raises(InputError, match="after must be of type CostReport"):
+    with pytest.raises(InputError, match="after must be a CostReport"):
         compare(before, "x")  # type: ignore[arg-type]
     gone = compare(estimate([], ISAAC), before)
     assert gone["area"].relative is None

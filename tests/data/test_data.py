@@ -327,7 +327,7 @@ def test_mnist_refuses_another_header(mnist: tuple[Path, Path], header: tuple[in
 @pytest.mark.parametrize("values", [9_999, 10_001])
 def test_mnist_refuses_another_length(mnist: tuple[Path, Path], values: int) -> None:
     write_idx(mnist[1], struct.pack(">2I", 2049, 10_000), np.zeros(values, np.uint8))
-    with pytest.raises(FileFormatError, match=f"must hold 10000 values, got {values}"):
+    with pytest.raises(FileFormatError, match="must unpack to 10008 bytes, got "):
         load_mnist("test")
 
 

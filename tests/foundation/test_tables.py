@@ -55,3 +55,30 @@ def test_csv_reads_back_exactly() -> None:
     assert [row["name"] for row in lines] == ["a, b", 'say "c"']
     assert [float(row["value"]) for row in lines] == [0.1 + 0.2, 1e-300]
     assert [row["none"] for row in lines] == ["", "1"]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\t=", "--", "+-"])
+def test_no_cell_of_a_csv_is_a_formula(start: str) -> None:
+    text = start + "cmd|' /C calc'!A0"
+    read = list(csv.reader(io.StringIO(csv_bytes([{text: text}]).decode(), newline="")))
+    assert read == [["'" + text], ["'" + text]]
+
+
+@pytest.mark.parametrize("text", ["-5", "+0.5", "-1e-300", "-inf", "a=b", "1-2", "", "'=1", " =1"])
+def test_other_cells_of_a_csv_stay_as_they_are(text: str) -> None:
+    assert list(csv.DictReader(io.StringIO(csv_bytes([{"name": text, "end": 0}]).decode(), newline=""))) == [
+        {"name": text, "end": "0"}
+    ]
+
+
+@given(number=st.floats(allow_nan=False) | st.integers())
+def test_numbers_of_a_csv_read_back(number: float) -> None:
+    cell = csv_bytes([{"value": number}]).decode().splitlines()[1]
+    assert type(number)(cell) == number
+
+
+def test_a_csv_has_the_columns_that_were_asked_for() -> None:
+    assert csv_bytes([{"b": 1}, {"a": 2.5}], ("a", "b")) == b"a,b\n,1\n2.5,\n"
+    assert csv_bytes([], ("a",)) == b"a\n"
+    with pytest.raises(ValueError, match=r"rows must have the columns \['a'\], got \['b'\]"):
+        csv_bytes([{"b": 1}], ("a",))

@@ -370,7 +370,7 @@ def test_bad_cells() -> None:
     mapped = map_matrix([[1, 2], [3, 4]], Mapping())
     with pytest.raises(InputError, match=r"cells must have shape \(1, 128, 128\), got \(128, 128\)"):
         mapped.decode(np.zeros((128, 128)))
-    with pytest.raises(InputError, match="cells must be real numbers, got type complex128"):
+    with pytest.raises(InputError, match="cells must be an array of real numbers, got type complex128"):
         mapped.decode(np.zeros((1, 128, 128), dtype=complex))
     with pytest.raises(InputError, match="row must be an integer >= 0 and <= 1, got 2"):
         mapped.cells_of(2, 0)
@@ -394,7 +394,7 @@ def test_bad_cells() -> None:
         ({"tile_rows": np.array([[1, 1]], np.int32)}, "place each weight once, tile 0 repeats one"),
         ({"tile_outputs": np.array([[1, 1]], np.int32)}, "place each weight once, tile 0 repeats one"),
         ({"levels": np.full((1, 2, 4), 4, np.uint8)}, r"levels must be in \[0, 3\], got 4"),
-        ({"shape": (0, 2)}, "shape must be an integer >= 1, got 0"),
+        ({"shape": (0, 2)}, "shape must be an integer >= 1 and <= 2147483647, got 0"),
         ({"mapping": None}, "mapping must be of type Mapping"),
     ],
 )

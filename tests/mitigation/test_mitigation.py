@@ -245,7 +245,7 @@ def test_what_is_not_known_is_not_repaired() -> None:
     assert errors[0] > errors[1] > errors[2]
     with pytest.raises(InputError, match="diagnosis must be given for ClosestValue, which needs a map of the faults"):
         broken.fabricate(1, mitigations=(ClosestValue(),))
-    with pytest.raises(InputError, match="mitigations must be of type tuple or list"):
+    with pytest.raises(InputError, match="mitigations must be of type sequence"):
         broken.fabricate(1, mitigations=ClosestValue())  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"mitigations\[0\] must be of type Mitigation"):
         broken.fabricate(1, mitigations=("closest",))  # type: ignore[arg-type]

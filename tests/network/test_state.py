@@ -426,7 +426,7 @@ def test_a_file_in_which_any_byte_was_changed_is_refused(tmp_path: Path, small_f
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
-def _rewritten(content: bytes, change: Change) -> bytes:
+def rewritten(content: bytes, change: Change) -> bytes:
     """A file that says something else, with the sum that goes with it."""
     arrays = safetensors.numpy.load(content)
     length = int.from_bytes(content[:8], "little")
@@ -438,7 +438,7 @@ def _rewritten(content: bytes, change: Change) -> bytes:
     return result
 
 
-def _text(old: str, new: str) -> Change:
+def record_text(old: str, new: str) -> Change:
     def change(about: dict[str, Any], arrays: dict[str, Any]) -> None:
         assert old in about["record"], about["record"]
         about["record"] = about["record"].replace(old, new, 1)
@@ -469,19 +469,19 @@ def _spoiled(value: Any) -> Any:
         (lambda about, arrays: about.update(format=""), "must hold a crossbar, got something else"),
         (lambda about, arrays: about.update(more="x"), "metadata must be"),
         (lambda about, arrays: arrays.update(more=np.zeros(3)), "unknown arrays: 'more'"),
-        (_text("seed = 1", "seed = -1"), "seed must be an integer >= 0, got -1"),
-        (_text("seed = 1", "seed = 2"), ""),
-        (_text("seed = 1", "seed = 1\nsead = 1"), "no key 'sead'"),
-        (_text("seed = 1\n", ""), "seed is missing"),
-        (_text("next_sample = 0", "next_sample = 0.5"), "next_sample must be int"),
-        (_text("signed = true", "signed = false"), "drive must be that of the design"),
-        (_text("input_scale = 1.0", "input_scale = 0.0"), "input_scale must be a finite number > 0"),
-        (_text("groups = 1", "groups = 2"), "array 'layer.0.codes' must have shape"),
-        (_text("features = 1", "features = 2"), "layer must be a matrix"),
-        (_text('type = "TwoColumn"', 'type = "Unheard"'), "mapping.encoding.type must be one of .*, got 'Unheard'"),
-        (_text('type = "TwoColumn"', 'type = "Differential"'), "placed in other cells"),
-        (_text('type = "ClosestValue"', 'type = "Unheard"'), "type must be one of .*, got 'Unheard'"),
-        (_text('name = "crossbar"', 'name = "another"'), "layer"),
+        (record_text("seed = 1", "seed = -1"), "seed must be an integer >= 0, got -1"),
+        (record_text("seed = 1", "seed = 2"), ""),
+        (record_text("seed = 1", "seed = 1\nsead = 1"), "no key 'sead'"),
+        (record_text("seed = 1\n", ""), "seed is missing"),
+        (record_text("next_sample = 0", "next_sample = 0.5"), "next_sample must be int"),
+        (record_text("signed = true", "signed = false"), "drive must be that of the design"),
+        (record_text("input_scale = 1.0", "input_scale = 0.0"), "input_scale must be a finite number > 0"),
+        (record_text("groups = 1", "groups = 2"), "array 'layer.0.codes' must have shape"),
+        (record_text("features = 1", "features = 2"), "layer must be a matrix"),
+        (record_text('type = "TwoColumn"', 'type = "Unheard"'), "encoding.type must be one of .*, got 'Unheard'"),
+        (record_text('type = "TwoColumn"', 'type = "Differential"'), "placed in other cells"),
+        (record_text('type = "ClosestValue"', 'type = "Unheard"'), "type must be one of .*, got 'Unheard'"),
+        (record_text('name = "crossbar"', 'name = "another"'), "layer"),
         (_array("layer.0.codes", None), "array 'layer.0.codes' is missing"),
         (_array("layer.0.codes", lambda value: value + 1), "placed in other cells|codes must be in"),
         (_array("layer.0.codes", lambda value: value.astype(float)), "codes must be integers"),
@@ -502,7 +502,7 @@ def test_a_file_that_says_what_cannot_be_is_refused(
     tmp_path: Path, small_file: bytes, change: Change, message: str
 ) -> None:
     path = tmp_path / "matrix"
-    path.write_bytes(_rewritten(small_file, change))
+    path.write_bytes(rewritten(small_file, change))
     if not message:  # another seed: other cells only where something is drawn from it after the silicon
         assert xb.Crossbar.load(path).seed == 2
         return
@@ -514,7 +514,7 @@ def test_a_file_that_says_what_cannot_be_is_refused(
 def test_the_cells_of_another_seed_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "die"
     mapped(NOISY).fabricate(1).save(path)
-    path.write_bytes(_rewritten(path.read_bytes(), _text("seed = 1", "seed = 2")))
+    path.write_bytes(rewritten(path.read_bytes(), record_text("seed = 1", "seed = 2")))
     with pytest.raises(FileFormatError, match="layer 'first' of the die does not hold what it held"):
         Chip.load(path, model=other())
 

@@ -109,6 +109,50 @@ def test_a_page_is_whole_and_loads_nothing(store: Path, tmp_path: Path) -> None:
     assert page.read_text() == first
 
 
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onload='alert(1)",
+    "--><script>alert(1)</script><!--",
+    "]]></style></svg><script>alert(1)</script>",
+    "<a href='javascript:alert(1)'>x</a>",
+    "{{ 7 * 7 }}{% include 'page.html' %}",
+    "$\\href{javascript:alert(1)}{x}$",
+)
+
+
+class Handlers(Loads):
+    """Also the attributes that a browser runs."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        super().handle_starttag(tag, attrs)
+        self.found += [(tag, name) for name, _ in attrs if name.startswith("on")]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_a_store_says_becomes_a_part_of_its_page(text: str, tmp_path: Path) -> None:
+    path, page = tmp_path / "hostile.sqlite", tmp_path / "page.html"
+    asked = []
+    for rate in (0.0, 0.01):
+        for value in (text, "harmless"):
+            faults = StuckFaults(on=rate, off=rate)
+            asked.append(task(design=task().design.replace(faults=faults), tags={text: value, "mapping": value}))
+    with Store(path) as kept:
+        kept.begin(asked, Dies(count=2), configuration=text)
+        for each in asked:
+            for die in range(2):
+                kept.add(block(each.id, die, 38 - die))
+    write_report(path, page, title=text)
+    written = page.read_text()
+    found = Handlers()
+    found.feed(written)
+    assert found.found == []
+    assert found.open == []
+    assert "49" not in re.findall(r"<title>(.*?)</title>", written)
+    if "<" in text:
+        assert text not in written
+
+
 def test_a_page_says_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "part.sqlite"
     with Store(path) as kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import threading
@@ -86,6 +87,18 @@ def test_frame_and_csv(expected: Results, tmp_path: Path) -> None:
     assert list(Results(tasks=()).to_frame().columns) == list(COLUMNS)
 
 
+def test_no_tag_is_a_formula_in_a_csv(tmp_path: Path) -> None:
+    tags = {"=1+1": "@SUM(A1)", "dBm": "-5", "note": "+cmd|' /C calc'!A0", "offset": -5}
+    result = collect([task(tags=tags)], stop=1, executor=InProcess(), progress=False)
+    result.to_csv(tmp_path / "dies.csv")
+    with open(tmp_path / "dies.csv", newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert {name: row[name] for name in ("'=1+1", "dBm", "note", "offset")} == {
+        "'=1+1": "'@SUM(A1)", "dBm": "-5", "note": "'+cmd|' /C calc'!A0", "offset": "-5",
+    }  # fmt: skip
+    assert result.rows()[0]["=1+1"] == "@SUM(A1)"
+
+
 def test_summary_of_few_dies_has_median_and_worst_die(expected: Results) -> None:
     for row, task_result in zip(expected.summary(median=True), expected.tasks, strict=True):
         accuracies = np.sort(task_result.accuracies)
@@ -129,7 +142,8 @@ def test_threads_give_the_same(expected: Results) -> None:
 
 
 def test_batch_and_threads_of_the_engine_give_the_same(expected: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xbarsim.network.evaluation.evaluate.__kwdefaults__", {"batch_size": 7, "progress": None})
+    defaults = {"batch_size": 7, "progress": None, "metric": "accuracy", "first_image": 0}
+    monkeypatch.setattr("xbarsim.network.evaluation.evaluate.__wrapped__.__kwdefaults__", defaults)
     assert answers(collect(TASKS[:1], stop=6, executor=InProcess())) == answers(expected)[:1]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from xbarsim.cost.units import AREA, ENERGY, FREQUENCY, LENGTH, NUMBER
 from xbarsim.cost.values import Reference, Series, SourcedValue, check_dimension, check_text
 from xbarsim.foundation.cards import CardFolder
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import (
     InputError,
     check_choice,
@@ -47,6 +48,7 @@ class Adc:
     nameplate_rate: SourcedValue
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, rate in (("rate", self.rate), ("nameplate_rate", self.nameplate_rate)):
             check_dimension(f"adc.{name}", rate.unit, FREQUENCY, "GS/s")
             check_real(f"adc.{name}", rate.value, above=0.0)
@@ -101,6 +103,7 @@ class AdcTable(Adc):
     area: Series
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_instance("adc.bits", self.bits, tuple)
         for index, bits in enumerate(self.bits):
             check_integer(f"adc.bits[{index}]", bits, at_least=1)
@@ -192,6 +195,7 @@ class AdcRegression(Adc):
     area_energy: SourcedValue
 
     def __post_init__(self) -> None:
+        check_fields(self)
         super().__post_init__()
         check_dimension("adc.technology_node", self.technology_node.unit, LENGTH, "nm")
         check_real("adc.technology_node", self.technology_node.value, above=0.0)
@@ -281,12 +285,14 @@ class AdcCard:
     references: tuple[Reference, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("name", self.name)
         keys = [reference.key for reference in self.references]
         for name, _, sourced in self.adc.sourced_values():
             check_choice(f"{name}: source", sourced.source, keys)
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> AdcCard:
         """Read a card: a name from :func:`adc_names`, or a path ending in ``.toml``.
 
@@ -299,6 +305,7 @@ class AdcCard:
         """
         return CARDS.load(name_or_path)
 
+    @entrance
     def at(self, *, rate: SourcedValue, nameplate_rate: SourcedValue) -> Adc:
         """The converter at the rates of a place."""
         return replace(self.adc, rate=rate, nameplate_rate=nameplate_rate)

@@ -8,6 +8,7 @@ from typing import Any
 from xbarsim.cost.report import CostReport
 from xbarsim.cost.views import frame, number
 from xbarsim.cost.workload import Replication
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import check_instance
 
@@ -118,6 +119,7 @@ class Deltas:
         return format_table(("", *self.names, "difference", "relative"), rows)
 
 
+@entrance
 def compare(
     before: CostReport,
     after: CostReport,

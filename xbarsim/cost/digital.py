@@ -18,6 +18,7 @@ from xbarsim.cost.scaling import energy_factor
 from xbarsim.cost.units import ENERGY, LENGTH
 from xbarsim.cost.values import Reference, SourcedValue, check_dimension, check_text
 from xbarsim.foundation.cards import CardFolder
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_count, check_instance, check_integer
 
 __all__ = ["OPERATIONS", "DigitalCard", "DigitalPrices", "DigitalUse", "digital_names", "operations_of"]
@@ -133,6 +134,7 @@ class DigitalPrices:
     lookups: SourcedValue | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_dimension("digital.technology_node", self.technology_node.unit, LENGTH, "nm")
         energy_factor(self.technology_node.si, self.technology_node.si)
         for operation in OPERATIONS:
@@ -178,12 +180,14 @@ class DigitalCard:
     references: tuple[Reference, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("name", self.name)
         keys = [reference.key for reference in self.references]
         for name, _, sourced in self.digital.sourced_values():
             check_choice(f"{name}: source", sourced.source, keys)
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> DigitalCard:
         """Read a card: a name from :func:`digital_names`, or a path ending in ``.toml``.
 

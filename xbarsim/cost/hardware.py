@@ -36,6 +36,7 @@ from xbarsim.cost.values import (
     check_text,
 )
 from xbarsim.foundation.cards import ORIGINS, CardFolder, Origin
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import (
     InputError,
     check_choice,
@@ -132,9 +133,8 @@ class Component:
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("name", self.name)
-        check_choice("role", self.role, ("plain", "adc", "dac", "cells"))
-        check_choice("per", self.per, ("parent", "row", "column", "cell", "index_bit"))
         for name in ("count", "shared_by", "covers"):
             check_integer(name, getattr(self, name), at_least=1)
         check_choice("origin", self.origin, ORIGINS)
@@ -145,7 +145,6 @@ class Component:
                 wanted = "left out of an ADC: it stands in Hardware.adc" if self.role == "adc" else "given"
                 raise InputError(f"{self.name}: {name} must be {wanted}, got {amount!r}")
             if amount is not None:
-                check_instance(name, amount, Amount)
                 check_dimension(f"{self.name}: {name}", amount.unit, dimension, example)
 
         self._check_activity()
@@ -205,6 +204,7 @@ class Level:
     components: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("name", self.name)
         check_instance("components", self.components, tuple)
         names = [component.name for component in self.components]
@@ -248,6 +248,7 @@ class ReferenceArray:
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("rows", "columns", "adc_bits", "dac_bits", "reads_per_vector", "macs_per_array"):
             check_integer(f"array.{name}", getattr(self, name), at_least=1)
         if self.rows_at_once is not None:
@@ -283,6 +284,7 @@ class Published:
     place: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("name", self.name)
         check_integer("units", self.units, at_least=1)
         check_choice("quantity", self.quantity, PUBLISHED_DIMENSIONS)
@@ -347,6 +349,7 @@ class Hardware:
     references: tuple[Reference, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("name", self.name)
         for name, dimension, example in (
             ("technology_node", LENGTH, "nm"),
@@ -356,7 +359,6 @@ class Hardware:
             ("stages_after_read", NUMBER, "1"),
         ):
             sourced = getattr(self, name)
-            check_instance(name, sourced, SourcedValue)
             check_dimension(name, sourced.unit, dimension, example)
             if name != "stages_after_read":
                 check_real(name, sourced.value, above=0.0)
@@ -421,6 +423,7 @@ class Hardware:
             check_choice(f"{row['name']}: source", row["source"], keys)
 
     @classmethod
+    @entrance
     def load(cls, name_or_path: str | os.PathLike[str]) -> Hardware:
         """Read a card.
 
@@ -462,6 +465,7 @@ class Hardware:
             power, area = power * energy_factor(node, to), area * area_factor(node, to)
         return power, area
 
+    @entrance
     def with_adc(self, adc: AdcCard | str) -> Hardware:
         """The same hardware with another converter at the same rate.
 
@@ -486,6 +490,7 @@ class Hardware:
             references=self._references_with(card.references),
         )
 
+    @entrance
     def with_digital(self, digital: DigitalCard | str) -> Hardware:
         """The same hardware with prices of digital operations, in the place of its own where it has some.
 
@@ -522,7 +527,7 @@ class Hardware:
 
         ``columns shared_by / (count rate)``, or the card's `read_time` where there is no `adc`.
         """
-        columns = check_integer("columns", columns, at_least=1)
+        columns = check_integer("columns", columns, at_least=1, at_most=2**53)
         if self.adc is None:
             return self.read_time.si
         converter = next(c for c in self.levels[0].components if c.role == "adc")

@@ -24,6 +24,7 @@ from xbarsim.cost.digital import DigitalUse, added, operations_of
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.views import count, frame
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance
 
 __all__ = ["ComponentCost", "LayerCost", "Peak"]
@@ -430,6 +431,7 @@ class Peak:
             levels.append(node(level, units, children))
         return node(self.hardware.name, 1, levels)
 
+    @entrance
     def to_rows(self, by: Literal["part", "component", "layer"] = "part") -> list[dict[str, Any]]:
         """The cost as rows, ready for a data frame or a CSV file.
 
@@ -482,6 +484,7 @@ class Peak:
             for layer, cost in parts
         ]
 
+    @entrance
     def to_frame(self, by: Literal["part", "component", "layer"] = "part") -> Any:
         """:meth:`to_rows` as a pandas data frame; `ImportError` where pandas is not installed."""
         return frame(self.to_rows(by))

@@ -8,11 +8,15 @@ from xbarsim.cost.hardware import Hardware
 from xbarsim.cost.report import CostReport, estimate
 from xbarsim.cost.units import parse_unit
 from xbarsim.cost.use import LayerUse
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_integer
 
 __all__ = ["Comparison", "compare_published", "totals"]
 
+_MOST_UNITS = 10**12  # beyond it counts are no exact floats any more
 
+
+@entrance
 def totals(hardware: Hardware, level: str, units: int = 1) -> CostReport:
     """Cost of `units` full ones of `level`, used as published.
 
@@ -31,10 +35,10 @@ def totals(hardware: Hardware, level: str, units: int = 1) -> CostReport:
     Raises
     ------
     InputError
-        If there is no such level, or `units` is negative.
+        If there is no such level, or `units` is negative or beyond 10^12.
     """
     check_instance("hardware", hardware, Hardware)
-    units = check_integer("units", units, at_least=0)
+    units = check_integer("units", units, at_least=0, at_most=_MOST_UNITS)
     array = hardware.array
     arrays = units * hardware.arrays_per(level)
     use = LayerUse(
@@ -86,6 +90,7 @@ class Comparison:
         )
 
 
+@entrance
 def compare_published(hardware: Hardware) -> tuple[Comparison, ...]:
     """Compare every total that the card's source prints with what the card's components add up to.
 

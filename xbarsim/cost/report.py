@@ -13,6 +13,7 @@ from xbarsim.cost.use import LayerUse
 from xbarsim.cost.values import Reference
 from xbarsim.cost.views import count, html_tree, number, percent
 from xbarsim.cost.workload import Replication, Workload, run_workload
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.tables import format_table
 
 __all__ = ["CostReport", "Sources", "estimate"]
@@ -53,6 +54,7 @@ class Sources(tuple[str, ...]):
 class CostReport(Peak):
     """The peak to print, with its sources and the way to the workload; attributes as :class:`xbarsim.cost.Peak`."""
 
+    @entrance
     def workload(self, *, replication: Replication | int = "none", pipelined: bool = True) -> Workload:
         """What one inference costs on this hardware: energy, latency, rate, average power, utilisation.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, shown
 
 __all__ = [
     "AREA",
@@ -69,15 +69,16 @@ def parse_unit(unit: str) -> tuple[float, Dimension]:
     InputError
         If the unit is not of that form.
     """
-    if unit == "1":
+    text = unit if isinstance(unit, str) else ""
+    if text == "1":
         return 1.0, NUMBER
     exponent, bases = 0, dict.fromkeys(("W", "bit", "m", "op", "s"), 0)
-    for position, part in enumerate(unit.split("/") if isinstance(unit, str) else [""]):
+    for position, part in enumerate(text.split("/")):
         match = _FACTOR.fullmatch(part)
         if match is None:
             raise InputError(
                 f"unit must be '1' or SI symbols out of {', '.join(_SYMBOLS)} with a prefix and a power, "
-                f"as in 'mm2' or 'GS/s', got {unit!r}"
+                f"as in 'mm2' or 'GS/s', got {shown(unit)}"
             )
         prefix, symbol, power = match.groups()
         sign = (1 if position == 0 else -1) * int(power or 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from xbarsim.cost.units import Dimension, parse_unit
 from xbarsim.foundation.cards import ORIGINS, Origin
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = [
@@ -49,6 +50,7 @@ class Amount:
     unit: str
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_real("value", self.value, at_least=0.0)
         parse_unit(self.unit)
 
@@ -82,6 +84,7 @@ class SourcedValue:
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_real("value", self.value, at_least=0.0)
         parse_unit(self.unit)
         check_choice("origin", self.origin, ORIGINS)
@@ -104,6 +107,7 @@ class Series:
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_instance("values", self.values, tuple)
         for index, value in enumerate(self.values):
             check_real(f"values[{index}]", value, above=0.0)
@@ -148,6 +152,7 @@ class Reference:
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_text("key", self.key)
         check_text("citation", self.citation)
         for name in ("author", "title", "venue", "doi"):

@@ -44,8 +44,9 @@ from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.peak import Peak
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.views import count, frame, html_tree, number, percent
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_memory, shown
 
 __all__ = ["Actions", "ComponentEnergy", "LayerWork", "Workload", "replicate", "run_workload"]
 
@@ -188,6 +189,7 @@ def _layer_work(use: LayerUse, hardware: Hardware, levels: int) -> LayerWork:
     )
 
 
+@entrance
 def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list[LayerUse]:
     """Copy layers so that the slowest takes as little time as so many arrays allow.
 
@@ -234,6 +236,8 @@ def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list
         total = sum(use.arrays * use.redundancy * needed.get(index, 1) for index, use in enumerate(once))
         return needed if total <= arrays else None
 
+    vectors = sum(use.whole_vectors for _, use in busy)
+    check_memory("uses", f"{shown(vectors)} vectors an image", 8 * vectors)
     times = np.unique(np.concatenate([np.arange(1, use.whole_vectors + 1) * per_vector[index] for index, use in busy]))
     low, high = 0, len(times) - 1  # the longest time always fits
     while low < high:
@@ -455,6 +459,7 @@ class Workload:
             parts.append(node("(digital)", digital))
         return node(self.peak.hardware.name, [*parts, node("(always on)", on)])
 
+    @entrance
     def to_rows(self, by: Literal["part", "component", "layer"] = "layer") -> list[dict[str, Any]]:
         """The energy as rows, ready for a data frame or a CSV file; each of the three views adds up to `energy`.
 
@@ -498,6 +503,7 @@ class Workload:
             for layer, energy in others.items()
         ]
 
+    @entrance
     def to_frame(self, by: Literal["part", "component", "layer"] = "layer") -> Any:
         """:meth:`to_rows` as a pandas data frame; `ImportError` where pandas is not installed."""
         return frame(self.to_rows(by))
@@ -559,6 +565,7 @@ class Workload:
         return "\n".join(lines)
 
 
+@entrance
 def run_workload(peak: Peak, *, replication: Replication | int = "none", pipelined: bool = True) -> Workload:
     """One inference on the hardware of a peak; arguments and errors of :meth:`xbarsim.cost.CostReport.workload`."""
     check_instance("pipelined", pipelined, bool)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from xbarsim.engine import kernels
 from xbarsim.engine.window import Window
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_integer
+from xbarsim.foundation.validation import InputError, check_integer, check_real
 
 __all__ = ["clipping_bounds", "count_clipped", "quantise_codes", "unfold"]
 
@@ -46,6 +46,7 @@ def quantise_codes(
     return codes, bool(finite)
 
 
+@entrance
 def clipping_bounds(inverse_scale: float, low: int, high: int) -> tuple[np.float32, np.float32]:
     """Where float32 activations begin to lie beyond the codes.
 
@@ -60,6 +61,9 @@ def clipping_bounds(inverse_scale: float, low: int, high: int) -> tuple[np.float
         Activations less than `below`, and from `above` on, have a nearest code beyond `low` and `high`: exactly, as
         codes are computed.
     """
+    check_real("inverse_scale", inverse_scale, above=0.0)
+    check_integer("low", low, at_least=-(2**31), at_most=0)
+    check_integer("high", high, at_least=0, at_most=2**31 - 1)
 
     def is_above(value: np.float32) -> bool:
         return bool(np.floor(np.float64(value) * inverse_scale + 0.5) > high)

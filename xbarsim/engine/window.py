@@ -39,7 +39,6 @@ class Window:
             for size in getattr(self, name):
                 check_integer(name, size, at_least=least, at_most=2**20)
 
-    @entrance
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Output height and width for maps of this size, before padding."""
         left, right, top, bottom = self.padding

@@ -49,6 +49,14 @@ def _is_path(annotation: Any) -> bool:
     return isinstance(origin, type) and (issubclass(origin, Path) or origin is os.PathLike)
 
 
+def _is_sequence(annotation: Any) -> bool:
+    """Whether it is a sequence of one kind."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        return parts[1:] == (Ellipsis,)
+    return isinstance(origin, type) and issubclass(origin, collections.abc.Sequence) and len(parts) == 1
+
+
 def _describe(annotation: Any) -> str:
     if annotation is types.NoneType:
         return "None"
@@ -70,12 +78,23 @@ def _describe(annotation: Any) -> str:
     if origin is tuple:
         parts = typing.get_args(annotation)
         if parts[1:] == (Ellipsis,):
-            return f"a tuple of {_describe(parts[0])} each"
+            return f"a tuple of which each is {_describe(parts[0])}"
         return f"({', '.join(map(_describe, parts))})"
     if isinstance(origin, type):
         inside = ", ".join(map(_describe, typing.get_args(annotation)))
-        return f"a {origin.__name__.lower()} of {inside}" if inside else f"a {origin.__name__.lower()}"
-    return f"a {getattr(annotation, '__name__', annotation)}"
+        kind = f"of type {origin.__name__.lower()}"
+        return f"{kind}, each {inside}" if inside else kind
+    return f"of type {getattr(annotation, '__name__', annotation)}"
+
+
+def _is_of_numbers(annotation: Any) -> bool:
+    """Whether a value is a number, several, or nothing: functions know their bounds, and say more of them."""
+    if annotation in (int, float, types.NoneType):
+        return True
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType, tuple):
+        return all(part is Ellipsis or _is_of_numbers(part) for part in parts)
+    return False
 
 
 def _fits(annotation: Any, value: Any) -> bool:
@@ -130,25 +149,70 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _checked(name: str, annotation: Any, value: Any) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """An annotation, read once.
+
+    Attributes
+    ----------
+    annotation
+        As it stands.
+    array, path
+        Whether it takes an array, or a path.
+    others
+        Its members that are neither.
+    sure
+        Types whose values fit in any case.
+    """
+
+    annotation: Any
+    array: bool
+    path: bool
+    others: tuple[Any, ...]
+    sure: frozenset[type]
+
+    @classmethod
+    def of(cls, annotation: Any) -> _Kind:
+        members = _members(annotation)
+        array_like = set(members) >= _ARRAY_LIKE
+        others = tuple(part for part in members if not _is_array(part) and not (array_like and part in _ARRAY_LIKE))
+        array = array_like or len(others) < len(members)
+        path = not array and any(map(_is_path, members))
+        if path:
+            others = tuple(part for part in members if not _is_path(part) and part is not str)
+        sure = {part for part in others if isinstance(part, type) and part is not float and _fits_itself(part)}
+        return cls(annotation, array, path, others, frozenset(sure))
+
+
+def _fits_itself(part: type) -> bool:
+    """Whether a class in an annotation stands for its instances, and for nothing that has to be looked into."""
+    return typing.get_origin(part) is None and not getattr(part, "_is_protocol", False)
+
+
+def _checked(name: str, kind: _Kind, value: Any) -> Any:
     """`value`, as an array where the annotation says one, or an InputError."""
-    members = _members(annotation)
-    array_like = set(members) >= _ARRAY_LIKE
-    others = [part for part in members if not _is_array(part) and not (array_like and part in _ARRAY_LIKE)]
-    if array_like or len(others) < len(members):
-        if any(_fits(part, value) for part in others):
+    if type(value) in kind.sure:
+        return value
+    if kind.array:
+        if any(_fits(part, value) for part in kind.others):
             return value
         array = as_array(name, value)
         if array.dtype.kind not in "biuf":
             raise InputError(f"{name} must be an array of real numbers, got type {array.dtype}")
         return array
-    if any(map(_is_path, members)):
-        rest = [part for part in members if not _is_path(part) and part is not str]
-        if not any(_fits(part, value) for part in rest):
+    if kind.path:
+        if not any(_fits(part, value) for part in kind.others):
             check_path(name, value)
         return value
-    if not _fits(annotation, value):
-        raise InputError(f"{name} must be {_describe(annotation)}, got {shown(value)} of type {type(value).__name__}")
+    if not _fits(kind.annotation, value):
+        for part in _members(kind.annotation):  # one of several: named by its place
+            inside = typing.get_args(part)
+            if _is_sequence(part) and isinstance(value, tuple | list):
+                for index, item in enumerate(value):
+                    _checked(f"{name}[{index}]", _Kind.of(inside[0]), item)
+        raise InputError(
+            f"{name} must be {_describe(kind.annotation)}, got {shown(value)} of type {type(value).__name__}"
+        )
     return value
 
 
@@ -186,29 +250,50 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
     Traceback (most recent call last):
     xbarsim.foundation.validation.InputError: number must be a number, got '3' of type str
     """
-    signature = inspect.signature(function)
-    rest = [n for n, p in signature.parameters.items() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    kinds: dict[str, Any] = {}
+    parameters = inspect.signature(function).parameters
+    names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    more = next((n for n, p in parameters.items() if p.kind is p.VAR_POSITIONAL), "")
+    others = next((n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD), "")
+    kinds: dict[str, _Kind] = {}
+    read = False
 
     @functools.wraps(function)
     def checked(*arguments: P.args, **keywords: P.kwargs) -> T:
-        try:
-            bound = signature.bind(*arguments, **keywords)
-        except TypeError:  # no such call: Python says so, in its own words
-            return function(*arguments, **keywords)
-        if not kinds:
-            kinds.update(_hints(function), **{"return": Any})
-        given = bound.arguments
-        for name, value in given.items():
-            annotation = kinds.get(name, Any)
-            if annotation is Any:
-                continue
-            if name in rest:
-                for item in value.values() if isinstance(value, dict) else value:
-                    _checked(name, annotation, item)
-            else:
-                given[name] = _checked(name, annotation, value)
-        return function(*bound.args, **bound.kwargs)
+        nonlocal read
+        if not read:  # at the first call: by then the names in annotations are there
+            hints = _hints(function).items()
+            kinds.update({name: _Kind.of(hint) for name, hint in hints if hint is not Any and name in parameters})
+            read = True
+        doubtful: InputError | None = None
+
+        def check(name: str, value: Any) -> Any:
+            nonlocal doubtful
+            if name not in kinds:
+                return value
+            try:
+                return _checked(name, kinds[name], value)
+            except InputError as error:
+                if not _is_of_numbers(kinds[name].annotation):
+                    raise
+                doubtful = doubtful or error
+                return value
+
+        # a wrong or missing name is left to the call: Python says so, in its own words
+        given: list[Any] = [
+            check(names[place] if place < len(names) else more, value) for place, value in enumerate(arguments)
+        ]
+        named: dict[str, Any] = {
+            key: check(key if key in parameters else others, value) for key, value in keywords.items()
+        }
+        if doubtful is None:
+            return function(*given, **named)
+        try:  # the function names the bound besides; where it takes the value, or fails otherwise, its kind is named
+            function(*given, **named)
+        except InputError:
+            raise
+        except Exception as error:
+            raise doubtful from error
+        raise doubtful
 
     return checked
 
@@ -224,22 +309,22 @@ def check_fields(instance: Any) -> None:
         Naming the field, what it must be and what it was.
     """
     kinds = _field_kinds(type(instance))
-    for name, annotation in kinds.items():
+    for name, kind in kinds.items():
         value = getattr(instance, name)
-        made = _checked(name, annotation, value)
+        made = _checked(name, kind, value)
         if made is not value:
             object.__setattr__(instance, name, made)
 
 
-def _field_kinds(cls: Any) -> dict[str, Any]:
+def _field_kinds(cls: Any) -> dict[str, _Kind]:
     if cls not in _kinds_of:
         hints = _hints(cls)
         _kinds_of[cls] = {
-            field.name: hints[field.name]
+            field.name: _Kind.of(hints[field.name])
             for field in dataclasses.fields(cls)
             if field.init and hints.get(field.name, Any) is not Any
         }
     return _kinds_of[cls]
 
 
-_kinds_of: dict[Any, dict[str, Any]] = {}  # by class, read once
+_kinds_of: dict[Any, dict[str, _Kind]] = {}  # by class, read once

@@ -12,20 +12,50 @@ __all__ = ["csv_bytes", "format_table"]
 _WIDTH = 10**6  # characters: no table is cut
 
 
-def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as a CSV file: the keys of the first as header, ``None`` as nothing, numbers so that they read back exactly.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes the rest of a cell for a formula after
+
+
+def csv_bytes(rows: Iterable[Mapping[str, Any]], header: Sequence[str] | None = None) -> bytes:
+    """Rows as a CSV file: names in the first line, ``None`` as nothing, numbers so that they read back exactly.
+
+    A text that a spreadsheet would take for a formula, because it begins with ``=``, ``+``, ``-``, ``@``, a tab or a
+    carriage return and is no number, gets an apostrophe in front: spreadsheets then show it as text, and other programs
+    see the apostrophe. Source: OWASP, CSV injection.
 
     Parameters
     ----------
     rows
-        All with the same keys.
+        With the keys of the header, or some of them.
+    header
+        Names of the columns; ``None`` for the keys of the first row.
     """
     listed = list(rows)
+    names = list(header if header is not None else listed[0] if listed else [])
+    lines = [_line(names)]
+    for row in listed:
+        unknown = set(row) - set(names)
+        if unknown:
+            raise ValueError(f"rows must have the columns {names}, got {sorted(unknown)}")
+        lines.append(_line(row.get(name) for name in names))
+    return "".join(lines).encode()
+
+
+def _line(cells: Iterable[Any]) -> str:
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, fieldnames=list(listed[0]) if listed else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(listed)
-    return stream.getvalue().encode()
+    # a carriage return in a cell is put into quotes only where it is part of the line's end
+    csv.writer(stream, lineterminator="\r\n").writerow(map(_harmless, cells))
+    return stream.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet runs."""
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> str:

@@ -146,9 +146,9 @@ def check_integer(name: str, value: Any, *, at_least: int | None = None, at_most
     """
     bounds = []
     if at_least is not None:
-        bounds.append(f">= {at_least}")
+        bounds.append(f">= {shown(at_least)}")
     if at_most is not None:
-        bounds.append(f"<= {at_most}")
+        bounds.append(f"<= {shown(at_most)}")
     wanted = "an integer" + (" " + " and ".join(bounds) if bounds else "")
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise InputError(f"{name} must be {wanted}, got {shown(value)}")
@@ -502,7 +502,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, *, at_most: int | None =
     most = int(MEMORY_SHARE * memory()) if at_most is None else at_most
     try:
         # without waiting: a pipe would wait for its writer, and between a look and a read another file may come
-        with open(target, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        with open(os.open(target, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
             about = os.fstat(stream.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise OSError(errno.EINVAL, f"it is {_kind(about.st_mode)}, not a regular file")

@@ -23,29 +23,40 @@ from xbarsim.models.resnet18 import ResNet18, resnet18
 from xbarsim.models.vgg import VGG16, vgg16
 from xbarsim.models.lenet import LeNet5, lenet5
 from xbarsim.models.convnet import ConvNet, convnet
+from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
+from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
+from xbarsim.models.keywords import KeywordNet, load_keyword_net
 # isort: on
 
 __all__ = [
     "ARCHITECTURES",
     "DATA_SETS",
     "MODELS",
+    "STORY_WEIGHTS",
     "VGG16",
     "ZOO",
     "Architecture",
     "ConvNet",
     "DigitsNet",
+    "KeywordNet",
     "LeNet5",
     "ModelCard",
+    "RecurrentCell",
     "ResNet18",
     "ResNet20",
+    "SpokenDigitsNet",
+    "StoryTransformer",
     "check_trained",
     "convnet",
     "lenet5",
     "load_coded",
     "load_digits_net",
     "load_images",
+    "load_keyword_net",
     "load_model",
     "load_resnet20",
+    "load_spoken_digits_net",
+    "load_story_transformer",
     "load_test_set",
     "load_zoo_file",
     "normalise",
@@ -55,6 +66,7 @@ __all__ = [
     "resnet18",
     "resnet20",
     "save_coded",
+    "spoken_digits_weights",
     "untrained_model",
     "vgg16",
 ]

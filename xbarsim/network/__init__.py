@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xbarsim.network.lowered import Lowered, NotMapped, Product
     from xbarsim.network.lowering import Call, Lowering, ProductFunction, register
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
-    from xbarsim.network.onnx.skeleton import map_onnx
+    from xbarsim.network.onnx.lower import map_onnx
     from xbarsim.network.pipeline import map_model
     from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
     from xbarsim.network.ranges import InputRange, LargestInput, LeastSquaredError, MovingAverage, Percentile
@@ -60,7 +60,7 @@ _HOMES = {
     "layer_page": "support",
     "layer_support": "support",
     "map_model": "pipeline",
-    "map_onnx": "onnx.skeleton",
+    "map_onnx": "onnx.lower",
     "register": "lowering",
 }
 

@@ -18,10 +18,18 @@ from xbarsim.cost import CostReport, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real, shown
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, TileMitigation, check_mitigations, mitigate
 from xbarsim.network.files import read_die, read_given, read_network, reading, write_contents, write_die
-from xbarsim.network.layers import ClippedInputs, CrossbarLayer, ReferenceLayer, SampleCounter, SampleOrder
+from xbarsim.network.layers import (
+    MOST_SAMPLES,
+    ClippedInputs,
+    CrossbarLayer,
+    ReferenceLayer,
+    SampleCounter,
+    SampleOrder,
+)
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, error_report
 from xbarsim.network.samples import Samples
@@ -142,6 +150,7 @@ class Chip:
 
     network_type: ClassVar[Any] = None  # the class of a network that is loaded, set where it is defined
 
+    @entrance
     def __init__(
         self,
         network: PlacedNetwork,
@@ -208,6 +217,7 @@ class Chip:
         """What is broken, by layer name."""
         return {name: layer.faults for name, layer in self.layers.items()}
 
+    @entrance
     def at(self, seconds: float) -> Chip:
         """The same die at another age: its cells moved by their drift; those that are stuck stay so.
 
@@ -231,6 +241,7 @@ class Chip:
         made = Fabricated(self.layers, self.mitigations)  # what is broken and what was programmed stay as they are
         return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds, fabricated=made)
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the die and its network to a file, whole or not at all: safetensors, with all else as TOML in it.
 
@@ -269,6 +280,7 @@ class Chip:
         write_contents(path, "chip", record, arrays | of_network)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str], *, model: Any = None) -> Chip:
         """Read a die that was saved: it answers as that one did, bit for bit, and counts its samples on from there.
 
@@ -278,7 +290,8 @@ class Chip:
             The file.
         model
             For a network from torch, a module of the same architecture, which a file cannot hold. It is copied, and the
-            copy gets the weights of the file, so that its own do not matter.
+            copy gets the weights of the file, so that its own do not matter. ``None`` for a network from an ONNX file,
+            which is whole in its file.
 
         Raises
         ------
@@ -346,7 +359,9 @@ class Chip:
 
     def run(self, samples: Samples, *, first_image: int | None = None) -> Any:
         """Run a batch, as calling the chip; `first_image` as there."""
-        first = self._next if first_image is None else check_integer("first_image", first_image, at_least=0)
+        first = self._next
+        if first_image is not None:
+            first = check_integer("first_image", first_image, at_least=0, at_most=MOST_SAMPLES)
         before = self.clipped_inputs
         result = self._run(samples, first)
         self._next = first + len(samples)
@@ -399,8 +414,8 @@ class Chip:
         InputError
             For any other device or type: no engine runs there.
         """
-        if str(device) != "cpu":
-            raise InputError(f"device must be 'cpu', where dies are computed, got {str(device)!r}")
+        if isinstance(device, int) or str(device) != "cpu":
+            raise InputError(f"device must be 'cpu', where dies are computed, got {shown(device)}")
         return self
 
     def state_dict(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
@@ -449,6 +464,7 @@ class Chip:
         plans = {name: layer.plan for name, layer in self.running.items()}
         return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
 
+    @entrance
     def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
 
@@ -462,6 +478,7 @@ class Chip:
         cells = {name: layer.cells() for name, layer in self.layers.items()}
         return self.network.cost_of(cells, hardware, read_voltage=read_voltage)
 
+    @entrance
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
         """Compare every layer with the digital quantised network and with the network in floating point.
 
@@ -498,6 +515,7 @@ class Chip:
         """Cells stuck at conductances outside the range of the cell: false where there are none."""
         return reduce(add, (layer.stuck_outside for layer in self.layers.values()))
 
+    @entrance
     def tile(self, layer: str, tile: int = 0) -> TileView:
         """One tile of one layer, for looking at; see also :func:`xbarsim.plot.tile`.
 
@@ -508,6 +526,7 @@ class Chip:
         """
         return self._layer(layer).tile(tile)
 
+    @entrance
     def solve(self, layer: str, tile: int = 0, *, voltages: Any = None, law: CurrentLaw | None = None) -> Solution:
         """Every node voltage and cell current of one tile; see also :func:`xbarsim.plot.circuit`.
 

@@ -17,6 +17,7 @@ from xbarsim.design import Design
 from xbarsim.devices import FaultMap
 from xbarsim.die import DieLayer, TileView, check_age
 from xbarsim.engine import Window
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import (
     FileFormatError,
     InputError,
@@ -42,15 +43,16 @@ from xbarsim.network.files import (
     write_die,
     write_layer,
 )
-from xbarsim.network.layers import ClippedInputs, LinearAdapter, QuantisedLayer
+from xbarsim.network.layers import MOST_SAMPLES, ClippedInputs, LinearAdapter, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, vectors_report
-from xbarsim.network.samples import Samples
+from xbarsim.network.samples import Samples, plain_array
 from xbarsim.network.skeleton import Layer, Skeleton, Watch
 
 __all__ = ["ClippedInputs", "Crossbar"]
 
 _NAME = "crossbar"
+_LEAST, _MOST = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)  # inputs run as float32
 _CLIPPED = 0.01  # share of a call's inputs that may be clipped without a warning
 
 FloatArray = npt.NDArray[np.float64]
@@ -135,6 +137,7 @@ class Crossbar:
     # NumPy leaves `x @ crossbar` to this class.
     __array_ufunc__ = None
 
+    @entrance
     def __init__(
         self,
         weights: npt.ArrayLike | Any,
@@ -179,6 +182,7 @@ class Crossbar:
         self._plan = layer.plan(precision)
         self._vectors = self._clipped = 0
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the die to a file, whole or not at all; as :meth:`xbarsim.Chip.save`.
 
@@ -214,6 +218,7 @@ class Crossbar:
         write_contents(path, "crossbar", record, arrays | of_matrix)
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str]) -> Crossbar:
         """Read a die that was saved: it answers as that one did, bit for bit, and counts its vectors on from there.
 
@@ -311,7 +316,9 @@ class Crossbar:
         """
         vectors, like = _vectors("x", x, self.shape[0])
         codes, scale, clipped = self._quantise(vectors)
-        first = self._vectors if first_vector is None else check_integer("first_vector", first_vector, at_least=0)
+        first = self._vectors
+        if first_vector is not None:
+            first = check_integer("first_vector", first_vector, at_least=0, at_most=MOST_SAMPLES)
         product = np.zeros((len(codes), self.shape[1]))
         if len(codes):
             product = self._plan.multiply(codes[:, np.newaxis], first_image=first)[:, 0]
@@ -360,6 +367,7 @@ class Crossbar:
         """How the products are computed, and why."""
         return PlanTable(((_NAME, self._plan.name, self._plan.reason),))
 
+    @entrance
     def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput.
 
@@ -379,6 +387,7 @@ class Crossbar:
         cells = {_NAME: self.layer.cells()} if self._calibrated else None
         return self._network.cost_of(cells, hardware, read_voltage=read_voltage)
 
+    @entrance
     def report(self, x: Any, *, clipping: float = 0.01) -> ErrorReport:
         """Compare the die with the quantised matrix on some vectors, and count the conversions that are clipped.
 
@@ -403,6 +412,7 @@ class Crossbar:
         product = self._plan.multiply(codes[:, np.newaxis])[:, 0]
         return vectors_report(self.layer, codes, product * worth, self._exact(codes) * worth, clipping=clipping)
 
+    @entrance
     def tile(self, tile: int = 0) -> TileView:
         """One tile, for looking at; see also :func:`xbarsim.plot.tile`.
 
@@ -413,6 +423,7 @@ class Crossbar:
         """
         return self.layer.tile(tile)
 
+    @entrance
     def solve(self, tile: int = 0, *, voltages: Any = None, law: CurrentLaw | None = None) -> Solution:
         """Every node voltage and cell current of one tile; as :meth:`xbarsim.die.DieLayer.solve`."""
         return self.layer.solve(tile, voltages=voltages, law=law)
@@ -460,14 +471,14 @@ def _check_matrix(record: _CrossbarRecord, mapped: MappedLayer) -> None:
 
 def _numbers(name: str, value: Any) -> npt.NDArray[Any]:
     """A matrix of finite numbers, floating or integer."""
-    array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    array = plain_array(name, value)
     return check_array(name, array, dimensions=2, kind="integer" if array.dtype.kind in "iu" else "floating")
 
 
 def _vectors(name: str, x: Any, inputs: int) -> tuple[npt.NDArray[Any], Any]:
     """Vectors as rows, and a function that gives results the shape and type of `x`."""
     tensor = x if hasattr(x, "detach") else None
-    array = np.asarray(x) if tensor is None else tensor.detach().cpu().numpy()
+    array = plain_array(name, x)
     if array.dtype.kind not in "iuf":
         raise InputError(f"{name} must be real numbers, got type {array.dtype}")
     if array.ndim < 1 or array.shape[-1] != inputs:
@@ -483,7 +494,7 @@ def _vectors(name: str, x: Any, inputs: int) -> tuple[npt.NDArray[Any], Any]:
             return result
         import torch
 
-        return torch.from_numpy(result).to(tensor.device)
+        return torch.from_numpy(result).to(tensor.device, tensor.dtype if tensor.is_floating_point() else None)
 
     return array.reshape(-1, inputs), like
 
@@ -511,11 +522,11 @@ def _map(weights: npt.NDArray[Any], design: Design, vectors: npt.NDArray[Any] | 
         largest = float(np.abs(vectors).max())
         if largest == 0.0:
             raise InputError("calibration must hold a number other than 0, got only zeros")
+        check_real("largest magnitude of calibration", largest, at_least=_LEAST, at_most=_MOST)
         input_scale = largest / largest_code
-    elif int(np.abs(vectors.astype(np.int64)).max()) > largest_code:
+    elif (most := max(int(vectors.max()), -int(vectors.min()))) > largest_code:
         raise InputError(
-            f"calibration must be input codes of magnitude <= {largest_code} where it is of integers, got "
-            f"{int(np.abs(vectors.astype(np.int64)).max())}"
+            f"calibration must be input codes of magnitude <= {largest_code} where it is of integers, got {most}"
         )
     layer = QuantisedLayer(
         name=_NAME,

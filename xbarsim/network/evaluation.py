@@ -11,11 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.intervals import share_interval
 from xbarsim.foundation.progress import progress_bar
-from xbarsim.foundation.validation import InputError, check_choice, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_integer, shown
 from xbarsim.network.chip import Chip
-from xbarsim.network.samples import Samples, labelled_samples
+from xbarsim.network.layers import MOST_SAMPLES
+from xbarsim.network.samples import Samples, labelled_samples, plain_array
 from xbarsim.network.skeleton import Network, check_fit
 
 __all__ = ["Evaluation", "Metric", "evaluate"]
@@ -49,11 +51,15 @@ class Evaluation:
     metric: str = "accuracy"
     score: float | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def accuracy(self) -> float:
         """The share classified right, 0 to 1."""
         return self.correct / self.images
 
+    @entrance
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Clopper-Pearson interval of the accuracy on samples like these."""
         interval = share_interval(self.correct, self.images, confidence=confidence)
@@ -68,6 +74,7 @@ class Evaluation:
         return text if self.metric == "accuracy" else f"{self.metric} {self.score:.6g}; {text}"
 
 
+@entrance
 def evaluate(
     model: Any,
     images: Any,
@@ -116,7 +123,7 @@ def evaluate(
     if not callable(metric):
         check_choice("metric", metric, ("accuracy", "error", "top-5", "f1", "perplexity"))
     check_integer("batch_size", batch_size, at_least=1)
-    check_integer("first_image", first_image, at_least=0)
+    check_integer("first_image", first_image, at_least=0, at_most=MOST_SAMPLES)
     samples, truth = _samples_and_labels(images, labels)
     run = _runner(model)
     start_time = time.perf_counter()
@@ -155,7 +162,7 @@ def _samples_and_labels(images: Any, labels: Any) -> tuple[Samples, Array]:
         labels = known
     else:
         samples = Samples.of(images)
-    truth = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
+    truth = plain_array("labels", labels)
     if truth.ndim < 1 or not np.issubdtype(truth.dtype, np.integer):
         raise InputError(f"labels must be integers, one for each answer, got {truth.dtype} of shape {truth.shape}")
     if len(truth) != len(samples):
@@ -173,8 +180,11 @@ def _runner(model: Any) -> Callable[[Samples, int], Any]:
         raise InputError(f"model must be a chip, a digital network or a torch model, got {type(model).__name__}")
     import torch
 
+    from xbarsim.network.lowering.prepare import check_values
     from xbarsim.network.lowering.skeleton import as_tensors
 
+    if isinstance(model, torch.nn.Module):
+        check_values(model)
     floating = [p.dtype for p in getattr(model, "parameters", tuple)() if p.is_floating_point()]
     precision = floating[0] if floating else torch.float32
 
@@ -211,7 +221,9 @@ def _logits(answer: Any, labels: Array) -> Array:
         answer = answer["logits"] if "logits" in answer else next(iter(answer.values()))
     elif isinstance(answer, tuple | list) and answer:
         answer = answer[0]
-    array = answer.detach().cpu().float().numpy() if hasattr(answer, "detach") else np.asarray(answer)
+    array = plain_array("answers of model", answer)
+    if hasattr(answer, "detach"):
+        array = array.astype(np.float32)
     if array.dtype.kind != "f" or array.ndim < 1 or len(array) != samples:
         raise InputError(
             f"model must give logits of shape ({samples}, classes), got {array.dtype} of shape {array.shape}"
@@ -236,7 +248,14 @@ def _logits(answer: Any, labels: Array) -> Array:
 
 def _score(metric: Metric, logits: Array, truth: Array, predictions: Array) -> float:
     if callable(metric):
-        return float(metric(logits, truth))
+        value = metric(logits, truth)
+        try:
+            score = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"metric must give a number, got {shown(value)}") from error
+        if np.isnan(score):
+            raise InputError("metric must give a number, got nan")
+        return score
     if metric == "accuracy":
         return float((predictions == truth).mean())
     if metric == "error":

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xbarsim.cost import DigitalUse
 from xbarsim.engine import Window
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
 
@@ -31,6 +32,9 @@ class GivenCodes:
 
     codes: npt.NDArray[np.int32]
     scale: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +80,9 @@ class Product:
     input_limit: float | None = None
     divisors: npt.NDArray[np.float32] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NotMapped:
@@ -97,6 +104,9 @@ class NotMapped:
     kind: str
     parameters: int
     reason: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,6 +133,10 @@ class Lowered:
     notes: tuple[str, ...] = ()
     digital_work: tuple[DigitalUse, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @entrance
     def without(self, reasons: Mapping[str, str]) -> Lowered:
         """The same with some products left digital, for these reasons."""
         digital = tuple(

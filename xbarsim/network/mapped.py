@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap, FaultModel
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.network.chip import Chip
@@ -49,6 +50,7 @@ class MappedNetwork(PlacedNetwork):
         Calibration samples that reach every layer: what a saved network is known by.
     """
 
+    @entrance
     def __init__(
         self,
         *,
@@ -84,6 +86,7 @@ class MappedNetwork(PlacedNetwork):
         """What a user should know about the mapping."""
         return self.lowered.notes
 
+    @entrance
     def with_faults(self, faults: FaultModel | None) -> MappedNetwork:
         """The same network, mapped the same way, for dies that break in another way; costs nothing.
 
@@ -96,6 +99,7 @@ class MappedNetwork(PlacedNetwork):
         other.design = self.design.replace(faults=faults)
         return other
 
+    @entrance
     def fabricate(
         self,
         seed: int,
@@ -131,6 +135,7 @@ class MappedNetwork(PlacedNetwork):
             self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision
         )
 
+    @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file, whole or not at all: safetensors, with the design and all else as TOML in it.
 
@@ -162,6 +167,7 @@ class MappedNetwork(PlacedNetwork):
         )
 
     @classmethod
+    @entrance
     def load(cls, path: str | os.PathLike[str], *, model: Any = None) -> MappedNetwork:
         """Read a network that was saved.
 
@@ -171,7 +177,8 @@ class MappedNetwork(PlacedNetwork):
             The file.
         model
             For a network from torch, a module of the same architecture, which a file cannot hold. It is copied, and the
-            copy gets the weights of the file, so that its own do not matter.
+            copy gets the weights of the file, so that its own do not matter. ``None`` for a network from an ONNX file,
+            which is whole in its file.
 
         Raises
         ------

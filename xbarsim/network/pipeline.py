@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xbarsim.design import Design
 from xbarsim.devices import warn_outside
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
 from xbarsim.network.calibrate import calibrate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["map_lowered", "map_model", "place"]
 
 
+@entrance
 def map_model(
     model: nn.Module,
     design: Design,
@@ -155,7 +157,7 @@ def map_lowered(
     orders = sample_orders(lowered.skeleton, layers, samples) if design.cell.noisy else {}
     if lowered.not_mapped:
         names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in lowered.not_mapped)
-        warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=3)
+        warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=4)
     return MappedNetwork(
         design=design,
         lowered=lowered,

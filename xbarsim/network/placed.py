@@ -14,6 +14,7 @@ from xbarsim.cost import CostReport, DigitalUse, Hardware, estimate
 from xbarsim.design import Converter, Design, Drive
 from xbarsim.devices import check_voltage
 from xbarsim.engine import choose_plan
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import MappedMatrix, Reading
@@ -59,6 +60,9 @@ class MappedLayer:
     mean_square_input: npt.NDArray[np.float64]
     vectors_per_image: float
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def matrix(self) -> MappedMatrix:
         """Its weights in cells."""
@@ -69,6 +73,7 @@ class MappedLayer:
         """Reads of its fullest tile for one plane: more than one where only some rows are driven at a time."""
         return self.drive.row_group_count(fullest_tile(self.matrix))
 
+    @entrance
     def cells_power(
         self, cells: npt.NDArray[Any], design: Design, *, read_voltage: float | None = None
     ) -> float | None:
@@ -86,7 +91,11 @@ class MappedLayer:
         read_voltage
             Instead of that of the cell, V.
         """
-        voltage = design.cell.read_voltage if read_voltage is None else read_voltage
+        if cells.shape != self.matrix.levels.shape:
+            raise InputError(f"cells must have shape {self.matrix.levels.shape}, got {cells.shape}")
+        voltage = design.cell.read_voltage
+        if read_voltage is not None:
+            voltage = check_voltage("read_voltage", read_voltage, implausible=design.cell.implausible)
         if voltage is None:
             return None
         matrix, bits = self.matrix, design.mapping.cell_bits
@@ -108,6 +117,9 @@ class PlanTable:
     """
 
     rows: tuple[tuple[str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __getitem__(self, layer: str) -> str:
         return {name: plan for name, plan, _ in self.rows}[layer]
@@ -146,6 +158,7 @@ class PlacedNetwork:
 
     digital_work: tuple[DigitalUse, ...] = ()
 
+    @entrance
     def __init__(
         self,
         *,
@@ -187,6 +200,7 @@ class PlacedNetwork:
             rows.append((name, plan.name, reason))
         return PlanTable(tuple(rows))
 
+    @entrance
     def cost(
         self, hardware: Hardware | str = "isaac2016", *, data: bool = True, read_voltage: float | None = None
     ) -> CostReport:

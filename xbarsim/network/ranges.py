@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 from xbarsim.network.lowered import Product
 from xbarsim.network.samples import Samples
@@ -115,6 +116,7 @@ class Percentile(InputRange):
     needs_counts = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_real("percent", self.percent, above=0.0, at_most=100.0)
 
     def limit(self, seen: Seen, codes: int) -> float:
@@ -159,6 +161,7 @@ class MovingAverage(InputRange):
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_real("momentum", self.momentum, at_least=0.0, below=1.0)
 
     def limit(self, seen: Seen, codes: int) -> float:

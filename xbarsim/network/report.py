@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from xbarsim.die import DieLayer, TileLoss
 from xbarsim.engine import clipped_share
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.tables import format_table
 from xbarsim.network.calibrate import sample_vectors
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
@@ -64,6 +65,9 @@ class LayerError:
     float_total: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 class ClippingWarning(UserWarning):
     """More than a stated share of what is converted or driven is clipped; the message says where."""
@@ -89,6 +93,9 @@ class ErrorReport:
     images: int
     tiles: tuple[TileLoss, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a layer."""
@@ -341,12 +348,12 @@ def _warn_of_clipping(errors: list[LayerError], clipping: float) -> None:
             f"more than {clipping:.1%} of the inputs lie beyond the calibrated range and are clipped in layers "
             f"{', '.join(beyond)}",
             ClippingWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     over = [f"{e.layer} ({e.clipped:.1%})" for e in errors if e.clipped is not None and e.clipped > clipping]
     if over:
         warnings.warn(
             f"converters clip more than {clipping:.1%} of what they read in layers {', '.join(over)}",
             ClippingWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

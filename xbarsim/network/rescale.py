@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.foundation.validation import InputError, check_real
 from xbarsim.network.lowered import Product
 
@@ -33,6 +34,7 @@ class Rescale:
     strength: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_real("strength", self.strength, at_least=0.0, at_most=1.0)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, as_array, check_memory, check_tensor, shown
 
-__all__ = ["Samples", "labelled_samples"]
+__all__ = ["Samples", "labelled_samples", "plain_array"]
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +58,7 @@ class Samples:
         if isinstance(value, Mapping):
             return cls.call((), value, name=name)
         if isinstance(value, str | bytes) or value is None:
-            raise InputError(f"{name} must be an array, tensor, data set or data loader, got {value!r:.40}")
+            raise InputError(f"{name} must be an array, tensor, data set or data loader, got {shown(value)}")
         if isinstance(value, list) and not (value and isinstance(value[0], tuple | Mapping)):
             return cls.call((value,), {}, name=name)
         samples, _ = labelled_samples(value, name=name)
@@ -120,13 +120,7 @@ def _is_array(value: Any) -> bool:
 
 def _as_array(name: str, value: Any, *, alone: bool) -> Array:
     """An input as a float32, int64 or boolean array, samples first; one number a sample only beside other inputs."""
-    if hasattr(value, "detach") and hasattr(value, "is_floating_point"):  # a tensor, without importing torch
-        array = _tensor_array(name, value)
-    else:
-        try:
-            array = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{name} must be an array, got {type(value).__name__}: {error}") from error
+    array = plain_array(name, value)
     floating = array.dtype.kind == "f"
     if array.ndim < (2 if floating and alone else 1) or 0 in array.shape:
         raise InputError(f"{name} must be a non-empty batch, images first, got shape {tuple(array.shape)}")
@@ -146,13 +140,33 @@ def _as_array(name: str, value: Any, *, alone: bool) -> Array:
     return array
 
 
-def _tensor_array(name: str, tensor: Any) -> Array:
-    if getattr(tensor, "is_meta", False) or getattr(tensor, "is_sparse", False) or getattr(tensor, "is_nested", False):
-        raise InputError(f"{name} must be a dense tensor with values, got {tensor.layout} on {tensor.device}")
-    kept = tensor.detach().cpu()
-    if kept.is_complex():
-        raise InputError(f"{name} must be real numbers, got {tensor.dtype}")
-    array: Array = (kept.float() if kept.is_floating_point() else kept).numpy()
+def plain_array(name: str, value: Any) -> Array:
+    """An array or a tensor of real numbers as an array of this machine's byte order.
+
+    A tensor may lie on any device, require a gradient, or be of a type shorter than float16, which becomes float32.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    value
+        An array, numbers in sequences, or a tensor.
+
+    Raises
+    ------
+    InputError
+        As :func:`xbarsim.foundation.validation.as_array`, for complex numbers, and for a tensor that is not dense.
+    """
+    if hasattr(value, "detach") and hasattr(value, "is_floating_point"):  # a tensor, without importing torch
+        check_tensor(name, value)
+        # before any conversion, which would write out what one number stands for many times
+        check_memory(name, f"a tensor of shape {tuple(value.shape)}", 8 * value.numel())
+        kept = value.detach().cpu().resolve_neg()
+        short = kept.is_floating_point() and kept.dtype.itemsize <= 2 and str(kept.dtype) != "torch.float16"
+        value = kept.float() if short else kept
+    array = as_array(name, value)
+    if array.dtype.kind == "c":
+        raise InputError(f"{name} must be real numbers, got type {array.dtype}")
     return array
 
 
@@ -203,9 +217,14 @@ def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Arr
     if not indexed and not isinstance(source, Iterable):
         raise InputError(f"{name} must be an array, tensor, data set or data loader, got {type(source).__name__}")
     items: Iterable[Any] = (source[index] for index in range(len(source))) if indexed else source
-    inputs, labels = [], []
+    inputs: list[Any] = []
+    labels: list[Any] = []
+    held = 0
     for item in items:
         sample, label = _sample_and_label(item)
+        if not inputs and indexed:  # before all of them are read
+            check_memory(name, f"{len(source)} samples", len(source) * _bytes(name, sample))
+        held = check_memory(name, f"{len(inputs) + 1} items so far", held + _bytes(name, sample))
         inputs.append(sample)
         labels.append(label)
     if not inputs:
@@ -222,8 +241,10 @@ def labelled_samples(source: Any, *, name: str = "images") -> tuple[Samples, Arr
     return Samples.of(joined, name=name), join(known, "labels") if len(known) == len(labels) else None
 
 
-def _plain(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+def _bytes(name: str, sample: Any) -> int:
+    """Bytes of the arrays of a sample or a batch."""
+    parts = sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, tuple) else (sample,)
+    return sum(plain_array(name, part).nbytes for part in parts)
 
 
 def _stack(values: list[Any], name: str) -> Array:
@@ -236,7 +257,7 @@ def _concatenate(values: list[Any], name: str) -> Array:
 
 def _join(join: Any, values: list[Any], name: str) -> Array:
     try:
-        array: Array = join([_plain(value) for value in values])
+        array: Array = join([plain_array(name, value) for value in values])
     except ValueError as error:
         raise InputError(f"{name} must be alike in shape, got {error}") from error
     return array

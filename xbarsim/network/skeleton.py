@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.samples import Samples
 
@@ -92,9 +93,9 @@ def check_fit(run: Callable[[], Any], samples: Samples, *, name: str) -> Any:
     """
     try:
         return run()
-    except InputError:
+    except (InputError, Warning):  # a warning that was made an error stays one
         raise
-    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError, AssertionError) as error:
+    except Exception as error:  # the network is code of others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{name} must fit the model, got samples of shape {samples.shapes}: {reason}") from error
 
@@ -110,6 +111,7 @@ class Network:
         Who multiplies, by name.
     """
 
+    @entrance
     def __init__(self, skeleton: Skeleton, layers: Mapping[str, Layer] | None = None) -> None:
         self._skeleton = skeleton.own()
         self._layers = layers

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Mapping
 from xbarsim.network.lowering import lowering_of
@@ -63,6 +64,9 @@ class LayerSupport:
     status: Status
     products: int = 0
     remark: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 Recipe = tuple[Callable[[], nn.Module], tuple[Tensor, ...]]
@@ -308,6 +312,7 @@ def layer_support() -> tuple[LayerSupport, ...]:
     return tuple(_support(name, kind) for name, kind in layer_types().items())
 
 
+@entrance
 def layer_page(support: Sequence[LayerSupport] | None = None) -> str:
     """The list as a page of the documentation, in Markdown; found anew where it is not given."""
     support = layer_support() if support is None else support

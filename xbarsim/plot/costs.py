@@ -12,7 +12,7 @@ from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import check_confidence, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.plot.rows import grouped, rows_of
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, new_axes, plain, these_axes
+from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, literal, new_axes, plain, these_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def cost_breakdown(report: CostReport | Workload, *, ax: Axes | None = None) -> 
         offset = (index - (len(bars) - 1) / 2) * height
         drawn = axes.barh(places + offset, shares, height=0.92 * height, color=COLOURS[index], label=total)
         axes.bar_label(drawn, [f"{value:.1f}" for value in shares], padding=2, fontsize=SMALL_TEXT - 1)
-    axes.set_yticks(places, [f"{name} ({level})" for level, name in kept] + ["all others"])
+    axes.set_yticks(places, [literal(f"{name} ({level})") for level, name in kept] + ["all others"])
     axes.set_ylim(len(kept) + 0.5, -0.5)
     axes.set_xlim(0, 1.12 * max(axes.get_xlim()[1], 1e-9))
     axes.set_xlabel("share (%)", fontsize=TEXT)
@@ -121,7 +121,7 @@ def cost_layers(work: Workload, *, ax: Sequence[Axes] | None = None) -> npt.NDAr
         colour = COLOURS[index] if name in most else "0.75"
         panels[0].barh(places, 1e6 * energies, left=1e6 * left, height=0.8, color=colour, label=name)
         left += energies
-    panels[0].set_yticks(places, [layer.use.name for layer in layers])
+    panels[0].set_yticks(places, [literal(layer.use.name) for layer in layers])
     panels[0].set_ylim(len(layers) - 0.4, -0.6)
     panels[0].set_xlabel("energy for one image (µJ)", fontsize=TEXT)
     panels[1].barh(places, [1e6 * layer.time for layer in layers], height=0.8, color=COLOURS[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, new_axes, plain
+from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, literal, new_axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def layer_errors(report: ErrorReport, *, ax: Axes | None = None) -> Axes:
         )
     ):
         axes.barh(places + (index - 0.5) * 0.38, values, height=0.36, color=COLOURS[index], label=name)
-    axes.set_yticks(places, [error.layer for error in layers])
+    axes.set_yticks(places, [literal(error.layer) for error in layers])
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("root mean square error / digital output", fontsize=TEXT)

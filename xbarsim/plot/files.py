@@ -12,7 +12,7 @@ from xbarsim.foundation.validation import check_choice, check_instance, check_pa
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure_bytes", "save_figure"]
+__all__ = ["figure_bytes", "save_figure", "take_literally"]
 
 _ENDINGS = (".png", ".svg", ".pdf")
 
@@ -33,6 +33,25 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     check_instance("figure", figure, Figure)
     ending = check_choice("the picture's file ending", check_path("path", path).suffix, _ENDINGS)
     write_atomically(path, figure_bytes(figure, ending[1:]))
+
+
+def take_literally(figure: Figure) -> None:
+    """Let dollars in names be dollars: only numbers that matplotlib itself writes at ticks are set as formulas.
+
+    Parameters
+    ----------
+    figure
+        One of ours, whose names at ticks went through :func:`xbarsim.plot.style.literal`; changed.
+    """
+    from matplotlib.text import Text
+
+    ticks: set[int] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        ticks |= {id(label) for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if id(text) not in ticks:
+            text.set_parse_math(False)
 
 
 def figure_bytes(figure: Figure, format: str) -> bytes:

@@ -21,7 +21,7 @@ from xbarsim.foundation.intervals import FEW_DIES
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
 from xbarsim.foundation.version import VERSION
 from xbarsim.plot.costs import pareto
-from xbarsim.plot.files import figure_bytes
+from xbarsim.plot.files import figure_bytes, take_literally
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
 from xbarsim.sweep.results import Results
 from xbarsim.sweep.store import Store
@@ -101,6 +101,7 @@ def _panels(
         ax.set_title(f"{name.replace('_', ' ')}: {_text(value)}", fontsize="medium")
         if index:
             ax.set_ylabel("")
+    take_literally(figure)
     return figure
 
 
@@ -217,6 +218,7 @@ class _Table:
 
 
 def _picture(figure: Figure, caption: str) -> _Picture:
+    take_literally(figure)
     text = figure_bytes(figure, "svg").decode("utf-8")
     return _Picture(svg=text[text.index("<svg") :], caption=caption)
 

@@ -26,6 +26,7 @@ __all__ = [
     "chance_line",
     "curve",
     "legend",
+    "literal",
     "new_axes",
     "plain",
     "rate_axis",
@@ -77,6 +78,11 @@ def plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def literal(name: object) -> str:
+    """A name for a tick, whose dollars are dollars and begin no formula."""
+    return str(name).replace("$", r"\$")
 
 
 def legend(axes: Axes, **where: Any) -> None:

@@ -15,7 +15,7 @@ from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import FEW_DIES, check_confidence, mean_interval, share_interval
 from xbarsim.foundation.validation import check_real
 from xbarsim.plot.rows import grouped, rows_of
-from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, new_axes, plain, rate_axis
+from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, literal, new_axes, plain, rate_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,7 +210,7 @@ def die_violins(dies: Any, *, group: str = "encoding", chance: float | None = No
         axes.scatter(place + aside, values, s=9, color=colour, alpha=0.7, linewidths=0, zorder=3)
         axes.hlines(values.mean(), place - 0.28, place + 0.28, color="0.1", linewidth=1.6, zorder=4)
     numbers = all(isinstance(name, float) for name in groups)
-    axes.set_xticks(range(len(groups)), [f"{name:g}" if numbers else str(name) for name in groups])
+    axes.set_xticks(range(len(groups)), [f"{name:g}" if numbers else literal(name) for name in groups])
     if numbers:
         axes.set_xlabel(group.replace("_", " "), fontsize=TEXT)
     axes.set_xlim(-0.6, len(groups) - 0.4)
@@ -272,7 +272,7 @@ def layer_sensitivity(
             shown = 100 * (values if baseline is None else baseline - values)
             axes.scatter(shown, np.full(values.size, place), s=7, color="0.2", alpha=0.6, linewidths=0, zorder=3)
         axes.plot([100 * mean.estimate], [place], marker="o", color=COLOURS[0], markersize=6, linestyle="none")
-    axes.set_yticks(range(len(groups)), [str(name) for name in groups])
+    axes.set_yticks(range(len(groups)), [literal(name) for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     if baseline is None:
         axes.set_xlabel("accuracy (%)", fontsize=TEXT)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from xbarsim.devices import FaultKind, FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, legend, new_axes, plain, these_axes
+from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, legend, literal, new_axes, plain, these_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,7 +213,7 @@ def tile_occupancy(network: PlacedNetwork, *, ax: Axes | None = None) -> Axes:
             f"{100 * matrix.utilisation:.0f} %", (matrix.tiles, place), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=SMALL_TEXT, color="0.3",
         )  # fmt: skip
-    axes.set_yticks(places, list(matrices))
+    axes.set_yticks(places, [literal(name) for name in matrices])
     axes.set_ylim(len(matrices) - 0.5, -0.5)
     axes.set_xlim(0, 1.12 * max(1, int(tiles.max(initial=0))))
     rows, columns = network.design.mapping.rows, network.design.mapping.columns

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from xbarsim.foundation.intervals import (
     paired_difference,
     share_interval,
 )
+from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
 from xbarsim.sweep.measures import Value
 from xbarsim.sweep.stopping import StopRule, is_good
@@ -433,7 +432,7 @@ class Results:
 
     @entrance
     def to_csv(self, path: str | os.PathLike[str], *, every: bool = False) -> None:
-        """Write the rows as CSV, whole or not at all; numbers as they read back, empty for ``None``.
+        """Write the rows as CSV, whole or not at all; as :func:`xbarsim.foundation.tables.csv_bytes` writes them.
 
         Parameters
         ----------
@@ -448,8 +447,4 @@ class Results:
             If the file cannot be written.
         """
         rows = self.rows(every=every)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=self._header(rows), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, text.getvalue().encode("utf-8"))
+        write_atomically(path, csv_bytes(rows, self._header(rows)))

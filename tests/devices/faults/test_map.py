@@ -523,7 +523,7 @@ def test_variance_to_mean_is_that_of_the_counts(faults: FaultMap) -> None:
 
 
 def test_patterns_refuse_what_they_cannot_measure() -> None:
-    with pytest.raises(InputError, match="neighbours must be 4 or 8, got 6"):
+    with pytest.raises(InputError, match="neighbours must be one of 4, 8, got 6"):
         MAP.morans_i(neighbours=6)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"block\[0\] \(rows\) must be an integer >= 1 and <= 3, got 4"):
         MAP.variance_to_mean(block=(4, 1))

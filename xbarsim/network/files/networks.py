@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from xbarsim.network.files.contents import Contents, read_contents, reading
 from xbarsim.network.files.dies import DieRecord
 from xbarsim.network.files.layers import LayerRecord, read_layer, write_layer
 from xbarsim.network.files.probe import answers, are_alike
-from xbarsim.network.files.skeletons import restore
+from xbarsim.network.files.skeletons import check_model, needs_model, restore
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer, SampleOrder
 from xbarsim.network.lowered import Lowered, NotMapped, Product
 from xbarsim.network.placed import MappedLayer
@@ -151,11 +152,12 @@ def read_network(path: str | os.PathLike[str], kind: Literal["chip", "mapped net
     FileFormatError
         If the file cannot be read, is cut short or changed, or holds something else or something out of its bound.
     InputError
-        If `model` is needed and not given, or is another than the one that was saved.
+        If `model` is needed and not given, given and not needed, or another than the one that was saved.
     """
     contents = read_contents(path, kind)
     with reading(path, kind):
         record = contents.record(NetworkRecord)
+        from_model = needs_model(record.skeleton)
         if (record.die is None) != (kind == "mapped network"):
             raise FileFormatError("a chip, and no mapped network, must have a die")
         layers = _read_layers(record, contents)
@@ -164,12 +166,16 @@ def read_network(path: str | os.PathLike[str], kind: Literal["chip", "mapped net
         stored = {name: contents.take(f"skeleton.{name}", finite=False) for name in contents.names("skeleton.")}
         if kind == "mapped network":
             contents.finish()
-    skeleton, products = restore(record.skeleton, stored, probe, model)
-    for name, mapped in layers.items():
-        _check_product(name, mapped.layer, products.get(name))
-    found = answers(Network(skeleton, _digital(layers)), probe)
-    if not are_alike(wanted, found):
-        raise InputError("model must be the network that was saved, got one that answers otherwise to the same samples")
+    check_model(model, needed=from_model)
+    with nullcontext() if from_model else reading(path, kind):
+        what = "model" if from_model else "its digital part"
+        skeleton, products = restore(record.skeleton, stored, probe, record.design, model)
+        for name, mapped in layers.items():
+            _check_product(what, name, mapped.layer, products.get(name))
+        if not are_alike(wanted, answers(Network(skeleton, _digital(layers)), probe)):
+            raise InputError(
+                f"{what} must be the network that was saved, got one that answers otherwise to the same samples"
+            )
     lowered = Lowered(
         skeleton=skeleton,
         products={name: products[name] for name in layers},
@@ -222,8 +228,8 @@ def _read_probe(record: NetworkRecord, contents: Contents) -> tuple[Samples, lis
     return probe, [contents.take(f"answer.{index}", finite=False) for index in range(record.answers)]
 
 
-def _check_product(name: str, layer: QuantisedLayer, product: Product | None) -> None:
-    """Whether a product of the model is the one that a layer was made of."""
+def _check_product(what: str, name: str, layer: QuantisedLayer, product: Product | None) -> None:
+    """Whether a product is the one that a layer was made of; `what` it is a product of, for the message."""
     problem = None
     if product is None:
         problem = "none"
@@ -243,6 +249,6 @@ def _check_product(name: str, layer: QuantisedLayer, product: Product | None) ->
             problem = "one with other weights"
     if problem is not None:
         raise InputError(
-            f"model must be the network that was saved, whose product {name!r} has shape {layer.codes.shape} "
+            f"{what} must be the network that was saved, whose product {name!r} has shape {layer.codes.shape} "
             f"({layer.kind}), got {problem}"
         )

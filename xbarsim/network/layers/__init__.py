@@ -9,6 +9,7 @@ from xbarsim.network.layers.conv3d import Conv3dAdapter
 from xbarsim.network.layers.linear import LinearAdapter
 from xbarsim.network.layers.quantised import QuantisedLayer
 from xbarsim.network.layers.running import (
+    MOST_SAMPLES,
     ClippedInputs,
     CrossbarLayer,
     DigitalLayer,
@@ -20,6 +21,7 @@ from xbarsim.network.layers.running import (
 from xbarsim.network.layers.transposed import TransposedAdapter
 
 __all__ = [
+    "MOST_SAMPLES",
     "ClippedInputs",
     "Conv1dAdapter",
     "Conv2dAdapter",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.network.layers.base import LayerAdapter
 
 __all__ = ["Conv2dAdapter"]
@@ -26,6 +27,9 @@ class Conv2dAdapter(LayerAdapter):
     kind: ClassVar[str] = "conv2d"
 
     channels: int
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def wanted(self) -> str:

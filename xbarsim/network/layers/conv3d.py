@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.network.layers.base import LayerAdapter
 
 __all__ = ["Conv3dAdapter"]
@@ -36,6 +37,9 @@ class Conv3dAdapter(LayerAdapter):
     stride: int = 1
     dilation: int = 1
     padding: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def wanted(self) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.engine import Scaling, Window, clipping_bounds, count_clipped, quantise_codes, unfold
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.entrances import check_fields
+from xbarsim.foundation.validation import InputError, check_integer, check_real
 from xbarsim.network.layers.base import LayerAdapter
 
 __all__ = ["QuantisedLayer"]
@@ -60,6 +61,12 @@ class QuantisedLayer:
     groups: int = 1
     output_names: tuple[str, ...] = ()
     divisors: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_real("input_scale", self.input_scale, above=0.0)
+        check_integer("input_bits", self.input_bits, at_least=1, at_most=31)
+        check_integer("groups", self.groups, at_least=1)
 
     @property
     def kind(self) -> str:

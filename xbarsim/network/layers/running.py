@@ -20,7 +20,18 @@ from xbarsim.engine import Plan
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.layers.quantised import QuantisedLayer
 
-__all__ = ["ClippedInputs", "CrossbarLayer", "DigitalLayer", "NetworkLayer", "ReferenceLayer", "SampleCounter"]
+__all__ = [
+    "MOST_SAMPLES",
+    "ClippedInputs",
+    "CrossbarLayer",
+    "DigitalLayer",
+    "NetworkLayer",
+    "ReferenceLayer",
+    "SampleCounter",
+]
+
+MOST_SAMPLES = 2**40
+"""The highest number of a sample: 256 of its maps fit below the bits that tell uses of a layer apart in read noise."""
 
 _WINDOW_BYTES = 2**26  # of input windows that the digital network unfolds at a time
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.entrances import check_fields
 from xbarsim.network.layers.base import LayerAdapter
 
 __all__ = ["TransposedAdapter"]
@@ -38,6 +39,9 @@ class TransposedAdapter(LayerAdapter):
     stride: tuple[int, int]
     edges: tuple[int, int, int, int]
     dimensions: int = 2
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def wanted(self) -> str:

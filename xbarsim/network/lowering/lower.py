@@ -60,6 +60,9 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
         )
     if norms:
         notes.insert(0, f"{len(norms)} batch norms folded into the layers before them")
+    for parameter in sorted(set().union(*discovery.used.values()) & discovery.digital.keys()):
+        functions = ", ".join(discovery.digital[parameter])
+        notes.append(f"{parameter} is on crossbars, and is kept digitally as well for {functions}")
     if work.unknown:
         notes.append(f"operations that are not counted: {', '.join(sorted(work.unknown))}")
     left = _not_mapped(prepared, discovery, kept)
@@ -133,6 +136,9 @@ def _prepare(original: nn.Module, samples: Samples) -> tuple[nn.Module, tuple[st
     """
     few, state = samples.part(0, _COMPARED), torch.get_rng_state()
     expected = check_fit(lambda: _outputs(sharing_copy(original), few, state), samples, name="calibration")
+
+    if not expected:
+        raise InputError(f"model must give a tensor, got an answer of {type(original).__name__} without one")
 
     def run(model: nn.Module) -> Any:
         return _outputs(model, samples.part(0, _BATCH), state)

@@ -13,11 +13,13 @@ from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_memory
 from xbarsim.network.lowering.registry import lowering_of
 from xbarsim.network.lowering.transformers import prepare_transformers
 
-__all__ = ["cast_floats", "copy_model", "lower_modules", "sharing_copy"]
+__all__ = ["cast_floats", "check_values", "copy_model", "lower_modules", "sharing_copy"]
+
+_MOST_NESTED = 100  # modules in one another; torch walks through them by recursion
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -31,16 +33,18 @@ def copy_model(model: nn.Module) -> nn.Module:
     Raises
     ------
     InputError
-        If parameters have no values yet, the model is a script, or it cannot be copied.
+        As :func:`check_values`; if parameters are too many for the memory, the model is a script, or it cannot be
+        copied.
     """
     model = _unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
             "model must be a torch.nn.Module whose products can be seen, got a script: give the module it was made from"
         )
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if nn.parameter.is_lazy(tensor) or tensor.is_meta:
-            raise InputError(f"model must have values in all its parameters, got none in {name!r}")
+    check_values(model)
+    # on the way its numbers are kept in float64 at once; a view of few numbers as many is written out by then
+    numbers = sum(tensor.numel() for tensor in model.parameters())
+    check_memory("model", f"{numbers:,} parameters", 8 * numbers)
     memo = _computed(model)
     try:
         made: nn.Module = copy.deepcopy(model, memo)
@@ -56,6 +60,29 @@ def copy_model(model: nn.Module) -> nn.Module:
         for module in made.modules():
             _materialise(module)
     return made
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse a model that cannot run as it is.
+
+    Raises
+    ------
+    InputError
+        If its modules nest too deep for the recursion of torch, or a parameter has no values or is sparse.
+    """
+    level, depth = [model], 0
+    while level:
+        depth += 1
+        if depth > _MOST_NESTED:
+            raise InputError(f"model must have modules nested at most {_MOST_NESTED} deep, got more")
+        # each once: a module may stand in many places
+        level = list({id(child): child for module in level for child in module.children()}.values())
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            raise InputError(f"model must have values in all its parameters, got none in {name!r}")
+    for name, parameter in model.named_parameters():
+        if parameter.layout not in (torch.strided, torch.jagged):
+            raise InputError(f"model must have dense parameters, got one of {parameter.layout} in {name!r}")
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.network.lowering.attention import LOWERINGS as ATTENTION
 from xbarsim.network.lowering.base import Lowering
@@ -54,6 +55,7 @@ class Registration:
         self.remove()
 
 
+@entrance
 def register(entry: Lowering | ProductFunction) -> Registration:
     """Lower a type of module, or read calls of a function, by this from now on, in this process.
 

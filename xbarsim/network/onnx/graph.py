@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from xbarsim.network.onnx.operations.call import Array, Node
 from xbarsim.network.onnx.operations.table import OPERATIONS
 from xbarsim.network.onnx.types import NUMPY_TYPES, type_name
 
-__all__ = ["ANALOG", "Codes", "Graph", "Input", "read_graph", "supported_operations"]
+__all__ = ["ANALOG", "Codes", "Graph", "Input", "check_order", "read_graph", "supported_operations"]
 
 # Operations that become products with trained weights, or products and digital operations.
 ANALOG = (
@@ -151,7 +152,7 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     outputs = tuple(value.name for value in graph.output)
     if not inputs or not outputs:
         raise InputError(f"path must hold a graph with inputs and outputs, got {len(inputs)} and {len(outputs)}")
-    _check_order(nodes, {*constants, *(value.name for value in inputs)}, outputs)
+    check_order(nodes, {*constants, *(value.name for value in inputs)}, outputs)
     return Graph(nodes=tuple(nodes), constants=constants, inputs=inputs, outputs=outputs, ranks=_ranks(model))
 
 
@@ -243,7 +244,23 @@ def _input(value: Any) -> Input:
     return Input(name=value.name, dtype=NUMPY_TYPES[kind.elem_type], shape=shape)
 
 
-def _check_order(nodes: list[Node], known: set[str], outputs: tuple[str, ...]) -> None:
+def check_order(nodes: Sequence[Node], known: set[str], outputs: tuple[str, ...]) -> None:
+    """Refuse nodes in an order in which they cannot run.
+
+    Parameters
+    ----------
+    nodes
+        In the order of the graph.
+    known
+        Constants and inputs.
+    outputs
+        Of the graph.
+
+    Raises
+    ------
+    InputError
+        If a node or output is of a value that nothing before it makes.
+    """
     known = {*known, ""}
     for node in nodes:
         for name in node.inputs:

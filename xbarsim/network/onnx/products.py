@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbarsim.engine import Window
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.layers import Conv1dAdapter, Conv2dAdapter, Conv3dAdapter, LayerAdapter, LinearAdapter
-from xbarsim.network.layers.transposed import TransposedAdapter
+from xbarsim.network.geometry import Convolution, TransposedConvolution, linear_product
 from xbarsim.network.lowered import GivenCodes, Product
 from xbarsim.network.onnx.floats import Geometry
 from xbarsim.network.onnx.graph import Codes, Graph
@@ -74,56 +72,7 @@ def _of_recurrent(interpreter: Interpreter, name: str, node: Node) -> Product:
         names = names[:2] if blocks == 2 else names[2:]
     rectified = "Relu" in node.attributes.get("activations", ())
     limit = None if ".ih" in name.removeprefix(node.name) or rectified else 1.0  # no state leaves -1 to 1
-    return replace(_linear(weights, bias, output_names=names), input_limit=limit)
-
-
-def _linear(weights: Array, bias: Array, output_names: tuple[str, ...] = ()) -> Product:
-    inputs = weights.shape[0]
-    return Product(
-        weights=np.ascontiguousarray(weights, dtype=np.float32),
-        bias=np.ascontiguousarray(bias, dtype=np.float32),
-        adapter=LinearAdapter(features=inputs),
-        window=Window(kernel=(1, inputs)),
-        output_names=output_names,
-    )
-
-
-def _matrix(kernels: Array, groups: int) -> Array:
-    """Kernels ``(outputs, channels of a group, ...)`` as a matrix ``(inputs, outputs)``, groups on the diagonal."""
-    outputs = kernels.shape[0]
-    blocks = kernels.reshape(groups, outputs // groups, -1)
-    matrix = np.zeros((groups, blocks.shape[2], groups, blocks.shape[1]), kernels.dtype)
-    for group, block in enumerate(blocks):
-        matrix[group, :, group] = block.T
-    return matrix.reshape(groups * blocks.shape[2], outputs)
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """A geometry along height and width; sequences are rows."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    more: tuple[int, int]
-
-    @classmethod
-    def of(cls, geometry: Geometry) -> _Pairs:
-        flat = len(geometry.kernel) == 1
-
-        def pair(values: tuple[int, ...], row: int) -> tuple[int, int]:
-            return (row, values[0]) if flat else (values[-2], values[-1])
-
-        return cls(
-            kernel=pair(geometry.kernel, 1),
-            stride=pair(geometry.strides, 1),
-            dilation=pair(geometry.dilations, 1),
-            rows=(0, 0) if flat else geometry.pads[-2],
-            columns=geometry.pads[-1],
-            more=pair(geometry.more, 0),
-        )
+    return replace(_linear(weights, bias), output_names=names, input_limit=limit)
 
 
 def _of_node(graph: Graph, node: Node) -> Product:
@@ -145,62 +94,26 @@ def _of_node(graph: Graph, node: Node) -> Product:
 def _with_weights(node: Node, weights: Array, bias: Array) -> Product:
     if node.op == "Linear":
         return _linear(weights, bias)
-    geometry = Geometry.of(node, weights)
-    if node.op == "TransposedConvolution":
-        return _transposed(node, weights, bias, geometry)
-    pairs, channels = _Pairs.of(geometry), weights.shape[1] * geometry.groups
-    adapter: LayerAdapter
-    if len(geometry.kernel) == 3:
-        adapter = Conv3dAdapter(
-            channels=channels,
-            kernel=geometry.kernel[0],
-            stride=geometry.strides[0],
-            dilation=geometry.dilations[0],
-            padding=geometry.pads[0],
-        )
-    else:
-        adapter = Conv2dAdapter(channels=channels) if len(geometry.kernel) == 2 else Conv1dAdapter(channels=channels)
-    return Product(
-        weights=_matrix(weights, geometry.groups),
-        bias=bias,
-        adapter=adapter,
-        window=Window(
-            kernel=pairs.kernel, stride=pairs.stride, dilation=pairs.dilation, padding=(*pairs.columns, *pairs.rows)
-        ),
-        groups=geometry.groups,
-    )
+    return _geometry(node, weights).product(weights, bias)
 
 
-def _turned(weights: Array, groups: int) -> Array:
-    """The kernels of the ordinary convolution that a transposed one is: turned round, inputs and outputs exchanged."""
-    kernels = weights[:, :, None, :] if weights.ndim == 3 else weights
-    channels, outputs = kernels.shape[:2]
-    blocks = kernels.reshape(groups, channels // groups, outputs, *kernels.shape[2:])
-    turned = blocks[..., ::-1, ::-1].swapaxes(1, 2)
-    return np.ascontiguousarray(turned).reshape(groups * outputs, channels // groups, *kernels.shape[2:])
+def _linear(weights: Array, bias: Array) -> Product:
+    return linear_product(np.ascontiguousarray(weights, dtype=np.float32), np.ascontiguousarray(bias, dtype=np.float32))
 
 
-def _transposed(node: Node, weights: Array, bias: Array, geometry: Geometry) -> Product:
-    if len(geometry.kernel) == 3:
+def _geometry(node: Node, kernels: Array) -> Convolution | TransposedConvolution:
+    """The geometry of a convolution as both doors have it."""
+    given = Geometry.of(node, kernels)
+    if node.op == "Convolution":
+        return Convolution(stride=given.strides, padding=given.pads, dilation=given.dilations, groups=given.groups)
+    if len(given.kernel) == 3:
         raise InputError(f"{node} must have 1 or 2 dimensions, got 3")
-    pairs = _Pairs.of(geometry)
-    rows, columns = (pairs.dilation[axis] * (pairs.kernel[axis] - 1) for axis in (0, 1))
-    return Product(
-        weights=_matrix(_turned(weights, geometry.groups), geometry.groups),
-        bias=bias,
-        adapter=TransposedAdapter(
-            channels=weights.shape[0],
-            stride=pairs.stride,
-            edges=(
-                columns - pairs.columns[0],
-                columns - pairs.columns[1] + pairs.more[1],
-                rows - pairs.rows[0],
-                rows - pairs.rows[1] + pairs.more[0],
-            ),
-            dimensions=len(geometry.kernel),
-        ),
-        window=Window(kernel=pairs.kernel, dilation=pairs.dilation),
-        groups=geometry.groups,
+    return TransposedConvolution(
+        stride=given.strides,
+        padding=given.pads,
+        output_padding=given.more,
+        dilation=given.dilations,
+        groups=given.groups,
     )
 
 
@@ -211,11 +124,7 @@ def _given_codes(node: Node, codes: Codes, axis: int, outputs: int) -> GivenCode
         raise InputError(f"{node} must have scales of weights that are finite and above 0, got {scale.min()}")
     if scale.size > 1 and (codes.axis != axis or scale.size != outputs):
         return None
-    numbers, groups = codes.codes, int(node.attributes.get("group", 1))
-    if node.op == "Convolution":
-        numbers = _matrix(numbers, groups)
-    elif node.op == "TransposedConvolution":
-        numbers = _matrix(_turned(numbers, groups), groups)
+    numbers = codes.codes if node.op == "Linear" else _geometry(node, codes.codes).matrix(codes.codes)
     return GivenCodes(
         codes=np.ascontiguousarray(numbers, dtype=np.int32), scale=np.array(np.broadcast_to(scale, (outputs,)))
     )

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xbarsim.engine import Window
-from xbarsim.network.layers.linear import LinearAdapter
+from xbarsim.network.geometry import linear_product
 from xbarsim.network.lowered import Product
 from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, bind, plain
 
@@ -69,12 +68,8 @@ class _Geometry:
         order = [self.weights.index(letter) for letter in self.summed + self.outputs]
         turned = weight.transpose(order)
         inputs = int(np.prod(turned.shape[: len(self.summed)]))
-        return Product(
-            weights=np.ascontiguousarray(turned).reshape(inputs, -1),
-            bias=np.zeros(weight.size // inputs, np.float32),
-            adapter=LinearAdapter(features=inputs),
-            window=Window(kernel=(1, inputs)),
-        )
+        matrix = np.ascontiguousarray(turned).reshape(inputs, -1)
+        return linear_product(matrix, np.zeros(matrix.shape[1], np.float32))
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

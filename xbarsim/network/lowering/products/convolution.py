@@ -3,75 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
-from xbarsim.engine import Window
-from xbarsim.network.layers.base import LayerAdapter
-from xbarsim.network.layers.conv1d import Conv1dAdapter
-from xbarsim.network.layers.conv2d import Conv2dAdapter
-from xbarsim.network.layers.conv3d import Conv3dAdapter
-from xbarsim.network.lowered import Product
-from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, plain, same
+from xbarsim.network.geometry import Convolution
+from xbarsim.network.lowering.products.base import Call, ProductFunction, batch_of_one, bind, first, plain, same
 
-__all__ = ["ConvolutionFunction", "sizes", "weight_matrix"]
+__all__ = ["ConvolutionFunction", "sizes"]
 
 
 def sizes(value: Any, dimensions: int) -> tuple[int, ...]:
     """A number for each dimension, from one number or several."""
     several = tuple(int(each) for each in value) if isinstance(value, tuple | list | torch.Size) else (int(value),)
     return several * dimensions if len(several) == 1 else several
-
-
-def weight_matrix(weight: Array, groups: int) -> Array:
-    """Kernels ``(outputs, channels of a group, ...)`` as a matrix ``(inputs, outputs)``, groups on the diagonal."""
-    outputs = weight.shape[0]
-    blocks = weight.reshape(groups, outputs // groups, -1)  # (groups, outputs, inputs) of a group
-    matrix = np.zeros((groups, blocks.shape[2], groups, blocks.shape[1]), weight.dtype)
-    for group, block in enumerate(blocks):
-        matrix[group, :, group] = block.T
-    return matrix.reshape(groups * blocks.shape[2], outputs)
-
-
-@dataclass(frozen=True)
-class _Geometry:
-    """What a call says besides inputs and weights; padding as (before, after) of each dimension."""
-
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-    def product(self, weight: Array, bias: Array) -> Product:
-        kernel, channels = weight.shape[2:], weight.shape[1] * self.groups
-        adapter: LayerAdapter
-        if len(kernel) == 3:
-            adapter = Conv3dAdapter(
-                channels=channels,
-                kernel=kernel[0],
-                stride=self.stride[0],
-                dilation=self.dilation[0],
-                padding=self.padding[0],
-            )
-        else:
-            adapter = Conv2dAdapter(channels=channels) if len(kernel) == 2 else Conv1dAdapter(channels=channels)
-        flat = len(kernel) == 1  # a row
-        rows = (0, 0) if flat else self.padding[-2]
-        return Product(
-            weights=weight_matrix(weight, self.groups),
-            bias=bias,
-            adapter=adapter,
-            window=Window(
-                kernel=(1 if flat else kernel[-2], kernel[-1]),
-                stride=(1 if flat else self.stride[-2], self.stride[-1]),
-                dilation=(1 if flat else self.dilation[-2], self.dilation[-1]),
-                padding=(*self.padding[-1], *rows),
-            ),
-            groups=self.groups,
-        )
 
 
 def _paddings(padding: Any, kernel: torch.Size, dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -101,7 +46,7 @@ class ConvolutionFunction(ProductFunction):
             return
         dimensions = weight.ndim - 2
         dilation = sizes(given["dilation"], dimensions)
-        geometry = _Geometry(
+        geometry = Convolution(
             stride=sizes(given["stride"], dimensions),
             padding=_paddings(given["padding"], weight.shape[2:], dilation),
             dilation=dilation,

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from xbarsim.engine import Window
-from xbarsim.network.layers.linear import LinearAdapter
+from xbarsim.network.geometry import linear_product
 from xbarsim.network.lowered import Product
 from xbarsim.network.lowering.products.base import Array, Call, ProductFunction, batch_of_one, bind, first, plain, same
 
@@ -18,13 +17,7 @@ __all__ = ["LinearFunction", "MatrixFunction"]
 
 def _transposed(weight: Array, bias: Array) -> Product:
     """A weight (outputs, inputs)."""
-    return _straight(weight.T, bias)
-
-
-def _straight(weight: Array, bias: Array) -> Product:
-    """A weight (inputs, outputs)."""
-    inputs = weight.shape[0]
-    return Product(weights=weight, bias=bias, adapter=LinearAdapter(features=inputs), window=Window(kernel=(1, inputs)))
+    return linear_product(weight.T, bias)
 
 
 class LinearFunction(ProductFunction):
@@ -55,7 +48,7 @@ class LinearFunction(ProductFunction):
 
 def _column(weight: Array, bias: Array) -> Product:
     """A weight (inputs,), of one output."""
-    return _straight(weight[:, None], bias)
+    return linear_product(weight[:, None], bias)
 
 
 def _last_dropped(results: Tensor) -> Tensor:
@@ -115,7 +108,7 @@ class MatrixFunction(ProductFunction):
                 weight=right,
                 bias=bias,
                 geometry="matrix",
-                product=_straight,
+                product=linear_product,
                 finish=first if alone else same,
                 begin=batch_of_one if alone else same,
             )
