@@ -479,7 +479,7 @@ def test_deltas() -> None:
     assert "+7" in text
     same = compare(before, before)
     assert all(change.difference == 0 for change in (*same.changes, *same.components))
-    with pytest.raises(InputError, match="after must be a CostReport"):
+    with pytest.raises(InputError, match="after must be of type CostReport"):
         compare(before, "x")  # type: ignore[arg-type]
     gone = compare(estimate([], ISAAC), before)
     assert gone["area"].relative is None
