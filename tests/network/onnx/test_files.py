@@ -56,7 +56,7 @@ def test_a_truncated_file_is_refused(share: float, tmp_path: Path) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(xb.InputError, match="cannot read an ONNX network"):
         mapped(tmp_path / "none.onnx")
-    with pytest.raises(xb.InputError, match="path must be a path, as text or os.PathLike, got 7"):
+    with pytest.raises(xb.InputError, match=r"path must be a path, as text or os\.PathLike, got 7"):
         mapped(7)  # type: ignore[arg-type]
 
 
