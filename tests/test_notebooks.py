@@ -58,4 +58,5 @@ def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     assert pictures == PICTURES[int(name[0])]
     complaints = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
-    assert not complaints
+    honest = ("ClippingWarning", "FewDiesWarning")  # a lesson has few dies and few samples, and may say so
+    assert not [text for text in complaints if not any(kind in text for kind in honest)]

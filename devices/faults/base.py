@@ -104,11 +104,11 @@ class FaultModel(metaclass=ABCMeta):
             The only source of randomness.
         """
 
-    def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
-        """How many stuck cells lie outside the range of `cell`, in a tile of 256 x 256 cells drawn from seed 0."""
+    def outside(self, cell: Cell, cell_bits: int, *, seed: int = 0) -> StuckOutside:
+        """How many stuck cells lie outside the range of `cell`, in a tile of 256 x 256 cells drawn from `seed`."""
         rates = self.rates
         shape = (1, 256, 256) if rates[FaultKind.STUCK_AT] > 0 else (0, 256, 256)
-        return self.sample(shape, np.random.default_rng(0)).outside(cell, cell_bits)
+        return self.sample(shape, np.random.default_rng(seed)).outside(cell, cell_bits)
 
     @classmethod
     @entrance

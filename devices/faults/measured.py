@@ -91,7 +91,7 @@ class MeasuredFaults(FaultModel):
         """The expected share of broken cells."""
         return self.keep * self.source.rate
 
-    def outside(self, cell: Cell, cell_bits: int) -> StuckOutside:
+    def outside(self, cell: Cell, cell_bits: int, *, seed: int = 0) -> StuckOutside:
         """How many stuck cells of the whole map lie outside the range of `cell`."""
         return self.source.outside(cell, cell_bits)
 

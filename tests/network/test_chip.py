@@ -358,10 +358,10 @@ def test_fault_maps_that_are_refused() -> None:
     with pytest.raises(InputError, match=r"faults must name mapped layers \(first, second, third, last\), got 'fifth'"):
         network.fabricate(seed=1, faults={"fifth": FaultMap.empty(shape)})
     with pytest.raises(
-        InputError, match=r"faults must be a mapping of text, a FaultMap or None, got \{'first': None\}"
+        InputError, match=r"faults must be of type mapping, each text, of type FaultMap or None, got \{'first': None\}"
     ):
         network.fabricate(seed=1, faults={"first": None})  # type: ignore[dict-item]
-    with pytest.raises(InputError, match="faults must be a mapping of text, a FaultMap or None"):
+    with pytest.raises(InputError, match="faults must be of type mapping, each text, of type FaultMap or None"):
         network.fabricate(seed=1, faults=FaultMap.empty(shape))  # type: ignore[arg-type]
 
 
@@ -373,7 +373,7 @@ def test_the_same_mapping_with_other_faults() -> None:
     with torch.no_grad():
         assert torch.equal(none.fabricate(seed=1)(images()), network.digital(images()))
     assert all(fault_map.rate == 1 for fault_map in more.fabricate(seed=1).faults.values())
-    with pytest.raises(InputError, match="faults must be a FaultModel or None"):
+    with pytest.raises(InputError, match="faults must be of type FaultModel or None"):
         network.with_faults(0.1)  # type: ignore[arg-type]
 
 
@@ -858,7 +858,7 @@ def test_tiles_that_cannot_be_solved() -> None:
     last = network.layers[""].matrix.tiles - 1
     with pytest.raises(InputError, match=r"voltages must be 0 V in rows not selected, got 0.2 at index \d+"):
         chip.solve("", last, voltages=np.full(32, 0.2))
-    with pytest.raises(InputError, match="law must be a CurrentLaw or None"):
+    with pytest.raises(InputError, match="law must be of type CurrentLaw or None"):
         chip.solve("", 0, law="sinh")  # type: ignore[arg-type]
     nameless = Cell(g_min=1e-6, g_max=1.2e-5, levels=16)
     chip = linear_network(cell=nameless)[0].fabricate(seed=1)

@@ -212,7 +212,7 @@ def test_looking_at_tiles_and_cost() -> None:
         ({"weights": np.array([[np.nan]])}, r"weights must be finite, got nan at index \(0, 0\)"),
         ({"weights": np.array([[1000]])}, r"codes must be in \[-127, 127\] for 8-bit weights, got 1000"),
         ({"weights": [["a"]]}, r"weights must be a non-empty 2-dimensional array of floating numbers, got type"),
-        ({"design": "isaac"}, "design must be a Design"),
+        ({"design": "isaac"}, "design must be of type Design"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"calibration": numbers(3, 39)}, r"calibration must have shape \(vectors, 40\), got \(3, 39\)"),
         ({"calibration": np.zeros((2, 40))}, "calibration must hold a number other than 0, got only zeros"),

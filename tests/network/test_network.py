@@ -446,7 +446,7 @@ def test_models_with_nothing_to_map() -> None:
     refused(nn.Sequential(nn.LayerNorm(6)), images, "model must multiply .* got Sequential without one")
     refused(Reaches(), images, "model must multiply .* got Reaches without one that the calibration reaches")
     refused(lambda x: x, images, "model must be of type Module")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="design must be a Design"):
+    with pytest.raises(InputError, match="design must be of type Design"):
         map_model(nn.Linear(6, 2), CELL, calibration=images)  # type: ignore[arg-type]
 
 

@@ -158,9 +158,9 @@ def test_a_calibration_without_negative_numbers_rectifies_aloud() -> None:
     [
         (
             "average",
-            "ranges must be a InputRange or one of 'max', 'percentile', 'mse', 'moving average', got 'average'",
+            "ranges must be of type InputRange or one of 'max', 'percentile', 'mse', 'moving average', got 'average'",
         ),
-        (7, "ranges must be a InputRange or one of"),
+        (7, "ranges must be of type InputRange or one of"),
     ],
 )
 def test_ranges_that_are_refused(ranges: Any, message: str) -> None:

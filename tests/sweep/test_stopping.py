@@ -26,7 +26,7 @@ def slack(probability: float, runs: int) -> float:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Dies(count=0), "count must be an integer >= 1, got 0"),
+        (lambda: Dies(count=0), "count must be an integer >= 1 and <= 1000000, got 0"),
         (lambda: MeanWithin(half_width=0.0), "half_width must be a finite number .*got 0.0"),
         (lambda: MeanWithin(half_width=0.1, at_least=1), "at_least must be an integer >= 2, got 1"),
         (lambda: MeanWithin(half_width=0.1, at_least=9, at_most=8), "at_most must be an integer >= 9 .*got 8"),

@@ -47,8 +47,8 @@ def test_settings_survive_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
-        ({"batch": 1.5}, r"batch must be an integer >= 1, got 1\.5"),
+        ({"epochs": 0}, "epochs must be an integer >= 1 and <= 1000000000, got 0"),
+        ({"batch": 1.5}, r"batch must be an integer >= 1 and <= 1099511627776, got 1\.5"),
         ({"optimiser": "lion"}, "optimiser must be one of 'sgd', 'adam', 'adamw', got 'lion'"),
         ({"learning_rate": 0}, "learning_rate must be a finite number > 0.0, got 0.0"),
         ({"learning_rate": math.nan}, "learning_rate must be a finite number"),

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -243,7 +244,9 @@ def _find_bench(job: Job) -> Bench:
                 )
             bench = make_bench(job.rebuild)
         chip = bench.network.with_faults(job.design.faults).fabricate(job.seed)
-        chip(torch.from_numpy(bench.images[:_WARM_IMAGES]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # every worker would say it: `InputClipping` counts what is clipped
+            chip(torch.from_numpy(bench.images[:_WARM_IMAGES]))
         _benches[job.mapping_key] = bench
         while len(_benches) > _MOST_BENCHES:
             _benches.popitem(last=False)
