@@ -10,9 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xbarsim as xb
 from tests.strategies import relaxed
-from xbarsim.engine import unfold
-from xbarsim.network import PlanTable
+from xbarsim.devices import Cell
+from xbarsim.engine import Window, unfold
+from xbarsim.foundation.validation import InputError
+from xbarsim.network import PlanTable, Product
+from xbarsim.network.geometry import linear_product
 from xbarsim.network.layers import (
     Conv1dAdapter,
     Conv2dAdapter,
@@ -144,3 +148,44 @@ def test_a_table_of_plans_fits_a_terminal_whatever_the_reasons() -> None:
     assert " ".join(" ".join(lines[2:-1]).split()) == f"stages.2.0.convolution1 bitplane-analog {reason}"
     assert lines[-1].split() == ["classifier", "exact", "short"]
     assert table["classifier"] == "exact"
+
+
+class Spread(torch.nn.Module):
+    """A bias of one number, which torch spreads over all outputs."""
+
+    def __init__(self, bias: torch.Tensor, *, matrix: bool) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(noise(5, 7))
+        self.bias, self.matrix = torch.nn.Parameter(bias), matrix
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.matrix:
+            return torch.addmm(self.bias, x, self.weight.t())
+        return torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+@pytest.mark.parametrize(
+    ("bias", "matrix"), [(torch.ones(1), False), (torch.tensor(1.0), False), (torch.ones(1), True)]
+)
+def test_a_bias_of_one_number_is_added_to_every_output_on_a_die_too(bias: torch.Tensor, matrix: bool) -> None:
+    """Kernels read one number an output: left short, they read on in memory that is not theirs."""
+    model, x = Spread(bias, matrix=matrix).eval(), noise(9, 7)
+    network = xb.map_model(model, xb.Design(cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=16)), calibration=x)
+    (product,) = network.lowered.products.values()
+    np.testing.assert_array_equal(product.bias, np.ones(5, np.float32))
+    with torch.no_grad():
+        expected, digital = model(x), network.digital(x)
+    assert torch.equal(network.fabricate(seed=1)(x), digital)
+    torch.testing.assert_close(digital, expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
+
+
+def test_a_product_with_a_bias_of_another_length_is_refused() -> None:
+    with pytest.raises(InputError, match=r"bias must be one number or one for each of 3 outputs, got \(2,\)"):
+        linear_product(np.ones((4, 3), np.float32), np.ones(2, np.float32))
+    with pytest.raises(InputError, match=r"weights must have shape \(inputs, outputs\), got \(4,\)"):
+        Product(
+            weights=np.ones(4, np.float32),
+            bias=np.ones(1, np.float32),
+            adapter=LinearAdapter(features=4),
+            window=Window(kernel=(1, 4)),
+        )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from xbarsim.cost import DigitalUse
 from xbarsim.engine import Window
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.validation import InputError
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
 
@@ -47,7 +48,7 @@ class Product:
         Floating, shape ``(inputs, outputs)``; the inputs are ordered channel, row and column of the window, and groups
         stand on the diagonal.
     bias
-        Added to the outputs, shape ``(outputs,)``.
+        Added to the outputs, shape ``(outputs,)``; one number for all of them is made as many.
     adapter
         How activations become feature maps, and back.
     window
@@ -82,6 +83,13 @@ class Product:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.weights.ndim != 2:
+            raise InputError(f"weights must have shape (inputs, outputs), got {self.weights.shape}")
+        outputs = self.weights.shape[1]
+        if self.bias.size not in (1, outputs):
+            raise InputError(f"bias must be one number or one for each of {outputs} outputs, got {self.bias.shape}")
+        # kernels read one number an output: a bias that torch or ONNX would spread must not be left short
+        object.__setattr__(self, "bias", np.broadcast_to(self.bias.reshape(-1), outputs).astype(np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

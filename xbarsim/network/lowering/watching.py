@@ -183,12 +183,9 @@ class ProductTable:
             unique = f"{name}.{number}" if name else str(number)
         weight = _Constant.of(call.weight, parameters)
         bias = None if call.bias is None else _Constant.of(call.bias, parameters)
-        probe = call.product(weight.array(), np.zeros(1, np.float32))
-        outputs = probe.weights.shape[1]
-        added = np.zeros(outputs, np.float32) if bias is None else bias.array().reshape(-1).copy()
-        made = call.product(weight.array(), added)
+        added = np.zeros(1, np.float32) if bias is None else bias.array()
         made = replace(
-            made,
+            call.product(weight.array(), added),
             output_names=tuple(getattr(module, "output_names", ())),
             input_limit=getattr(module, "input_limit", None),
         )

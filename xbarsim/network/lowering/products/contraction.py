@@ -69,7 +69,7 @@ class _Geometry:
         turned = weight.transpose(order)
         inputs = int(np.prod(turned.shape[: len(self.summed)]))
         matrix = np.ascontiguousarray(turned).reshape(inputs, -1)
-        return linear_product(matrix, np.zeros(matrix.shape[1], np.float32))
+        return linear_product(matrix, bias)
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
