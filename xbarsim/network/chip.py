@@ -31,7 +31,7 @@ from xbarsim.network.layers import (
     SampleOrder,
 )
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
-from xbarsim.network.report import ClippingWarning, ErrorReport, error_report
+from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Watch, check_fit
 
@@ -390,13 +390,7 @@ class Chip:
                 shares[name] = new.share
         if shares:
             self._warned |= set(shares)
-            layers = ", ".join(f"{name or '(model)'} ({share:.1%})" for name, share in shares.items())
-            warnings.warn(
-                f"more than {_CLIPPED:.0%} of the inputs lie beyond the calibrated range and are clipped in layers "
-                f"{layers}; calibrate with samples like those that are run",
-                ClippingWarning,
-                stacklevel=4,
-            )
+            warnings.warn(clipped_inputs_message(shares, _CLIPPED), ClippingWarning, stacklevel=4)
 
     def eval(self) -> Chip:
         """Itself: a die has no other mode."""

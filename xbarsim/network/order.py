@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.layers.running import SampleOrder
 from xbarsim.network.placed import MappedLayer
 from xbarsim.network.samples import Samples
-from xbarsim.network.skeleton import Skeleton
+from xbarsim.network.skeleton import Skeleton, check_fit
 
 __all__ = ["sample_orders"]
 
@@ -73,9 +74,13 @@ def _alike(one: Samples, other: Samples) -> bool:
 
 def _inputs(skeleton: Skeleton, samples: Samples) -> dict[str, list[npt.NDArray[Any]]] | None:
     kept: dict[str, list[npt.NDArray[Any]]] = {}
+
+    def watch(name: str, inputs: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> None:
+        kept.setdefault(name, []).append(inputs.copy())
+
     try:
-        skeleton.run(samples, watch=lambda name, inputs, outputs: kept.setdefault(name, []).append(inputs.copy()))
-    except (InputError, RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+        check_fit(partial(skeleton.run, samples, watch=watch), samples, name="calibration")
+    except InputError:
         return None  # a network that takes no batch of three
     return kept
 

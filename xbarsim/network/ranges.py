@@ -237,19 +237,21 @@ def input_ranges(
 
 def _divided(product: Product, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Inputs as they are driven."""
-    if product.divisors is None:
+    divisors = product.divisors
+    if divisors is None:
         return inputs
-    return np.asarray(inputs / _along_channels(product, inputs, product.divisors))
+    if product.adapter.kind != "linear":  # channels in the second dimension
+        divisors = divisors.reshape(-1, *[1] * (inputs.ndim - 2))
+    return np.asarray(inputs / divisors)
 
 
-def _along_channels(product: Product, inputs: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return values if product.adapter.kind == "linear" else values.reshape(-1, *[1] * (inputs.ndim - 2))
-
-
-def _largest_of_channels(product: Product, inputs: npt.NDArray[Any]) -> FloatArray:
+def _extremes_of_channels(
+    product: Product, inputs: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]:
+    """Lowest and highest input of each channel."""
     channel = inputs.ndim - 1 if product.adapter.kind == "linear" else 1
     others = tuple(axis for axis in range(inputs.ndim) if axis != channel)
-    return np.asarray(np.maximum(inputs.max(axis=others), -inputs.min(axis=others)), np.float64)
+    return inputs.min(axis=others), inputs.max(axis=others)
 
 
 def _extremes(skeleton: Skeleton, products: Mapping[str, Product], samples: Samples) -> dict[str, Seen]:
@@ -260,10 +262,12 @@ def _extremes(skeleton: Skeleton, products: Mapping[str, Product], samples: Samp
         product = products.get(name)
         if product is None:
             return
-        driven = _divided(product, inputs)
-        low, high = float(np.float32(driven.min())), float(np.float32(driven.max()))
+        lowest, highest = _extremes_of_channels(product, inputs)
+        channels = np.asarray(np.maximum(highest, -lowest), np.float64)
+        if product.divisors is not None:  # positive: the extremes stay the extremes
+            lowest, highest = lowest / product.divisors, highest / product.divisors
+        low, high = float(np.float32(lowest.min())), float(np.float32(highest.max()))
         before = seen.setdefault(name, Seen(low=low, high=high))
-        channels = _largest_of_channels(product, inputs)
         before.channels = np.maximum(before.channels, channels) if len(before.channels) else channels
         before.low, before.high = min(low, before.low), max(high, before.high)
         batch[name] = max(batch.get(name, 0.0), abs(low), abs(high))

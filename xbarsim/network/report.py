@@ -20,7 +20,7 @@ from xbarsim.network.placed import PlacedNetwork
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Watch
 
-__all__ = ["ClippingWarning", "ErrorReport", "LayerError", "error_report", "vectors_report"]
+__all__ = ["ClippingWarning", "ErrorReport", "LayerError", "clipped_inputs_message", "error_report", "vectors_report"]
 
 _CLIPPING_VECTORS = 1024  # inputs of a layer that a report looks for clipping on
 
@@ -190,7 +190,7 @@ def _run_all(
             return
         entry, layer = sums[name], network.layers[name].layer
         answer, expected = outputs.astype(np.float64), entry.digital.pop(0)
-        own = alone[name](inputs).astype(np.float64).reshape(answer.shape)
+        own = alone[name](inputs).astype(np.float64)
         _sample_inputs(entry, layer, inputs)
         entry.own += float(((answer - own) ** 2).sum())
         entry.own_signal += float((own**2).sum())
@@ -320,6 +320,15 @@ def vectors_report(
     return ErrorReport((error,), len(codes), tiles)
 
 
+def clipped_inputs_message(shares: Mapping[str, float], limit: float) -> str:
+    """What to say of layers, by name, of whose inputs larger shares than a limit are clipped."""
+    layers = ", ".join(f"{name or '(model)'} ({share:.1%})" for name, share in shares.items())
+    return (
+        f"more than {100 * limit:g}% of the inputs lie beyond the calibrated range and are clipped in layers {layers}; "
+        "calibrate with samples like those that are run"
+    )
+
+
 def _losses(layer: DieLayer) -> tuple[TileLoss, ...]:
     lossy = layer.design.wires is not None or layer.design.line_faults is not None
     return layer.current_losses() if lossy else ()
@@ -338,18 +347,9 @@ def _clipped(layer: DieLayer, inputs: list[npt.NDArray[np.int32]]) -> float | No
 
 
 def _warn_of_clipping(errors: list[LayerError], clipping: float) -> None:
-    beyond = [
-        f"{e.layer or '(model)'} ({e.clipped_inputs:.1%})"
-        for e in errors
-        if e.clipped_inputs is not None and e.clipped_inputs > clipping
-    ]
-    if beyond:
-        warnings.warn(
-            f"more than {clipping:.1%} of the inputs lie beyond the calibrated range and are clipped in layers "
-            f"{', '.join(beyond)}",
-            ClippingWarning,
-            stacklevel=5,
-        )
+    shares = {e.layer: e.clipped_inputs for e in errors if e.clipped_inputs is not None and e.clipped_inputs > clipping}
+    if shares:
+        warnings.warn(clipped_inputs_message(shares, clipping), ClippingWarning, stacklevel=5)
     over = [f"{e.layer} ({e.clipped:.1%})" for e in errors if e.clipped is not None and e.clipped > clipping]
     if over:
         warnings.warn(
