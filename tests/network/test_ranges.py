@@ -203,6 +203,8 @@ def test_rescaled_channels_change_no_product_and_keep_their_resolution() -> None
         errors[rescale] = float((digital - expected).norm() / expected.norm())
     assert errors[Rescale(strength=0.5)] < errors[None] / 3
     assert any("16 channels are divided digitally" in note for note in network.notes)
+    (work,) = [use for use in network.cost(data=False).digital if use.kind == "rescaling"]
+    assert (work.name, work.elementwise) == ("layer", 16)  # one division an input
 
 
 def test_rescaled_convolutions_are_close_to_their_model() -> None:

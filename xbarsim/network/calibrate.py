@@ -14,7 +14,7 @@ from xbarsim.engine import largest_conversion
 from xbarsim.mapping import Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, fullest_tile
-from xbarsim.network.samples import Samples
+from xbarsim.network.samples import Samples, per_sample
 from xbarsim.network.skeleton import Skeleton, check_fit
 
 __all__ = ["SAMPLED_IMAGES", "calibrate", "calibrate_layer", "sample_vectors"]
@@ -68,7 +68,7 @@ def _sample_inputs(
         part = samples.part(done, done + _BATCH)
         check_fit(partial(skeleton.run, part, running), samples, name="calibration")
         done += len(part)
-    each = {name: count / done if count % done else count // done for name, count in counts.items()}
+    each = {name: per_sample(count, done) for name, count in counts.items()}
     return {name: np.concatenate(kept) for name, kept in inputs.items()}, each
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from xbarsim.cost import DigitalUse
 from xbarsim.design import Design
 from xbarsim.devices import warn_outside
 from xbarsim.foundation.entrances import entrance
@@ -21,7 +22,7 @@ from xbarsim.network.order import sample_orders
 from xbarsim.network.quantise import quantise
 from xbarsim.network.ranges import InputRange, RangeName, as_input_range, input_ranges
 from xbarsim.network.rescale import Rescale, rescaled
-from xbarsim.network.samples import Samples
+from xbarsim.network.samples import Samples, per_sample
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,8 +170,9 @@ def map_lowered(
 
 
 def _rescaled(lowered: Lowered, rescale: Rescale, samples: Samples) -> Lowered:
-    """The products of plain layouts with their channels rescaled, and a note of what that takes."""
+    """The products of plain layouts with their channels rescaled, what that takes digitally, and a note of it."""
     products = dict(lowered.products)
+    work = list(lowered.digital_work)
     divided = 0
     for name, seen in input_ranges(lowered.skeleton, products, samples).items():
         product = products[name]
@@ -178,11 +180,12 @@ def _rescaled(lowered: Lowered, rescale: Rescale, samples: Samples) -> Lowered:
         if free and product.adapter.kind in ("linear", "conv1d", "conv2d") and seen.largest > 0:
             products[name] = rescaled(product, seen.channels, rescale)
             divided += len(seen.channels)
+            work.append(DigitalUse(name=name, kind="rescaling", elementwise=per_sample(seen.inputs, len(samples))))
     note = (
         f"inputs of {divided} channels are divided digitally before they are driven, one multiplication an input; "
         "a norm before can take that into its gain"
     )
-    return replace(lowered, products=products, notes=(*lowered.notes, note))
+    return replace(lowered, products=products, notes=(*lowered.notes, note), digital_work=tuple(work))
 
 
 def place(layers: Mapping[str, QuantisedLayer], design: Design) -> dict[str, Reading]:

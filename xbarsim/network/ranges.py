@@ -50,6 +50,8 @@ class Seen:
         How many inputs had each magnitude: 65,536 bins from 0 to the largest; ``None`` where nobody asked.
     channels
         Largest magnitude of each input channel, undivided; shape ``(channels,)``.
+    inputs
+        How many inputs there were.
     """
 
     low: float
@@ -57,6 +59,7 @@ class Seen:
     batches: list[float] = field(default_factory=list)
     counts: npt.NDArray[np.int64] | None = None
     channels: FloatArray = field(default_factory=lambda: np.zeros(0))
+    inputs: int = 0
 
     @property
     def largest(self) -> float:
@@ -270,6 +273,7 @@ def _extremes(skeleton: Skeleton, products: Mapping[str, Product], samples: Samp
         before = seen.setdefault(name, Seen(low=low, high=high))
         before.channels = np.maximum(before.channels, channels) if len(before.channels) else channels
         before.low, before.high = min(low, before.low), max(high, before.high)
+        before.inputs += inputs.size
         batch[name] = max(batch.get(name, 0.0), abs(low), abs(high))
 
     for _ in _batches(skeleton, samples, watch):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xbarsim.foundation.validation import InputError, as_array, check_memory, check_tensor, shown
 
-__all__ = ["Samples", "labelled_samples", "plain_array"]
+__all__ = ["Samples", "labelled_samples", "per_sample", "plain_array"]
 
 Array = npt.NDArray[Any]
 
@@ -261,3 +261,8 @@ def _join(join: Any, values: list[Any], name: str) -> Array:
     except ValueError as error:
         raise InputError(f"{name} must be alike in shape, got {error}") from error
     return array
+
+
+def per_sample(count: float, samples: int) -> float:
+    """A count of several samples for one of them; an integer where it is one."""
+    return count / samples if count % samples else count // samples

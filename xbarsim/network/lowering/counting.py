@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from xbarsim.cost import DigitalUse
+from xbarsim.network.samples import per_sample
 
 __all__ = ["DigitalWork", "Operations", "count_operations"]
 
@@ -366,12 +367,7 @@ class DigitalWork:
         uses = []
         for (owner, kind), operations in self.counts.items():
             _, parameters = left.pop(owner, ("", 0))
-            each = {name: _mean(count, samples) for name, count in operations.items()}
+            each = {name: per_sample(count, samples) for name, count in operations.items()}
             uses.append(DigitalUse(name=owner, kind=kind, parameters=parameters, **each))
         uses += [DigitalUse(name=owner, kind=kind, parameters=count) for owner, (kind, count) in left.items()]
         return tuple(uses)
-
-
-def _mean(count: float, samples: int) -> float:
-    """A count of one sample: an integer where it is one."""
-    return count / samples if count % samples else count // samples
