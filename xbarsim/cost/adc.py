@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from xbarsim.cost.units import AREA, ENERGY, FREQUENCY, LENGTH, NUMBER
-from xbarsim.cost.values import Reference, Series, SourcedValue, check_dimension, check_text
+from xbarsim.cost.values import Reference, Series, SourcedValue, check_dimension, check_sources, check_text
 from xbarsim.foundation.cards import CardFolder
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import (
     InputError,
-    check_choice,
     check_instance,
     check_integer,
     check_real,
@@ -287,9 +286,7 @@ class AdcCard:
     def __post_init__(self) -> None:
         check_fields(self)
         check_text("name", self.name)
-        keys = [reference.key for reference in self.references]
-        for name, _, sourced in self.adc.sourced_values():
-            check_choice(f"{name}: source", sourced.source, keys)
+        check_sources([(name, sourced.source) for name, _, sourced in self.adc.sourced_values()], self.references)
 
     @classmethod
     @entrance

@@ -16,7 +16,7 @@ from typing import Any
 
 from xbarsim.cost.scaling import energy_factor
 from xbarsim.cost.units import ENERGY, LENGTH
-from xbarsim.cost.values import Reference, SourcedValue, check_dimension, check_text
+from xbarsim.cost.values import Reference, SourcedValue, check_dimension, check_sources, check_text
 from xbarsim.foundation.cards import CardFolder
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_count, check_instance, check_integer
@@ -182,9 +182,7 @@ class DigitalCard:
     def __post_init__(self) -> None:
         check_fields(self)
         check_text("name", self.name)
-        keys = [reference.key for reference in self.references]
-        for name, _, sourced in self.digital.sourced_values():
-            check_choice(f"{name}: source", sourced.source, keys)
+        check_sources([(name, sourced.source) for name, _, sourced in self.digital.sourced_values()], self.references)
 
     @classmethod
     @entrance

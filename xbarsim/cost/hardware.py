@@ -33,6 +33,7 @@ from xbarsim.cost.values import (
     Reference,
     SourcedValue,
     check_dimension,
+    check_sources,
     check_text,
 )
 from xbarsim.foundation.cards import ORIGINS, CardFolder, Origin
@@ -364,7 +365,7 @@ class Hardware:
                 check_real(name, sourced.value, above=0.0)
         check_real("dac_growth", self.dac_growth.value, at_least=1.0)
         self._check_levels()
-        self._check_sources()
+        check_sources([(row["name"], row["source"]) for row in self.values()], self.references)
 
     def _check_levels(self) -> None:
         check_instance("levels", self.levels, tuple)
@@ -414,13 +415,6 @@ class Hardware:
                 f"technology_node must be 7 to 130 nm to scale digital operations, got {self.technology_node.value!r} "
                 f"{self.technology_node.unit}"
             )
-
-    def _check_sources(self) -> None:
-        keys = [reference.key for reference in self.references]
-        if len(set(keys)) < len(keys):
-            raise InputError(f"references must have different keys, got {', '.join(map(repr, keys))}")
-        for row in self.values():
-            check_choice(f"{row['name']}: source", row["source"], keys)
 
     @classmethod
     @entrance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "Series",
     "SourcedValue",
     "check_dimension",
+    "check_sources",
     "check_text",
 ]
 
@@ -179,3 +181,25 @@ class Reference:
         }
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value is not None]
         return f"@misc{{{self.key},\n" + ",\n".join(lines) + "\n}"
+
+
+def check_sources(values: Iterable[tuple[str, str]], references: Sequence[Reference]) -> None:
+    """Refuse a card of which a value has a source that is not among its references.
+
+    Parameters
+    ----------
+    values
+        Name and source of each.
+    references
+        Those of the card.
+
+    Raises
+    ------
+    InputError
+        Naming the value, or keys of references that come twice.
+    """
+    keys = [reference.key for reference in references]
+    if len(set(keys)) < len(keys):
+        raise InputError(f"references must have different keys, got {', '.join(map(repr, keys))}")
+    for name, source in values:
+        check_choice(f"{name}: source", source, keys)
