@@ -68,10 +68,6 @@ class Contents:
         """
         return tomlio.loads(cls, self._record, source="its record")
 
-    def has(self, name: str) -> bool:
-        """Whether there is such an array."""
-        return name in self._arrays
-
     def names(self, prefix: str) -> list[str]:
         """The arrays whose names begin so, without the beginning."""
         return sorted(name.removeprefix(prefix) for name in self._arrays if name.startswith(prefix))
