@@ -20,6 +20,7 @@ from __future__ import annotations
 if __name__ != "xbarsim.mapping":
     raise ImportError("import xbarsim.mapping, not mapping")
 
+from xbarsim.mapping.arrangement import Arrangement
 from xbarsim.mapping.configuration import Mapping
 from xbarsim.mapping.encodings import (
     ENCODINGS,
@@ -40,6 +41,7 @@ from xbarsim.mapping.reading import Reading
 __all__ = [
     "ENCODINGS",
     "PACKINGS",
+    "Arrangement",
     "Balanced",
     "CellSet",
     "Differential",

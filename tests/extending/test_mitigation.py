@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.foundation.validation import check_integer
 from xbarsim.mapping import Differential, Mapping, map_matrix
-from xbarsim.mitigation import ClosestValue, KnownTile, Mitigation, Needs, Overhead
+from xbarsim.mitigation import ClosestValue, KnownTile, Mitigation, Needs, TileFit
 from xbarsim.testing.mitigation import check_mitigation
-
-Levels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +26,20 @@ class RandomSearch(Mitigation):
     def __post_init__(self) -> None:
         check_integer("tries", self.tries, at_least=1)
 
-    def fit(self, tile: KnownTile, rng: np.random.Generator) -> Levels:
-        levels, wrong = tile.levels.copy(), np.abs(tile.deviation(tile.levels))
-        places = [(weight, tile.matrix.cells_of(*weight)) for weight in np.argwhere(wrong > 0).tolist()]
+    def fit(self, tile: KnownTile, rng: np.random.Generator) -> TileFit:
+        levels, wrong = tile.levels.copy(), np.abs(tile.deviation(tile.fit))
+        places = np.argwhere(wrong > 0).tolist()
         for _ in range(self.tries):
             tried = levels.copy()
-            for _, cells in places:
-                tried[cells.row, cells.column] = rng.integers(
-                    0, tile.matrix.mapping.max_level, len(cells), endpoint=True
-                )
-            deviation = np.abs(tile.deviation(tried))
-            for (row, output), cells in places:
+            for row, output in places:
+                cells = tried[row, tile.columns_of(output)]
+                cells[:] = rng.integers(0, tile.mapping.max_level, len(cells), endpoint=True)
+            deviation = np.abs(tile.deviation(tile.fit.with_levels(tried)))
+            for row, output in places:
                 if deviation[row, output] < wrong[row, output]:
                     wrong[row, output] = deviation[row, output]
-                    levels[cells.row, cells.column] = tried[cells.row, cells.column]
-        return levels
-
-    def overhead(self, tile: KnownTile, levels: Levels) -> Overhead:
-        return Overhead(reprogrammed_cells=int((levels != tile.matrix.levels[0]).sum()))
+                    levels[row, tile.columns_of(output)] = tried[row, tile.columns_of(output)]
+        return tile.fit.with_levels(levels)
 
 
 def test_it_keeps_its_promises() -> None:
@@ -61,15 +54,15 @@ def test_it_helps_and_an_exact_method_helps_more() -> None:
     faults = StuckFaults(on=0.0, off=0.05).sample(matrix.levels.shape, rng)
     tile = KnownTile.of(matrix, 0, cell=cell, faults=faults)
     nothing, searched, exact = (
-        tile.error(levels) for levels in (tile.levels, RandomSearch().fit(tile, rng), ClosestValue().fit(tile, rng))
+        tile.error(fit) for fit in (tile.fit, RandomSearch().fit(tile, rng), ClosestValue().fit(tile, rng))
     )
     assert exact < searched < 0.5 * nothing
 
 
 def test_a_method_that_breaks_its_promises_is_named() -> None:
     class Careless(RandomSearch):
-        def fit(self, tile: KnownTile, rng: np.random.Generator) -> Levels:
-            return np.zeros_like(tile.levels)
+        def fit(self, tile: KnownTile, rng: np.random.Generator) -> TileFit:
+            return tile.fit.with_levels(np.zeros_like(tile.levels))
 
     with pytest.raises(AssertionError, match=r"must stay as it is, bit for bit|must never grow"):
         check_mitigation(Careless())

@@ -19,7 +19,23 @@ from tests.strategies import ALL_ENCODINGS, encodings, fault_maps
 from xbarsim.devices import Cell, FaultKind, FaultMap, Polynomial, ProgrammingError, StuckFaults
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, TwoColumn, map_matrix
-from xbarsim.mitigation import ClosestValue, Diagnosis, KnownTile, Mitigation, Needs, Overhead, ProtectLayers
+from xbarsim.mitigation import (
+    AssignArrays,
+    ClosestValue,
+    CorrectDigitally,
+    Diagnosis,
+    FlipSigns,
+    KnownTile,
+    Mitigation,
+    Needs,
+    OrderSlices,
+    Overhead,
+    PermuteColumns,
+    PermuteRows,
+    ProtectLayers,
+    RecalibrateOutputs,
+    TileFit,
+)
 from xbarsim.network import MappedNetwork
 from xbarsim.testing.mitigation import check_mitigation
 
@@ -30,6 +46,17 @@ Levels = npt.NDArray[np.uint8]
 CELL = Cell(g_min=1e-6, g_max=1.6e-5, levels=256, read_voltage=0.2)
 METHODS: tuple[Mitigation, ...] = (
     ClosestValue(),
+    PermuteRows(),
+    PermuteRows(search="greedy", spare=2),
+    PermuteRows(search="in order"),
+    PermuteColumns(),
+    PermuteColumns(search="greedy"),
+    FlipSigns(),
+    FlipSigns(each="slice"),
+    OrderSlices(),
+    AssignArrays(),
+    CorrectDigitally(share=0.2),
+    RecalibrateOutputs(),
     ProtectLayers(layers=("layer",)),
     ProtectLayers(layers=("other",), rest=True),
 )
@@ -75,17 +102,19 @@ def known_tiles(draw: st.DrawFn) -> KnownTile:
 @given(tile=known_tiles())
 def test_the_closest_value_is_that_of_all_patterns_tried_one_by_one(tile: KnownTile) -> None:
     """Every pattern of the healthy cells, decoded by the encoding: none is nearer, and none as near draws less."""
-    mapping = tile.matrix.mapping
+    mapping = tile.mapping
     bits = mapping.weight_bits, mapping.cell_bits
     cells = mapping.slices * mapping.sides
     event(f"{type(mapping.encoding).__name__} {mapping.cell_bits}")
-    levels = ClosestValue().fit(tile, np.random.default_rng(0))
-    before, after = np.abs(tile.deviation(tile.levels)), np.abs(tile.deviation(levels))
-    held = tile.held(tile.levels)
+    fit = ClosestValue().fit(tile, np.random.default_rng(0))
+    levels, stuck = fit.levels, tile.stuck_at(tile.fit)
+    before, after = np.abs(tile.deviation(tile.fit)), np.abs(tile.deviation(fit))
+    held = tile.held(tile.fit)
+    matrix = tile.layer.matrix
     patterns: dict[int, Any] = {}
-    for row, output in np.argwhere(tile.matrix.used[0][:, : 2 * cells : cells]).tolist():
+    for row, output in np.argwhere(tile.used[:, : 2 * cells : cells]).tolist():
         own = slice(output * cells, (output + 1) * cells)
-        healthy = np.flatnonzero(~tile.stuck[row, own])
+        healthy = np.flatnonzero(np.isnan(stuck[row, own]))
         if len(healthy) not in patterns:
             shape = (mapping.max_level + 1,) * len(healthy)
             patterns[len(healthy)] = np.array(list(np.ndindex(shape)), dtype=np.float64)
@@ -96,14 +125,19 @@ def test_the_closest_value_is_that_of_all_patterns_tried_one_by_one(tile: KnownT
             return mapping.encoding.decode(of.reshape(len(of), mapping.slices, mapping.sides), *bits)
 
         # What the rest of the row adds: a reference cell, which may be stuck too.
-        rest = tile.matrix.decode(held[np.newaxis])[row, output] - weight(held[row, own][np.newaxis])[0]
+        rest = matrix.decode(held[np.newaxis])[row, output] - weight(held[row, own][np.newaxis])[0]
         distances = np.abs(weight(tried) + rest - tile.codes[row, output])
         np.testing.assert_allclose(after[row, output], distances.min(), rtol=0, atol=1e-9)
         if after[row, output] < before[row, output]:
             nearest = tried[distances <= distances.min() + 1e-9][:, healthy].sum(axis=1).min()
             assert levels[row, own][healthy].sum() == nearest
         else:
-            np.testing.assert_array_equal(levels[row, own], tile.levels[row, own])
+            np.testing.assert_array_equal(levels[row, own][healthy], tile.levels[row, own][healthy])
+        # cells believed to be stuck are written where they are believed to be
+        broken = np.flatnonzero(~np.isnan(stuck[row, own]))
+        expected = np.clip(np.rint(stuck[row, own][broken]), 0, mapping.max_level)
+        if len(broken):
+            np.testing.assert_array_equal(levels[row, own][broken], expected)
 
 
 @pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
@@ -117,9 +151,9 @@ def test_many_bits_need_no_list_of_patterns(encoding: Encoding) -> None:
     matrix = map_matrix(rng.integers(-32767, 32767, (8, 3), endpoint=True), mapping)
     faults = StuckFaults(on=0.03, off=0.03).sample(matrix.levels.shape, rng)
     tile = KnownTile.of(matrix, 0, cell=CELL, faults=faults)
-    levels = ClosestValue().fit(tile, rng)
-    assert tile.error(levels) < tile.error(tile.levels)
-    assert (tile.deviation(levels) == 0).sum() >= (tile.deviation(tile.levels) == 0).sum()
+    fit = ClosestValue().fit(tile, rng)
+    assert tile.error(fit) < tile.error(tile.fit)
+    assert (tile.deviation(fit) == 0).sum() >= (tile.deviation(tile.fit) == 0).sum()
 
 
 def test_a_single_stuck_cell_of_a_pair_costs_nothing_or_the_weight() -> None:
@@ -260,18 +294,15 @@ def test_a_method_is_told_no_more_than_it_needs() -> None:
     class Curious(Mitigation):
         needs: ClassVar[Needs] = "nothing"
 
-        def fit(self, tile: KnownTile, rng: np.random.Generator) -> Levels:
-            told.setdefault(self.needs, []).append((tile.faults is not None, tile.rates is not None))
-            return tile.levels
-
-        def overhead(self, tile: KnownTile, levels: Levels) -> Overhead:
-            return Overhead()
+        def fit(self, tile: KnownTile, rng: np.random.Generator) -> TileFit:
+            told.setdefault(self.needs, []).append((tile.array_stuck_at is not None, tile.rates is not None))
+            return tile.fit
 
     kinds: dict[str, type[Curious]] = {
         needs: dataclass(frozen=True, kw_only=True)(type("Curious", (Curious,), {"needs": needs}))
         for needs in ("nothing", "images", "rates", "map")
     }
-    network().fabricate(1, mitigations=[kind() for kind in kinds.values()], diagnosis=Diagnosis())
+    network().fabricate(1, mitigations=[kind() for kind in kinds.values()], diagnosis=Diagnosis(), images=images())
     assert {needs: set(seen) for needs, seen in told.items()} == {
         "nothing": {(False, False)},
         "images": {(False, False)},

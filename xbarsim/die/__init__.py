@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbarsim.die.layer import DieLayer, TileView, check_age
+from xbarsim.die.layer import DieLayer, TileView, WeightCorrection, check_age
 from xbarsim.die.program import program
 from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
 from xbarsim.die.silicon import Converters, Drivers, Silicon
@@ -16,6 +16,7 @@ __all__ = [
     "Silicon",
     "TileLoss",
     "TileView",
+    "WeightCorrection",
     "check_age",
     "current_losses",
     "fold_errors",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from xbarsim.circuit import CurrentLaw, Solution, Wires, solve
 from xbarsim.design import Converter, ConverterErrors, Design, Drive
@@ -18,9 +20,29 @@ from xbarsim.die.streams import Purpose, generator, stream
 from xbarsim.engine import Noise, Plan, make_plan
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_integer, check_real
-from xbarsim.mapping import MappedMatrix, Reading
+from xbarsim.mapping import Arrangement, MappedMatrix, Reading
 
-__all__ = ["DieLayer", "TileView", "check_age"]
+__all__ = ["DieLayer", "TileView", "WeightCorrection", "check_age"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightCorrection:
+    """What is added digitally to some weights of a layer.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Which weights of the matrix, int32 of shape ``(weights,)``.
+    values
+        In units of the codes, shape ``(weights,)``.
+    """
+
+    inputs: npt.NDArray[np.int32]
+    outputs: npt.NDArray[np.int32]
+    values: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +97,21 @@ class DieLayer:
     levels
         The levels that are programmed, uint8 of shape ``(tiles, rows, columns)``: those of the matrix, or what a
         mitigation made of them. ``None`` for those of the matrix.
+    arrangement
+        Where the tiles lie in the arrays, whose faults, lines, drivers and converters are those of `silicon`; ``None``
+        where every line is in its own place. All else of a layer is in the order of its tiles.
+    copies
+        How often its matrix holds each weight: the outputs of the copies stand one behind the other.
+    copy_weights
+        What each copy counts in the layer's outputs, shape ``(copies, outputs)``; ``None`` if all count alike.
+    correction
+        What is added to weights of the matrix digitally, or ``None``.
+
+    Raises
+    ------
+    InputError
+        If the arrangement is of other tiles or arrays, or takes a pair of columns apart that is subtracted before the
+        converter.
     """
 
     name: str
@@ -87,9 +124,78 @@ class DieLayer:
     index: int = 0
     seconds: float = 0.0
     levels: npt.NDArray[np.uint8] | None = None
+    arrangement: Arrangement | None = None
+    copies: int = 1
+    copy_weights: npt.NDArray[np.float64] | None = None
+    correction: WeightCorrection | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_digital_part()
+        if self.arrangement is None:
+            return
+        placed, tiles = self.arrangement, self.matrix.levels.shape
+        if placed.tiles_shape != tiles or placed.shape != self.faults.shape:
+            raise InputError(
+                f"arrangement must be of tiles {tiles} in arrays {self.faults.shape}, got {placed.tiles_shape} in "
+                f"{placed.shape}"
+            )
+        paired = self.reading.minus >= 0
+        first, second = (placed.columns[:, side[paired]] for side in (self.reading.plus, self.reading.minus))
+        if (first // 2 != second // 2).any():
+            raise InputError("arrangement must keep pairs of columns that are subtracted together, got some apart")
+
+    def _check_digital_part(self) -> None:
+        inputs, held = self.matrix.shape
+        check_integer("copies", self.copies, at_least=1)
+        wanted = self.copies, held // self.copies
+        if held % self.copies or (self.copy_weights is not None and self.copy_weights.shape != wanted):
+            given = None if self.copy_weights is None else self.copy_weights.shape
+            raise InputError(f"copy_weights must have shape {wanted} for {held} outputs, got {given}")
+        if self.correction is not None:
+            for name, places, size in (("inputs", self.correction.inputs, inputs), ("outputs", self.correction.outputs, held)):
+                if len(places) and not 0 <= int(places.min()) <= int(places.max()) < size:
+                    raise InputError(f"correction.{name} must be in [0, {size - 1}], got {places.min()} to {places.max()}")
+
+    @property
+    def completes(self) -> bool:
+        """Whether anything is done to the sums of its tiles digitally; else :meth:`complete` gives them back."""
+        return self.copies > 1 or self.correction is not None
+
+    @entrance
+    def complete(self, products: npt.NDArray[np.float64], codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+        """What becomes of the sums of its tiles: corrected, and copies averaged.
+
+        Parameters
+        ----------
+        products
+            In units of codes times codes, shape ``(vectors, outputs of all copies)``.
+        codes
+            The input codes that they come from, shape ``(vectors, inputs)``.
+
+        Returns
+        -------
+        ndarray
+            Shape ``(vectors, outputs)``.
+        """
+        if self.correction is not None:
+            products = products + codes @ self._lacking
+        if self.copies == 1:
+            return products
+        each = products.reshape(len(products), self.copies, -1)
+        return each.mean(axis=1) if self.copy_weights is None else np.einsum("vcj,cj->vj", each, self.copy_weights)
+
+    @cached_property
+    def _lacking(self) -> csr_array:
+        assert self.correction is not None
+        places = self.correction.inputs, self.correction.outputs
+        return csr_array((self.correction.values, places), shape=self.matrix.shape)
+
+    def _in_arrays(self, tiles: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return tiles if self.arrangement is None else self.arrangement.cells_of_arrays(tiles)
+
+    def _in_tiles(self, arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return arrays if self.arrangement is None else self.arrangement.cells_of_tiles(arrays)
 
     @property
     def matrix(self) -> MappedMatrix:
@@ -98,8 +204,13 @@ class DieLayer:
 
     @property
     def faults(self) -> FaultMap:
-        """Which cells are stuck, and where."""
+        """Which cells of its arrays are stuck, and where."""
         return self.silicon.faults
+
+    @property
+    def tile_faults(self) -> FaultMap:
+        """The same in the order of its tiles."""
+        return self.faults if self.arrangement is None else self.arrangement.faults_of_tiles(self.faults)
 
     @property
     def stuck_outside(self) -> StuckOutside:
@@ -116,13 +227,17 @@ class DieLayer:
 
     def programmed(self) -> npt.NDArray[np.float32]:
         """What programming left in the cells, before faults: level units, shape ``(tiles, rows, columns)``."""
-        rng = self._rng(Purpose.PROGRAMMING)
-        return program(self.targets, self.design.cell, self.design.mapping.cell_bits, rng)
+        rng, bits = self._rng(Purpose.PROGRAMMING), self.design.mapping.cell_bits
+        return self._in_tiles(program(self._in_arrays(self.targets), self.design.cell, bits, rng))
 
     def cells(self) -> npt.NDArray[np.float32]:
         """What the cells hold: programmed, drifted, then stuck; level units, shape ``(tiles, rows, columns)``."""
+        return self._in_tiles(self.array_cells())
+
+    def array_cells(self) -> npt.NDArray[np.float32]:
+        """The same of all cells of its arrays, spare lines included; shape ``(arrays, word lines, bit lines)``."""
         return program(
-            self.targets,
+            self._in_arrays(self.targets),
             self.design.cell,
             self.design.mapping.cell_bits,
             self._rng(Purpose.PROGRAMMING),
@@ -139,7 +254,7 @@ class DieLayer:
         Parameters
         ----------
         cells
-            From :meth:`cells`, to save making them again.
+            From :meth:`array_cells`, to save making them again.
 
         Returns
         -------
@@ -148,9 +263,11 @@ class DieLayer:
         ConverterErrors
             Offsets, and bits of wrong weight.
         """
-        cells = self.cells() if cells is None else cells
-        through = seen_cells(cells, self.matrix, self.design, self.drive, self.silicon.lines)
-        return fold_errors(through, self.reading, self.design, self.drive, self.silicon)
+        cells = self.array_cells() if cells is None else cells
+        through = self._in_tiles(
+            seen_cells(cells, self.matrix, self.design, self.drive, self.silicon.lines, self.arrangement)
+        )
+        return fold_errors(through, self.reading, self.design, self.drive, self.silicon, self.arrangement)
 
     @entrance
     def noise(self, cells: npt.NDArray[np.float32], errors: ConverterErrors | None = None) -> Noise | None:
@@ -173,8 +290,7 @@ class DieLayer:
         by_power = {2: variance.quadratic, 1: variance.linear, 0: variance.constant}
         for power, term in by_power.items():
             scaled = np.array(term, dtype=np.float64)
-            if self.silicon.lines is not None:
-                self.silicon.lines.open(scaled)
+            self._take_open_lines_out(scaled)
             if errors is not None and errors.driver_gain is not None:
                 scaled *= errors.driver_gain[:, :, np.newaxis] ** power
             if errors is not None and errors.converter_gain is not None:
@@ -188,17 +304,35 @@ class DieLayer:
             constant=by_power[0] if by_power[0].any() else None,
         )
 
+    def _take_open_lines_out(self, tiles: npt.NDArray[np.float64]) -> None:
+        lines, placed = self.silicon.lines, self.arrangement
+        if lines is None:
+            return
+        word_lines, bit_lines = lines.open_word_lines, lines.open_bit_lines
+        if placed is not None:
+            word_lines, bit_lines = placed.rows_of_tiles(word_lines), placed.columns_of_tiles(bit_lines)
+        tiles[word_lines] = 0.0
+        tiles.swapaxes(1, 2)[bit_lines] = 0.0
+
     @entrance
     def plan(self, precision: Literal["single", "double"] = "single") -> Plan:
         """The cheapest way to compute this layer on this die; `precision` as :func:`xbarsim.engine.make_plan`."""
-        cells = self.cells()
+        cells = self.array_cells()
         seen, errors = self.seen(cells)
-        noise = self.noise(cells, errors)
+        noise = self.noise(self._in_tiles(cells), errors)
         return make_plan(self.reading, seen, self.drive, self.converter, noise, errors, precision=precision)
 
     def current_losses(self) -> tuple[TileLoss, ...]:
         """How much current wires and broken lines cost each tile."""
-        return current_losses(self.name, self.cells(), self.matrix, self.design, self.drive, self.silicon.lines)
+        return current_losses(
+            self.name,
+            self.array_cells(),
+            self.matrix,
+            self.design,
+            self.drive,
+            self.silicon.lines,
+            self.arrangement,
+        )
 
     @entrance
     def tile(self, tile: int) -> TileView:
@@ -214,7 +348,7 @@ class DieLayer:
             target=self.targets[tile],
             programmed=self.programmed()[tile],
             faulty=self.cells()[tile],
-            faults=self.faults.tile(tile),
+            faults=self.tile_faults.tile(tile),
             used=self.matrix.used[tile],
         )
 
@@ -227,7 +361,7 @@ class DieLayer:
         tile
             Which.
         voltages
-            Of the drivers, shape ``(rows,)``, V; ``None`` for the cell's read voltage on every row in use.
+            Of the drivers of its array, shape ``(word lines,)``, V; ``None`` for the cell's read voltage on every row in use.
         law
             Current against voltage of the cells; ``None`` for a straight line, as the layer is run. With a law the
             answer says how good that is; see :func:`xbarsim.circuit.linearisation_error`.
@@ -243,18 +377,25 @@ class DieLayer:
         InputError
             If there is no such tile, or no voltage is given and the cell card has none.
         """
-        view, cell, lines = self.tile(tile), self.design.cell, self.silicon.lines
-        selected = self.matrix.tile_rows[tile] >= 0
+        check_integer("tile", tile, at_least=0, at_most=self.matrix.tiles - 1)
+        cell, lines, placed = self.design.cell, self.silicon.lines, self.arrangement
+        in_use = self.matrix.tile_rows[tile] >= 0
+        array = tile if placed is None else int(placed.arrays[tile])
+        selected = in_use
+        if placed is not None:
+            selected = np.zeros(self.faults.shape[1], bool)
+            selected[placed.rows[tile, in_use]] = True
         if voltages is None:
             if cell.read_voltage is None:
                 raise InputError(f"voltages must be given for cell {cell.name!r}, which has no read voltage")
             voltages = np.where(selected, cell.read_voltage, 0.0)
-        conductance = cell.conductance(view.faulty, self.design.mapping.cell_bits)[np.newaxis].clip(0.0)
+        held = self.array_cells()[array : array + 1]
+        conductance = cell.conductance(held, self.design.mapping.cell_bits).clip(0.0)
         if lines is not None:
-            one = slice(tile, tile + 1)
+            one = slice(array, array + 1)
             of_tile = BrokenLines(lines.open_word_lines[one], lines.open_bit_lines[one], lines.shorted_bit_lines[one])
             of_tile.open(conductance)
-            selected = selected | lines.open_word_lines[tile]  # without cells; must only not float
+            selected = selected | lines.open_word_lines[array]  # without cells; must only not float
         return solve(conductance[0], voltages, self.design.wires or Wires(), law=law, rows=selected)
 
 

@@ -18,7 +18,7 @@ from xbarsim.devices import GRID, BrokenLines, round_to_grid
 from xbarsim.die.silicon import Silicon
 from xbarsim.engine.checks import check_cells
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.mapping import MappedMatrix, Reading
+from xbarsim.mapping import Arrangement, MappedMatrix, Reading
 
 __all__ = ["TileLoss", "current_losses", "fold_errors", "seen_cells"]
 
@@ -26,24 +26,30 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def _through_wires(
-    conductance: FloatArray, matrix: MappedMatrix, design: Design, drive: Drive, lines: BrokenLines | None
+    conductance: FloatArray,
+    matrix: MappedMatrix,
+    design: Design,
+    drive: Drive,
+    lines: BrokenLines | None,
+    arrangement: Arrangement | None,
 ) -> FloatArray:
     """Effective conductances, S, of every read: only the rows of one group are selected in it."""
     if design.wires is None:
         return conductance
     result = np.zeros_like(conductance)
-    in_use = matrix.tile_rows >= 0
     # An open word line has no cells left: its potential matters to nobody, and must only not be undetermined.
-    cut = np.zeros_like(in_use) if lines is None else lines.open_word_lines
-    patterns, which = np.unique(np.concatenate([in_use, cut], axis=1), axis=0, return_inverse=True)
-    for number, pattern in enumerate(patterns):
-        used, tied = np.split(pattern, 2)
-        tiles = np.flatnonzero(which.reshape(-1) == number)
-        for _, rows in drive.row_groups(used):
-            selected = tied.copy()
-            selected[rows] = True
-            seen = effective_conductance(conductance[tiles], design.wires, rows=selected)
-            result[np.ix_(tiles, rows)] = seen[:, rows]
+    cut = np.zeros(conductance.shape[:2], bool) if lines is None else lines.open_word_lines
+    alike: dict[bytes, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], list[int]]] = {}
+    for tile, in_use in enumerate(matrix.tile_rows >= 0):
+        array = tile if arrangement is None else int(arrangement.arrays[tile])
+        for _, rows in drive.row_groups(in_use):
+            driven = np.zeros(conductance.shape[1], bool)
+            driven[rows if arrangement is None else arrangement.rows[tile, rows]] = True
+            selected = driven | cut[array]
+            alike.setdefault(driven.tobytes() + selected.tobytes(), (driven, selected, []))[2].append(array)
+    for driven, selected, arrays in alike.values():
+        seen = effective_conductance(conductance[arrays], design.wires, rows=selected)
+        result[np.ix_(arrays, driven)] = seen[:, driven]
     return result
 
 
@@ -57,21 +63,28 @@ def _cell_conductance(cells: npt.NDArray[Any], design: Design, lines: BrokenLine
 
 @entrance
 def seen_cells(
-    cells: npt.NDArray[Any], matrix: MappedMatrix, design: Design, drive: Drive, lines: BrokenLines | None = None
+    cells: npt.NDArray[Any],
+    matrix: MappedMatrix,
+    design: Design,
+    drive: Drive,
+    lines: BrokenLines | None = None,
+    arrangement: Arrangement | None = None,
 ) -> npt.NDArray[np.float32]:
     """What reads see of a layer's cells through wires and broken lines.
 
     Parameters
     ----------
     cells
-        What the cells hold, in level units, shape ``(tiles, rows, columns)``. Cells that no weight uses matter too:
-        they load the lines.
+        What the cells hold, in level units, shape ``(tiles, rows, columns)``, or that of the arrays. Cells that no
+        weight uses matter too: they load the lines.
     matrix, drive
         Which rows are in use, and which are driven together.
     design
         Gives cell and wires.
     lines
         Which lines are broken, or ``None``.
+    arrangement
+        Where the tiles lie in the arrays; ``None`` where every line is in its own place.
 
     Returns
     -------
@@ -79,10 +92,11 @@ def seen_cells(
         Effective conductances in level units, float32 multiples of :data:`xbarsim.devices.GRID`, shape of `cells`: a
         read's column current is exactly the sum over its rows of input times these, on that grid.
     """
-    check_cells(cells, matrix)
+    if arrangement is None:
+        check_cells(cells, matrix)
     if design.wires is None and lines is None:
         return np.asarray(cells, dtype=np.float32)
-    conductance = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines)
+    conductance = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines, arrangement)
     if lines is not None:
         lines.share(conductance)
     bits = design.mapping.cell_bits
@@ -91,17 +105,22 @@ def seen_cells(
 
 @entrance
 def fold_errors(
-    cells: npt.NDArray[np.float32], reading: Reading, design: Design, drive: Drive, silicon: Silicon
+    cells: npt.NDArray[np.float32],
+    reading: Reading,
+    design: Design,
+    drive: Drive,
+    silicon: Silicon,
+    arrangement: Arrangement | None = None,
 ) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
     """Fold into a layer's cells what is linear in its drivers and converters.
 
     Parameters
     ----------
     cells
-        From :func:`seen_cells`.
+        From :func:`seen_cells`, in the order of the tiles.
     reading
         How the columns are read.
-    design, drive
+    design, drive, arrangement
         As there.
     silicon
         The drivers and converters.
@@ -123,21 +142,25 @@ def fold_errors(
     offset = np.zeros((tiles, drive.row_group_count(rows), reading.reads))
     weights = driver_gain = converter_gain = None
     if drivers is not None:
-        driver_gain = drivers.gain
+        driver_gain, driver_offset = drivers.gain, drivers.offset
+        if arrangement is not None:
+            driver_gain, driver_offset = (
+                arrangement.rows_of_tiles(driver_gain), arrangement.rows_of_tiles(driver_offset)
+            )  # fmt: skip
         carried *= driver_gain[:, :, np.newaxis]
-        if drivers.offset.any():
+        if driver_offset.any():
             values = np.ascontiguousarray(reading.differences(carried))
             for tile in range(tiles):
                 for number, driven in drive.row_groups(reading.matrix.tile_rows[tile] >= 0):
-                    offset[tile, number] = drivers.offset[tile, driven] @ values[tile, driven]
+                    offset[tile, number] = driver_offset[tile, driven] @ values[tile, driven]
     if converters is not None:
-        serves = np.arange(reading.reads) // design.periphery.columns_sharing_errors  # the converter of each read
-        gain = converters.gain[:, serves]
+        arrays, serves = _converters_of_reads(reading, design, arrangement)
+        gain = converters.gain[arrays, serves]
         converter_gain = np.where(reading.read_of >= 0, gain[:, reading.read_of], 0.0)
         carried *= converter_gain[:, np.newaxis, :]
-        offset = offset * gain[:, np.newaxis] + converters.offset[:, serves][:, np.newaxis]
+        offset = offset * gain[:, np.newaxis] + converters.offset[arrays, serves][:, np.newaxis]
         if converters.weights is not None:
-            weights = converters.weights[:, serves]
+            weights = converters.weights[arrays, serves]
     folded = round_to_grid(carried - design.offset_levels, design.offset_levels).astype(np.float32)
     offset = np.rint(offset / GRID) * GRID
     return folded, ConverterErrors(
@@ -146,6 +169,18 @@ def fold_errors(
         driver_gain=driver_gain,
         converter_gain=converter_gain,
     )
+
+
+def _converters_of_reads(
+    reading: Reading, design: Design, arrangement: Arrangement | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The array and the number of the converter of each read, both of shape (tiles, reads) or one that broadcasts."""
+    reads = np.arange(reading.reads)[np.newaxis]
+    arrays = np.arange(reading.matrix.tiles)[:, np.newaxis]
+    if arrangement is not None:
+        arrays = arrangement.arrays[:, np.newaxis]
+        reads = arrangement.columns[:, reading.plus] // (2 if reading.paired else 1)
+    return arrays, reads // design.periphery.columns_sharing_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +214,7 @@ def current_losses(
     design: Design,
     drive: Drive,
     lines: BrokenLines | None,
+    arrangement: Arrangement | None = None,
 ) -> tuple[TileLoss, ...]:
     """Current lost in each tile of a layer: sensed against that of the same cells without wires and broken lines.
 
@@ -186,14 +222,17 @@ def current_losses(
     ----------
     layer
         Its name.
-    cells, matrix, design, drive, lines
+    cells, matrix, design, drive, lines, arrangement
         As :func:`seen_cells`.
     """
-    check_cells(cells, matrix)
+    if arrangement is None:
+        check_cells(cells, matrix)
     ideal = _cell_conductance(cells, design, None)
-    real = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines)
+    real = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines, arrangement)
     if lines is not None:
         lines.share(real)
+    if arrangement is not None:
+        ideal, real = arrangement.cells_of_tiles(ideal), arrangement.cells_of_tiles(real)
     losses = []
     for tile, used in enumerate(matrix.used):
         wanted = np.where(used, ideal[tile], 0.0).sum(axis=0)

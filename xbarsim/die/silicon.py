@@ -123,6 +123,8 @@ class Silicon:
         seed: int,
         index: int,
         faults: FaultMap | None = None,
+        spare_rows: int = 0,
+        spare_columns: int = 0,
     ) -> Silicon:
         """Draw the arrays of one layer.
 
@@ -140,19 +142,21 @@ class Silicon:
             Number of the layer in its network.
         faults
             A fault map, used instead of the design's fault model.
+        spare_rows, spare_columns
+            Lines that every array has beside those of the mapping.
 
         Raises
         ------
         InputError
-            If `faults` has another shape than the layer's tiles.
+            If `faults` has another shape than the layer's arrays.
 
         Warns
         -----
         StuckValueWarning
             If cells are stuck at conductances outside the range of the design's cell.
         """
-        shape = reading.matrix.levels.shape
-        tiles, rows, _ = shape
+        tiles, rows, columns = reading.matrix.levels.shape
+        shape = tiles, rows + spare_rows, columns + spare_columns
         cell, bits = design.cell, design.mapping.cell_bits
         if faults is not None:
             faults.check_shape(shape)
@@ -171,8 +175,9 @@ class Silicon:
             lines = design.line_faults.sample(shape, generator(seed, index, Purpose.LINES))
         dac, adc = design.periphery.dac_errors, design.periphery.adc_errors
         if dac is not None:
-            drivers = Drivers.draw(dac, tiles, rows, generator(seed, index, Purpose.DRIVERS))
+            drivers = Drivers.draw(dac, tiles, shape[1], generator(seed, index, Purpose.DRIVERS))
         if adc is not None:
-            count = -(-reading.reads // design.periphery.columns_sharing_errors)
+            reads = reading.reads + spare_columns // (2 if reading.paired else 1)
+            count = -(-reads // design.periphery.columns_sharing_errors)
             converters = Converters.draw(adc, converter, tiles, count, generator(seed, index, Purpose.CONVERTERS))
         return cls(faults=faults, lines=lines, drivers=drivers, converters=converters)

@@ -1,4 +1,4 @@
-"""What is done about a die's faults, between what is broken and what is programmed: one file a method.
+"""What is done about a die's faults: before it is programmed, and with its outputs; one file a method.
 
 Examples
 --------
@@ -9,28 +9,58 @@ Examples
 >>> matrix = map_matrix(np.array([[5]]), Mapping(rows=1, columns=2, weight_bits=4, cell_bits=4))
 >>> broken = FaultMap.from_dense(np.array([[[0, FaultKind.STUCK_ON]]]))  # level 15 is taken off the 5
 >>> tile = KnownTile.of(matrix, 0, cell=Cell(g_min=1e-6, g_max=1.6e-5, levels=16), faults=broken)
->>> levels = ClosestValue().fit(tile, np.random.default_rng(0))
->>> levels.tolist(), tile.deviation(tile.levels).tolist(), tile.deviation(levels).tolist()
+>>> fit = ClosestValue().fit(tile, np.random.default_rng(0))
+>>> fit.levels.tolist(), tile.deviation(tile.fit).tolist(), tile.deviation(fit).tolist()
 ([[15, 15]], [[-15.0]], [[-5.0]])
 """
 
 from __future__ import annotations
 
-from xbarsim.mitigation.applying import MitigationTable, TileMitigation, check_mitigations, mitigate
-from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
+from xbarsim.mitigation.applying import (
+    MitigatedLayer,
+    MitigationTable,
+    TileMitigation,
+    check_mitigations,
+    mitigate,
+)
+from xbarsim.mitigation.assign_arrays import AssignArrays
+from xbarsim.mitigation.base import Mitigation, Needs, OutputAdjustment, OutputStatistics, Overhead
 from xbarsim.mitigation.closest_value import ClosestValue
+from xbarsim.mitigation.copies import AverageCopies, ChooseCopies, JointCopies
+from xbarsim.mitigation.correct_digitally import CorrectDigitally
 from xbarsim.mitigation.diagnosis import Diagnosis
+from xbarsim.mitigation.exchange_columns import FlipSigns, OrderSlices
+from xbarsim.mitigation.known import Correction, KnownLayer, KnownTile, TileFit
+from xbarsim.mitigation.permute_columns import PermuteColumns
+from xbarsim.mitigation.permute_rows import PermuteRows
 from xbarsim.mitigation.protect_layers import ProtectLayers
+from xbarsim.mitigation.recalibrate_outputs import RecalibrateOutputs
 
 __all__ = [
+    "AssignArrays",
+    "AverageCopies",
+    "ChooseCopies",
     "ClosestValue",
+    "CorrectDigitally",
+    "Correction",
     "Diagnosis",
+    "FlipSigns",
+    "JointCopies",
+    "KnownLayer",
     "KnownTile",
+    "MitigatedLayer",
     "Mitigation",
     "MitigationTable",
     "Needs",
+    "OrderSlices",
+    "OutputAdjustment",
+    "OutputStatistics",
     "Overhead",
+    "PermuteColumns",
+    "PermuteRows",
     "ProtectLayers",
+    "RecalibrateOutputs",
+    "TileFit",
     "TileMitigation",
     "check_mitigations",
     "mitigate",

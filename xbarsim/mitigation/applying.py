@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Design
-from xbarsim.die import Purpose, Silicon, generator
+from xbarsim.devices import FaultKind, FaultMap
+from xbarsim.die import Purpose, Silicon, WeightCorrection, generator
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_instance
-from xbarsim.mapping import MappedMatrix
-from xbarsim.mitigation.base import FloatArray, KnownTile, LevelArray, Mitigation, Overhead
+from xbarsim.mapping import Arrangement, MappedMatrix
+from xbarsim.mitigation.base import Mitigation, Overhead
 from xbarsim.mitigation.diagnosis import Diagnosis
+from xbarsim.mitigation.known import FloatArray, KnownLayer, LevelArray, stuck_levels
 
-__all__ = ["MitigationTable", "TileMitigation", "check_mitigations", "mitigate"]
+__all__ = ["MitigatedLayer", "MitigationTable", "TileMitigation", "check_mitigations", "mitigate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class TileMitigation:
     Attributes
     ----------
     layer, tile
-        Which tile.
+        Which tile; of copies, the first.
     method, needs
         Name of the method, and what it had to know.
     before, after
@@ -68,16 +70,34 @@ class MitigationTable:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def overhead(self) -> Overhead:
+        """All that the methods cost."""
+        return sum((tile.overhead for tile in self.tiles), Overhead())
+
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary for each method and tile."""
         return [{**asdict(tile), **asdict(tile.overhead), "overhead": None} for tile in self.tiles]
+
+    def noise_to_signal(self) -> dict[str, float]:
+        """What stuck cells still add to the outputs of each layer: power, over that of the outputs; a cheap predictor.
+
+        With one scale an output, ResNet-20 loses little up to 0.01 and half of its accuracy at 0.16.
+        """
+        last: dict[tuple[str, int], TileMitigation] = {(tile.layer, tile.tile): tile for tile in self.tiles}
+        sums: dict[str, list[float]] = {}
+        for (layer, _), tile in last.items():
+            entry = sums.setdefault(layer, [0.0, 0.0])
+            entry[0] += tile.after
+            entry[1] += tile.signal
+        return {layer: error / signal if signal else 0.0 for layer, (error, signal) in sums.items()}
 
     def __str__(self) -> str:
         if not self.tiles:
             return "no mitigation"
 
         def relative(error: float, signal: float) -> str:
-            return f"{np.sqrt(error / signal) if signal else np.sqrt(error):.4f}"
+            return f"{error / signal if signal else error:.5f}"
 
         groups: dict[tuple[str, str, str], list[TileMitigation]] = {}
         for tile in self.tiles:
@@ -96,16 +116,47 @@ class MitigationTable:
                     relative(sum(tile.after for tile in tiles), signal),
                     overhead.reprogrammed_cells,
                     overhead.configuration_bits,
-                    f"{overhead.reads_per_vector:g}",
                     f"{overhead.digital_operations_per_vector:g}",
                 )
             )
         head = (
-            *("layer", "method", "needs", "tiles", "error before", "error after"),
-            *("cells rewritten", "bits stored", "reads added", "operations added"),
+            *("layer", "method", "needs", "tiles", "NSR before", "NSR after"),
+            *("cells rewritten", "bits stored", "operations added"),
         )
-        note = "(errors: what stuck cells add to the outputs, root mean square, relative to the outputs)"
+        note = "(NSR: what stuck cells add to the outputs over the outputs themselves, both as power)"
         return f"{format_table(head, rows, left=3)}\n{note}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MitigatedLayer:
+    """One layer of a die after mitigations worked on it.
+
+    Attributes
+    ----------
+    silicon
+        What is broken in the layer as the methods want it built.
+    levels
+        The levels to programme, in the order of the tiles, uint8 of shape ``(tiles, rows, columns)``; ``None`` for
+        those of the matrix.
+    arrangement
+        Where the tiles lie in the arrays; ``None`` where every line is in its own place.
+    correction
+        What is added digitally, or ``None``.
+    copy_weights
+        What each copy counts in each output, shape ``(copies, outputs of a copy)``; ``None`` where all count alike.
+    done
+        What was done.
+    """
+
+    silicon: Silicon
+    levels: LevelArray | None = None
+    arrangement: Arrangement | None = None
+    correction: WeightCorrection | None = None
+    copy_weights: FloatArray | None = None
+    done: tuple[TileMitigation, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @entrance
@@ -128,6 +179,15 @@ def check_mitigations(mitigations: Sequence[Mitigation], diagnosis: Diagnosis | 
     return tuple(mitigations)
 
 
+def _with_open_lines(silicon: Silicon) -> FaultMap:
+    """What is stuck in the arrays, cells of open lines with no current at all."""
+    if silicon.lines is None:
+        return silicon.faults
+    cut: npt.NDArray[np.bool_] = silicon.lines.open_word_lines[:, :, np.newaxis] | silicon.lines.open_bit_lines[:, np.newaxis]
+    kinds = np.where(cut, np.uint8(FaultKind.STUCK_AT), np.uint8(0))
+    return FaultMap.from_dense(kinds, np.zeros(kinds.shape)).overlay(silicon.faults)
+
+
 @entrance
 def mitigate(
     layer: str,
@@ -141,7 +201,8 @@ def mitigate(
     index: int,
     input_power: FloatArray | None = None,
     weight_scale: FloatArray | None = None,
-) -> tuple[Silicon, LevelArray | None, tuple[TileMitigation, ...]]:
+    copies: int = 1,
+) -> MitigatedLayer:
     """Let mitigations work on one layer of a die, one after another, before it is programmed.
 
     Parameters
@@ -151,7 +212,7 @@ def mitigate(
     matrix
         Its weights in cells.
     silicon
-        What is broken.
+        What is broken in its arrays, spare lines included.
     design
         The accelerator.
     mitigations
@@ -164,56 +225,109 @@ def mitigate(
         Mean square of each input, shape ``(inputs,)``; ``None`` where it is not known.
     weight_scale
         Weight of one code, shape ``(outputs,)``.
-
-    Returns
-    -------
-    Silicon
-        What is broken in the layer as the methods want it built.
-    ndarray or None
-        The levels to programme, uint8 of shape ``(tiles, rows, columns)``; ``None`` for those of the matrix.
-    tuple of TileMitigation
-        What was done.
+    copies
+        How often the matrix holds each weight.
     """
-    if not mitigations:
-        return silicon, None, ()
     for method in mitigations:
         silicon = replace(silicon, faults=method.surviving_faults(layer, silicon.faults))
+    shape = silicon.faults.shape
+    spare = {"spare_rows": shape[1] - matrix.mapping.rows, "spare_columns": shape[2] - matrix.mapping.columns}
+    moved = any(spare.values())
+    if not mitigations:
+        return MitigatedLayer(silicon=silicon)
+    broken = _with_open_lines(silicon)
     known = None
-    if diagnosis is not None:
-        known = diagnosis.known(silicon.faults, generator(seed, index, Purpose.DIAGNOSIS))
+    if diagnosis is not None and any(method.needs == "map" for method in mitigations):
+        found = diagnosis.known(broken, generator(seed, index, Purpose.DIAGNOSIS))
+        known = stuck_levels(found, design.cell, design.mapping.cell_bits)
     rates = None if design.faults is None else design.faults.rates
-    levels: npt.NDArray[np.uint8] = matrix.levels.copy()
+    truth = KnownLayer.of(
+        matrix,
+        cell=design.cell,
+        name=layer,
+        faults=broken,
+        input_power=input_power,
+        weight_scale=weight_scale,
+        copies=copies,
+        **spare,
+    )
+    start = truth.fits
+    signals, before = truth.signals(), truth.errors()
     rows = []
     for number, method in enumerate(mitigations):
-        for tile in range(matrix.tiles):
-            told = {
-                "faults": known if method.needs == "map" else None,
-                "rates": rates if method.needs in ("map", "rates") else None,
-            }
-            known_tile, true_tile = (
-                KnownTile.of(
-                    matrix,
-                    tile,
-                    cell=design.cell,
-                    levels=levels[tile].copy(),
-                    input_power=input_power,
-                    weight_scale=weight_scale,
-                    **facts,
-                )
-                for facts in (told, {"faults": silicon.faults})
-            )
-            fitted = method.fit(known_tile, generator(seed, index, Purpose.MITIGATION, number, tile))
+        told = replace(
+            truth,
+            stuck_at=known if method.needs == "map" else None,
+            rates=rates if method.needs in ("map", "rates") else None,
+        )
+        tiles = matrix.tiles
+        generators = _Generators(seed, index, number, tiles)
+        truth = truth.with_fits(method.fit_layer(told, generators))
+        weights = method.copy_weights(told.with_fits(truth.fits))
+        if weights is not None:
+            truth = replace(truth, copy_weights=weights)
+        after = before if truth.fits == told.fits and weights is None else truth.errors()
+        costs = [method.overhead(told.tile(tile), fit) for tile, fit in enumerate(truth.fits)]
+        alone = tiles // copies
+        for tile in range(alone):
             rows.append(
                 TileMitigation(
                     layer=layer,
                     tile=tile,
                     method=type(method).__name__,
                     needs=method.needs,
-                    before=true_tile.error(levels[tile]),
-                    after=true_tile.error(fitted),
-                    signal=true_tile.signal,
-                    overhead=method.overhead(known_tile, fitted),
+                    before=float(before[tile]),
+                    after=float(after[tile]),
+                    signal=float(signals[tile]),
+                    overhead=sum((costs[tile + copy * alone] for copy in range(copies)), Overhead()),
                 )
             )
-            levels[tile] = fitted
-    return silicon, levels, tuple(rows)
+        before = after
+    moved = moved or any(_elsewhere(fit, old) for fit, old in zip(truth.fits, start, strict=True))
+    return MitigatedLayer(
+        silicon=silicon,
+        levels=truth.levels,
+        arrangement=truth.arrangement(shape) if moved else None,
+        correction=_correction(truth),
+        copy_weights=truth.copy_weights,
+        done=tuple(rows),
+    )
+
+
+class _Generators(Sequence[np.random.Generator]):
+    """A generator for each tile, made when it is asked for: most methods ask for none."""
+
+    def __init__(self, seed: int, index: int, number: int, tiles: int) -> None:
+        self._key, self._tiles = (seed, index, number), tiles
+
+    def __len__(self) -> int:
+        return self._tiles
+
+    def __getitem__(self, tile: Any) -> Any:
+        if not 0 <= tile < self._tiles:
+            raise IndexError(tile)
+        seed, index, number = self._key
+        return generator(seed, index, Purpose.MITIGATION, number, tile)
+
+
+def _elsewhere(fit: Any, old: Any) -> bool:
+    return (
+        fit.array != old.array
+        or not np.array_equal(fit.rows, old.rows)
+        or not np.array_equal(fit.columns, old.columns)
+    )
+
+
+def _correction(layer: KnownLayer) -> WeightCorrection | None:
+    """Corrections of all tiles, by the weights of the matrix."""
+    inputs, outputs, values = [], [], []
+    for tile, fit in enumerate(layer.fits):
+        if fit.correction is not None:
+            inputs.append(layer.matrix.tile_rows[tile][fit.correction.rows])
+            outputs.append(layer.matrix.tile_outputs[tile][fit.correction.outputs])
+            values.append(fit.correction.values)
+    if not values:
+        return None
+    return WeightCorrection(
+        inputs=np.concatenate(inputs), outputs=np.concatenate(outputs), values=np.concatenate(values)
+    )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from xbarsim.devices import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, check_instance
-from xbarsim.mitigation.base import KnownTile, LevelArray, Mitigation, Needs, Overhead, PlacedT
+from xbarsim.mitigation.base import Mitigation, Needs, PlacedT
 
 __all__ = ["ProtectLayers"]
 
@@ -58,13 +56,3 @@ class ProtectLayers(Mitigation):
     def surviving_faults(self, layer: str, faults: FaultMap) -> FaultMap:
         """None in a protected layer."""
         return FaultMap.empty(faults.shape) if (layer in self.layers) != self.rest else faults
-
-    @entrance
-    def fit(self, tile: KnownTile, rng: np.random.Generator) -> LevelArray:
-        """The levels as they are."""
-        return tile.levels
-
-    @entrance
-    def overhead(self, tile: KnownTile, levels: LevelArray) -> Overhead:
-        """None that is counted."""
-        return Overhead()

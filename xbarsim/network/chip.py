@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -14,14 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.circuit import CurrentLaw, Solution
-from xbarsim.cost import CostReport, Hardware
+from xbarsim.cost import CostReport, DigitalUse, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, Silicon, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real, shown
-from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, TileMitigation, check_mitigations, mitigate
-from xbarsim.network.files import read_die, read_given, read_network, reading, write_contents, write_die
+from xbarsim.mitigation import (
+    Diagnosis,
+    Mitigation,
+    MitigationTable,
+    OutputAdjustment,
+    TileMitigation,
+    check_mitigations,
+    mitigate,
+)
+from xbarsim.network.files import read_adjustments, read_die, read_given, read_network, reading, write_contents, write_die
 from xbarsim.network.layers import (
     MOST_SAMPLES,
     ClippedInputs,
@@ -34,6 +42,7 @@ from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Watch, check_fit
+from xbarsim.network.tuning import adjusted, tune
 
 __all__ = ["Chip", "fabricate_layer"]
 
@@ -67,8 +76,17 @@ def fabricate_layer(
     """
     mapped: MappedLayer = network.layers[name]
     design, index = network.design, list(network.layers).index(name)
-    silicon = Silicon.draw(design, mapped.reading, mapped.converter, seed=seed, index=index, faults=faults)
-    silicon, levels, done = mitigate(
+    silicon = Silicon.draw(
+        design,
+        mapped.reading,
+        mapped.converter,
+        seed=seed,
+        index=index,
+        faults=faults,
+        spare_rows=mapped.spare_rows,
+        spare_columns=mapped.spare_columns,
+    )
+    done = mitigate(
         name,
         mapped.matrix,
         silicon,
@@ -78,7 +96,8 @@ def fabricate_layer(
         seed=seed,
         index=index,
         input_power=mapped.mean_square_input,
-        weight_scale=mapped.layer.weight_scale,
+        weight_scale=np.tile(mapped.layer.weight_scale, mapped.copies),
+        copies=mapped.copies,
     )
     die_layer = DieLayer(
         name=name,
@@ -86,13 +105,17 @@ def fabricate_layer(
         drive=mapped.drive,
         converter=mapped.converter,
         design=design,
-        silicon=silicon,
+        silicon=done.silicon,
         seed=seed,
         index=index,
         seconds=seconds,
-        levels=levels,
+        levels=done.levels,
+        arrangement=done.arrangement,
+        copies=mapped.copies,
+        copy_weights=done.copy_weights,
+        correction=done.correction,
     )
-    return die_layer, MitigationTable(done)
+    return die_layer, MitigationTable(done.done)
 
 
 class Fabricated(NamedTuple):
@@ -104,12 +127,17 @@ class Fabricated(NamedTuple):
         By name; of any age.
     mitigations
         What mitigations did to them.
+    adjustments
+        What is made of the outputs of each layer.
     """
 
     layers: Mapping[str, DieLayer]
     mitigations: MitigationTable
+    adjustments: Mapping[str, OutputAdjustment]
 
 
+_ADJUSTMENT_BITS = 16  # of a gain or an offset
+_FIRST_TUNING = 2**39  # number of the first image of a tuning, far from those of any data set
 _CLIPPED = 0.01  # share of a layer's inputs that may be clipped without a warning
 
 
@@ -130,6 +158,8 @@ class Chip:
         What is done about its faults before it is programmed, in this order.
     diagnosis
         What is found out about its faults; needed by mitigations that need a map of them.
+    images
+        Samples without labels for mitigations that need some, not those that the die is judged by.
     precision
         ``"single"``, or ``"double"`` for sums of conductances off the levels that equal the reference engine bit for
         bit.
@@ -146,6 +176,8 @@ class Chip:
         The same, ready to multiply.
     mitigations
         What mitigations did, tile by tile.
+    adjustments
+        What is made of the outputs of layers, by name.
     """
 
     network_type: ClassVar[Any] = None  # the class of a network that is loaded, set where it is defined
@@ -159,6 +191,7 @@ class Chip:
         faults: Mapping[str, FaultMap] | None = None,
         mitigations: Sequence[Mitigation] = (),
         diagnosis: Diagnosis | None = None,
+        images: Any = None,
         precision: Literal["single", "double"] = "single",
         seconds: float = 0.0,
         fabricated: Fabricated | None = None,
@@ -171,15 +204,18 @@ class Chip:
             "network": network,
             "mitigations": check_mitigations(mitigations, diagnosis),
             "diagnosis": diagnosis,
-            "faults": _check_faults(network, faults),
         }
         for method in self._given["mitigations"]:
             network = method.prepare(network)
         self.network = network
+        self._given["faults"] = _check_faults(network, faults)
+        made = fabricated
         if fabricated is None:
+            self._check_images(images)
             fabricated = self._fabricate()
         self.layers = {name: replace(layer, seconds=self.seconds) for name, layer in fabricated.layers.items()}
         self.mitigations = fabricated.mitigations
+        self.adjustments = dict(fabricated.adjustments)
         self._counter = SampleCounter()
         self._next = 0
         self._warned: set[str] = set()
@@ -192,10 +228,15 @@ class Chip:
                 layer.plan(precision),
                 self._counter,
                 order=(orders or {}).get(name, "first") if network.design.cell.noisy else "first",
+                complete=layer.complete if layer.completes else None,
             )
             for name, layer in self.layers.items()
         }
+        for name, adjustment in self.adjustments.items():
+            self.running[name].layer = adjusted(self.running[name].layer, adjustment)
         self._skeleton = network.skeleton.own()
+        if made is None:
+            self._tune(images)
 
     def _fabricate(self) -> Fabricated:
         layers: dict[str, DieLayer] = {}
@@ -210,7 +251,28 @@ class Chip:
                 diagnosis=self._given["diagnosis"],
             )
             tables.extend(table.tiles)
-        return Fabricated(layers, MitigationTable(tuple(tables)))
+        return Fabricated(layers, MitigationTable(tuple(tables)), {})
+
+    def _check_images(self, images: Any) -> None:
+        for method in self._given["mitigations"]:
+            if method.needs == "images" and images is None:
+                raise InputError(f"images must be given for {type(method).__name__}, which needs some, got None")
+
+    def _tune(self, images: Any) -> None:
+        """Let mitigations that need images adjust the outputs of the layers."""
+        methods = [method for method in self._given["mitigations"] if method.needs == "images"]
+        if not methods:
+            return
+        samples = Samples.of(images)
+        ideal = self.network.output_totals(samples)
+
+        def run(layers: Mapping[str, Any], part: Samples) -> Any:
+            self._counter.start(_FIRST_TUNING, len(part))
+            return check_fit(lambda: self._skeleton.run(part, layers), part, name="images")
+
+        self.adjustments = tune(methods, self.running, ideal, run, samples)
+        for layer in self.running.values():
+            layer.clipped = ClippedInputs(clipped=0, inputs=0)
 
     @property
     def faults(self) -> dict[str, FaultMap]:
@@ -238,7 +300,7 @@ class Chip:
         InputError
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
-        made = Fabricated(self.layers, self.mitigations)  # what is broken and what was programmed stay as they are
+        made = Fabricated(self.layers, self.mitigations, self.adjustments)  # what is broken and what was programmed stay as they are
         return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds, fabricated=made)
 
     @entrance
@@ -273,6 +335,7 @@ class Chip:
             mitigations=self._given["mitigations"],
             diagnosis=self._given["diagnosis"],
             done=self.mitigations.tiles,
+            adjustments=self.adjustments,
             next_sample=self._next,
             clipped=self.clipped_inputs,
         )
@@ -307,10 +370,11 @@ class Chip:
         die, network = saved.die, cls.network_type(**saved.parts)
         assert die is not None
         with reading(path, "chip"):
-            faults = read_given(die, saved.contents, network.layers)
             prepared = network
             for method in check_mitigations(die.mitigations, die.diagnosis):
                 prepared = method.prepare(prepared)
+            faults = read_given(die, saved.contents, prepared.layers)
+            adjustments = read_adjustments(die, saved.contents, prepared.layers)
             layers = read_die(die, saved.contents, prepared.layers, prepared.design)
             saved.contents.finish()
         chip: Chip = network.chip_type(
@@ -321,7 +385,7 @@ class Chip:
             diagnosis=die.diagnosis,
             precision=die.precision,
             seconds=die.seconds,
-            fabricated=Fabricated(layers, MitigationTable(die.done)),
+            fabricated=Fabricated(layers, MitigationTable(die.done), adjustments),
         )
         chip._next = die.next_sample
         for layer in die.layers:
@@ -445,11 +509,12 @@ class Chip:
             cells, errors = die_layer.seen()
 
             def product(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-                return reference_multiply(
+                products = reference_multiply(
                     codes, die_layer.reading, cells, die_layer.drive, die_layer.converter, errors=errors
                 )
+                return die_layer.complete(products, codes)
 
-            return ReferenceLayer(self.network.layers[name].layer, product)
+            return ReferenceLayer(self.running[name].layer, product)
 
         return Network(self.network.skeleton, {name: layer(name) for name in self.layers})
 
@@ -470,7 +535,36 @@ class Chip:
             V, for a cell card that has none; ``None`` for the card's own.
         """
         cells = {name: layer.cells() for name, layer in self.layers.items()}
-        return self.network.cost_of(cells, hardware, read_voltage=read_voltage)
+        return self.network.cost_of(
+            cells,
+            hardware,
+            read_voltage=read_voltage,
+            stored_bits=self._stored_bits(),
+            digital=tuple(self._digital_overhead()),
+        )
+
+    def _stored_bits(self) -> dict[str, int]:
+        """What mitigations store for each layer: tables and switches of tiles, and a gain and an offset an output."""
+        bits: dict[str, int] = {}
+        for tile in self.mitigations.tiles:
+            bits[tile.layer] = bits.get(tile.layer, 0) + tile.overhead.configuration_bits
+        for name, adjustment in self.adjustments.items():
+            bits[name] = bits.get(name, 0) + 2 * _ADJUSTMENT_BITS * len(adjustment.gain)
+        return bits
+
+    def _digital_overhead(self) -> Iterator[DigitalUse]:
+        """What is added digitally, and what it takes to average copies, for one image."""
+        for name, layer in self.layers.items():
+            vectors = self.network.layers[name].vectors_per_image
+            outputs = layer.matrix.shape[1] // layer.copies
+            corrected = 0 if layer.correction is None else len(layer.correction.values)
+            if layer.copies > 1 or corrected:
+                yield DigitalUse(
+                    name=name,
+                    kind="mitigation",
+                    multiply_accumulates=corrected * vectors,
+                    elementwise=(layer.copies - 1) * outputs * vectors,
+                )
 
     @entrance
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
@@ -572,7 +666,7 @@ def _check_faults(network: PlacedNetwork, faults: Mapping[str, FaultMap] | None)
         if name not in network.layers:
             raise InputError(f"faults must name mapped layers ({', '.join(network.layers)}), got {name!r}")
         check_instance(f"faults[{name!r}]", fault_map, FaultMap)
-        wanted = network.layers[name].matrix.levels.shape
+        wanted = network.layers[name].arrays_shape
         if fault_map.shape != wanted:
             raise InputError(f"faults[{name!r}] must have shape {wanted}, got {fault_map.shape}")
     return given

@@ -157,6 +157,11 @@ class Crossbar:
         check_choice("precision", precision, ("single", "double"))
         check_age(design.cell, seconds)
         methods = check_mitigations(mitigations, diagnosis)
+        for method in methods:
+            if method.needs == "images":
+                raise InputError(
+                    f"mitigations of a matrix must do without images, got {type(method).__name__}; a network has some"
+                )
         matrix = _numbers("weights", weights)
         vectors = None if calibration is None else _numbers("calibration", calibration)
         if vectors is not None and vectors.shape[1] != matrix.shape[0]:
@@ -239,17 +244,16 @@ class Crossbar:
             mapped = read_layer(record.layer, contents, "layer.0.", record.design)
             _check_matrix(record, mapped)
             network = _alone(mapped, record.design)
-            faults = read_given(die, contents, network.layers)
             made = cls.__new__(cls)
             made._original, made._design, made.seed = mapped, record.design, die.seed
             made._calibrated, made._codes_given = record.calibrated, record.codes_given
             made._given = {
-                "faults": faults.get(_NAME),
                 "mitigations": check_mitigations(die.mitigations, die.diagnosis),
                 "diagnosis": die.diagnosis,
             }
             for method in die.mitigations:
                 network = method.prepare(network)
+            made._given["faults"] = read_given(die, contents, network.layers).get(_NAME)
             layers = read_die(die, contents, network.layers, network.design)
             contents.finish()
         made._assemble(network, layers[_NAME], MitigationTable(die.done), die.precision)
@@ -264,7 +268,8 @@ class Crossbar:
     @property
     def shape(self) -> tuple[int, int]:
         """Inputs and outputs."""
-        return self.layer.matrix.shape
+        inputs, outputs = self._mapped.layer.codes.shape
+        return inputs, outputs
 
     @property
     def faults(self) -> FaultMap:
@@ -321,7 +326,7 @@ class Crossbar:
             first = check_integer("first_vector", first_vector, at_least=0, at_most=MOST_SAMPLES)
         product = np.zeros((len(codes), self.shape[1]))
         if len(codes):
-            product = self._plan.multiply(codes[:, np.newaxis], first_image=first)[:, 0]
+            product = self.layer.complete(self._plan.multiply(codes[:, np.newaxis], first_image=first)[:, 0], codes)
         self._vectors += len(codes)
         self._clipped += clipped
         if clipped > _CLIPPED * codes.size:
@@ -409,7 +414,7 @@ class Crossbar:
             raise InputError(f"x must hold at least one vector, got shape {vectors.shape}")
         codes, scale, _ = self._quantise(vectors)
         worth = scale * self._mapped.layer.weight_scale
-        product = self._plan.multiply(codes[:, np.newaxis])[:, 0]
+        product = self.layer.complete(self._plan.multiply(codes[:, np.newaxis])[:, 0], codes)
         return vectors_report(self.layer, codes, product * worth, self._exact(codes) * worth, clipping=clipping)
 
     @entrance

@@ -107,6 +107,7 @@ class MappedNetwork(PlacedNetwork):
         faults: Mapping[str, FaultMap] | None = None,
         mitigations: Sequence[Mitigation] = (),
         diagnosis: Diagnosis | None = None,
+        images: Any = None,
         precision: Literal["single", "double"] = "single",
     ) -> Chip:
         """Make one die.
@@ -121,6 +122,9 @@ class MappedNetwork(PlacedNetwork):
             What is done about its faults before it is programmed, one after another; see :mod:`xbarsim.mitigation`.
         diagnosis
             What a test finds out about its faults; needed by mitigations that need a map of them.
+        images
+            Samples without labels for mitigations that need some, not those that the die is judged by; training images
+            will do.
         precision
             Of sums of conductances off the levels: ``"single"``, fast, or ``"double"``, equal to the reference engine
             bit for bit. Whole levels are exact either way.
@@ -128,11 +132,17 @@ class MappedNetwork(PlacedNetwork):
         Raises
         ------
         InputError
-            If the seed is negative, a name is no mapped layer, a map has another shape than the layer's tiles, or a
-            mitigation does not fit the network or needs a diagnosis and there is none.
+            If the seed is negative, a name is no mapped layer, a map has another shape than the layer's arrays, or a
+            mitigation does not fit the network or needs a diagnosis or images and there are none.
         """
         return self.chip_type(
-            self, seed, faults=faults, mitigations=mitigations, diagnosis=diagnosis, precision=precision
+            self,
+            seed,
+            faults=faults,
+            mitigations=mitigations,
+            diagnosis=diagnosis,
+            images=images,
+            precision=precision,
         )
 
     @entrance

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,12 @@ from xbarsim.devices import check_voltage
 from xbarsim.engine import choose_plan
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_choice, check_integer
 from xbarsim.mapping import MappedMatrix, Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
+from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Skeleton
+from xbarsim.network.tuning import Observed, Totals
 from xbarsim.network.use import layer_use
 
 __all__ = ["MappedLayer", "PlacedNetwork", "PlanTable", "fullest_tile"]
@@ -51,6 +54,10 @@ class MappedLayer:
         positions, passes and planes), shape ``(inputs,)``; unitless.
     vectors_per_image
         Matrix-vector products for one sample: all vectors of the layer in a call over the samples of that call.
+    spare_rows, spare_columns
+        Lines that every array has beside those of the mapping.
+    copies
+        How often its weights are held: the outputs of the copies stand one behind the other in the matrix.
     """
 
     layer: QuantisedLayer
@@ -59,9 +66,20 @@ class MappedLayer:
     converter: Converter
     mean_square_input: npt.NDArray[np.float64]
     vectors_per_image: float
+    spare_rows: int = 0
+    spare_columns: int = 0
+    copies: int = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, least in (("spare_rows", 0), ("spare_columns", 0), ("copies", 1)):
+            check_integer(name, getattr(self, name), at_least=least)
+
+    @property
+    def arrays_shape(self) -> tuple[int, int, int]:
+        """Arrays, word lines and bit lines that it takes, spare ones included."""
+        tiles, rows, columns = self.matrix.levels.shape
+        return tiles, rows + self.spare_rows, columns + self.spare_columns
 
     @property
     def matrix(self) -> MappedMatrix:
@@ -132,6 +150,9 @@ class PlanTable:
         return format_table(("layer", "plan", "because"), lines, left=3)
 
 
+NetworkT = TypeVar("NetworkT", bound="PlacedNetwork")
+
+
 class PlacedNetwork:
     """What every die of a network has in common.
 
@@ -171,8 +192,97 @@ class PlacedNetwork:
         self.skeleton = skeleton
         self.layers = layers
         self.image_shape = image_shape
+        self._statistics: dict[str, dict[str, Totals]] = {}  # by the samples that were run
         self.floating = Network(skeleton)
         self.digital = Network(skeleton, {name: DigitalLayer(mapped.layer) for name, mapped in layers.items()})
+
+    def _with_layers(self: NetworkT, layers: dict[str, MappedLayer]) -> NetworkT:
+        other = copy.copy(self)
+        other.layers = layers
+        return other
+
+    @entrance
+    def with_spare_lines(self: NetworkT, *, rows: int = 0, columns: int = 0) -> NetworkT:
+        """The same network on arrays with more lines than the mapping uses; costs nothing.
+
+        Parameters
+        ----------
+        rows, columns
+            Word and bit lines of every array, beside those that it has.
+        """
+        check_integer("rows", rows, at_least=0)
+        check_integer("columns", columns, at_least=0)
+        return self._with_layers(
+            {
+                name: replace(
+                    mapped, spare_rows=mapped.spare_rows + rows, spare_columns=mapped.spare_columns + columns
+                )
+                for name, mapped in self.layers.items()
+            }
+        )
+
+    @entrance
+    def with_copies(self: NetworkT, copies: int, names: Sequence[str] | None = None) -> NetworkT:
+        """The same network with weights held several times on arrays of their own, and the results averaged.
+
+        Parameters
+        ----------
+        copies
+            How often.
+        names
+            Of the layers; ``None`` for all.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or one is held several times already.
+        """
+        check_integer("copies", copies, at_least=1)
+        layers = dict(self.layers)
+        for name in layers if names is None else names:
+            mapped = layers[check_choice("names", name, layers)]
+            if mapped.copies > 1:
+                raise InputError(f"copies must be asked for once, got {copies} for {name!r}, which has {mapped.copies}")
+            matrix = mapped.matrix
+            outputs = matrix.shape[1]
+            repeated = MappedMatrix(
+                mapping=matrix.mapping,
+                shape=(matrix.shape[0], outputs * copies),
+                tile_rows=np.tile(matrix.tile_rows, (copies, 1)),
+                tile_outputs=np.concatenate(
+                    [np.where(matrix.tile_outputs >= 0, matrix.tile_outputs + number * outputs, -1) for number in range(copies)]
+                ).astype(np.int32),
+                levels=np.tile(matrix.levels, (copies, 1, 1)),
+            )
+            layers[name] = replace(
+                mapped, reading=self.design.reading(repeated), copies=copies
+            )
+        return self._with_layers(layers)
+
+    def output_totals(self, samples: Samples) -> dict[str, Totals]:
+        """What the outputs of each layer are on an ideal die, in the order in which layers are used; computed once.
+
+        Parameters
+        ----------
+        samples
+            To run, all at once.
+        """
+        key = samples.digest
+        if key not in self._statistics:
+            totals: dict[str, Totals] = {}
+
+            def record(name: str) -> Callable[[Any], Any]:
+                def seen(results: Any) -> Any:
+                    totals.setdefault(name, Totals()).add(results)
+                    return results
+
+                return seen
+
+            layers = {name: Observed(DigitalLayer(each.layer), record(name)) for name, each in self.layers.items()}
+            self.skeleton.run(samples, layers)
+            self._statistics.clear()  # one set of images is in use at a time
+            self._statistics[key] = totals
+        return self._statistics[key]
 
     @property
     def tiles(self) -> int:
@@ -233,8 +343,20 @@ class PlacedNetwork:
         hardware: Hardware | str,
         *,
         read_voltage: float | None = None,
+        stored_bits: Mapping[str, int] | None = None,
+        digital: tuple[DigitalUse, ...] = (),
     ) -> CostReport:
-        """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`)."""
+        """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`).
+
+        Parameters
+        ----------
+        cells, hardware, read_voltage
+            As there.
+        stored_bits
+            What each layer stores beside its indices.
+        digital
+            What is computed digitally beside the network's own.
+        """
         if read_voltage is not None:
             if cells is None:
                 raise InputError(f"read_voltage must be None where data is False, got {read_voltage!r}")
@@ -252,11 +374,14 @@ class PlacedNetwork:
                 cells_power=(
                     None if cells is None else mapped.cells_power(cells[name], self.design, read_voltage=read_voltage)
                 ),
+                spare_rows=mapped.spare_rows,
+                spare_columns=mapped.spare_columns,
+                stored_bits=(stored_bits or {}).get(name, 0),
             )
             for name, mapped in self.layers.items()
         ]
         remarks = _power_remarks(self.design, data=cells is not None, read_voltage=read_voltage)
-        return estimate(uses, card, digital=self.digital_work, remarks=remarks)
+        return estimate(uses, card, digital=(*self.digital_work, *digital), remarks=remarks)
 
 
 def _power_remarks(design: Design, *, data: bool, read_voltage: float | None) -> list[str]:

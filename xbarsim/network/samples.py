@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +103,15 @@ class Samples:
             arguments=tuple(array[indices] for array in self.arguments),
             keywords={key: array[indices] for key, array in self.keywords.items()},
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all inputs."""
+        digest = hashlib.sha256()
+        for name, array in (*(("", array) for array in self.arguments), *self.keywords.items()):
+            digest.update(repr((name, array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @property
     def shape(self) -> tuple[int, ...]:

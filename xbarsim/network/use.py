@@ -82,6 +82,9 @@ def layer_use(
     macs_per_vector: int,
     vectors_per_image: float,
     cells_power: float | None = None,
+    spare_rows: int = 0,
+    spare_columns: int = 0,
+    stored_bits: int = 0,
 ) -> LayerUse:
     """What one layer of a mapped network uses.
 
@@ -101,6 +104,10 @@ def layer_use(
         Input vectors for one image; a mean over images need not be whole.
     cells_power
         Mean static power of the cells while all tiles are read, W; ``None`` for the card's published array power.
+    spare_rows, spare_columns
+        Lines that every array has beside those of the mapping.
+    stored_bits
+        What it stores beside its indices, such as the order of its rows.
 
     Notes
     -----
@@ -117,7 +124,7 @@ def layer_use(
     return LayerUse(
         name=name,
         arrays=matrix.tiles,
-        rows=matrix.mapping.rows,
+        rows=matrix.mapping.rows + spare_rows,
         columns=matrix.mapping.columns,
         adc_bits=bits,
         dac_bits=drive.dac_bits,
@@ -135,7 +142,8 @@ def layer_use(
         inputs=matrix.shape[0],
         outputs=matrix.shape[1],
         input_bits=drive.input_bits,
-        index_bits=index_bits(matrix),
+        index_bits=index_bits(matrix) + stored_bits,
+        spare_columns=spare_columns,
         columns_per_adc=design.periphery.columns_per_adc,
         converter_inputs=reading.reads,
     )

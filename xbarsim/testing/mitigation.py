@@ -9,7 +9,6 @@ Examples
 
 from __future__ import annotations
 
-import math
 from typing import Any, get_args
 
 import numpy as np
@@ -18,7 +17,7 @@ from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import ENCODINGS, Mapping, map_matrix
-from xbarsim.mitigation import KnownTile, Mitigation, Needs, Overhead
+from xbarsim.mitigation import KnownTile, Mitigation, Needs, Overhead, TileFit
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise
 
 __all__ = ["check_mitigation"]
@@ -31,10 +30,11 @@ def check_mitigation(mitigation: Mitigation, *, examples: int = 100) -> None:
     """Check that a mitigation keeps the promises of :class:`xbarsim.mitigation.Mitigation`.
 
     It must be a frozen dataclass of plain values with an exact TOML round trip that states what it needs to know; for
-    tiles of every encoding, with any faults, give levels of the cell, the same from the same generator, and leave alone
-    unused cells and what it is given; change nothing, bit for bit, where nothing is broken; never make what it
-    minimises larger; state its overhead, with the number of cells that it programmes to another level; and leave a
-    fault map of the same shape, without new faults, in the layers that it protects.
+    tiles of every encoding, with any faults and with spare lines, give levels of the cell and lines of the array, the
+    same from the same generator, and leave alone unused cells and what it is given; change nothing, bit for bit, where
+    nothing is broken; never make the error of the outputs larger, by what it knows; state its overhead, with the number
+    of cells that it programmes to another level; and leave a fault map of the same shape, without new faults, in the
+    layers that it protects.
 
     Parameters
     ----------
@@ -109,9 +109,10 @@ def _tile(
     largest = mapping.max_weight
     matrix = map_matrix(rng.integers(-largest, largest, (5, 2), endpoint=True), mapping)
     model = StuckFaults(on=rate / 2, off=rate / 2)
-    faults = model.sample(matrix.levels.shape, rng)
+    arrays = (matrix.tiles, mapping.rows + 2, mapping.columns + wanted + 1)  # with spare lines
+    faults = model.sample(arrays, rng)
     if analog:  # stuck anywhere, also where no level is
-        stuck = rng.uniform(0.0, 1.5 * _CELL.g_max, matrix.levels.shape)
+        stuck = rng.uniform(0.0, 1.5 * _CELL.g_max, arrays)
         faults = FaultMap.from_dense(np.where(faults.dense() > 0, int(FaultKind.STUCK_AT), 0), stuck)
     tile = KnownTile.of(
         matrix,
@@ -121,57 +122,91 @@ def _tile(
         rates=model.rates if mitigation.needs in ("map", "rates") else None,
         input_power=rng.uniform(0.1, 1.0, 5),
         weight_scale=rng.uniform(0.5, 2.0, 2),
+        spare_rows=2,
+        spare_columns=wanted + 1,
     )
     return tile, faults
 
 
 def _check_tile(mitigation: Mitigation, tile: KnownTile, *, broken: bool, seed: int) -> None:
-    mapping, before = tile.matrix.mapping, tile.levels.copy()
+    mapping, before = tile.mapping, tile.fit
+    kept = before.levels.copy()
 
     def fitted() -> Any:
         return call("fit", mitigation.fit, tile, np.random.default_rng(seed))
 
-    levels = fitted()
-    promise(
-        isinstance(levels, np.ndarray) and levels.dtype == np.uint8 and levels.shape == before.shape,
-        "fit must give uint8 levels of the shape of the tile",
-        f"it gave {getattr(levels, 'dtype', type(levels))} of shape {np.shape(levels)} for {before.shape}",
-    )
+    fit = fitted()
     where = f"with {type(mapping.encoding).__name__}, {mapping.weight_bits} weight bits, {mapping.cell_bits} cell bits"
-    promise(np.array_equal(tile.levels, before), "fit must leave the tile as it is", f"it changed its levels {where}")
+    promise(isinstance(fit, TileFit), "fit must give a TileFit", f"it gave {type(fit).__name__}")
+    levels = fit.levels
+    promise(
+        levels.dtype == np.uint8 and levels.shape == kept.shape,
+        "fit must give uint8 levels of the shape of the tile",
+        f"it gave {levels.dtype} of shape {np.shape(levels)} for {kept.shape}",
+    )
+    promise(np.array_equal(tile.levels, kept), "fit must leave the tile as it is", f"it changed its levels {where}")
     promise(
         int(levels.max()) <= mapping.max_level,
         "levels must be in the cell's range",
         f"{int(levels.max())} > {mapping.max_level} {where}",
     )
-    again = fitted()
-    promise(np.array_equal(levels, again), "the same generator must give the same levels", f"two calls differ {where}")
-    unused = ~tile.matrix.used[0]
+    _check_lines(tile, fit, where)
+    promise(_alike(fit, fitted()), "the same generator must give the same fit", f"two calls differ {where}")
+    unused = ~tile.used
     promise(
-        np.array_equal(levels[unused], before[unused]), "unused cells must be left alone", f"some are changed {where}"
+        np.array_equal(levels[unused], kept[unused]), "unused cells must be left alone", f"some are changed {where}"
     )
     if not broken:
-        promise(
-            np.array_equal(levels, before),
-            "a tile without faults must stay as it is, bit for bit",
-            f"{int((levels != before).sum())} cells are changed {where}",
-        )
-    errors = [call("error", mitigation.error, tile, each) for each in (before, levels)]
-    promise(
-        all(isinstance(error, float) and math.isfinite(error) for error in errors),
-        "error must be a finite number",
-        f"it is {errors} {where}",
-    )
+        promise(_alike(fit, before), "a tile without faults must stay as it is, bit for bit", f"it does not {where}")
+    errors = [tile.error(each) for each in (before, fit)]
     promise(
         errors[1] <= errors[0] * (1 + 1e-12),
-        "what the method minimises must never grow",
+        "the error of the outputs, by what is known, must never grow",
         f"{errors[0]} became {errors[1]} {where}",
     )
-    overhead = call("overhead", mitigation.overhead, tile, levels)
+    overhead = call("overhead", mitigation.overhead, tile, fit)
     promise(isinstance(overhead, Overhead), "overhead must give an Overhead", f"it gave {type(overhead).__name__}")
-    rewritten = int((levels != tile.matrix.levels[0]).sum())
+    rewritten = int((levels != kept).sum())
     promise(
         overhead.reprogrammed_cells == rewritten,
         "the overhead must count the cells that are programmed to another level",
         f"{overhead.reprogrammed_cells} instead of {rewritten} {where}",
+    )
+
+
+def _check_lines(tile: KnownTile, fit: TileFit, where: str) -> None:
+    """Every row and column lies on a line of its own, and pairs stay pairs."""
+    _, rows, columns = _arrays(tile)
+    for name, lines, size in (("rows", fit.rows, rows), ("columns", fit.columns, columns)):
+        promise(
+            len(np.unique(lines)) == len(lines) and (len(lines) == 0 or 0 <= lines.min() <= lines.max() < size),
+            f"{name} must each lie on one line of the array",
+            f"{lines.tolist()} of {size} {where}",
+        )
+    if tile.mapping.sides == 2:
+        pairs = fit.columns[: len(fit.columns) // 2 * 2].reshape(-1, 2) // 2
+        promise(
+            bool((pairs[:, 0] == pairs[:, 1]).all()), "the columns of a pair must stay a pair", f"{fit.columns} {where}"
+        )
+
+
+def _arrays(tile: KnownTile) -> tuple[int, int, int]:
+    stuck = tile.layer.stuck_at
+    if stuck is not None:
+        arrays, rows, columns = stuck.shape
+        return arrays, rows, columns
+    return tile.layer.matrix.tiles, *tile.levels.shape  # type: ignore[return-value]
+
+
+def _alike(fit: TileFit, other: TileFit) -> bool:
+    """Whether two fits decide the same."""
+    corrections = [
+        () if each.correction is None else (each.correction.rows, each.correction.outputs, each.correction.values)
+        for each in (fit, other)
+    ]
+    return (
+        fit.array == other.array
+        and all(np.array_equal(getattr(fit, name), getattr(other, name)) for name in ("levels", "rows", "columns"))
+        and len(corrections[0]) == len(corrections[1])
+        and all(np.array_equal(one, two) for one, two in zip(*corrections, strict=True))
     )

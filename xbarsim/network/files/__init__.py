@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xbarsim.network.files.contents import Contents, digest, read_contents, reading, write_contents
-from xbarsim.network.files.dies import DieRecord, read_die, read_given, write_die
+from xbarsim.network.files.dies import DieRecord, read_adjustments, read_die, read_given, write_die
 from xbarsim.network.files.layers import LayerRecord, read_layer, write_layer
 from xbarsim.network.files.networks import NetworkRecord, SavedNetwork, read_network, write_network
 from xbarsim.network.files.probe import choose_probe
@@ -16,6 +16,7 @@ __all__ = [
     "SavedNetwork",
     "choose_probe",
     "digest",
+    "read_adjustments",
     "read_contents",
     "read_die",
     "read_given",

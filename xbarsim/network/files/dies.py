@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -11,15 +12,16 @@ import numpy.typing as npt
 
 from xbarsim.design import Design
 from xbarsim.devices import BrokenLines, FaultMap
-from xbarsim.die import Converters, DieLayer, Drivers, Silicon, check_age
+from xbarsim.die import Converters, DieLayer, Drivers, Silicon, WeightCorrection, check_age
 from xbarsim.foundation.validation import FileFormatError, check_integer
-from xbarsim.mitigation import Diagnosis, Mitigation, TileMitigation, check_mitigations
+from xbarsim.mapping import Arrangement
+from xbarsim.mitigation import Diagnosis, Mitigation, OutputAdjustment, TileMitigation, check_mitigations
 from xbarsim.network.files.contents import Contents, digest
 from xbarsim.network.files.layers import placement_digest
 from xbarsim.network.layers import ClippedInputs
 from xbarsim.network.placed import MappedLayer
 
-__all__ = ["DieLayerRecord", "DieRecord", "read_die", "read_given", "write_die"]
+__all__ = ["DieLayerRecord", "DieRecord", "read_adjustments", "read_die", "read_given", "write_die"]
 
 Array = npt.NDArray[Any]
 
@@ -40,6 +42,8 @@ class DieLayerRecord:
         Of the fault map that was given for it; ``None`` where none was.
     clipped, inputs
         Inputs so far, and how many of them were clipped.
+    moved, corrected, chosen, adjusted
+        Whether mitigations moved its lines, correct weights digitally, chose among copies, and adjust its outputs.
     """
 
     name: str
@@ -49,6 +53,10 @@ class DieLayerRecord:
     given_note: str | None = None
     clipped: int = 0
     inputs: int = 0
+    moved: bool = False
+    corrected: bool = False
+    chosen: bool = False
+    adjusted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +85,7 @@ def write_die(
     done: Sequence[TileMitigation],
     next_sample: int,
     clipped: Mapping[str, ClippedInputs],
+    adjustments: Mapping[str, OutputAdjustment] = MappingProxyType({}),
 ) -> tuple[DieRecord, dict[str, Array]]:
     """A die as its record and arrays.
 
@@ -94,6 +103,8 @@ def write_die(
         Number of the next sample.
     clipped
         Inputs of each layer so far.
+    adjustments
+        What is made of the outputs of layers.
     """
     arrays: dict[str, Array] = {}
     records = []
@@ -102,6 +113,9 @@ def write_die(
         arrays |= _write_silicon(layer.silicon, prefix)
         if layer.levels is not None:
             arrays[f"{prefix}levels"] = layer.levels
+        arrays |= _write_mitigated(layer, prefix)
+        if name in adjustments:
+            arrays |= {f"{prefix}adjustment.{part}": getattr(adjustments[name], part) for part in ("gain", "offset")}
         if name in given:
             arrays |= _write_faults(given[name], f"{prefix}given.")
         records.append(
@@ -113,6 +127,10 @@ def write_die(
                 given_note=given[name].note if name in given else None,
                 clipped=clipped[name].clipped,
                 inputs=clipped[name].inputs,
+                moved=layer.arrangement is not None,
+                corrected=layer.correction is not None,
+                chosen=layer.copy_weights is not None,
+                adjusted=name in adjustments,
             )
         )
     record = DieRecord(
@@ -136,7 +154,7 @@ def read_given(record: DieRecord, contents: Contents, layers: Mapping[str, Mappe
     record, contents
         Of the file.
     layers
-        Of the network as it was mapped, before mitigations prepared it.
+        Of the network as its mitigations prepared it.
 
     Raises
     ------
@@ -144,10 +162,25 @@ def read_given(record: DieRecord, contents: Contents, layers: Mapping[str, Mappe
         If a map does not fit its layer.
     """
     return {
-        each.name: _read_faults(contents, f"die.{index}.given.", layers[each.name].matrix.levels.shape, each.given_note)
+        each.name: _read_faults(contents, f"die.{index}.given.", layers[each.name].arrays_shape, each.given_note)
         for index, each in enumerate(record.layers)
         if each.given_note is not None and each.name in layers
     }
+
+
+def read_adjustments(
+    record: DieRecord, contents: Contents, layers: Mapping[str, MappedLayer]
+) -> dict[str, OutputAdjustment]:
+    """What is made of the outputs of some layers of a die; parameters and errors as :func:`read_given`."""
+    result = {}
+    for index, each in enumerate(record.layers):
+        if each.adjusted and each.name in layers:
+            shape = (len(layers[each.name].layer.weight_scale),)
+            gain, offset = (
+                contents.take(f"die.{index}.adjustment.{part}", np.float64, shape) for part in ("gain", "offset")
+            )
+            result[each.name] = OutputAdjustment(gain=gain, offset=offset)
+    return result
 
 
 def read_die(
@@ -206,6 +239,8 @@ def _read_layer(
         index=index,
         seconds=die.seconds,
         levels=levels,
+        copies=mapped.copies,
+        **_read_mitigated(record, contents, prefix, mapped),
     )
     if digest(layer.cells()) != record.cells:
         raise FileFormatError(
@@ -213,6 +248,45 @@ def _read_layer(
             "cells in another way"
         )
     return layer
+
+
+def _write_mitigated(layer: DieLayer, prefix: str) -> dict[str, Array]:
+    """Where mitigations laid a layer's tiles, and what is done digitally."""
+    arrays: dict[str, Array] = {}
+    if layer.arrangement is not None:
+        arrays |= {f"{prefix}arrangement.{name}": getattr(layer.arrangement, name) for name in _PLACES}
+    if layer.correction is not None:
+        arrays |= {f"{prefix}correction.{name}": getattr(layer.correction, name) for name in _CORRECTION}
+    if layer.copy_weights is not None:
+        arrays[f"{prefix}copy_weights"] = layer.copy_weights
+    return arrays
+
+
+def _read_mitigated(
+    record: DieLayerRecord, contents: Contents, prefix: str, mapped: MappedLayer
+) -> dict[str, Any]:
+    tiles, rows, columns = mapped.matrix.levels.shape
+    inputs, outputs = mapped.matrix.shape
+    result: dict[str, Any] = {}
+    if record.moved:
+        shapes = ((tiles, rows), (tiles, columns), (tiles,))
+        places = {
+            name: contents.take(f"{prefix}arrangement.{name}", np.int32, shape)
+            for name, shape in zip(_PLACES, shapes, strict=True)
+        }
+        result["arrangement"] = Arrangement(**places, shape=mapped.arrays_shape)
+    if record.corrected:
+        which = contents.take(f"{prefix}correction.inputs", np.int32, (None,), at_least=0, at_most=inputs - 1)
+        count = (len(which),)
+        result["correction"] = WeightCorrection(
+            inputs=which,
+            outputs=contents.take(f"{prefix}correction.outputs", np.int32, count, at_least=0, at_most=outputs - 1),
+            values=contents.take(f"{prefix}correction.values", np.float64, count),
+        )
+    if record.chosen:
+        shape = (mapped.copies, outputs // mapped.copies)
+        result["copy_weights"] = contents.take(f"{prefix}copy_weights", np.float64, shape)
+    return result
 
 
 def _write_faults(faults: FaultMap, prefix: str) -> dict[str, Array]:
@@ -230,6 +304,8 @@ def _read_faults(contents: Contents, prefix: str, shape: tuple[int, ...], note: 
     )
 
 
+_PLACES = ("rows", "columns", "arrays")
+_CORRECTION = ("inputs", "outputs", "values")
 _LINES = ("open_word_lines", "open_bit_lines", "shorted_bit_lines")
 
 
@@ -248,7 +324,7 @@ def _write_silicon(silicon: Silicon, prefix: str) -> dict[str, Array]:
 
 def _read_silicon(contents: Contents, prefix: str, mapped: MappedLayer, design: Design, note: str) -> Silicon:
     """What is broken, as much of it as the design can break."""
-    shape = mapped.matrix.levels.shape
+    shape = mapped.arrays_shape
     tiles, rows, columns = shape
     periphery = design.periphery
     lines = drivers = converters = None
@@ -266,7 +342,8 @@ def _read_silicon(contents: Contents, prefix: str, mapped: MappedLayer, design: 
             offset=contents.take(f"{prefix}drivers.offset", np.float64, (tiles, rows)),
         )
     if periphery.adc_errors is not None:
-        count = -(-mapped.reading.reads // periphery.columns_sharing_errors)
+        reads = mapped.reading.reads + mapped.spare_columns // (2 if mapped.reading.paired else 1)
+        count = -(-reads // periphery.columns_sharing_errors)
         weights = None
         if periphery.adc_errors.capacitor_mismatch > 0:
             bits = mapped.converter.bits
