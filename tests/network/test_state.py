@@ -590,12 +590,6 @@ class Unwritable(Mitigation):
     needs: ClassVar[Any] = "nothing"
     table: dict[int, Any] = dataclasses.field(default_factory=lambda: {1: object()})
 
-    def fit(self, tile: KnownTile, rng: np.random.Generator) -> Any:
-        return tile.levels
-
-    def overhead(self, tile: KnownTile, levels: Any) -> Overhead:
-        return Overhead()
-
 
 def test_what_a_file_cannot_hold_is_refused_when_it_is_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chip must have a design and methods that TOML can hold"):

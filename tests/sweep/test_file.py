@@ -42,7 +42,7 @@ design.mapping.encoding.type = "TwoColumn"
 design.mapping.encoding.type = "Differential"
 [vary.repair.no]
 [vary.repair.first]
-mitigation = { type = "ProtectLayers", layers = ["0"] }
+mitigations = [{ type = "ProtectLayers", layers = ["0"] }]
 """
 
 
@@ -72,7 +72,7 @@ def test_every_combination_is_a_task() -> None:
         for repair in ("no", "first")
     ]
     assert [type(found.design.mapping.encoding) for found in sweep.tasks] == [TwoColumn] * 4 + [Differential] * 4
-    assert [found.mitigation for found in sweep.tasks[:4]] == [None] * 2 + [ProtectLayers(layers=("0",))] * 2
+    assert [found.mitigations for found in sweep.tasks[:4]] == [()] * 2 + [(ProtectLayers(layers=("0",)),)] * 2
     assert [found.design.faults for found in sweep.tasks[:2]] == [
         StuckFaults(on=0.0, off=0.0),
         StuckFaults(on=0.3, off=0.1).with_total(0.1),

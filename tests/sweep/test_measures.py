@@ -81,7 +81,7 @@ class Gives(Measure):
         ({}, "ba5aacf227f7a830"),
         ({"metrics": ("power_W",)}, "6b55f804c9d7939a"),
         ({"age": 3.0}, "497b86318d5a4fe0"),
-        ({"mitigation": ProtectLayers(layers=("0", "2"), rest=True)}, "3a6cdc3d0968113e"),
+        ({"mitigations": (ProtectLayers(layers=("0", "2"), rest=True),)}, "3a6cdc3d0968113e"),
         ({"images": 33, "calibration": 70, "seed": 9}, "4202084aa88c7a4a"),
     ],
 )

@@ -20,7 +20,7 @@ from tests.sweep.subjects import DESIGN, NAME, task, tiny
 from xbarsim import InputError, evaluate
 from xbarsim.devices import LineFaults, StuckFaults
 from xbarsim.mapping import Differential
-from xbarsim.mitigation import ProtectLayers
+from xbarsim.mitigation import Diagnosis, ProtectLayers, RecalibrateOutputs
 from xbarsim.sweep import COLUMNS, InProcess, Subject, Task, collect, die_seed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "periphery": {"design": DESIGN.replace(periphery=dataclasses.replace(DESIGN.periphery, input_bits=7))},
     "faults": {"design": DESIGN.replace(faults=StuckFaults(on=0.05, off=0.051))},
     "no faults": {"design": DESIGN.replace(faults=None)},
-    "mitigation": {"mitigation": ProtectLayers(layers=("0",))},
+    "mitigation": {"mitigations": (ProtectLayers(layers=("0",)),)},
+    "two mitigations": {"mitigations": (ProtectLayers(layers=("0",)), RecalibrateOutputs())},
+    "diagnosis": {"diagnosis": Diagnosis(coverage=0.9)},
     "age": {"age": 10.0},
     "metrics": {"metrics": ("power_W",)},
     "seed": {"seed": 2},
@@ -105,7 +107,7 @@ def test_id_is_the_same_in_another_process() -> None:
 
 
 def test_tasks_that_differ_in_faults_share_a_mapping() -> None:
-    same = [task(), task(design=DESIGN.replace(faults=None)), task(seed=3), task(mitigation=ProtectLayers(layers=()))]
+    same = [task(), task(design=DESIGN.replace(faults=None)), task(seed=3), task(mitigations=(ProtectLayers(layers=()),))]
     assert len({found.mapping_key for found in same}) == 1
     for name in ("network", "one weight", "images", "calibration", "encoding", "cell", "periphery"):
         assert task(**CHANGES[name]).mapping_key != task().mapping_key
@@ -160,7 +162,7 @@ def test_protected_layers_do_not_break() -> None:
         (ProtectLayers(layers=("0",), rest=True), {"2"}),
         (ProtectLayers(layers=("0", "2")), {"0", "2"}),
     ):
-        chip = task(mitigation=mitigation).fabricate(0)
+        chip = task(mitigations=(mitigation,)).fabricate(0)
         plain = task().fabricate(0)
         for name, faults in chip.faults.items():
             assert len(faults) == (0 if name in whole else len(plain.faults[name]))
@@ -169,8 +171,8 @@ def test_protected_layers_do_not_break() -> None:
 
 
 def test_columns() -> None:
-    columns = task(tags={"mapping": "mine"}, mitigation=ProtectLayers(layers=("0",))).columns()
-    assert columns["task"] == task(mitigation=ProtectLayers(layers=("0",))).id
+    columns = task(tags={"mapping": "mine"}, mitigations=(ProtectLayers(layers=("0",)),)).columns()
+    assert columns["task"] == task(mitigations=(ProtectLayers(layers=("0",)),)).id
     assert list(columns)[:2] == ["task", "mapping"]
     assert set(columns) - {"mapping"} <= set(COLUMNS)
     assert columns["fault_rate_on"] == columns["fault_rate_off"] == 0.05
@@ -213,7 +215,7 @@ def test_bad_input(changes: dict[str, Any], message: str) -> None:
 
 def test_an_unknown_layer_is_refused() -> None:
     with pytest.raises(InputError, match="layers must be one of '0', '2', got '7'"):
-        task(mitigation=ProtectLayers(layers=("7",))).fabricate(0)
+        task(mitigations=(ProtectLayers(layers=("7",)),)).fabricate(0)
 
 
 def test_labels_must_fit() -> None:

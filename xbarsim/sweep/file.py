@@ -2,9 +2,15 @@
 
 .. code-block:: toml
 
-    network = "digits"          # the fields of a Task: network, images, calibration, seed, measures, mitigation, tags
+    network = "digits"          # the fields of a Task: network, images, calibration, seed, measures, tags
     images = 200
     rates = [0.0, 0.01, 0.05]   # total probability that a cell is stuck; the ratio on : off is that of design.faults
+
+    [[mitigations]]             # what is done about faults, one after another
+    type = "PermuteRows"
+
+    [diagnosis]                 # what a test finds out about them
+    coverage = 0.99
 
     [stop]                      # Dies, MeanWithin or YieldWithin, with their fields
     type = "Dies"

@@ -17,7 +17,7 @@ from xbarsim.devices import FaultKind
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
-from xbarsim.mitigation import Mitigation
+from xbarsim.mitigation import Diagnosis, Mitigation, check_mitigations
 from xbarsim.sweep.measures import COUNTS, Accuracy, Measure, Metric, describe
 from xbarsim.sweep.subject import Subject, load_subject
 
@@ -127,8 +127,11 @@ class Task:
         How many test images, from the first; ``None`` for all.
     calibration
         How many training images set the ranges, from the first.
-    mitigation
-        What is done about faults, or ``None``.
+    mitigations
+        What is done about faults, one after another; see :mod:`xbarsim.mitigation`. Those that need images get those of
+        the calibration.
+    diagnosis
+        What a test finds out about the faults of each die; needed by mitigations that need a map of them.
     age
         How old the dies are, s: how long their cells have drifted, see :meth:`xbarsim.Chip.at`.
     measures
@@ -156,7 +159,8 @@ class Task:
     data_set: str | None = None
     images: int | None = None
     calibration: int = 128
-    mitigation: Mitigation | None = None
+    mitigations: tuple[Mitigation, ...] = ()
+    diagnosis: Diagnosis | None = None
     age: float = 0.0
     measures: tuple[Measure, ...] = (Accuracy(),)
     metrics: tuple[str, ...] = ()
@@ -171,7 +175,8 @@ class Task:
         if self.images is not None:
             check_integer("images", self.images, at_least=1)
         check_integer("calibration", self.calibration, at_least=1)
-        check_instance("mitigation", self.mitigation, (Mitigation, type(None)))
+        check_instance("mitigations", self.mitigations, tuple)
+        check_mitigations(self.mitigations, self.diagnosis)
         object.__setattr__(self, "age", check_real("age", self.age, at_least=0.0))
         check_instance("measures", self.measures, tuple)
         for index, measure in enumerate(self.measures):
@@ -249,12 +254,17 @@ class Task:
             "answers": ANSWERS,
             "workload": self.subject.identity,  # the name of the key is part of every id there is
             "design": design,
-            "mitigation": None if self.mitigation is None else tomlio.to_table(self.mitigation),
+            "mitigation": tomlio.to_table(self.mitigations[0]) if self.mitigations else None,
             "age": self.age,
             "metrics": sorted(Metric(text=name).column for name in self.metrics),
             "seed": self.seed,
         }
         # said only where they differ from what they were before they could be chosen
+        if len(self.mitigations) > 1 or self.diagnosis is not None:
+            content["mitigation"] = [
+                {"type": type(method).__name__, **tomlio.to_table(method)} for method in self.mitigations
+            ]
+            content["diagnosis"] = None if self.diagnosis is None else tomlio.to_table(self.diagnosis)
         if self.design.periphery.columns_per_adc is None:
             design["periphery"]["columns_per_adc"] = 1
         else:
@@ -294,7 +304,7 @@ class Task:
             "dac_bits": design.periphery.dac_bits,
             "adc_bits": design.periphery.adc_bits,
             "cell": design.cell.name,
-            "mitigation": "" if self.mitigation is None else _short(self.mitigation),
+            "mitigation": " + ".join(_short(method) for method in self.mitigations),
             "fault_model": "" if faults is None else type(faults).__name__,
             "fault_rate_on": float(rates.get(FaultKind.STUCK_ON, 0.0)),
             "fault_rate_off": float(rates.get(FaultKind.STUCK_OFF, 0.0)),
@@ -322,7 +332,10 @@ class Task:
         network
             What :meth:`map` gave, where it is at hand.
         """
-        return make_die(self.map() if network is None else network, self.die_seed(die), self.mitigation, self.age)
+        network = self.map() if network is None else network
+        return make_die(
+            network, self.die_seed(die), self.mitigations, self.diagnosis, self.age, images=self.subject.calibration
+        )
 
     @entrance
     def die_seed(self, die: int) -> int:
@@ -350,9 +363,17 @@ def seed_of(die: int, root: int, seeds: tuple[int, ...] | None) -> int:
     return seeds[check_integer("die", die, at_least=0, at_most=len(seeds) - 1)]
 
 
-def make_die(network: MappedNetwork, seed: int, mitigation: Mitigation | None, age: float) -> Chip:
-    """One die of a network, with what is done about its faults, at its age."""
-    chip = network.fabricate(seed, mitigations=() if mitigation is None else (mitigation,))
+def make_die(
+    network: MappedNetwork,
+    seed: int,
+    mitigations: tuple[Mitigation, ...],
+    diagnosis: Diagnosis | None,
+    age: float,
+    *,
+    images: Any,
+) -> Chip:
+    """One die of a network, with what is done about its faults, at its age; `images` for mitigations that need some."""
+    chip = network.fabricate(seed, mitigations=mitigations, diagnosis=diagnosis, images=images)
     return chip.at(age) if age else chip
 
 

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from xbarsim.design import Design
 from xbarsim.devices import FaultKind
 from xbarsim.foundation.validation import InputError
-from xbarsim.mitigation import Mitigation
+from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.sweep.measures import COUNTS, Measure
 from xbarsim.sweep.results import MeasuredDie
 from xbarsim.sweep.task import Task, make_die
@@ -54,12 +54,18 @@ class Bench:
     network: MappedNetwork
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    calibration: Any = None  # what mitigations that need images are given
 
 
 def make_bench(task: Task) -> Bench:
     """Map the network of a task; fault models are put in die by die."""
     subject = task.subject
-    return Bench(network=task.map().with_faults(None), images=subject.images, labels=subject.labels)
+    return Bench(
+        network=task.map().with_faults(None),
+        images=subject.images,
+        labels=subject.labels,
+        calibration=subject.calibration,
+    )
 
 
 class _Sender(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
@@ -179,7 +185,7 @@ class Job:
         Id of the task and number of the die.
     seed
         The die's seed.
-    design, mitigation, age
+    design, mitigations, diagnosis, age
         As in the task.
     measures
         Those of the task, its metrics among them.
@@ -195,7 +201,8 @@ class Job:
     die: int
     seed: int
     design: Design
-    mitigation: Mitigation | None
+    mitigations: tuple[Mitigation, ...]
+    diagnosis: Diagnosis | None
     age: float
     measures: tuple[Measure, ...]
     mapping_key: str
@@ -273,7 +280,7 @@ def measure(job: Job) -> MeasuredDie | Failure:
 def _measure(job: Job, bench: Bench) -> MeasuredDie:
     start = time.perf_counter()
     network = bench.network.with_faults(job.design.faults)
-    chip = make_die(network, job.seed, job.mitigation, job.age)
+    chip = make_die(network, job.seed, job.mitigations, job.diagnosis, job.age, images=bench.calibration)
     values: dict[str, Any] = {}
     for each in job.measures:
         values |= each.checked(chip, bench.images, bench.labels)
