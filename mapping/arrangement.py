@@ -100,7 +100,7 @@ class Arrangement:
         return self.arrays[:, np.newaxis, np.newaxis], self.rows[:, :, np.newaxis], self.columns[:, np.newaxis, :]
 
     def cells_of_tiles(self, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What cells of the arrays hold, in the order of the tiles: from the shape of the arrays to that of the tiles."""
+        """Values of the arrays' cells in the order of the tiles: from the shape of the arrays to that of the tiles."""
         if cells.shape != self.shape:
             raise InputError(f"cells must have the shape of the arrays, {self.shape}, got {cells.shape}")
         result: npt.NDArray[Any] = cells[self._place]

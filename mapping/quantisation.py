@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import check_array, check_choice, check_integer
+from xbarsim.foundation.validation import check_array, check_choice, check_integer, check_real
 
 __all__ = ["QuantisedMatrix", "quantise"]
 
@@ -41,11 +41,14 @@ class QuantisedMatrix:
 
 
 @entrance
-def quantise(weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "output"] = "output") -> QuantisedMatrix:
+def quantise(
+    weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "output"] = "output", clip: float = 1.0
+) -> QuantisedMatrix:
     """Quantise a weight matrix symmetrically around zero.
 
-    The scale is max |w| / Q, Q = 2**(bits - 1) - 1, over the tensor or over each output, and the codes
-    are the nearest integers to w / scale (halves to even). A tensor or output of zeros has the scale 1.
+    The scale is max |w| / Q, Q = 2**(bits - 1) - 1, over the tensor or over each output, or a quantile of |w| in the
+    place of its maximum, and the codes are the nearest integers to w / scale (halves to even), clipped at Q. A tensor
+    or output of zeros has the scale 1.
 
     Parameters
     ----------
@@ -56,16 +59,18 @@ def quantise(weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "ou
         Bits of a code, sign included, 2 to 16.
     per
         One scale for the ``"tensor"``, or one for each ``"output"``.
+    clip
+        Quantile of the magnitudes that is full scale, over 0; 1 for the largest. What lies beyond is clipped.
 
     Returns
     -------
     QuantisedMatrix
-        Codes and scales; no weight is off by more than half its scale.
+        Codes and scales; no weight that is not clipped is off by more than half its scale.
 
     Raises
     ------
     InputError
-        If the weights are not a non-empty, finite, floating-point matrix, or `bits` or `per` is unknown.
+        If the weights are not a non-empty, finite, floating-point matrix, or `bits`, `per` or `clip` is out of bounds.
 
     Examples
     --------
@@ -77,10 +82,14 @@ def quantise(weights: npt.ArrayLike | Any, bits: int, per: Literal["tensor", "ou
     array = check_array("weights", weights, dimensions=2, kind="floating").astype(np.float64)
     check_integer("bits", bits, at_least=2, at_most=16)
     check_choice("per", per, ("tensor", "output"))
+    clip = check_real("clip", clip, above=0.0, at_most=1.0)
     largest = 2 ** (bits - 1) - 1
     magnitude = np.abs(array).max(axis=0)
     if per == "tensor":
         magnitude = np.full_like(magnitude, magnitude.max())
+    if clip < 1.0:
+        lower = np.quantile(np.abs(array), clip, axis=0 if per == "output" else None)
+        magnitude = np.where(lower > 0, lower, magnitude)  # where most weights are zero, none is clipped
     # Below the smallest normal number a quotient loses its digits, so the scale never goes there.
     scale = np.where(magnitude > 0, np.maximum(magnitude / largest, np.finfo(np.float64).tiny), 1.0)
     codes = np.clip(np.rint(array / scale), -largest, largest).astype(np.int32)

@@ -107,7 +107,12 @@ def test_id_is_the_same_in_another_process() -> None:
 
 
 def test_tasks_that_differ_in_faults_share_a_mapping() -> None:
-    same = [task(), task(design=DESIGN.replace(faults=None)), task(seed=3), task(mitigations=(ProtectLayers(layers=()),))]
+    same = [
+        task(),
+        task(design=DESIGN.replace(faults=None)),
+        task(seed=3),
+        task(mitigations=(ProtectLayers(layers=()),)),
+    ]
     assert len({found.mapping_key for found in same}) == 1
     for name in ("network", "one weight", "images", "calibration", "encoding", "cell", "periphery"):
         assert task(**CHANGES[name]).mapping_key != task().mapping_key

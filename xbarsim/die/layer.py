@@ -153,9 +153,14 @@ class DieLayer:
             given = None if self.copy_weights is None else self.copy_weights.shape
             raise InputError(f"copy_weights must have shape {wanted} for {held} outputs, got {given}")
         if self.correction is not None:
-            for name, places, size in (("inputs", self.correction.inputs, inputs), ("outputs", self.correction.outputs, held)):
+            for name, places, size in (
+                ("inputs", self.correction.inputs, inputs),
+                ("outputs", self.correction.outputs, held),
+            ):
                 if len(places) and not 0 <= int(places.min()) <= int(places.max()) < size:
-                    raise InputError(f"correction.{name} must be in [0, {size - 1}], got {places.min()} to {places.max()}")
+                    raise InputError(
+                        f"correction.{name} must be in [0, {size - 1}], got {places.min()} to {places.max()}"
+                    )
 
     @property
     def completes(self) -> bool:
@@ -163,7 +168,9 @@ class DieLayer:
         return self.copies > 1 or self.correction is not None
 
     @entrance
-    def complete(self, products: npt.NDArray[np.float64], codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    def complete(
+        self, products: npt.NDArray[np.float64], codes: npt.NDArray[np.integer[Any]]
+    ) -> npt.NDArray[np.float64]:
         """What becomes of the sums of its tiles: corrected, and copies averaged.
 
         Parameters
@@ -183,7 +190,9 @@ class DieLayer:
         if self.copies == 1:
             return products
         each = products.reshape(len(products), self.copies, -1)
-        return each.mean(axis=1) if self.copy_weights is None else np.einsum("vcj,cj->vj", each, self.copy_weights)
+        weights = np.full(each.shape[1:], 1.0 / self.copies) if self.copy_weights is None else self.copy_weights
+        result: npt.NDArray[np.float64] = np.einsum("vcj,cj->vj", each, weights)
+        return result
 
     @cached_property
     def _lacking(self) -> csr_array:
@@ -361,7 +370,8 @@ class DieLayer:
         tile
             Which.
         voltages
-            Of the drivers of its array, shape ``(word lines,)``, V; ``None`` for the cell's read voltage on every row in use.
+            Of the drivers of its array, shape ``(word lines,)``, V; ``None`` for the cell's read voltage on every row
+            in use.
         law
             Current against voltage of the cells; ``None`` for a straight line, as the layer is run. With a law the
             answer says how good that is; see :func:`xbarsim.circuit.linearisation_error`.

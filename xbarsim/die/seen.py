@@ -175,8 +175,8 @@ def _converters_of_reads(
     reading: Reading, design: Design, arrangement: Arrangement | None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """The array and the number of the converter of each read, both of shape (tiles, reads) or one that broadcasts."""
-    reads = np.arange(reading.reads)[np.newaxis]
-    arrays = np.arange(reading.matrix.tiles)[:, np.newaxis]
+    reads: npt.NDArray[Any] = np.arange(reading.reads)[np.newaxis]
+    arrays: npt.NDArray[Any] = np.arange(reading.matrix.tiles)[:, np.newaxis]
     if arrangement is not None:
         arrays = arrangement.arrays[:, np.newaxis]
         reads = arrangement.columns[:, reading.plus] // (2 if reading.paired else 1)

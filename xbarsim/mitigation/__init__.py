@@ -30,6 +30,7 @@ from xbarsim.mitigation.copies import AverageCopies, ChooseCopies, JointCopies
 from xbarsim.mitigation.correct_digitally import CorrectDigitally
 from xbarsim.mitigation.diagnosis import Diagnosis
 from xbarsim.mitigation.exchange_columns import FlipSigns, OrderSlices
+from xbarsim.mitigation.full_scale import best_clip, fault_power
 from xbarsim.mitigation.known import Correction, KnownLayer, KnownTile, TileFit
 from xbarsim.mitigation.permute_columns import PermuteColumns
 from xbarsim.mitigation.permute_rows import PermuteRows
@@ -62,6 +63,8 @@ __all__ = [
     "RecalibrateOutputs",
     "TileFit",
     "TileMitigation",
+    "best_clip",
     "check_mitigations",
+    "fault_power",
     "mitigate",
 ]

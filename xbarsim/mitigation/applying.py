@@ -183,7 +183,9 @@ def _with_open_lines(silicon: Silicon) -> FaultMap:
     """What is stuck in the arrays, cells of open lines with no current at all."""
     if silicon.lines is None:
         return silicon.faults
-    cut: npt.NDArray[np.bool_] = silicon.lines.open_word_lines[:, :, np.newaxis] | silicon.lines.open_bit_lines[:, np.newaxis]
+    cut: npt.NDArray[np.bool_] = (
+        silicon.lines.open_word_lines[:, :, np.newaxis] | silicon.lines.open_bit_lines[:, np.newaxis]
+    )
     kinds = np.where(cut, np.uint8(FaultKind.STUCK_AT), np.uint8(0))
     return FaultMap.from_dense(kinds, np.zeros(kinds.shape)).overlay(silicon.faults)
 
@@ -231,8 +233,7 @@ def mitigate(
     for method in mitigations:
         silicon = replace(silicon, faults=method.surviving_faults(layer, silicon.faults))
     shape = silicon.faults.shape
-    spare = {"spare_rows": shape[1] - matrix.mapping.rows, "spare_columns": shape[2] - matrix.mapping.columns}
-    moved = any(spare.values())
+    spare_rows, spare_columns = shape[1] - matrix.mapping.rows, shape[2] - matrix.mapping.columns
     if not mitigations:
         return MitigatedLayer(silicon=silicon)
     broken = _with_open_lines(silicon)
@@ -249,7 +250,8 @@ def mitigate(
         input_power=input_power,
         weight_scale=weight_scale,
         copies=copies,
-        **spare,
+        spare_rows=spare_rows,
+        spare_columns=spare_columns,
     )
     start = truth.fits
     signals, before = truth.signals(), truth.errors()
@@ -283,7 +285,7 @@ def mitigate(
                 )
             )
         before = after
-    moved = moved or any(_elsewhere(fit, old) for fit, old in zip(truth.fits, start, strict=True))
+    moved = spare_rows > 0 or spare_columns > 0 or any(_elsewhere(fit, old) for fit, old in zip(truth.fits, start, strict=True))
     return MitigatedLayer(
         silicon=silicon,
         levels=truth.levels,
@@ -312,9 +314,7 @@ class _Generators(Sequence[np.random.Generator]):
 
 def _elsewhere(fit: Any, old: Any) -> bool:
     return (
-        fit.array != old.array
-        or not np.array_equal(fit.rows, old.rows)
-        or not np.array_equal(fit.columns, old.columns)
+        fit.array != old.array or not np.array_equal(fit.rows, old.rows) or not np.array_equal(fit.columns, old.columns)
     )
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import check_choice
 from xbarsim.mitigation.base import Overhead
 from xbarsim.mitigation.closest_value import ClosestValue
-from xbarsim.mitigation.known import KnownLayer, KnownTile, TileFit
+from xbarsim.mitigation.known import FloatArray, KnownLayer, KnownTile, TileFit
 from xbarsim.mitigation.line_costs import LineMoves
 
 __all__ = ["AssignArrays"]
@@ -79,7 +80,9 @@ class AssignArrays(LineMoves):
         return replace(super().overhead(tile, fit), configuration_bits=bits)
 
 
-def _moved(layer: KnownLayer, arrays: np.ndarray, generators: Sequence[np.random.Generator]) -> np.ndarray:  # type: ignore[type-arg]
+def _moved(
+    layer: KnownLayer, arrays: npt.NDArray[np.int64], generators: Sequence[np.random.Generator]
+) -> FloatArray:
     """What each tile loses on these arrays."""
     fits = tuple(replace(fit, array=int(array)) for fit, array in zip(layer.fits, arrays.tolist(), strict=True))
     there = layer.with_fits(fits)

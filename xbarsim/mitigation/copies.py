@@ -142,9 +142,7 @@ class JointCopies(_Copies):
         for copy in range(layer.copies):
             part = slice(copy * tiles, (copy + 1) * tiles)
             wanted = layer.codes[part] - missed
-            levels = closest_levels(
-                layer, wanted, stuck[part], matrix.levels[part], layer.codes[part], used[part]
-            )
+            levels = closest_levels(layer, wanted, stuck[part], matrix.levels[part], layer.codes[part], used[part])
             made = tuple(fit.with_levels(own) for fit, own in zip(layer.fits[part], levels, strict=True))
             fits += made
             held = layer.with_fits((*layer.fits[: part.start], *made, *layer.fits[part.stop :]))

@@ -73,7 +73,11 @@ class CorrectDigitally(Mitigation):
 
 
 def _corrected(
-    fits: Sequence[TileFit], deviations: np.ndarray, importance: np.ndarray, share: float, count: int  # type: ignore[type-arg]
+    fits: Sequence[TileFit],
+    deviations: np.ndarray,
+    importance: np.ndarray,
+    share: float,
+    count: int,  # type: ignore[type-arg]
 ) -> tuple[TileFit, ...]:
     harm = importance * deviations**2
     number = min(round(share * count), int((harm > 0).sum()))

@@ -282,7 +282,7 @@ def _used(matrix: MappedMatrix, tiles: slice = slice(None)) -> npt.NDArray[np.bo
 
 
 def _decode(mapping: Mapping, cells: npt.NDArray[Any], used: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """The weights that cells (tiles, rows, columns) stand for, by their place: (tiles, rows, outputs); 0 where unused."""
+    """The weights that cells (tiles, rows, columns) stand for, shape (tiles, rows, outputs); 0 where unused."""
     bits = mapping.weight_bits, mapping.cell_bits
     tiles, rows, _ = cells.shape
     held = mapping.outputs_per_tile * mapping.slices * mapping.sides

@@ -91,7 +91,8 @@ def row_costs(tile: KnownTile) -> FloatArray:
         shifted = wanted_codes(tile.layer, codes, np.broadcast_to(lines[line], (len(rows), len(lines[line]))))
         each = np.broadcast_to(patterns[line], codes.shape)
         costs[line] = smallest_squares(tile, each, shifted) @ scale[outputs]
-    return costs * power[rows]
+    result: FloatArray = costs * power[rows]
+    return result
 
 
 def column_groups(tile: KnownTile) -> IndexArray:
@@ -103,8 +104,7 @@ def column_groups(tile: KnownTile) -> IndexArray:
     own = np.arange(mapping.outputs_per_tile * cells).reshape(-1, cells)
     first = mapping.columns + mapping.columns % 2  # pairs stay pairs
     spare = np.arange(first, array.shape[1])
-    spare = spare[: len(spare) // cells * cells].reshape(-1, cells)
-    return np.concatenate([own, spare])
+    return np.concatenate([own, spare[: len(spare) // cells * cells].reshape(-1, cells)])
 
 
 def column_costs(tile: KnownTile) -> FloatArray:
@@ -130,7 +130,8 @@ def column_costs(tile: KnownTile) -> FloatArray:
         for group in range(len(costs)):
             each = np.broadcast_to(patterns[:, group, np.newaxis], codes.shape)
             costs[group] = power[rows] @ smallest_squares(tile, each, codes)
-    return costs * scale[outputs]
+    result: FloatArray = costs * scale[outputs]
+    return result
 
 
 def assign(costs: FloatArray, now: IndexArray, search: Search) -> IndexArray:

@@ -29,7 +29,15 @@ from xbarsim.mitigation import (
     check_mitigations,
     mitigate,
 )
-from xbarsim.network.files import read_adjustments, read_die, read_given, read_network, reading, write_contents, write_die
+from xbarsim.network.files import (
+    read_adjustments,
+    read_die,
+    read_given,
+    read_network,
+    reading,
+    write_contents,
+    write_die,
+)
 from xbarsim.network.layers import (
     MOST_SAMPLES,
     ClippedInputs,
@@ -228,7 +236,7 @@ class Chip:
                 layer.plan(precision),
                 self._counter,
                 order=(orders or {}).get(name, "first") if network.design.cell.noisy else "first",
-                complete=layer.complete if layer.completes else None,
+                die=layer if layer.completes else None,
             )
             for name, layer in self.layers.items()
         }
@@ -300,7 +308,9 @@ class Chip:
         InputError
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
-        made = Fabricated(self.layers, self.mitigations, self.adjustments)  # what is broken and what was programmed stay as they are
+        made = Fabricated(
+            self.layers, self.mitigations, self.adjustments
+        )  # what is broken and what was programmed stay as they are
         return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds, fabricated=made)
 
     @entrance
@@ -539,11 +549,11 @@ class Chip:
             cells,
             hardware,
             read_voltage=read_voltage,
-            stored_bits=self._stored_bits(),
-            digital=tuple(self._digital_overhead()),
+            stored_bits=self.stored_bits(),
+            digital=tuple(self.digital_overhead()),
         )
 
-    def _stored_bits(self) -> dict[str, int]:
+    def stored_bits(self) -> dict[str, int]:
         """What mitigations store for each layer: tables and switches of tiles, and a gain and an offset an output."""
         bits: dict[str, int] = {}
         for tile in self.mitigations.tiles:
@@ -552,7 +562,7 @@ class Chip:
             bits[name] = bits.get(name, 0) + 2 * _ADJUSTMENT_BITS * len(adjustment.gain)
         return bits
 
-    def _digital_overhead(self) -> Iterator[DigitalUse]:
+    def digital_overhead(self) -> Iterator[DigitalUse]:
         """What is added digitally, and what it takes to average copies, for one image."""
         for name, layer in self.layers.items():
             vectors = self.network.layers[name].vectors_per_image

@@ -517,7 +517,8 @@ def _map(weights: npt.NDArray[Any], design: Design, vectors: npt.NDArray[Any] | 
     largest_code = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     codes, weight_scale = weights, np.ones(outputs)
     if weights.dtype.kind == "f":
-        quantised = quantise(weights, bits=design.mapping.weight_bits, per=design.mapping.weight_scale)
+        mapping = design.mapping
+        quantised = quantise(weights, bits=mapping.weight_bits, per=mapping.weight_scale, clip=mapping.weight_clip)
         codes, weight_scale = quantised.codes, quantised.scale
     input_scale = 1.0
     if vectors is None:

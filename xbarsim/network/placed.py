@@ -214,9 +214,7 @@ class PlacedNetwork:
         check_integer("columns", columns, at_least=0)
         return self._with_layers(
             {
-                name: replace(
-                    mapped, spare_rows=mapped.spare_rows + rows, spare_columns=mapped.spare_columns + columns
-                )
+                name: replace(mapped, spare_rows=mapped.spare_rows + rows, spare_columns=mapped.spare_columns + columns)
                 for name, mapped in self.layers.items()
             }
         )
@@ -245,18 +243,16 @@ class PlacedNetwork:
                 raise InputError(f"copies must be asked for once, got {copies} for {name!r}, which has {mapped.copies}")
             matrix = mapped.matrix
             outputs = matrix.shape[1]
+            places = np.tile(matrix.tile_outputs, (copies, 1))
+            first = np.repeat(np.arange(copies) * outputs, matrix.tiles)[:, np.newaxis]  # of the outputs of a copy
             repeated = MappedMatrix(
                 mapping=matrix.mapping,
                 shape=(matrix.shape[0], outputs * copies),
                 tile_rows=np.tile(matrix.tile_rows, (copies, 1)),
-                tile_outputs=np.concatenate(
-                    [np.where(matrix.tile_outputs >= 0, matrix.tile_outputs + number * outputs, -1) for number in range(copies)]
-                ).astype(np.int32),
+                tile_outputs=np.where(places >= 0, places + first, -1).astype(np.int32),
                 levels=np.tile(matrix.levels, (copies, 1, 1)),
             )
-            layers[name] = replace(
-                mapped, reading=self.design.reading(repeated), copies=copies
-            )
+            layers[name] = replace(mapped, reading=self.design.reading(repeated), copies=copies)
         return self._with_layers(layers)
 
     def output_totals(self, samples: Samples) -> dict[str, Totals]:

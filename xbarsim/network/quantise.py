@@ -74,8 +74,9 @@ def _codes(name: str, product: Product, design: Design) -> QuantisedMatrix:
     """The codes of the weights: those that the network comes with, or the nearest."""
     bits, given = design.mapping.weight_bits, product.given
     if given is None:
+        mapping = design.mapping
         try:
-            return quantise_matrix(product.weights, bits=bits, per=design.mapping.weight_scale)
+            return quantise_matrix(product.weights, bits=bits, per=mapping.weight_scale, clip=mapping.weight_clip)
         except InputError as error:
             raise InputError(f"layer {name!r}: {error}") from error
     largest = int(np.abs(given.codes).max())

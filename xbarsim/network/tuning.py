@@ -153,7 +153,9 @@ def tune(
             totals.add(results)
             return results
 
-        layers: dict[str, Any] = {name: Observed(layer, once(name)) if name in before else layer for name, layer in running.items()}
+        layers: dict[str, Any] = {
+            name: Observed(layer, once(name)) if name in before else layer for name, layer in running.items()
+        }
         if repeated is not None:
             layers[repeated] = Observed(running[repeated], several)
         run(layers, samples)

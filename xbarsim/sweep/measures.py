@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from xbarsim.cost import Hardware
     from xbarsim.network.chip import Chip
 
-__all__ = ["COUNTS", "METRICS", "Accuracy", "Cost", "InputClipping", "LayerErrors", "Measure", "Metric", "Value"]
+__all__ = [
+    "COUNTS",
+    "METRICS",
+    "Accuracy",
+    "Cost",
+    "InputClipping",
+    "LayerErrors",
+    "Measure",
+    "Metric",
+    "MitigationOverhead",
+    "Value",
+]
 
 Value = int | float | str
 _KINDS: Mapping[type, type] = {int: Integral, float: Real, str: str}  # numbers of NumPy too
@@ -273,6 +284,31 @@ class Cost(Measure):
             "area_m2": report.area,
             "energy_J": work.energy,
             "latency_s": work.latency,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MitigationOverhead(Measure):
+    """What mitigations did to the die, and what they cost beside it; see :class:`xbarsim.mitigation.Overhead`."""
+
+    @property
+    def columns(self) -> Mapping[str, type]:
+        """What stuck cells still add to the outputs of the worst layer; cells, bits, and operations an image."""
+        return {
+            "worst_noise_to_signal": float,
+            "rewritten_cells": int,
+            "stored_bits": int,
+            "added_operations": float,
+        }
+
+    @entrance
+    def run(self, chip: Chip, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Mapping[str, Value]:
+        """Add up the die's table."""
+        return {
+            "worst_noise_to_signal": float(f"{max(chip.mitigations.noise_to_signal().values(), default=0.0):.6g}"),
+            "rewritten_cells": chip.mitigations.overhead.reprogrammed_cells,
+            "stored_bits": sum(chip.stored_bits().values()),
+            "added_operations": float(sum(use.operations for use in chip.digital_overhead())),
         }
 
 

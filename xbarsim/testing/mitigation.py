@@ -195,7 +195,8 @@ def _arrays(tile: KnownTile) -> tuple[int, int, int]:
     if stuck is not None:
         arrays, rows, columns = stuck.shape
         return arrays, rows, columns
-    return tile.layer.matrix.tiles, *tile.levels.shape  # type: ignore[return-value]
+    rows, columns = tile.levels.shape
+    return tile.layer.matrix.tiles, rows, columns
 
 
 def _alike(fit: TileFit, other: TileFit) -> bool:

@@ -262,9 +262,7 @@ def _write_mitigated(layer: DieLayer, prefix: str) -> dict[str, Array]:
     return arrays
 
 
-def _read_mitigated(
-    record: DieLayerRecord, contents: Contents, prefix: str, mapped: MappedLayer
-) -> dict[str, Any]:
+def _read_mitigated(record: DieLayerRecord, contents: Contents, prefix: str, mapped: MappedLayer) -> dict[str, Any]:
     tiles, rows, columns = mapped.matrix.levels.shape
     inputs, outputs = mapped.matrix.shape
     result: dict[str, Any] = {}

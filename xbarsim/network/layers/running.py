@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.die import DieLayer
 from xbarsim.engine import Plan, Scaling
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.layers.quantised import QuantisedLayer
@@ -36,7 +37,6 @@ MOST_SAMPLES = 2**40
 _WINDOW_BYTES = 2**26  # of input windows that the digital network unfolds at a time
 
 Maps = npt.NDArray[np.float32]
-Complete = Callable[[npt.NDArray[np.float64], npt.NDArray[np.int32]], npt.NDArray[np.float64]]
 
 
 class NetworkLayer(metaclass=ABCMeta):
@@ -193,8 +193,8 @@ class CrossbarLayer(NetworkLayer):
         Shared by all layers of a chip.
     order
         How the samples of a batch stand in the layer's activations; it matters to read noise alone.
-    complete
-        What becomes of the sums of the tiles, given them and the input codes; ``None`` if they are the products.
+    die
+        Where something becomes of the sums of the tiles digitally, the layer of the die that says what.
 
     Attributes
     ----------
@@ -209,11 +209,11 @@ class CrossbarLayer(NetworkLayer):
         counter: SampleCounter,
         *,
         order: SampleOrder = "first",
-        complete: Complete | None = None,
+        die: DieLayer | None = None,
     ) -> None:
         super().__init__(layer)
         self.plan = plan
-        self._complete = complete
+        self._die = die
         self.clipped = ClippedInputs(clipped=0, inputs=0)
         self._counter = counter
         self._order = order
@@ -227,23 +227,22 @@ class CrossbarLayer(NetworkLayer):
     def _run(self, maps: Maps) -> Maps:
         layer = self.layer
         first_image = self._counter.first_of(layer.name, len(maps))
-        scaling = layer.scaling if self._complete is None else self._plain_scaling()
+        scaling = layer.scaling if self._die is None else self._plain_scaling(self._die)
         results, finite = self.plan.run(maps, layer.window, scaling, first_image=first_image)
         if not finite:
             raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
         self.clipped = ClippedInputs(
             clipped=self.clipped.clipped + layer.count_clipped(maps), inputs=self.clipped.inputs + maps.size
         )
-        return results if self._complete is None else self._completed(maps, results)
+        return results if self._die is None else self._completed(self._die, maps, results)
 
-    def _plain_scaling(self) -> Scaling:
+    def _plain_scaling(self, die: DieLayer) -> Scaling:
         """That of the inputs alone: results are products of codes, of all copies of the layer."""
-        outputs = self.plan.reading.matrix.shape[1]
+        outputs = die.matrix.shape[1]
         return replace(self.layer.scaling, scale=np.ones(outputs), bias=np.zeros(outputs))
 
-    def _completed(self, maps: Maps, results: Maps) -> Maps:
+    def _completed(self, die: DieLayer, maps: Maps, results: Maps) -> Maps:
         """What the digital part makes of the sums of the tiles."""
-        assert self._complete is not None
         layer, (_, held, height, width) = self.layer, results.shape
         completed = np.empty((len(maps), len(layer.weight_scale), height, width), np.float32)
         step = max(1, _WINDOW_BYTES // (8 * height * width * layer.codes.shape[0]))
@@ -251,7 +250,7 @@ class CrossbarLayer(NetworkLayer):
             part = slice(start, start + step)
             codes = layer.unfold(layer.quantise(maps[part]))
             sums = results[part].transpose(0, 2, 3, 1).reshape(-1, held).astype(np.float64)
-            products = self._complete(sums, codes.reshape(len(sums), -1))
+            products = die.complete(sums, codes.reshape(len(sums), -1))
             scaled = products * layer.scaling.scale + layer.scaling.bias
             completed[part] = scaled.reshape(-1, height, width, scaled.shape[1]).transpose(0, 3, 1, 2)
         return completed
