@@ -50,7 +50,9 @@ EXCLUDED = {
         ],
         "an abstract base",
     ),
-    **dict.fromkeys(["FaultKind", "Purpose", "Needs", "Shape", "UpdateRule"], "an enumeration or the name of a type"),
+    **dict.fromkeys(
+        ["FaultKind", "Granularity", "Purpose", "Needs", "Shape", "UpdateRule"], "an enumeration or the name of a type"
+    ),
     **dict.fromkeys(
         ["ConvergenceError", "FloatingNodeError", "CollectError", "Interrupted"], "an error that the library raises"
     ),
@@ -452,6 +454,9 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mitigation", t.KnownTile.of, "KnownTile.of", matrix=w.matrix, tile=0, cell=w.cell, faults=w.faults)
     add("mitigation", t.ClosestValue().fit, "ClosestValue.fit", tile=tile, rng=rng())
     add("mitigation", t.Diagnosis, coverage=1.0)
+    add("mitigation", t.KindCoverage, stuck_off=0.9, stuck_on=0.9, stuck_at=0.9)
+    add("mitigation", t.Diagnosis().time, "Diagnosis.time", cells=4)
+    add("mitigation", t.Diagnosis().energy, "Diagnosis.energy", cells=4)
     add("mitigation", t.Diagnosis().known, "Diagnosis.known", faults=w.faults, rng=rng())
     add("mitigation", t.ProtectLayers, layers=("a",), rest=False)
     add("mitigation", t.Overhead, reprogrammed_cells=1)

@@ -19,12 +19,14 @@ from __future__ import annotations
 from xbarsim.mitigation.applying import MitigationTable, TileMitigation, check_mitigations, mitigate
 from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
 from xbarsim.mitigation.closest_value import ClosestValue
-from xbarsim.mitigation.diagnosis import Diagnosis
+from xbarsim.mitigation.diagnosis import Diagnosis, Granularity, KindCoverage
 from xbarsim.mitigation.protect_layers import ProtectLayers
 
 __all__ = [
     "ClosestValue",
     "Diagnosis",
+    "Granularity",
+    "KindCoverage",
     "KnownTile",
     "Mitigation",
     "MitigationTable",
