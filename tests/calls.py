@@ -458,6 +458,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mitigation", t.Diagnosis().time, "Diagnosis.time", cells=4)
     add("mitigation", t.Diagnosis().energy, "Diagnosis.energy", cells=4)
     add("mitigation", t.Diagnosis().known, "Diagnosis.known", faults=w.faults, rng=rng())
+    add("mitigation", t.spare_line_yield, lines=4, spares=1, rate=0.1, correlation=0.1)
+    add("mitigation", t.spare_lines_needed, lines=4, rate=0.1, correlation=0.1, target=0.5, at_most=9)
     add("mitigation", t.ProtectLayers, layers=("a",), rest=False)
     add("mitigation", t.Overhead, reprogrammed_cells=1)
     add("mitigation", t.check_mitigations, mitigations=(t.ClosestValue(),), diagnosis=t.Diagnosis())

@@ -21,6 +21,7 @@ from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
 from xbarsim.mitigation.closest_value import ClosestValue
 from xbarsim.mitigation.diagnosis import Diagnosis, Granularity, KindCoverage
 from xbarsim.mitigation.protect_layers import ProtectLayers
+from xbarsim.mitigation.yields import spare_line_yield, spare_lines_needed
 
 __all__ = [
     "ClosestValue",
@@ -36,4 +37,6 @@ __all__ = [
     "TileMitigation",
     "check_mitigations",
     "mitigate",
+    "spare_line_yield",
+    "spare_lines_needed",
 ]
