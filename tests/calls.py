@@ -41,6 +41,7 @@ EXCLUDED = {
             "Plan",
             "Program",
             "Mitigation",
+            "ArrayTest",
             "Callback",
             "Method",
             "MethodCallback",
@@ -102,7 +103,7 @@ EXCLUDED = {
         ["cost_breakdown", "cost_layers", "layer_errors", "tile", "tile_occupancy"],
         "draws results of rooms above this walk",
     ),
-    **dict.fromkeys(["cell_names", "preset_names"], "takes nothing"),
+    **dict.fromkeys(["array_test_names", "cell_names", "preset_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
     "StuckValueWarning": "a warning that the library raises",
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
@@ -458,6 +459,30 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mitigation", t.Diagnosis().time, "Diagnosis.time", cells=4)
     add("mitigation", t.Diagnosis().energy, "Diagnosis.energy", cells=4)
     add("mitigation", t.Diagnosis().known, "Diagnosis.known", faults=w.faults, rng=rng())
+    operations = t.ArrayOperations(name="a", write_time=1e-6, read_time=1e-6, write_energy=1e-9, read_energy=1e-9)
+    add("mitigation", t.ArrayOperations, **vars(operations))
+    element = t.MarchElement(order="up", operations=("w0", "r0"))
+    add("mitigation", t.MarchElement, **vars(element))
+    add("mitigation", t.MarchTest, name="a", elements=(element,), source="b")
+    march = t.MarchTest(name="a", elements=(element,))
+    add("mitigation", t.MarchTest.parse, "MarchTest.parse", notation="up(w0,r0)", name="a", source="b")
+    add("mitigation", march.find, "MarchTest.find", faults=w.faults, cell=w.cell, tolerance=1e-6, rng=rng())
+    add(
+        "mitigation",
+        march.diagnosis,
+        "MarchTest.diagnosis",
+        cell=w.cell,
+        tolerance=1e-6,
+        read_sigma=0.0,
+        values=None,
+        operations=operations,
+        cells=4,
+        seed=0,
+    )
+    add("mitigation", march.time, "MarchTest.time", operations=operations, cells=4)
+    add("mitigation", march.energy, "MarchTest.energy", operations=operations, cells=4)
+    add("mitigation", t.CountedTest, name="a", writes=1, reads=1, extra_writes=0, source="b")
+    add("mitigation", t.array_test, name="mats+")
     add("mitigation", t.spare_line_yield, lines=4, spares=1, rate=0.1, correlation=0.1)
     add("mitigation", t.spare_lines_needed, lines=4, rate=0.1, correlation=0.1, target=0.5, at_most=9)
     add("mitigation", t.ProtectLayers, layers=("a",), rest=False)

@@ -20,21 +20,41 @@ from xbarsim.mitigation.applying import MitigationTable, TileMitigation, check_m
 from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
 from xbarsim.mitigation.closest_value import ClosestValue
 from xbarsim.mitigation.diagnosis import Diagnosis, Granularity, KindCoverage
+from xbarsim.mitigation.march import (
+    MNSIM_OPERATIONS,
+    PUMA_OPERATIONS,
+    ArrayOperations,
+    ArrayTest,
+    CountedTest,
+    MarchElement,
+    MarchTest,
+    array_test,
+    array_test_names,
+)
 from xbarsim.mitigation.protect_layers import ProtectLayers
 from xbarsim.mitigation.yields import spare_line_yield, spare_lines_needed
 
 __all__ = [
+    "MNSIM_OPERATIONS",
+    "PUMA_OPERATIONS",
+    "ArrayOperations",
+    "ArrayTest",
     "ClosestValue",
+    "CountedTest",
     "Diagnosis",
     "Granularity",
     "KindCoverage",
     "KnownTile",
+    "MarchElement",
+    "MarchTest",
     "Mitigation",
     "MitigationTable",
     "Needs",
     "Overhead",
     "ProtectLayers",
     "TileMitigation",
+    "array_test",
+    "array_test_names",
     "check_mitigations",
     "mitigate",
     "spare_line_yield",
