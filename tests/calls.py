@@ -59,7 +59,7 @@ EXCLUDED = {
     ),
     **dict.fromkeys(["CompiledBackend", "InProcess"], "takes nothing"),
     **dict.fromkeys(
-        ["LinearisationError", "Solution", "TileView", "DigitsSplit", "Proposal"],
+        ["ChecksumReport", "LinearisationError", "Solution", "TileView", "DigitsSplit", "Proposal"],
         "a record that only the library makes",
     ),
     **dict.fromkeys(
@@ -459,6 +459,33 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mitigation", t.Diagnosis().time, "Diagnosis.time", cells=4)
     add("mitigation", t.Diagnosis().energy, "Diagnosis.energy", cells=4)
     add("mitigation", t.Diagnosis().known, "Diagnosis.known", faults=w.faults, rng=rng())
+    checksums = t.Checksums.of(np.ones((3, 4), np.int64), 3)
+    add("mitigation", t.ChecksumSum, counts=(2, 1))
+    add("mitigation", t.ChecksumSum.smallest, "ChecksumSum.smallest", most=9, largest=3, variance=1.0)
+    sums = {"plain": checksums.plain, "weighted": checksums.weighted}
+    add("mitigation", t.Checksums, outputs=4, largest=3, **sums)
+    add(
+        "mitigation",
+        t.Checksums.of,
+        "Checksums.of",
+        weights=np.ones((3, 4), np.int64),
+        largest=3,
+        weighted=True,
+        added=0.5,
+    )
+    add("mitigation", checksums.extend, "Checksums.extend", weights=np.ones((3, 4), np.int64))
+    add(
+        "mitigation",
+        checksums.check,
+        "Checksums.check",
+        sums=np.ones((2, 4 + checksums.columns)),
+        threshold=1.0,
+    )
+    add("mitigation", checksums.residual_sigma, "Checksums.residual_sigma", sigma=1.0)
+    add("mitigation", checksums.threshold, "Checksums.threshold", sigma=1.0, false_alarm=0.1)
+    add("mitigation", checksums.worst_rounding, "Checksums.worst_rounding", step=1.0)
+    add("mitigation", checksums.detection, "Checksums.detection", error=1.0, sigma=1.0, threshold=1.0)
+    add("mitigation", checksums.location, "Checksums.location", error=1.0, sigma=1.0, output=1)
     operations = t.ArrayOperations(name="a", write_time=1e-6, read_time=1e-6, write_energy=1e-9, read_energy=1e-9)
     add("mitigation", t.ArrayOperations, **vars(operations))
     element = t.MarchElement(order="up", operations=("w0", "r0"))

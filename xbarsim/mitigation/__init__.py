@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from xbarsim.mitigation.applying import MitigationTable, TileMitigation, check_mitigations, mitigate
 from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
+from xbarsim.mitigation.checksums import ChecksumReport, Checksums, ChecksumSum
 from xbarsim.mitigation.closest_value import ClosestValue
 from xbarsim.mitigation.diagnosis import Diagnosis, Granularity, KindCoverage
 from xbarsim.mitigation.march import (
@@ -39,6 +40,9 @@ __all__ = [
     "PUMA_OPERATIONS",
     "ArrayOperations",
     "ArrayTest",
+    "ChecksumReport",
+    "ChecksumSum",
+    "Checksums",
     "ClosestValue",
     "CountedTest",
     "Diagnosis",
