@@ -481,6 +481,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         sums=np.ones((2, 4 + checksums.columns)),
         threshold=1.0,
     )
+    add("mitigation", t.output_sigma, noise=0.5, step=1.0, counts=(1.0, 4.0))
     add("mitigation", checksums.residual_sigma, "Checksums.residual_sigma", sigma=1.0)
     add("mitigation", checksums.threshold, "Checksums.threshold", sigma=1.0, false_alarm=0.1)
     add("mitigation", checksums.worst_rounding, "Checksums.worst_rounding", step=1.0)

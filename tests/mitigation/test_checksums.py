@@ -15,7 +15,7 @@ from xbarsim.engine import reference_multiply
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Mapping, Reading, map_matrix
-from xbarsim.mitigation import Checksums, ChecksumSum
+from xbarsim.mitigation import Checksums, ChecksumSum, output_sigma
 
 Weights = npt.NDArray[np.int64]
 FRACTIONS: Any = np.full((2, 3), 0.5)
@@ -156,6 +156,17 @@ def test_the_threshold_of_rounding_is_half_a_step_an_output_at_worst_and_the_roo
     assert residual.std() == pytest.approx(2.0 * np.sqrt(129 / 12), rel=0.03)
 
 
+def test_the_noise_of_an_output_is_that_of_the_reads_it_sums() -> None:
+    """Four reads of two planes and two slices, rounded: 200,000 draws."""
+    rng, counts = np.random.default_rng(2), (1.0, 2.0, 4.0, 8.0)
+    reads = rng.uniform(-50, 50, (200_000, 4))
+    codes = 0.7 * np.rint((reads + rng.normal(0, 0.4, reads.shape)) / 0.7)
+    spread = ((codes - reads) @ np.array(counts)).std()
+    assert output_sigma(noise=0.4, step=0.7, counts=counts) == pytest.approx(spread, rel=0.01)
+    with pytest.raises(InputError, match="counts must be of at least one read"):
+        output_sigma(noise=0.4, step=0.7, counts=())
+
+
 def test_a_place_is_certain_without_noise_and_a_guess_without_an_error() -> None:
     checksums = Checksums.of(gaussian(8, 6, 7), 7)
     assert checksums.location(1.0, 0.0, output=2) == 1.0
@@ -197,7 +208,7 @@ def test_an_array_read_by_the_reference_engine_is_flagged_as_the_closed_forms_sa
             normals=rng.standard_normal((count, 1, 1, 1, reading.reads)),
         )
 
-    sigma = float(np.sqrt(2 * 32 * spread**2 + step**2 / 12))  # a pair of 32 cells each, and the rounding
+    sigma = output_sigma(noise=spread * np.sqrt(2 * 32), step=step)  # a pair of 32 cells each
     threshold = checksums.threshold(sigma, false_alarm=0.05)
     sound = checksums.check(read(matrix.levels.astype(float)), threshold=threshold)
     assert sound.residual.std() == pytest.approx(checksums.residual_sigma(sigma), rel=0.08)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from xbarsim.mitigation.applying import MitigationTable, TileMitigation, check_mitigations, mitigate
 from xbarsim.mitigation.base import KnownTile, Mitigation, Needs, Overhead
-from xbarsim.mitigation.checksums import ChecksumReport, Checksums, ChecksumSum
+from xbarsim.mitigation.checksums import ChecksumReport, Checksums, ChecksumSum, output_sigma
 from xbarsim.mitigation.closest_value import ClosestValue
 from xbarsim.mitigation.diagnosis import Diagnosis, Granularity, KindCoverage
 from xbarsim.mitigation.march import (
@@ -61,6 +61,7 @@ __all__ = [
     "array_test_names",
     "check_mitigations",
     "mitigate",
+    "output_sigma",
     "spare_line_yield",
     "spare_lines_needed",
 ]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real, shown
 
-__all__ = ["ChecksumReport", "ChecksumSum", "Checksums"]
+__all__ = ["ChecksumReport", "ChecksumSum", "Checksums", "output_sigma"]
 
 FloatArray = npt.NDArray[np.float64]
 IntegerArray = npt.NDArray[np.int64]
@@ -384,6 +384,38 @@ class Checksums:
         missed = owens_t(first, (spread[0] / spread[1] - correlation) / scale)
         missed += owens_t(second, (spread[1] / spread[0] - correlation) / scale)
         return float(1 - 2 * missed)
+
+
+@entrance
+def output_sigma(*, noise: float, step: float, counts: tuple[float, ...] = (1.0,)) -> float:
+    """Standard deviation of an output, for :class:`Checksums`: read noise and rounding of all reads that it sums.
+
+    Rounding is taken to be even over a step and independent of the noise: right where a read varies by a step or more.
+
+    Parameters
+    ----------
+    noise
+        Standard deviation of what comes to a converter in one read.
+    step
+        Of the converter, in the same unit; 0 for none.
+    counts
+        What the code of each read counts, such as the powers of two of planes of the inputs and slices of the weights.
+
+    Examples
+    --------
+    Two slices of two bits, each read with a noise of half a step:
+
+    >>> round(output_sigma(noise=0.5, step=1.0, counts=(1, 4)), 3)
+    2.38
+    """
+    noise = check_real("noise", noise, at_least=0.0, at_most=1e150)
+    step = check_real("step", step, at_least=0.0, at_most=1e150)
+    if not counts:
+        raise InputError("counts must be of at least one read, got none")
+    squares = [
+        check_real(f"counts[{place}]", count, at_least=-1e150, at_most=1e150) for place, count in enumerate(counts)
+    ]
+    return float(np.hypot(noise, step / np.sqrt(12)) * np.hypot.reduce(weights))
 
 
 def _places(outputs: int) -> IntegerArray:
