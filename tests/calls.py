@@ -41,6 +41,7 @@ EXCLUDED = {
             "Plan",
             "Program",
             "Mitigation",
+            "ArrayTest",
             "Callback",
             "Method",
             "MethodCallback",
@@ -50,13 +51,15 @@ EXCLUDED = {
         ],
         "an abstract base",
     ),
-    **dict.fromkeys(["FaultKind", "Purpose", "Needs", "Shape", "UpdateRule"], "an enumeration or the name of a type"),
+    **dict.fromkeys(
+        ["FaultKind", "Granularity", "Purpose", "Needs", "Shape", "UpdateRule"], "an enumeration or the name of a type"
+    ),
     **dict.fromkeys(
         ["ConvergenceError", "FloatingNodeError", "CollectError", "Interrupted"], "an error that the library raises"
     ),
     **dict.fromkeys(["CompiledBackend", "InProcess"], "takes nothing"),
     **dict.fromkeys(
-        ["LinearisationError", "Solution", "TileView", "DigitsSplit", "Proposal"],
+        ["ChecksumReport", "LinearisationError", "Solution", "TileView", "DigitsSplit", "Proposal"],
         "a record that only the library makes",
     ),
     **dict.fromkeys(
@@ -100,7 +103,7 @@ EXCLUDED = {
         ["cost_breakdown", "cost_layers", "layer_errors", "tile", "tile_occupancy"],
         "draws results of rooms above this walk",
     ),
-    **dict.fromkeys(["cell_names", "preset_names"], "takes nothing"),
+    **dict.fromkeys(["array_test_names", "cell_names", "preset_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
     "StuckValueWarning": "a warning that the library raises",
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
@@ -452,7 +455,64 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mitigation", t.KnownTile.of, "KnownTile.of", matrix=w.matrix, tile=0, cell=w.cell, faults=w.faults)
     add("mitigation", t.ClosestValue().fit, "ClosestValue.fit", tile=tile, rng=rng())
     add("mitigation", t.Diagnosis, coverage=1.0)
+    add("mitigation", t.KindCoverage, stuck_off=0.9, stuck_on=0.9, stuck_at=0.9)
+    add("mitigation", t.Diagnosis().time, "Diagnosis.time", cells=4)
+    add("mitigation", t.Diagnosis().energy, "Diagnosis.energy", cells=4)
     add("mitigation", t.Diagnosis().known, "Diagnosis.known", faults=w.faults, rng=rng())
+    checksums = t.Checksums.of(np.ones((3, 4), np.int64), 3)
+    add("mitigation", t.ChecksumSum, counts=(2, 1))
+    add("mitigation", t.ChecksumSum.smallest, "ChecksumSum.smallest", most=9, largest=3, variance=1.0)
+    sums = {"plain": checksums.plain, "weighted": checksums.weighted}
+    add("mitigation", t.Checksums, outputs=4, largest=3, **sums)
+    add(
+        "mitigation",
+        t.Checksums.of,
+        "Checksums.of",
+        weights=np.ones((3, 4), np.int64),
+        largest=3,
+        weighted=True,
+        added=0.5,
+    )
+    add("mitigation", checksums.extend, "Checksums.extend", weights=np.ones((3, 4), np.int64))
+    add(
+        "mitigation",
+        checksums.check,
+        "Checksums.check",
+        sums=np.ones((2, 4 + checksums.columns)),
+        threshold=1.0,
+    )
+    add("mitigation", t.output_sigma, noise=0.5, step=1.0, counts=(1.0, 4.0))
+    add("mitigation", checksums.residual_sigma, "Checksums.residual_sigma", sigma=1.0)
+    add("mitigation", checksums.threshold, "Checksums.threshold", sigma=1.0, false_alarm=0.1)
+    add("mitigation", checksums.worst_rounding, "Checksums.worst_rounding", step=1.0)
+    add("mitigation", checksums.detection, "Checksums.detection", error=1.0, sigma=1.0, threshold=1.0)
+    add("mitigation", checksums.location, "Checksums.location", error=1.0, sigma=1.0, output=1)
+    operations = t.ArrayOperations(name="a", write_time=1e-6, read_time=1e-6, write_energy=1e-9, read_energy=1e-9)
+    add("mitigation", t.ArrayOperations, **vars(operations))
+    element = t.MarchElement(order="up", operations=("w0", "r0"))
+    add("mitigation", t.MarchElement, **vars(element))
+    add("mitigation", t.MarchTest, name="a", elements=(element,), source="b")
+    march = t.MarchTest(name="a", elements=(element,))
+    add("mitigation", t.MarchTest.parse, "MarchTest.parse", notation="up(w0,r0)", name="a", source="b")
+    add("mitigation", march.find, "MarchTest.find", faults=w.faults, cell=w.cell, tolerance=1e-6, rng=rng())
+    add(
+        "mitigation",
+        march.diagnosis,
+        "MarchTest.diagnosis",
+        cell=w.cell,
+        tolerance=1e-6,
+        read_sigma=0.0,
+        values=None,
+        operations=operations,
+        cells=4,
+        seed=0,
+    )
+    add("mitigation", march.time, "MarchTest.time", operations=operations, cells=4)
+    add("mitigation", march.energy, "MarchTest.energy", operations=operations, cells=4)
+    add("mitigation", t.CountedTest, name="a", writes=1, reads=1, extra_writes=0, source="b")
+    add("mitigation", t.array_test, name="mats+")
+    add("mitigation", t.spare_line_yield, lines=4, spares=1, rate=0.1, correlation=0.1)
+    add("mitigation", t.spare_lines_needed, lines=4, rate=0.1, correlation=0.1, target=0.5, at_most=9)
     add("mitigation", t.ProtectLayers, layers=("a",), rest=False)
     add("mitigation", t.Overhead, reprogrammed_cells=1)
     add("mitigation", t.check_mitigations, mitigations=(t.ClosestValue(),), diagnosis=t.Diagnosis())

@@ -13,9 +13,21 @@ from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_real
 
-__all__ = ["BetaBinomialFaults"]
+__all__ = ["BetaBinomialFaults", "draw_rates"]
 
 Array = npt.NDArray[np.float64]
+
+
+def draw_rates(mean: float, correlation: float, tiles: int, rng: np.random.Generator) -> Array:
+    """Draw a rate for each tile from the beta distribution of that mean and correlation, float64 (tiles,).
+
+    Its parameters are ``mean (1 - r) / r`` and ``(1 - mean) (1 - r) / r``, with r the correlation, above 0: that of two
+    events of a tile.
+    """
+    if mean in (0.0, 1.0) or correlation == 1:
+        return (rng.random(tiles) < mean).astype(np.float64)
+    weight = (1 - correlation) / correlation
+    return np.asarray(rng.beta(mean * weight, (1 - mean) * weight, tiles), np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +64,7 @@ class BetaBinomialFaults(OnOffFaults):
     @entrance
     def tile_rates(self, tiles: int, rng: np.random.Generator) -> Array:
         """Draw the share of broken cells that each tile expects, float64 (tiles,)."""
-        p = self.total
-        if p in (0.0, 1.0) or self.correlation == 1:
-            return (rng.random(tiles) < p).astype(np.float64)
-        weight = (1 - self.correlation) / self.correlation
-        return np.asarray(rng.beta(p * weight, (1 - p) * weight, tiles), np.float64)
+        return draw_rates(self.total, self.correlation, tiles, rng)
 
     @entrance
     def sample(self, shape: Shape, rng: np.random.Generator) -> FaultMap:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.devices.faults.base import OnOffFaults
+from xbarsim.devices.faults.beta_binomial import draw_rates
 from xbarsim.devices.faults.kinds import Shape, dense_shape
 from xbarsim.devices.faults.map import FaultMap
 from xbarsim.foundation.entrances import entrance
@@ -23,9 +24,9 @@ Array = npt.NDArray[np.float64]
 class StuckLineFaults(OnOffFaults):
     """Whole word lines and bit lines of cells stuck on or off, such as those behind a broken or shorted line.
 
-    Every line breaks on its own; where a broken word line and a broken bit line cross, the word line decides how the
-    cell is stuck. This is about the state of cells. What an open or shorted line does to the currents of sound cells
-    is :class:`LineFaults`, a part of the design of its own.
+    Every line breaks on its own, unless `correlation` makes arrays unequal. Where a broken word line and a broken bit
+    line cross, the word line decides how the cell is stuck. This is about the state of cells. What an open or shorted
+    line does to the currents of sound cells is :class:`LineFaults`, a part of the design of its own.
 
     Attributes
     ----------
@@ -48,12 +49,18 @@ class StuckLineFaults(OnOffFaults):
     row_share: float = 0.5
     width: int = 1
     partial: bool = False
+    correlation: float | None = None
 
     def __post_init__(self) -> None:
         self.check_rates()
         object.__setattr__(self, "row_share", check_real("row_share", self.row_share, at_least=0.0, at_most=1.0))
         check_integer("width", self.width, at_least=1)
         check_instance("partial", self.partial, bool)
+        if self.correlation is not None:
+            correlation = check_real("correlation", self.correlation, at_least=1e-9, at_most=1.0)
+            object.__setattr__(self, "correlation", correlation)
+            if self.width != 1:
+                raise InputError(f"width must be 1 where correlation is given, got {self.width}")
 
     @property
     def even(self) -> bool:
@@ -118,7 +125,8 @@ class StuckLineFaults(OnOffFaults):
         for is_bit, (rate, lines, cells, along) in enumerate(
             ((bit, columns, rows, along_bit), (word, rows, columns, along_word))
         ):
-            tile, last = np.nonzero(rng.random((tiles, lines + width - 1)) < rate)
+            rates = rate if self.correlation is None else draw_rates(rate, self.correlation, tiles, rng)[:, np.newaxis]
+            tile, last = np.nonzero(rng.random((tiles, lines + width - 1)) < rates)
             kinds = self.draw_kinds(tile.size, rng).tolist()
             whole = bool(np.all(along == 1))
             breaks = [0] * tile.size if whole else rng.integers(0, cells, tile.size).tolist()

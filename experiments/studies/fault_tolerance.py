@@ -63,7 +63,7 @@ from xbarsim.sweep.critical import crossing
 from xbarsim.sweep.measures import Accuracy, Cost, MitigationOverhead
 from xbarsim.sweep.results import TaskResult
 from xbarsim.sweep.subject import Subject
-from xbarsim.sweep.task import Task
+from xbarsim.sweep.task import Tag, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -239,10 +239,12 @@ def _diagnosis() -> Iterator[Arm]:
 def _patterns() -> Iterator[Arm]:
     """Faults that come together, at the rate of those that do not."""
     on = fault_preset(_PRESETS[_ON]).faults.rates
-    stuck_on, stuck_off = (0.05 * on[kind] / math.fsum(on.values()) for kind in (FaultKind.STUCK_ON, FaultKind.STUCK_OFF))
+    stuck_on, stuck_off = (
+        0.05 * on[kind] / math.fsum(on.values()) for kind in (FaultKind.STUCK_ON, FaultKind.STUCK_OFF)
+    )
     patterns: tuple[tuple[str, FaultModel | None], ...] = (
         ("single cells", None),
-        ("clusters", ClusteredFaults(on=stuck_on, off=stuck_off)),
+        ("clusters", ClusteredFaults(on=stuck_on, off=stuck_off, size=8.0, spread=2.0)),
         ("word lines", StuckLineFaults(on=stuck_on, off=stuck_off, row_share=1.0)),
         ("bit lines", StuckLineFaults(on=stuck_on, off=stuck_off, row_share=0.0)),
     )
@@ -367,7 +369,7 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
         subject = load_network(network, arm.weights, images)
         for rate in arm.rates:
             methods = arm.mitigations if rate else tuple(m for m in arm.mitigations if not isinstance(m, ProtectLayers))
-            tags = {
+            tags: dict[str, Tag] = {
                 "part": part,
                 "arm": arm.name,
                 "known": arm.known,

@@ -26,7 +26,7 @@ from tests.test_repository import ROOT
 from xbarsim.devices import Cell, FaultMap, StuckFaults
 from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 from xbarsim.mapping import Mapping
-from xbarsim.mitigation import ClosestValue, Diagnosis, KnownTile, Mitigation, Overhead, ProtectLayers
+from xbarsim.mitigation import ClosestValue, Diagnosis, Mitigation, ProtectLayers
 from xbarsim.network import Chip, MappedNetwork, map_model
 from xbarsim.network.files import contents
 from xbarsim.network.samples import Samples

@@ -46,6 +46,7 @@ MODELS: tuple[FaultModel, ...] = (
     BetaBinomialFaults(on=0.02, off=0.1, correlation=0.2),
     StuckLineFaults(on=0.1, off=0.05, width=2, row_share=0.2),
     StuckLineFaults(on=0.1, off=0.05, partial=True),
+    StuckLineFaults(on=0.1, off=0.05, correlation=0.1),
     GradientFaults(on=0.1, off=0.05, contrast=-0.8, across="rows"),
     RadialFaults(on=0.1, off=0.05, contrast=0.9),
     WearOutFaults(writes=1e6, endurance=5e6, weibull_shape=1.5, on_share=0.3),

@@ -49,7 +49,7 @@ def _through_wires(
             alike.setdefault(driven.tobytes() + selected.tobytes(), (driven, selected, []))[2].append(array)
     for driven, selected, arrays in alike.values():
         seen = effective_conductance(conductance[arrays], design.wires, rows=selected)
-        result[np.ix_(arrays, driven)] = seen[:, driven]
+        result[np.ix_(np.array(arrays), np.flatnonzero(driven))] = seen[:, driven]
     return result
 
 

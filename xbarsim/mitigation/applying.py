@@ -285,11 +285,11 @@ def mitigate(
                 )
             )
         before = after
-    moved = spare_rows > 0 or spare_columns > 0 or any(_elsewhere(fit, old) for fit, old in zip(truth.fits, start, strict=True))
+    elsewhere = any(_elsewhere(fit, old) for fit, old in zip(truth.fits, start, strict=True))
     return MitigatedLayer(
         silicon=silicon,
         levels=truth.levels,
-        arrangement=truth.arrangement(shape) if moved else None,
+        arrangement=truth.arrangement(shape) if elsewhere or spare_rows or spare_columns else None,
         correction=_correction(truth),
         copy_weights=truth.copy_weights,
         done=tuple(rows),

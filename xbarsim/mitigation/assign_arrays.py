@@ -80,9 +80,7 @@ class AssignArrays(LineMoves):
         return replace(super().overhead(tile, fit), configuration_bits=bits)
 
 
-def _moved(
-    layer: KnownLayer, arrays: npt.NDArray[np.int64], generators: Sequence[np.random.Generator]
-) -> FloatArray:
+def _moved(layer: KnownLayer, arrays: npt.NDArray[np.int64], generators: Sequence[np.random.Generator]) -> FloatArray:
     """What each tile loses on these arrays."""
     fits = tuple(replace(fit, array=int(array)) for fit, array in zip(layer.fits, arrays.tolist(), strict=True))
     there = layer.with_fits(fits)

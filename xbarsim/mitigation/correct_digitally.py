@@ -12,7 +12,7 @@ import numpy as np
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import check_real
 from xbarsim.mitigation.base import Mitigation, Needs, Overhead
-from xbarsim.mitigation.known import Correction, KnownLayer, KnownTile, TileFit
+from xbarsim.mitigation.known import Correction, FloatArray, KnownLayer, KnownTile, TileFit
 
 __all__ = ["CorrectDigitally"]
 
@@ -74,10 +74,10 @@ class CorrectDigitally(Mitigation):
 
 def _corrected(
     fits: Sequence[TileFit],
-    deviations: np.ndarray,
-    importance: np.ndarray,
+    deviations: FloatArray,
+    importance: FloatArray,
     share: float,
-    count: int,  # type: ignore[type-arg]
+    count: int,
 ) -> tuple[TileFit, ...]:
     harm = importance * deviations**2
     number = min(round(share * count), int((harm > 0).sum()))

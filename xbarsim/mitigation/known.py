@@ -384,7 +384,7 @@ class KnownTile:
     @property
     def codes(self) -> FloatArray:
         """The weights that the tile should hold, in units of the codes (0 for none), shape ``(rows, outputs)``."""
-        return self.layer.codes[self.tile]
+        return np.asarray(self.layer.codes[self.tile])
 
     @property
     def importance(self) -> FloatArray:
@@ -395,12 +395,12 @@ class KnownTile:
     @property
     def used_rows(self) -> npt.NDArray[np.bool_]:
         """Which rows hold weights, shape ``(rows,)``: the others may lie on any line that is left."""
-        return self.layer.matrix.tile_rows[self.tile] >= 0
+        return np.asarray(self.layer.matrix.tile_rows[self.tile] >= 0)
 
     @property
     def used_outputs(self) -> npt.NDArray[np.bool_]:
         """Which outputs the tile holds, shape ``(outputs,)``."""
-        return self.layer.matrix.tile_outputs[self.tile] >= 0
+        return np.asarray(self.layer.matrix.tile_outputs[self.tile] >= 0)
 
     @property
     def used(self) -> npt.NDArray[np.bool_]:
@@ -445,7 +445,8 @@ class KnownTile:
         """What the weights will be less what they should be, in units of the codes, shape ``(rows, outputs)``."""
         one = slice(self.tile, self.tile + 1)
         used = _used(self.layer.matrix, one)
-        return _deviations(self.mapping, used, self.layer.codes[one], self.stuck_at(fit)[np.newaxis], (fit,))[0]
+        each = _deviations(self.mapping, used, self.layer.codes[one], self.stuck_at(fit)[np.newaxis], (fit,))
+        return np.asarray(each[0])
 
     def error(self, fit: TileFit) -> float:
         """Squared deviation of the weights, each times its importance: the power of the error of the tile's outputs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ PATTERNS: dict[str, Callable[[float, float], FaultModel]] = {
     "lines": lambda on, off: StuckLineFaults(on=on, off=off),
     "pairs of columns": lambda on, off: StuckLineFaults(on=on, off=off, row_share=0.0, width=2),
     "parts of lines": lambda on, off: StuckLineFaults(on=on, off=off, row_share=0.7, width=2, partial=True),
+    "lines of unequal arrays": lambda on, off: StuckLineFaults(on=on, off=off, correlation=0.04),
+    "parts of lines of unequal arrays": lambda on, off: StuckLineFaults(
+        on=on, off=off, row_share=0.7, partial=True, correlation=0.2
+    ),
     "columns": lambda on, off: GradientFaults(on=on, off=off, contrast=0.9),
     "rows": lambda on, off: GradientFaults(on=on, off=off, contrast=-1.0, across="rows"),
     "rim": lambda on, off: RadialFaults(on=on, off=off, contrast=1.0, exponent=3.0),
@@ -192,6 +197,15 @@ def test_everything_broken() -> None:
 # --------------------------------------------------------------------------------------------- tiles
 
 
+def pooled(seen: Any, expected: Any) -> tuple[Any, Any]:
+    """Counts for a chi-squared test: what is rare is put together."""
+    common = expected > 5
+    if common.all():
+        return seen, expected
+    pooled_seen, pooled_expected = (np.append(counts[common], counts[~common].sum()) for counts in (seen, expected))
+    return pooled_seen, pooled_expected
+
+
 @pytest.mark.parametrize("correlation", [0.01, 0.3])
 def test_tiles_follow_the_beta_binomial_law(correlation: float) -> None:
     model = BetaBinomialFaults(on=0.05, off=0.15, correlation=correlation)
@@ -200,11 +214,7 @@ def test_tiles_follow_the_beta_binomial_law(correlation: float) -> None:
     weight = (1 - correlation) / correlation
     expected = stats.betabinom.pmf(np.arange(21), 20, 0.2 * weight, 0.8 * weight) * tiles
     seen = np.bincount(faults, minlength=21)
-    pool = expected > 5
-    kept, wanted = [*seen[pool]], [*expected[pool]]
-    if (~pool).any():
-        kept, wanted = [*kept, seen[~pool].sum()], [*wanted, expected[~pool].sum()]
-    assert stats.chisquare(kept, wanted).pvalue > FALSE_ALARM / 2
+    assert stats.chisquare(*pooled(seen, expected)).pvalue > FALSE_ALARM / 2
     # The law's own variance is n p (1 - p) (1 + (n - 1) r).
     assert stats.betabinom.var(20, 0.2 * weight, 0.8 * weight) == pytest.approx(20 * 0.16 * (1 + 19 * correlation))
 
@@ -223,6 +233,45 @@ def test_lines_are_whole(total: float, seed: int, row_share: float, width: int) 
         np.testing.assert_array_equal(dense, np.broadcast_to(dense[:, :, :1], dense.shape))
     if row_share == 0.0:
         np.testing.assert_array_equal(dense, np.broadcast_to(dense[:, :1, :], dense.shape))
+
+
+@pytest.mark.parametrize("correlation", [0.04, 1.0])
+def test_the_broken_lines_of_unequal_arrays_follow_the_beta_binomial_law(correlation: float) -> None:
+    """Word lines and bit lines of 20,000 arrays: each by its own law, and independent of each other."""
+    model = StuckLineFaults(on=0.0, off=0.2, row_share=0.7, correlation=correlation)
+    rows, columns, tiles = 6, 4, 20_000
+    dense: Any = model.sample((tiles, rows, columns), np.random.default_rng(4)).dense() > 0
+    whole = dense.all(axis=(1, 2))  # of these, which lines are broken cannot be told
+    word, bit = dense.all(axis=2), dense.all(axis=1)
+    rates = 1 - 0.8**0.7, 1 - 0.8**0.3
+    if correlation == 1.0:
+        assert word[~whole].sum() == bit[~whole].sum() == 0
+        assert abs(whole.mean() - 0.2) < stats.norm.isf(FALSE_ALARM / 2) * math.sqrt(0.16 / tiles)
+        return
+    weight = (1 - correlation) / correlation
+    laws = [
+        stats.betabinom(lines, rate * weight, (1 - rate) * weight)
+        for lines, rate in zip((rows, columns), rates, strict=True)
+    ]
+    expected = np.outer(*(law.pmf(np.arange(lines + 1)) for law, lines in zip(laws, (rows, columns), strict=True)))
+    seen = np.zeros((rows + 1, columns + 1))
+    np.add.at(seen, (word[~whole].sum(axis=1), bit[~whole].sum(axis=1)), 1)
+    seen[-1, 0] += whole.sum()  # all broken, whichever line it was
+    expected[-1, 0] += expected[-1, 1:].sum() + expected[:-1, -1].sum()
+    expected[-1, 1:] = expected[:-1, -1] = 0.0
+    assert stats.chisquare(*pooled(seen.reshape(-1), tiles * expected.reshape(-1))).pvalue > FALSE_ALARM
+
+
+def test_arrays_that_are_alike_are_drawn_as_before() -> None:
+    """The correlation is left out of files, and no draw is added, where it is not given."""
+    model = StuckLineFaults(on=0.1, off=0.05)
+    assert "correlation" not in tomlio.dumps(model)
+    nearly = replace(model, correlation=1e-9)
+    assert model.probability((1, 3, 4)).tolist() == nearly.probability((1, 3, 4)).tolist()
+    drawn = model.sample((2, 30, 40), np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    broken = rng.random((2, 40)) < 1 - 0.85**0.5
+    assert (drawn.dense() > 0).all(axis=1).tolist() == broken.tolist()
 
 
 def test_neighbours_break_together() -> None:
@@ -341,6 +390,8 @@ def test_writes_beyond_all_bounds_break_every_cell() -> None:
         (ClusteredFaults, {"size": 2.0, "spread": 1.0, "alike": 1}, "alike must be of type bool, got 1"),
         (BetaBinomialFaults, {"correlation": 0.0}, r"correlation must be .*>= 1e-09 and <= 1.0, got 0.0"),
         (StuckLineFaults, {"row_share": 1.5}, r"row_share must be .*<= 1.0, got 1.5"),
+        (StuckLineFaults, {"correlation": 0.0}, r"correlation must be .*>= 1e-09 and <= 1.0, got 0.0"),
+        (StuckLineFaults, {"correlation": 0.1, "width": 2}, "width must be 1 where correlation is given, got 2"),
         (StuckLineFaults, {"width": 0}, "width must be an integer >= 1, got 0"),
         (StuckLineFaults, {"partial": "yes"}, "partial must be of type bool"),
         (GradientFaults, {"contrast": 1.1}, r"contrast must be .*<= 1.0, got 1.1"),
