@@ -379,7 +379,7 @@ class KnownTile:
     @property
     def targets(self) -> LevelArray:
         """The levels of the mapping, shape ``(rows, columns)``."""
-        return self.layer.matrix.levels[self.tile]
+        return np.asarray(self.layer.matrix.levels[self.tile])
 
     @property
     def codes(self) -> FloatArray:
@@ -390,7 +390,7 @@ class KnownTile:
     def importance(self) -> FloatArray:
         """Weight of the squared deviation of each weight in :meth:`error`, shape ``(rows, outputs)``."""
         power, scale = self.layer.importance
-        return np.multiply.outer(power[self.tile], scale[self.tile])
+        return np.asarray(np.multiply.outer(power[self.tile], scale[self.tile]))
 
     @property
     def used_rows(self) -> npt.NDArray[np.bool_]:
