@@ -1,0 +1,269 @@
+"""What the study measures: ways to meet faults, part by part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import xbarsim as xb
+from xbarsim.circuit import Wires
+from xbarsim.devices import POLARITIES, Cell, ClusteredFaults, FaultKind, FaultModel, StuckLineFaults, fault_preset
+from xbarsim.foundation.validation import check_choice
+from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
+from xbarsim.mitigation import (
+    AssignArrays,
+    AverageCopies,
+    ChooseCopies,
+    ClosestValue,
+    CorrectDigitally,
+    Diagnosis,
+    FlipSigns,
+    JointCopies,
+    Mitigation,
+    OrderSlices,
+    PermuteColumns,
+    PermuteRows,
+    ProtectLayers,
+    RecalibrateOutputs,
+)
+
+__all__ = ["MOSTLY_ON", "PARTS", "Arm", "arms", "design"]
+
+MOSTLY_ON = "mostly stuck on"
+MOSTLY_OFF = "mostly stuck off"
+_PRESETS = {words: preset for preset, words in POLARITIES.items()}
+_PERFECT = Diagnosis()
+_GOOD = Diagnosis(coverage=0.99, false_alarm=0.001)
+_MAP = (PermuteRows(),)
+_RELATIVE = (RecalibrateOutputs(),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to meet faults, measured at some rates.
+
+    Attributes
+    ----------
+    name
+        What tables call it.
+    known
+        What is known of a die.
+    rates
+        Total probability that a cell is stuck.
+    encoding, cell_bits, clip, scale
+        The mapping: encoding, bits of a cell, quantile that is full scale, one scale an output or a tensor.
+    weights
+        ``"as trained"``, or the name of a file of experiments/weights, without its ending.
+    mitigations, diagnosis
+        What is done about faults, and how good the test is.
+    polarity
+        Words of :data:`xbarsim.devices.POLARITIES`.
+    faults
+        Instead of independent cells of that polarity.
+    wires, errors
+        Whether arrays have wires of 1 ohm a segment, and cells their programming errors.
+    cost
+        Whether energy and area are measured too.
+    """
+
+    name: str
+    known: str
+    rates: tuple[float, ...]
+    encoding: Encoding = field(default_factory=Differential)
+    cell_bits: int = 4
+    clip: float = 1.0
+    scale: str = "output"
+    weights: str = "as trained"
+    mitigations: tuple[Mitigation, ...] = ()
+    diagnosis: Diagnosis | None = None
+    polarity: str = MOSTLY_ON
+    faults: FaultModel | None = None
+    wires: bool = False
+    errors: bool = False
+    cost: bool = True
+
+
+def design(arm: Arm, rate: float) -> xb.Design:
+    """The accelerator of an arm: 8-bit inputs in one read, 8-bit converters that are calibrated, 128 x 128 cells."""
+    cell = Cell.load("wan2022")
+    faults = None
+    if rate:
+        faults = (arm.faults or fault_preset(_PRESETS[arm.polarity]).faults).with_total(rate)
+    return xb.Design(
+        cell=cell if arm.errors else cell.without_errors(),
+        mapping=xb.Mapping(
+            encoding=arm.encoding,
+            rows=128,
+            columns=128,
+            weight_bits=8,
+            cell_bits=arm.cell_bits,
+            weight_scale="output" if arm.scale == "output" else "tensor",
+            weight_clip=arm.clip,
+        ),
+        periphery=xb.Periphery(input_bits=8, dac_bits=8, adc_bits=8, adc_range="calibrated"),
+        faults=faults,
+        wires=Wires(word_line_resistance=1.0, bit_line_resistance=1.0) if arm.wires else None,
+    )
+
+
+def _table() -> Iterator[Arm]:
+    """The four questions of the study."""
+    yield Arm(name="two columns", known="nothing", rates=(0.0, 0.0005, 0.001, 0.002, 0.004), encoding=TwoColumn())
+    yield Arm(name="differential", known="nothing", rates=(0.0, 0.002, 0.005, 0.01, 0.02))
+    yield Arm(name="differential, clipped", known="nothing", rates=(0.0, 0.005, 0.01, 0.02), clip=0.995)
+    yield Arm(
+        name="differential, trained with faults", known="rates", rates=(0.0, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05),
+        weights="resnet20_raw",
+    )  # fmt: skip
+    for bits in (4, 2):
+        words = f"{bits}-bit cells"
+        yield Arm(
+            name=f"differential, recalibrated, {words}", known="images", rates=(0.0, 0.02, 0.05), cell_bits=bits,
+            mitigations=_RELATIVE,
+        )  # fmt: skip
+        yield Arm(
+            name=f"trained and recalibrated, {words}", known="images", rates=(0.0, 0.02, 0.05), cell_bits=bits,
+            weights="resnet20_raw", mitigations=_RELATIVE,
+        )  # fmt: skip
+        yield Arm(
+            name=f"rows permuted, {words}", known="map", rates=(0.0, 0.1, 0.2, 0.3), cell_bits=bits, mitigations=_MAP,
+            diagnosis=_PERFECT,
+        )  # fmt: skip
+        yield Arm(
+            name=f"rows permuted, recalibrated, {words}", known="99 % map, images", rates=(0.0, 0.1, 0.2, 0.3),
+            cell_bits=bits, mitigations=(*_MAP, *_RELATIVE), diagnosis=_GOOD,
+        )  # fmt: skip
+
+
+_METHODS: tuple[tuple[str, tuple[Mitigation, ...]], ...] = (
+    ("nothing", ()),
+    ("closest value", (ClosestValue(),)),
+    ("signs flipped", (FlipSigns(),)),
+    ("slices flipped", (FlipSigns(each="slice"),)),
+    ("slices ordered", (OrderSlices(),)),
+    ("columns permuted", (PermuteColumns(),)),
+    ("rows permuted", (PermuteRows(),)),
+    ("rows permuted, greedy", (PermuteRows(search="greedy"),)),
+    ("rows left out, 8 spare", (PermuteRows(search="in order", spare=8),)),
+    ("rows permuted, 8 spare", (PermuteRows(spare=8),)),
+    ("rows permuted, signs flipped", (PermuteRows(), FlipSigns())),
+    ("rows and columns permuted", (PermuteRows(), PermuteColumns(), PermuteRows())),
+    ("tiles to arrays", (AssignArrays(),)),
+    ("two copies averaged", (AverageCopies(), ClosestValue())),
+    ("best of two copies", (ChooseCopies(), ClosestValue())),
+    ("two copies jointly", (JointCopies(),)),
+    ("1 % corrected digitally", (ClosestValue(), CorrectDigitally(share=0.01))),
+    ("5 % corrected digitally", (ClosestValue(), CorrectDigitally(share=0.05))),
+    ("rows permuted, 1 % corrected", (PermuteRows(), CorrectDigitally(share=0.01))),
+    ("recalibrated", (RecalibrateOutputs(),)),
+    ("closest value, recalibrated", (ClosestValue(), RecalibrateOutputs())),
+    ("rows permuted, recalibrated", (PermuteRows(), RecalibrateOutputs())),
+)
+
+
+def _methods() -> Iterator[Arm]:
+    """Every method at 5 and 10 %, in both polarities."""
+    for polarity in (MOSTLY_ON, MOSTLY_OFF):
+        for name, methods in _METHODS:
+            mapped = any(method.needs == "map" for method in methods)
+            images = any(method.needs == "images" for method in methods)
+            known = " and ".join(word for word, has in (("map", mapped), ("images", images)) if has) or "nothing"
+            yield Arm(
+                name=name, known=known, rates=(0.05, 0.1), mitigations=methods, polarity=polarity,
+                diagnosis=_PERFECT if mapped else None,
+            )  # fmt: skip
+
+
+def _diagnosis() -> Iterator[Arm]:
+    """How good the test has to be."""
+    for coverage in (1.0, 0.99, 0.98, 0.95, 0.9):
+        for false_alarm in (0.0, 0.001, 0.01):
+            for name, methods in (("rows permuted", _MAP), ("rows permuted, recalibrated", (*_MAP, *_RELATIVE))):
+                yield Arm(
+                    name=f"{name}, {coverage:.0%} found, {false_alarm:.1%} false", known="map", rates=(0.1,),
+                    mitigations=methods, diagnosis=Diagnosis(coverage=coverage, false_alarm=false_alarm), cost=False,
+                )  # fmt: skip
+
+
+def _patterns() -> Iterator[Arm]:
+    """Faults that come together, at the rate of those that do not."""
+    on = fault_preset(_PRESETS[MOSTLY_ON]).faults.rates
+    stuck_on, stuck_off = (
+        0.05 * on[kind] / math.fsum(on.values()) for kind in (FaultKind.STUCK_ON, FaultKind.STUCK_OFF)
+    )
+    patterns: tuple[tuple[str, FaultModel | None], ...] = (
+        ("single cells", None),
+        ("clusters", ClusteredFaults(on=stuck_on, off=stuck_off, size=8.0, spread=2.0)),
+        ("word lines", StuckLineFaults(on=stuck_on, off=stuck_off, row_share=1.0)),
+        ("bit lines", StuckLineFaults(on=stuck_on, off=stuck_off, row_share=0.0)),
+    )
+    methods: tuple[tuple[str, tuple[Mitigation, ...]], ...] = (
+        ("closest value", (ClosestValue(),)),
+        ("rows permuted", (PermuteRows(),)),
+        ("rows permuted, 16 spare", (PermuteRows(spare=16),)),
+        ("columns permuted", (PermuteColumns(),)),
+    )
+    for pattern, model in patterns:
+        for name, chosen in methods:
+            yield Arm(
+                name=f"{pattern}: {name}", known="map", rates=(0.05,), mitigations=chosen, diagnosis=_PERFECT,
+                faults=model, cost=False,
+            )  # fmt: skip
+
+
+def _wires() -> Iterator[Arm]:
+    """Repair raises the current of pairs: whether wires and programming errors undo it."""
+    for name, wires, errors in (("ideal", False, False), ("wires", True, False), ("programming errors", False, True)):
+        for methods in ((), _MAP, (*_MAP, *_RELATIVE)):
+            words = "rows permuted, recalibrated" if len(methods) > 1 else "rows permuted" if methods else "nothing"
+            yield Arm(
+                name=f"{words}, {name}", known="map" if methods else "nothing", rates=(0.0, 0.1), mitigations=methods,
+                diagnosis=_PERFECT if methods else None, wires=wires, errors=errors,
+            )  # fmt: skip
+
+
+def _training() -> Iterator[Arm]:
+    """Training with faults and repair, each with and without the other."""
+    for weights in ("as trained", "resnet20_placebo", "resnet20_raw"):
+        for name, methods in (("nothing", ()), ("rows permuted", _MAP), ("recalibrated", _RELATIVE)):
+            yield Arm(
+                name=f"{weights}: {name}", known="map" if methods == _MAP else "images" if methods else "rates",
+                rates=(0.0, 0.01, 0.02, 0.05, 0.1), weights=weights, mitigations=methods,
+                diagnosis=_PERFECT if methods == _MAP else None, cost=False,
+            )  # fmt: skip
+
+
+def _factors() -> Iterator[Arm]:
+    """What the tolerance of a mapping is made of: full scale, pruning and which layers break."""
+    scales = (("scale a layer", "tensor", 1.0), ("scale an output", "output", 1.0), ("clipped", "output", 0.995))
+    weights = ("as trained", "resnet20_placebo", "resnet20-pruned-9bit")
+    for polarity in (MOSTLY_ON, MOSTLY_OFF):
+        for encoding in (TwoColumn(), Differential(), Balanced()):
+            for words, scale, clip in scales:
+                for which in weights:
+                    for inner in (False, True):
+                        methods = (ProtectLayers(layers=("convolution", "classifier")),) if inner else ()
+                        yield Arm(
+                            name=f"{type(encoding).__name__}, {which}, {words}, {'inner' if inner else 'all'} layers",
+                            known="nothing", rates=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02), encoding=encoding,
+                            scale=scale, clip=clip, weights=which, mitigations=methods, polarity=polarity, cost=False,
+                        )  # fmt: skip
+
+
+_PARTS = {
+    "table": _table,
+    "methods": _methods,
+    "diagnosis": _diagnosis,
+    "patterns": _patterns,
+    "wires": _wires,
+    "training": _training,
+    "factors": _factors,
+}
+PARTS = tuple(_PARTS)
+"""What can be measured."""
+
+
+def arms(part: str) -> list[Arm]:
+    """The arms of one part."""
+    return list(_PARTS[check_choice("part", part, PARTS)]())

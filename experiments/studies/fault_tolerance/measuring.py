@@ -1,0 +1,195 @@
+"""The tasks of the study, and the rows that come of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from xbarsim.experiments.folders import WEIGHTS
+from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, Arm, arms, design
+from xbarsim.foundation.validation import check_choice
+from xbarsim.mapping import TwoColumn
+from xbarsim.mitigation import ProtectLayers
+from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file
+from xbarsim.sweep.critical import crossing
+from xbarsim.sweep.measures import Accuracy, Cost, MitigationOverhead
+from xbarsim.sweep.results import TaskResult
+from xbarsim.sweep.subject import Subject
+from xbarsim.sweep.task import Tag, Task
+
+__all__ = ["load_network", "reference", "row", "rows", "tasks", "tolerated"]
+
+_CALIBRATION = 500  # training images: they set ranges, and are those that outputs are recalibrated by
+_NETWORKS = {"resnet20": ("resnet20", "cifar10"), "convnet": ("convnet-unpruned-9bit", "cifar10"),
+             "lenet5": ("lenet5-unpruned-9bit", "mnist")}  # fmt: skip
+_MEASURED = (
+    *("worst_noise_to_signal", "stored_bits", "rewritten_cells", "added_operations"),
+    *("energy_J", "area_m2"),
+)
+
+
+@cache
+def load_network(network: str, weights: str, images: int) -> Subject:
+    """A network with its images.
+
+    Parameters
+    ----------
+    network
+        ``"resnet20"``, ``"convnet"`` or ``"lenet5"``.
+    weights
+        ``"as trained"``, the name of another network of the zoo, or of a file of experiments/weights.
+    images
+        Test images, from the first.
+    """
+    name, data_set = _NETWORKS[check_choice("network", network, _NETWORKS)]
+    path = WEIGHTS / f"{weights}.safetensors"
+    if weights == "as trained":
+        model = load_model(name)[0]
+    else:
+        model = load_zoo_file(path)[0] if path.exists() else load_model(weights)[0]
+    pixels, labels = load_images(data_set, "test", count=images)
+    calibration = load_images(data_set, "train", count=_CALIBRATION)[0]
+    return Subject(
+        name=network, data_set=DATA_SETS[data_set], model=model, images=pixels, labels=labels, calibration=calibration
+    )
+
+
+def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
+    """Everything to measure of one part.
+
+    Parameters
+    ----------
+    network
+        As :func:`load_network`.
+    part
+        One of :data:`PARTS`.
+    images
+        Test images.
+    seed
+        Root of the dies' seeds: all arms meet dies of the same seeds.
+    """
+    made = []
+    for arm in arms(part):
+        if network != "resnet20" and arm.weights.startswith("resnet20"):
+            continue
+        subject = load_network(network, arm.weights, images)
+        for rate in arm.rates:
+            methods = arm.mitigations if rate else tuple(m for m in arm.mitigations if not isinstance(m, ProtectLayers))
+            tags: dict[str, Tag] = {
+                "part": part,
+                "arm": arm.name,
+                "known": arm.known,
+                "polarity": arm.polarity,
+                "weights": arm.weights,
+                "rate": rate,
+            }
+            made.append(
+                Task(
+                    network=subject,
+                    design=design(arm, rate),
+                    calibration=_CALIBRATION,
+                    mitigations=methods,
+                    diagnosis=arm.diagnosis,
+                    measures=(Accuracy(), MitigationOverhead(), *((Cost(),) if arm.cost else ())),
+                    seed=seed,
+                    tags=tags,
+                )
+            )
+    return made
+
+
+def reference(network: str, images: int) -> Task:
+    """The network as it was trained, on two columns without faults: what points lost are counted from."""
+    arm = Arm(name="two columns", known="nothing", rates=(0.0,), encoding=TwoColumn())
+    return Task(
+        network=load_network(network, "as trained", images),
+        design=design(arm, 0.0),
+        calibration=_CALIBRATION,
+        measures=(Accuracy(), MitigationOverhead(), Cost()),
+        tags={"part": "reference", "arm": arm.name, "known": "nothing", "polarity": MOSTLY_ON, "weights": "as trained",
+              "rate": 0.0},
+    )  # fmt: skip
+
+
+def row(result: TaskResult, sound: float) -> dict[str, Any]:
+    """What is tabled of one task.
+
+    Parameters
+    ----------
+    result
+        Its dies.
+    sound
+        Accuracy of the reference, 0 to 1.
+    """
+    interval = result.mean()
+    worst = min(result.accuracies)
+    columns = result.columns
+    measured = {
+        name: math.fsum(float(die.metrics[name]) for die in result.dies) / len(result.dies)
+        for name in (
+            "worst_noise_to_signal",
+            "stored_bits",
+            "rewritten_cells",
+            "added_operations",
+            "energy_J",
+            "area_m2",
+        )
+        if name in result.dies[0].metrics
+    }
+    alone = len(result.dies) < 2 or math.isnan(interval.low)
+    return {
+        "network": columns["network"],
+        "part": columns["part"],
+        "arm": columns["arm"],
+        "known": columns["known"],
+        "weights": columns["weights"],
+        "encoding": columns["encoding"],
+        "cell_bits": columns["cell_bits"],
+        "polarity": columns["polarity"],
+        "rate": columns["rate"],
+        "dies": len(result.dies),
+        "images": result.dies[0].images,
+        "accuracy": round(100 * interval.estimate, 4),
+        "low": round(100 * (interval.estimate if alone else interval.low), 4),
+        "high": round(100 * (interval.estimate if alone else interval.high), 4),
+        "worst_die": round(100 * worst, 4),
+        "lost": round(100 * (sound - interval.estimate), 4),
+        **{name: float(f"{value:.6g}") for name, value in measured.items()},
+    }
+
+
+def rows(results: Sequence[TaskResult], sound: float) -> list[dict[str, Any]]:
+    """What is tabled of all tasks, as :func:`row`."""
+    return [row(result, sound) for result in results]
+
+
+def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[str, Any]]:
+    """The rate at which each arm has lost so many points, with its interval; where it was measured at three or more.
+
+    Parameters
+    ----------
+    table
+        From :func:`rows`.
+    loss
+        In points.
+    """
+    grouped: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for each in table:
+        grouped.setdefault((each["network"], each["part"], each["arm"], each["polarity"]), []).append(each)
+    found = []
+    for (network, part, arm, polarity), points in grouped.items():
+        curve = sorted(points, key=lambda each: float(each["rate"]))
+        if len(curve) < 3:
+            continue
+        target = curve[0]["accuracy"] + curve[0]["lost"] - loss
+        rates = [each["rate"] for each in curve]
+        low, rate, high = (
+            crossing(rates, [each[name] for each in curve], target) for name in ("low", "accuracy", "high")
+        )
+        found.append(
+            {"network": network, "part": part, "arm": arm, "polarity": polarity, "known": curve[0]["known"],
+             "loss": loss, "rate": rate, "low": low, "high": high, "highest": rates[-1]}
+        )  # fmt: skip
+    return found
