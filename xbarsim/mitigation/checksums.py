@@ -412,7 +412,7 @@ def output_sigma(*, noise: float, step: float, counts: tuple[float, ...] = (1.0,
     step = check_real("step", step, at_least=0.0, at_most=1e150)
     if not counts:
         raise InputError("counts must be of at least one read, got none")
-    squares = [
+    weights = [
         check_real(f"counts[{place}]", count, at_least=-1e150, at_most=1e150) for place, count in enumerate(counts)
     ]
     return float(np.hypot(noise, step / np.sqrt(12)) * np.hypot.reduce(weights))
