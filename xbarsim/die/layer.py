@@ -190,9 +190,9 @@ class DieLayer:
         if self.copies == 1:
             return products
         each = products.reshape(len(products), self.copies, -1)
-        weights = np.full(each.shape[1:], 1.0 / self.copies) if self.copy_weights is None else self.copy_weights
-        result: npt.NDArray[np.float64] = np.einsum("vcj,cj->vj", each, weights)
-        return result
+        if self.copy_weights is None:
+            return np.asarray(each.sum(axis=1) / self.copies)  # of equal integers exactly one of them
+        return np.asarray(np.einsum("vcj,cj->vj", each, self.copy_weights))
 
     @cached_property
     def _lacking(self) -> csr_array:

@@ -96,7 +96,7 @@ def design(arm: Arm, rate: float) -> xb.Design:
             encoding=arm.encoding,
             rows=128,
             columns=128,
-            weight_bits=8,
+            weight_bits=9,
             cell_bits=arm.cell_bits,
             weight_scale="output" if arm.scale == "output" else "tensor",
             weight_clip=arm.clip,
