@@ -51,13 +51,16 @@ class Arrangement:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, dimensions in (("arrays", 1), ("rows", 2), ("columns", 2)):
+            if getattr(self, name).ndim != dimensions:
+                raise InputError(f"{name} must have {dimensions} dimension(s), got {getattr(self, name).ndim}")
         tiles = len(self.arrays)
         for name, lines, size in (
             ("rows", self.rows, self.shape[1]),
             ("columns", self.columns, self.shape[2]),
             ("arrays", self.arrays[np.newaxis], self.shape[0]),
         ):
-            if lines.ndim != 2 or (name != "arrays" and len(lines) != tiles) or lines.dtype != np.int32:
+            if (name != "arrays" and len(lines) != tiles) or lines.dtype != np.int32:
                 raise InputError(
                     f"{name} must be int32 with one entry for each of {tiles} tiles, got shape {lines.shape} and type "
                     f"{lines.dtype}"
@@ -80,7 +83,9 @@ class Arrangement:
         spare_rows, spare_columns
             Lines that an array has besides.
         """
-        tiles, rows, columns = shape
+        if len(shape) != 3:
+            raise InputError(f"shape must be (tiles, rows, columns), got {shape}")
+        tiles, rows, columns = (check_integer("shape", size, at_least=0) for size in shape)
         for name, count in (("spare_rows", spare_rows), ("spare_columns", spare_columns)):
             check_integer(name, count, at_least=0)
         return cls(

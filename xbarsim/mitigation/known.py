@@ -168,6 +168,9 @@ class KnownLayer:
         InputError
             If `faults` are not of the arrays.
         """
+        check_integer("spare_rows", spare_rows, at_least=0, at_most=2**31)
+        check_integer("spare_columns", spare_columns, at_least=0, at_most=2**31)
+        check_integer("copies", copies, at_least=1)
         tiles, rows, columns = matrix.levels.shape
         lines = [np.arange(size, dtype=np.int32) for size in (rows, columns)]
         stuck = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xbarsim.sweep.critical import CriticalRate, critical_rate
     from xbarsim.sweep.executors import InProcess, LocalProcesses, dask_executor
     from xbarsim.sweep.file import Sweep
-    from xbarsim.sweep.measures import METRICS, Accuracy, Cost, InputClipping, LayerErrors, Measure
+    from xbarsim.sweep.measures import METRICS, Accuracy, Cost, InputClipping, LayerErrors, Measure, MitigationOverhead
     from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
     from xbarsim.sweep.stopping import Dies, MeanWithin, StopRule, YieldWithin
     from xbarsim.sweep.store import Store
@@ -37,6 +37,7 @@ _HOMES = {
     "LayerErrors": "measures",
     "LocalProcesses": "executors",
     "METRICS": "measures",
+    "MitigationOverhead": "measures",
     "MeanWithin": "stopping",
     "Measure": "measures",
     "MeasuredDie": "results",
@@ -70,6 +71,7 @@ __all__ = [
     "MeanWithin",
     "Measure",
     "MeasuredDie",
+    "MitigationOverhead",
     "Results",
     "StopRule",
     "Store",

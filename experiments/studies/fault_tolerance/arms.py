@@ -101,7 +101,7 @@ def design(arm: Arm, rate: float) -> xb.Design:
             weight_scale="output" if arm.scale == "output" else "tensor",
             weight_clip=arm.clip,
         ),
-        periphery=xb.Periphery(input_bits=8, dac_bits=8, adc_bits=8, adc_range="calibrated"),
+        periphery=xb.Periphery(input_bits=8, dac_bits=8, adc_bits=9 if arm.cell_bits == 4 else 8, adc_range="calibrated"),
         faults=faults,
         wires=Wires(word_line_resistance=1.0, bit_line_resistance=1.0) if arm.wires else None,
     )
