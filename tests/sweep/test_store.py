@@ -20,7 +20,7 @@ import xbarsim
 from tests.sweep.subjects import block, task
 from xbarsim import FileFormatError, FileWriteError, InputError
 from xbarsim.sweep import Dies, MeanWithin, MeasuredDie, Store
-from xbarsim.sweep.store import SCHEMA
+from xbarsim.sweep.schema import SCHEMA
 
 FIRST, SECOND = task(tags={"which": "first"}), task(seed=2, tags={"which": "second"})
 ROOT = Path(__file__).resolve().parents[2]

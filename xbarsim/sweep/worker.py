@@ -21,7 +21,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cloudpickle
 import numpy as np
@@ -205,12 +205,24 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A die that could not be measured, and why."""
+    """What went wrong in a worker.
+
+    Attributes
+    ----------
+    task, die
+        Of what.
+    message, traceback
+        The error.
+    of
+        What failed: the die; the memory of the worker, which another try may find; or the network of the whole task,
+        before there was a die.
+    """
 
     task: str
     die: int
     message: str
     traceback: str
+    of: Literal["die", "memory", "network"]
 
 
 _benches: OrderedDict[str, Bench] = OrderedDict()
@@ -263,11 +275,24 @@ def measure(job: Job) -> MeasuredDie | Failure:
 
         _settle_threads(job.place)
         bench = _find_bench(job)
+    except Exception as error:
+        return _failure(job, error, "network")
+    try:
         return _measure(job, bench)
     except Exception as error:
-        return Failure(
-            task=job.task, die=job.die, message=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()
-        )
+        return _failure(job, error, "die")
+
+
+def _failure(job: Job, error: Exception, of: Literal["die", "network"]) -> Failure:
+    # torch has no MemoryError of its own
+    memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return Failure(
+        task=job.task,
+        die=job.die,
+        message=f"{type(error).__name__}: {error}",
+        traceback=traceback.format_exc(),
+        of="memory" if memory else of,
+    )
 
 
 def _measure(job: Job, bench: Bench) -> MeasuredDie:
