@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -107,6 +108,27 @@ def test_a_worker_that_dies_with_nothing_to_do_costs_nothing() -> None:
         while pid in pool.pids:  # until it is noticed
             time.sleep(0.01)
         assert [pool.submit(abs, -number).result() for number in range(9)] == list(range(9))
+    finally:
+        pool.close()
+
+
+def starve(_: int) -> int:
+    """Leave this process with no more memory than it has, and ask for more."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used, used))
+    return len(bytearray(2**30))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up in /proc")
+def test_a_worker_without_memory_is_replaced() -> None:
+    pool = Processes(1)
+    try:
+        (before,) = pool.pids
+        hungry, behind = pool.submit(starve, 0), [pool.submit(wait_and_say, 0.0, number) for number in range(3)]
+        with pytest.raises(MemoryError):
+            hungry.result()
+        assert [future.result()[0] for future in behind] == [0, 1, 2]
+        assert before not in pool.pids
     finally:
         pool.close()
 

@@ -93,6 +93,15 @@ def test_the_latest_rule_holds(tmp_path: Path) -> None:
         assert store.results().tasks[-1].tags == ("which",)
 
 
+def test_the_latest_rule_holds_although_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.sqlite"
+    for now, count in (("2031-01-01T00:00:00.000000+00:00", 3), ("2020-01-01T00:00:00.000000+00:00", 2)):
+        monkeypatch.setattr("xbarsim.sweep.store._now", lambda now=now: now)
+        fill(path, [block(FIRST.id, die, 30) for die in range(4)], count=count)
+        with Store(path, read_only=True) as store:
+            assert store.results().tasks[0].stop == Dies(count=count)
+
+
 @settings(max_examples=12)
 @given(
     parts=st.lists(

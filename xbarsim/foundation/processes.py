@@ -86,7 +86,8 @@ class Processes(Executor):
     """Processes of this machine, of one thread each, that end with this one however it ends.
 
     A worker that dies costs the job that it ran, whose future raises :class:`WorkerDied`, and nothing else: a job that
-    waited behind it is given to another, and a new process takes its place.
+    waited behind it is given to another, and a new process takes its place. One whose job raises MemoryError is replaced
+    too: nobody knows what is left of its memory.
 
     Parameters
     ----------
@@ -173,6 +174,12 @@ class Processes(Executor):
                 return
             if isinstance(error, BrokenExecutor) and not self._closed:
                 ended, error = self._bury(worker, error)
+            elif isinstance(error, MemoryError) and not self._closed:
+                ended = [worker.jobs.popleft()]
+                self._waiting.extendleft(reversed(worker.jobs))
+                worker.jobs.clear()
+                pool.shutdown(wait=False, kill_workers=True)
+                self._renew(worker)
             else:
                 worker.jobs.remove(job)
                 ended = [job]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -365,12 +366,8 @@ class _Run:
             answer = future.result()
         except Exception as error:
             ended = deaths(error, alone=out.alone)
-            if ended is not None:
-                reason = error.reason if isinstance(error, WorkerDied) else _one_line(error)
-                # 0 where others were out too, and the die may be innocent
-                self.try_again(
-                    FailedDie(task=state.task.id, die=die, tries=ended, reason=f"its worker process {reason}"), state
-                )
+            if ended is not None:  # 0 where others were out too, and the die may be innocent
+                self.try_again(_killed(state.task.id, die, ended, error), state)
                 return
             if isinstance(error, BrokenExecutor):
                 raise self.broken(error) from error
@@ -378,9 +375,7 @@ class _Run:
             state.failure = state.failure or FailedDie(task=state.task.id, die=die, tries=1, reason=_one_line(error))
             return
         if isinstance(answer, Failure):
-            if answer.of == "memory":
-                self.try_again(_failed(answer, 1), state)
-            elif answer.of == "network":
+            if answer.of == "network":
                 state.failure = state.failure or _failed(answer, 1)
             else:
                 self.fail(state, _failed(answer, 1 + state.tries.get(die, 0)))
@@ -443,6 +438,17 @@ class _Run:
         for shared in self.shared.values():
             shared.close()
         self.shared.clear()
+
+
+def _killed(task: str, die: int, tries: int, error: BaseException) -> FailedDie:
+    """The record of a die that ended its worker, or left it without memory."""
+    trace = ""
+    if isinstance(error, WorkerDied):
+        reason = f"its worker process {error.reason}"
+    else:
+        reason = _plain(str(error)) if isinstance(error, MemoryError) else _one_line(error)
+        trace = "".join(traceback.format_exception(error))
+    return FailedDie(task=task, die=die, tries=tries, reason=reason[:_LONGEST], traceback=trace[-10 * _LONGEST :])
 
 
 def _failed(failure: Failure, tries: int) -> FailedDie:

@@ -108,7 +108,7 @@ def dask_executor(cluster: Any) -> Executor:
 
 
 def deaths(error: BaseException, *, alone: bool) -> int | None:
-    """How many workers a job has ended for certain, by the error that it came back with; ``None`` for other errors.
+    """How many workers a job has ended, or left without memory, by the error that it came back with; ``None`` for other errors.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def deaths(error: BaseException, *, alone: bool) -> int | None:
     alone
         Whether no other job was out meanwhile: Dask blames a worker's end on every job that the worker had.
     """
-    if isinstance(error, WorkerDied):
+    if isinstance(error, WorkerDied | MemoryError):
         return 1
     if type(error).__name__ == "KilledWorker" and type(error).__module__.startswith("distributed"):
         return 1 + int(error.allowed_failures) if alone else 0  # type: ignore[attr-defined]

@@ -62,6 +62,15 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
+def _after(moment: str) -> str:
+    """A microsecond later."""
+    try:
+        later = datetime.datetime.fromisoformat(moment) + datetime.timedelta(microseconds=1)
+    except (ValueError, OverflowError) as error:
+        raise FileFormatError(f"asked must be a time, got {shown(moment)}") from error
+    return later.isoformat(timespec="microseconds")
+
+
 class Store:
     """The results of sweeps in one file.
 
@@ -242,6 +251,11 @@ class Store:
         origin = provenance()
         run, now = uuid.uuid4().hex, _now()
         with self._errors(), self._writing():
+            (latest,) = self._connection.execute("SELECT max(asked) FROM asked").fetchone()
+            if (
+                latest is not None and now <= latest
+            ):  # the clock was set back: what is asked for now is still the latest
+                now = _after(latest)
             self._connection.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
                 (run, now, origin["host"], origin["git_commit"], origin["versions"], configuration),

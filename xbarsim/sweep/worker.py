@@ -214,15 +214,14 @@ class Failure:
     message, traceback
         The error.
     of
-        What failed: the die; the memory of the worker, which another try may find; or the network of the whole task,
-        before there was a die.
+        What failed: the die, or the network of the whole task, before there was a die.
     """
 
     task: str
     die: int
     message: str
     traceback: str
-    of: Literal["die", "memory", "network"]
+    of: Literal["die", "network"]
 
 
 _benches: OrderedDict[str, Bench] = OrderedDict()
@@ -269,30 +268,25 @@ def measure(job: Job) -> MeasuredDie | Failure:
     """Make one die and measure it.
 
     Whatever goes wrong is returned, not raised: it belongs to this die, and says nothing about the worker.
+
+    Raises
+    ------
+    MemoryError
+        If this process has no memory left: another may have.
     """
+    of: Literal["die", "network"] = "network"
     try:
         import torch  # noqa: F401  before the threads are settled, so that it is told too
 
         _settle_threads(job.place)
         bench = _find_bench(job)
-    except Exception as error:
-        return _failure(job, error, "network")
-    try:
+        of = "die"
         return _measure(job, bench)
     except Exception as error:
-        return _failure(job, error, "die")
-
-
-def _failure(job: Job, error: Exception, of: Literal["die", "network"]) -> Failure:
-    # torch has no MemoryError of its own
-    memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    return Failure(
-        task=job.task,
-        die=job.die,
-        message=f"{type(error).__name__}: {error}",
-        traceback=traceback.format_exc(),
-        of="memory" if memory else of,
-    )
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or "can't allocate memory" in message:  # torch has no error for it
+            raise MemoryError(message) from error
+        return Failure(task=job.task, die=job.die, message=message, traceback=traceback.format_exc(), of=of)
 
 
 def _measure(job: Job, bench: Bench) -> MeasuredDie:
