@@ -86,8 +86,8 @@ class Processes(Executor):
     """Processes of this machine, of one thread each, that end with this one however it ends.
 
     A worker that dies costs the job that it ran, whose future raises :class:`WorkerDied`, and nothing else: a job that
-    waited behind it is given to another, and a new process takes its place. One whose job raises MemoryError is replaced
-    too: nobody knows what is left of its memory.
+    waited behind it is given to another, and a new process takes its place. One whose job raises
+    MemoryError is replaced too: nobody knows what is left of its memory.
 
     Parameters
     ----------

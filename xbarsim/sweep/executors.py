@@ -108,7 +108,7 @@ def dask_executor(cluster: Any) -> Executor:
 
 
 def deaths(error: BaseException, *, alone: bool) -> int | None:
-    """How many workers a job has ended, or left without memory, by the error that it came back with; ``None`` for other errors.
+    """How many workers a job has ended, or left without memory, by its error; ``None`` for any other error.
 
     Parameters
     ----------

@@ -62,13 +62,15 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def _after(moment: str) -> str:
-    """A microsecond later."""
+def _no_earlier(now: str, latest: object) -> str:
+    """Now, or a microsecond after the latest moment there is: the clock may have been set back."""
+    if latest is None:
+        return now
     try:
-        later = datetime.datetime.fromisoformat(moment) + datetime.timedelta(microseconds=1)
+        later = datetime.datetime.fromisoformat(str(latest)) + datetime.timedelta(microseconds=1)
     except (ValueError, OverflowError) as error:
-        raise FileFormatError(f"asked must be a time, got {shown(moment)}") from error
-    return later.isoformat(timespec="microseconds")
+        raise FileFormatError(f"asked must be a time, got {shown(latest)}") from error
+    return max(now, later.isoformat(timespec="microseconds"))
 
 
 class Store:
@@ -252,24 +254,15 @@ class Store:
         run, now = uuid.uuid4().hex, _now()
         with self._errors(), self._writing():
             (latest,) = self._connection.execute("SELECT max(asked) FROM asked").fetchone()
-            if (
-                latest is not None and now <= latest
-            ):  # the clock was set back: what is asked for now is still the latest
-                now = _after(latest)
+            asked = _no_earlier(now, latest)
             self._connection.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
                 (run, now, origin["host"], origin["git_commit"], origin["versions"], configuration),
             )
             for position, task in enumerate(tasks):
                 self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (task.id, task.description))
-                self._ask(
-                    task.id,
-                    as_json(dict(task.tags)),
-                    json.dumps(task.columns()),
-                    as_json(describe(stop)),
-                    now,
-                    position,
-                )
+                tags, columns = as_json(dict(task.tags)), json.dumps(task.columns())
+                self._ask(task.id, tags, columns, as_json(describe(stop)), asked, position)
         self._run = run
 
     def _ask(self, task: str, tags: str, columns: str, stop: str, asked: str, position: int) -> None:
