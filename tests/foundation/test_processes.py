@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from xbarsim.experiments.studies.kill_and_resume import _alive
+from xbarsim.experiments.studies.disturbances import alive
 from xbarsim.foundation.processes import Processes, WorkerDied
 from xbarsim.foundation.validation import InputError
 
@@ -40,13 +40,13 @@ def test_idle_workers_end_with_their_parent(number: int, tmp_path: Path) -> None
         assert process.stdout is not None
         workers = [int(pid) for pid in process.stdout.readline().split()]
         assert len(workers) == 2
-        assert all(_alive(pid) for pid in workers)
+        assert all(alive(pid) for pid in workers)
         process.send_signal(number)
         process.wait(timeout=60)
         deadline = time.monotonic() + 60
-        while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not any(_alive(pid) for pid in workers)
+        assert not any(alive(pid) for pid in workers)
     finally:
         process.kill()
 
@@ -137,7 +137,7 @@ def test_a_worker_that_cannot_start_is_not_blamed_on_its_job() -> None:
     pool = Processes(1, partial(os._exit, 3))
     try:
         with pytest.raises(
-            BrokenExecutor, match=r"5 worker processes in a row did not start; .* exit code 3"
+            BrokenExecutor, match=r"10 worker processes in a row did not start; .* exit code 3"
         ) as caught:
             pool.submit(abs, -3).result()
         assert not isinstance(caught.value, WorkerDied)

@@ -23,6 +23,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
+from loky.backend.context import LokyContext
 from loky.process_executor import ProcessPoolExecutor
 
 from xbarsim.foundation.entrances import entrance
@@ -33,7 +34,7 @@ __all__ = ["Processes", "WorkerDied", "cores"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MOST_STARTS = 5  # worker processes in a row that may die before they can do anything
+_MOST_STARTS = 10  # worker processes in a row that may die before they can do anything
 _DEPTH = 2  # jobs that a worker has at a time: one that runs, one that waits behind it
 
 # What libraries read at their start.
@@ -116,8 +117,13 @@ class Processes(Executor):
 
     def _new(self) -> tuple[ProcessPoolExecutor, Future[Any]]:
         """A process that starts now, and what is done when it has started."""
+        # a context of its own: joblib, where it is loaded, puts another in the place of the one by name
         pool = ProcessPoolExecutor(
-            1, initializer=_begin, initargs=(_lifeline(os.getpid()), self._prepare), env=_ONE_THREAD
+            1,
+            context=LokyContext(),
+            initializer=_begin,
+            initargs=(_lifeline(os.getpid()), self._prepare),
+            env=_ONE_THREAD,
         )
         with _without_interrupts():
             return pool, pool.submit(os.getpid)
