@@ -37,7 +37,7 @@ def test_a_full_disk_and_a_clock_that_jumps(arena: script.Arena) -> None:
         assert outcome.good, outcome
 
 
-def test_stores_that_are_spoilt_are_refused_or_right(arena: script.Arena) -> None:
+def test_stores_that_are_spoilt_give_no_other_error(arena: script.Arena) -> None:
     outcome = script.bad_files(arena, count=60)
     assert outcome.good, outcome
 
