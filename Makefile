@@ -5,12 +5,13 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check clean
+.PHONY: help demo test check torture clean
 
 help:
 	@echo "make demo   measure a small network on crossbars with stuck cells; results in demo/"
 	@echo "make test   run the tests and the examples in the documentation"
 	@echo "make check  lint, formatting and types"
+	@echo "make torture  kill, stop, starve and lie to sweeps 200 times: nothing may be lost or changed (20 minutes)"
 	@echo "make clean  remove .venv and what tools left behind"
 
 $(VENV)/bin/python:
@@ -32,6 +33,9 @@ check: $(INSTALLED)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+torture: $(INSTALLED)
+	$(VENV)/bin/python -m xbarsim.experiments.studies.torture
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

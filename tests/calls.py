@@ -105,7 +105,7 @@ EXCLUDED = {
     ),
     **dict.fromkeys(["array_test_names", "cell_names", "preset_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
-    "StuckValueWarning": "a warning that the library raises",
+    **dict.fromkeys(["FailedDiesWarning", "StuckValueWarning"], "a warning that the library raises"),
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
     **calls_of_networks.EXCLUDED,
 }
@@ -687,6 +687,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         text='network = "digits"\nimages = 2\n[stop]\ntype = "Dies"\ncount = 1\n[design]\ncell = "milo2021"\n',
     )
     add("sweep", p.MeasuredDie, **{name: getattr(w.measured, name) for name in w.measured.__dataclass_fields__})
+    add("sweep", p.FailedDie, task="0", die=0, tries=1, reason="ended by SIGKILL", traceback="")
     add("sweep", p.TaskResult, columns=w.result.columns, tags=("a",), stop=p.Dies(count=1), collected=(w.measured,))
     results = p.Results(tasks=(w.result,))
     add("sweep", p.Results, tasks=(w.result,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from xbarsim import Chip, Design, Mapping, Periphery
 from xbarsim.devices import Cell, StuckFaults
-from xbarsim.sweep import Measure, MeasuredDie, Subject, Task
+from xbarsim.sweep import Measure, MeasuredDie, Subject, Task, die_seed
 
 if TYPE_CHECKING:
     from xbarsim.training import TrainingSet
@@ -99,8 +100,29 @@ def kills_its_process(chip: Chip) -> float:
     os._exit(9)
 
 
-def always_kills_its_process(chip: Chip) -> float:
-    os._exit(9)
+def is_one_of_some(chip: Chip) -> bool:
+    """Of the dies of root seed 1: those whose number stands in the environment."""
+    return chip.seed in {die_seed(1, int(die)) for die in os.environ["XBARSIM_TEST_DIES"].split()}
+
+
+def some_kill_their_process(chip: Chip) -> float:
+    """End the worker by SIGKILL, as a system without memory does, on some dies, whenever they are measured."""
+    if is_one_of_some(chip):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0
+
+
+def some_raise(chip: Chip) -> float:
+    if is_one_of_some(chip):
+        raise ValueError("this die\x1b[2J knows no answer")
+    return 1.0
+
+
+def some_need_memory(chip: Chip) -> float:
+    """Ask for more memory than there is, on some dies."""
+    if is_one_of_some(chip):
+        np.empty(2**46, np.float64)
+    return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -256,7 +256,7 @@ def test_a_worker_that_raises(processes: LocalProcesses, tmp_path: Path) -> None
         "2 of 3 tasks failed, the first at die 0 of name=bad rate=0.1: ValueError: this metric knows no answer; all "
         "other tasks are measured, 3 dies are kept"
     )
-    assert "metrics must give finite numbers, got nan" in caught.value.failures[1].message
+    assert "metrics must give finite numbers, got nan" in caught.value.failures[1].reason
     assert "in raises" in caught.value.failures[0].traceback
     assert [len(found.dies) for found in caught.value.results.tasks] == [0, 3, 0]
     with Store(tmp_path / "s.sqlite", read_only=True) as store:

@@ -20,7 +20,7 @@ import xbarsim
 from tests.sweep.subjects import block, task
 from xbarsim import FileFormatError, FileWriteError, InputError
 from xbarsim.sweep import Dies, MeanWithin, MeasuredDie, Store
-from xbarsim.sweep.store import SCHEMA
+from xbarsim.sweep.schema import SCHEMA
 
 FIRST, SECOND = task(tags={"which": "first"}), task(seed=2, tags={"which": "second"})
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +91,15 @@ def test_the_latest_rule_holds(tmp_path: Path) -> None:
         store.begin([FIRST], MeanWithin(half_width=0.5, at_least=3))
         assert len(store.results().tasks[-1].dies) == 3
         assert store.results().tasks[-1].tags == ("which",)
+
+
+def test_the_latest_rule_holds_although_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.sqlite"
+    for now, count in (("2031-01-01T00:00:00.000000+00:00", 3), ("2020-01-01T00:00:00.000000+00:00", 2)):
+        monkeypatch.setattr("xbarsim.sweep.store._now", lambda now=now: now)
+        fill(path, [block(FIRST.id, die, 30) for die in range(4)], count=count)
+        with Store(path, read_only=True) as store:
+            assert store.results().tasks[0].stop == Dies(count=count)
 
 
 @settings(max_examples=12)

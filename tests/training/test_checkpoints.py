@@ -270,6 +270,21 @@ def test_a_checkpoint_that_lies_is_refused(tmp_path: Path, lie: Callable[[dict[s
         train(network(), data(), QUICK, callbacks=[Half()], checkpoint=path)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_that_goes_on_with_its_threads_ends_with_the_same_bits(tmp_path: Path, threads: int) -> None:
+    before, path = torch.get_num_threads(), tmp_path / "run.safetensors"
+    torch.set_num_threads(threads)
+    try:
+        whole, resumed = network(), network()
+        history = train(whole, data(), QUICK, callbacks=[Wandering()])
+        with pytest.raises(Killed):
+            train(network(), data(), QUICK, callbacks=[Wandering(1)], checkpoint=path)
+        assert train(resumed, data(), QUICK, callbacks=[Wandering()], checkpoint=path) == history
+        assert same(resumed, whole)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_training_goes_on_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     train(network(), data(), QUICK, checkpoint=path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xbarsim.cli.stores import StoreFile
+from xbarsim.cli.stores import StoreFile, print_failed
 
 __all__ = ["export"]
 
@@ -28,3 +28,4 @@ def export(
         results.to_csv(output, every=every)
     left = sum(len(task.collected) for task in results.tasks) - len(rows)
     typer.echo(f"wrote {output}: {len(rows)} dies" + (f" ({left} more with --all)" if left else ""))
+    print_failed(results)

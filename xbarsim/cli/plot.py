@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xbarsim.cli.stores import StoreFile
+from xbarsim.cli.stores import StoreFile, print_failed
 from xbarsim.foundation.validation import InputError
 
 __all__ = ["plot"]
@@ -49,3 +49,4 @@ def plot(
     )  # fmt: skip
     save_figure(figure, output)
     typer.echo(f"wrote {output}")
+    print_failed(results)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from xbarsim.cli.stores import StoreFile, summary_table
+from xbarsim.cli.stores import StoreFile, print_failed, summary_table
 from xbarsim.foundation.validation import check_real
 
 __all__ = ["show"]
@@ -45,6 +45,7 @@ def show(
         waiting = [task for task in results.tasks if not task.complete]
         if waiting:
             typer.echo(f"{len(waiting)} of {len(results.tasks)} tasks need more dies, the first: {waiting[0]}")
+        print_failed(results)
         if runs:
             for run in kept.runs():
                 commit = run["git_commit"] or "unknown"

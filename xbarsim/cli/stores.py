@@ -12,9 +12,24 @@ if TYPE_CHECKING:
 
     from xbarsim.sweep.results import Results
 
-__all__ = ["StoreFile", "summary_table"]
+__all__ = ["StoreFile", "print_failed", "summary_table"]
+
+_MOST_FAILED = 10  # listed one by one
 
 StoreFile = Annotated[Path, typer.Argument(help="Store that 'xbarsim sweep' wrote.")]
+
+
+def print_failed(results: Results) -> None:
+    """Say which dies failed, and why."""
+    failed = results.failed
+    if not failed:
+        return
+    names = {task.id: str(task) for task in results.tasks}
+    typer.echo(f"{len(failed)} di{'e' if len(failed) == 1 else 'es'} failed, and are in no statistic:")
+    for die in failed[:_MOST_FAILED]:
+        typer.echo(f"  {names[die.task]} {die}")
+    if len(failed) > _MOST_FAILED:
+        typer.echo(f"  and {len(failed) - _MOST_FAILED} more; 'xbarsim report' lists all")
 
 
 def summary_table(results: Results, target: float | None) -> Table:
@@ -35,6 +50,9 @@ def summary_table(results: Results, target: float | None) -> Table:
     for name in shown:
         table.add_column(name.replace("_", " "), overflow="fold")
     table.add_column("dies", justify="right")
+    failed = any(row["failed"] for row in rows)
+    if failed:
+        table.add_column("failed", justify="right")
     table.add_column("accuracy", justify="right")
     table.add_column("interval", justify="right")
     if target is not None:
@@ -44,6 +62,7 @@ def summary_table(results: Results, target: float | None) -> Table:
         cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in shown]
         cells += [
             f"{row['dies']}{'' if row['complete'] else ' so far'}",
+            *([str(row["failed"])] if failed else []),
             "" if row["accuracy_mean"] is None else f"{100 * row['accuracy_mean']:.2f}",
             "" if low is None else f"{100 * low:.2f} to {100 * high:.2f}",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 
 from xbarsim.cli.errors import FAILED, INTERRUPTED
-from xbarsim.cli.stores import summary_table
+from xbarsim.cli.stores import print_failed, summary_table
 from xbarsim.foundation.validation import InputError, check_integer
 
 if TYPE_CHECKING:
@@ -38,16 +39,21 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _ends_like_ctrl_c() -> Iterator[None]:
-    """A batch system's SIGTERM ends a sweep as cleanly as Ctrl-C does."""
+    """A batch system's SIGTERM, and the SIGHUP of a closed terminal, end a sweep as cleanly as Ctrl-C does."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # one that is ignored stays so: nohup does that
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def sweep(
@@ -64,15 +70,22 @@ def sweep(
         str | None,
         typer.Option(help="i/n: only the i-th of n parts, for job arrays; 'xbarsim merge' brings them together."),
     ] = None,
+    tries: Annotated[
+        int, typer.Option(help="How often a die is tried whose worker process ends, before it has failed.")
+    ] = 3,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the dies again that the store holds as failed.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list the tasks and the dies they still need.")
     ] = False,
 ) -> None:
     """Measure many dies at many points, and keep them in a store.
 
-    Kill it whenever you like: the same command goes on where it was. Exit code 5: some tasks could not be measured, all
-    others were.
+    Kill it whenever you like: the same command goes on where it was. Exit code 5: some tasks or dies could not be
+    measured, all others were; the store keeps why.
     """
+    check_integer("tries", tries, at_least=1)
     if workers is not None:
         check_integer("workers", workers, at_least=1)
         if dask is not None:
@@ -83,10 +96,11 @@ def sweep(
     asked = Sweep.load(file)
     target = file.with_suffix(".sqlite").name if store is None else store
     if dry_run:
-        _dry_run(asked, Path(target), part)
+        _dry_run(asked, Path(target), part, retry_failed)
         return
     from xbarsim.sweep.collecting import CollectError, Interrupted, collect
     from xbarsim.sweep.executors import dask_executor
+    from xbarsim.sweep.results import FailedDiesWarning
     from xbarsim.sweep.store import Store
 
     with Store(target) as kept, contextlib.ExitStack() as stack:
@@ -94,6 +108,8 @@ def sweep(
         stack.enter_context(_ends_like_ctrl_c())
         before = kept.count()
         try:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", FailedDiesWarning)  # told in full below
             results = collect(
                 asked.tasks,
                 stop=asked.stop,
@@ -101,6 +117,8 @@ def sweep(
                 executor=executor,
                 workers=workers,
                 shard=part,
+                tries=tries,
+                retry_failed=retry_failed,
                 report=_report,
                 configuration=asked.text,
             )
@@ -109,26 +127,34 @@ def sweep(
             raise typer.Exit(INTERRUPTED) from None
         except CollectError as error:
             _say(f"xbarsim: {error} in {target}")
+            print_failed(error.results)
             raise typer.Exit(FAILED) from None
         Console().print(summary_table(results, None))
         if part is not None and not results.complete:
             typer.echo(f"part {shard} is done; 'xbarsim merge' brings the parts together")
         typer.echo(f"{kept.count()} dies in {target}, {kept.count() - before} of them new")
+        if results.failed:
+            print_failed(results)
+            raise typer.Exit(FAILED)
 
 
 def _report(result: TaskResult) -> None:
-    accuracy = f"accuracy {result.mean()} over " if result.counts else ""
-    _say(f"{result}: {accuracy}{len(result.dies)} dies")
+    accuracy = f"accuracy {result.mean()} over " if result.dies and result.counts else ""
+    failed = f", {len(result.counted_out)} failed" if result.counted_out else ""
+    _say(f"{result}: {accuracy}{len(result.dies)} dies{failed}")
 
 
-def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:
+def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None, retry_failed: bool) -> None:
     from xbarsim.foundation.tables import format_table
     from xbarsim.sweep.collecting import missing
     from xbarsim.sweep.store import Store
 
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(Store(store, read_only=True)) if store.exists() else None
-        listed: list[tuple[Task, int, int]] = missing(asked.tasks, asked.stop, store=kept, shard=part)
+        listed: list[tuple[Task, int, int]] = missing(
+            asked.tasks, asked.stop, store=kept, shard=part, retry_failed=retry_failed
+        )
+        failed = 0 if kept is None else sum(len(kept.failed(key)) for key in {task.id for task, _, _ in listed})
     fixed = asked.stop.least == asked.stop.most
     rows = [
         (task.id[:12], str(task), have, f"{need}{'' if fixed or need == 0 else ' or more'}")
@@ -137,3 +163,5 @@ def _dry_run(asked: Any, store: Path, part: tuple[int, int] | None) -> None:
     typer.echo(format_table(("task", "what", "dies there", "dies needed"), rows, left=2))
     total = sum({task.id: need for task, _, need in listed}.values())  # lines of one task are measured once
     typer.echo(f"{len(listed)} tasks, {total} dies needed{'' if fixed else ' at least'}")
+    if failed:
+        typer.echo(f"{failed} dies failed before{'' if retry_failed else '; --retry-failed tries them again'}")

@@ -236,7 +236,15 @@ def _ends(low: float | None, high: float | None) -> str:
 
 
 def _summary_table(summary: Sequence[Row], telling: Sequence[str], target: float | None) -> _Table:
-    header = [*(name.replace("_", " ") for name in telling), "stuck on (%)", "stuck off (%)", "dies", "images"]
+    failed = any(row["failed"] for row in summary)
+    header = [
+        *(name.replace("_", " ") for name in telling),
+        "stuck on (%)",
+        "stuck off (%)",
+        "dies",
+        *(["failed"] if failed else []),
+        "images",
+    ]
     header += ["mean accuracy (%)", "95 % interval"]
     if target is not None:
         header += [f"yield at {100 * target:g} % (%)", "95 % interval"]
@@ -245,13 +253,24 @@ def _summary_table(summary: Sequence[Row], telling: Sequence[str], target: float
         cells = [
             *(_text(row.get(name)) for name in telling),
             f"{100 * row['fault_rate_on']:.4g}", f"{100 * row['fault_rate_off']:.4g}",
-            f"{row['dies']}{'' if row['complete'] else ' so far'}", str(row["images"]), _percent(row["accuracy_mean"]),
+            f"{row['dies']}{'' if row['complete'] else ' so far'}", *([str(row["failed"])] if failed else []),
+            _text(row["images"]), _percent(row["accuracy_mean"]),
             _ends(row["accuracy_low"], row["accuracy_high"]),
         ]  # fmt: skip
         if target is not None:
             cells += [_percent(row["yield"]), _ends(row["yield_low"], row["yield_high"])]
         rows.append(cells)
     return _Table(header=header, numbers=[index >= len(telling) for index in range(len(header))], rows=rows)
+
+
+def _failed_table(results: Results) -> _Table:
+    """Every die that could not be measured, and why."""
+    names = {task.id: str(task) for task in results.tasks}
+    return _Table(
+        header=("task", "die", "tries", "reason"),
+        numbers=(False, True, True, False),
+        rows=[(names[die.task], str(die.die), str(die.tries), die.reason) for die in results.failed],
+    )
 
 
 def _facet(rows: Sequence[Row], curve: str, target: float | None, chance: float | None) -> list[_Picture]:
@@ -344,6 +363,7 @@ def report_html(
         tasks=len(results.tasks),
         waiting=[str(task) for task in results.tasks if not task.complete],
         sections=sections,
+        failed=_failed_table(results),
         summary=_summary_table(results.summary(target=target), telling or ["network", "encoding"], target),
         origin=origin,
         versions=list(dict.fromkeys(str(run["versions"]) for run in runs)),

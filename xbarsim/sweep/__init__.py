@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xbarsim.sweep.executors import InProcess, LocalProcesses, dask_executor
     from xbarsim.sweep.file import Sweep
     from xbarsim.sweep.measures import METRICS, Accuracy, Cost, InputClipping, LayerErrors, Measure, MitigationOverhead
-    from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
+    from xbarsim.sweep.results import FailedDie, FailedDiesWarning, MeasuredDie, Results, TaskResult
     from xbarsim.sweep.stopping import Dies, MeanWithin, StopRule, YieldWithin
     from xbarsim.sweep.store import Store
     from xbarsim.sweep.subject import Subject
@@ -31,6 +31,8 @@ _HOMES = {
     "Cost": "measures",
     "CriticalRate": "critical",
     "Dies": "stopping",
+    "FailedDie": "results",
+    "FailedDiesWarning": "results",
     "InProcess": "executors",
     "Interrupted": "collecting",
     "InputClipping": "measures",
@@ -63,6 +65,8 @@ __all__ = [
     "Cost",
     "CriticalRate",
     "Dies",
+    "FailedDie",
+    "FailedDiesWarning",
     "InProcess",
     "InputClipping",
     "Interrupted",

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.processes import WorkerDied
 from xbarsim.foundation.progress import progress_bar
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
-from xbarsim.sweep.executors import LocalProcesses, workers_of
-from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
+from xbarsim.sweep.executors import LocalProcesses, deaths, workers_of
+from xbarsim.sweep.results import FailedDie, FailedDiesWarning, MeasuredDie, Results, TaskResult
+from xbarsim.sweep.state import State, states_of
 from xbarsim.sweep.stopping import Dies, StopRule
 from xbarsim.sweep.store import Store
 from xbarsim.sweep.task import Task
@@ -22,7 +27,8 @@ from xbarsim.sweep.worker import Failure, Job, SharedBench, make_bench, measure
 __all__ = ["CollectError", "Interrupted", "collect", "missing"]
 
 _TICK = 1.0  # seconds: how long dies may wait to be written while none arrives
-_MOST_DEATHS = 3  # worker processes that may die while one die is out, before its task is given up
+_TRIES = 3  # of a die whose worker process ends
+_LONGEST = 2000  # characters of a reason that are kept; of a traceback ten times as many
 _MOST_LINES = 12  # tasks shown at a time
 
 
@@ -37,7 +43,7 @@ class CollectError(RuntimeError):
         The first failure of each task, with its traceback.
     """
 
-    def __init__(self, message: str, results: Results, failures: Sequence[Failure] = ()) -> None:
+    def __init__(self, message: str, results: Results, failures: Sequence[FailedDie] = ()) -> None:
         super().__init__(message)
         self.results = results
         self.failures = tuple(failures)
@@ -55,75 +61,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, results: Results) -> None:
         super().__init__("interrupted")
         self.results = results
-
-
-class _State:
-    """One task on its way."""
-
-    def __init__(self, task: Task, stop: StopRule, dies: Sequence[MeasuredDie], share: Callable[[int], bool]) -> None:
-        self.tasks = [task]  # all that share the id: they differ in tags alone
-        self.stop = stop
-        self.dies = {measured.die: measured for measured in dies}
-        self.share = share
-        self.out: set[int] = set()
-        self.failure: Failure | None = None
-        self.prefix: list[int] = []
-        self.enough: int | None = None
-        self._update()
-
-    @property
-    def task(self) -> Task:
-        return self.tasks[0]
-
-    def _update(self) -> None:
-        grown = False
-        while len(self.prefix) in self.dies:
-            self.prefix.append(self.dies[len(self.prefix)].correct)
-            grown = True
-        if grown and self.enough is None:
-            self.enough = self.stop.enough(self.prefix, self.dies[0].images)
-
-    def add(self, measured: MeasuredDie) -> None:
-        self.dies[measured.die] = measured
-        self._update()
-
-    @property
-    def certain(self) -> int:
-        """Dies that are needed whatever those that are still out give."""
-        if self.enough is not None:
-            return self.enough
-        return min(max(self.stop.least, len(self.prefix) + 1), self.stop.most)
-
-    def missing(self, limit: int) -> Iterator[int]:
-        """Numbers of the dies below a limit that nobody has measured or is measuring, and that are ours."""
-        return (die for die in range(limit) if die not in self.dies and die not in self.out and self.share(die))
-
-    def next(self, *, speculate: bool) -> int | None:
-        if self.failure is not None or self.enough is not None:
-            return None
-        limit = min(self.certain + len(self.out) + 1, self.stop.most) if speculate else self.certain
-        return next(self.missing(limit), None)
-
-    @property
-    def done(self) -> bool:
-        """Whether there is nothing left to do."""
-        return self.failure is not None or self.enough is not None or next(self.missing(self.stop.most), None) is None
-
-    @property
-    def expected(self) -> int:
-        """Dies that it will probably take, those of others included."""
-        if self.enough is not None:
-            return self.enough
-        if not self.prefix:
-            return self.stop.least
-        return self.stop.expected(self.prefix, self.dies[0].images)
-
-    def results(self) -> list[TaskResult]:
-        dies = tuple(self.dies[die] for die in sorted(self.dies))
-        return [
-            TaskResult(columns=task.columns(), tags=tuple(task.tags), stop=self.stop, collected=dies, seeds=task.seeds)
-            for task in self.tasks
-        ]
 
 
 def _check(tasks: Sequence[Task], stop: StopRule, shard: tuple[int, int] | None) -> None:
@@ -145,48 +82,25 @@ def _check(tasks: Sequence[Task], stop: StopRule, shard: tuple[int, int] | None)
         check_integer("shard[0]", shard[0], at_least=0, at_most=shard[1] - 1)
 
 
-def _states(
-    tasks: Sequence[Task], stop: StopRule, store: Store | None, shard: tuple[int, int] | None
-) -> dict[str, _State]:
-    states: dict[str, _State] = {}
-    for task in tasks:
-        if task.id in states:
-            if all(other.tags != task.tags for other in states[task.id].tasks):
-                states[task.id].tasks.append(task)
-            continue
-        dies = [] if store is None else store.dies(task.id)
-        states[task.id] = _State(task, stop, dies, _share(stop, shard, len(states)))
-    return states
-
-
-def _share(stop: StopRule, shard: tuple[int, int] | None, position: int) -> Callable[[int], bool]:
-    """Which dies of a task belong to a shard: every n-th; all or none where their number is not known before."""
-    if shard is None:
-        return lambda die: True
-    index, count = shard
-    if stop.least == stop.most:
-        return lambda die: die % count == index
-    return lambda die: position % count == index
-
-
 def missing(
     tasks: Sequence[Task],
     stop: StopRule,
     *,
     store: Store | None = None,
     shard: tuple[int, int] | None = None,
+    retry_failed: bool = False,
 ) -> list[tuple[Task, int, int]]:
     """What a sweep would do: each task with how many dies it has, and how many it needs at least besides.
 
     Parameters
     ----------
-    tasks, stop, store, shard
+    tasks, stop, store, shard, retry_failed
         As in :func:`collect`.
     """
     _check(tasks, stop, shard)
     return [
-        (task, len(state.dies), 0 if state.enough is not None else sum(1 for _ in state.missing(state.certain)))
-        for state in _states(tasks, stop, store, shard).values()
+        (task, len(state.dies), 0 if state.settled else sum(1 for _ in state.missing(state.certain)))
+        for state in states_of(tasks, stop, store, shard, retry_failed).values()
         for task in state.tasks
     ]
 
@@ -200,6 +114,8 @@ def collect(
     executor: Executor | None = None,
     workers: int | None = None,
     shard: tuple[int, int] | None = None,
+    tries: int = _TRIES,
+    retry_failed: bool = False,
     progress: bool | None = None,
     report: Callable[[TaskResult], None] | None = None,
     configuration: str = "",
@@ -208,6 +124,11 @@ def collect(
     """Measure dies of each task until its stop rule is satisfied.
 
     The result depends on tasks and stop rule alone: not on workers, speed or restarts, nor on what a store held before.
+
+    A die that raises an error, or whose worker process ends (out of memory, or a crash) in each of `tries` tries, has
+    failed. It is kept with its reason, takes its place among the dies, is in no statistic, and is not tried again by
+    later sweeps. A task of which the first three dies fail is given up. A die whose worker ended is tried again while
+    no other is being measured, so that it has the machine for itself and none is blamed for another.
 
     Parameters
     ----------
@@ -224,6 +145,11 @@ def collect(
     shard
         ``(i, n)``: only the i-th of n parts of the work, i from 0; the stores of all parts are then merged. Every n-th
         die of each task where the rule is a number of dies, every n-th task otherwise.
+    tries
+        How often a die is tried whose worker process ends or has no memory left, 1 or more. One that raises another
+        error would raise it again, and is tried once.
+    retry_failed
+        Try again the dies that the store holds as failed.
     progress
         Show progress and the time left, on standard error; ``None`` for only where that is a terminal.
     report
@@ -246,14 +172,20 @@ def collect(
     FileFormatError, FileWriteError
         If the store cannot be read or written; what it holds stays.
     CollectError
-        If dies of some tasks could not be measured. All other tasks were, and everything is in the store.
+        If some tasks could not be measured. All other tasks were, and everything is in the store.
     Interrupted
         At Ctrl-C, a KeyboardInterrupt. Everything measured so far is in the store.
+
+    Warns
+    -----
+    FailedDiesWarning
+        If some dies of other tasks failed.
     """
     rule = stop if isinstance(stop, StopRule) else Dies(count=check_integer("stop", stop, at_least=1))
     if executor is not None and workers is not None:
         raise InputError(f"workers must be None where an executor is given, got {workers!r}")
     _check(tasks, rule, shard)
+    check_integer("tries", tries, at_least=1)
     with contextlib.ExitStack() as stack:
         own_store = store is not None and not isinstance(store, Store)
         kept = stack.enter_context(Store(store)) if own_store else store  # type: ignore[arg-type]
@@ -261,46 +193,60 @@ def collect(
         if executor is None:
             # they load while this process finds out what there is to do, and end with this call, however it ends
             executor = stack.enter_context(contextlib.closing(LocalProcesses(workers)))
-        states = _states(tasks, rule, kept, shard)
+        states = states_of(tasks, rule, kept, shard, retry_failed)
         if kept is not None:
             kept.begin(list(tasks), rule, configuration=configuration)
 
         def results() -> Results:
             return _in_order(tasks, states)
 
-        if all(state.done for state in states.values()):
-            return results()
-        shown = stack.enter_context(_Display(list(states.values()), progress))
-        run = _Run(list(states.values()), kept, executor, report, benches)
-        try:
-            run.work(shown)
-        except KeyboardInterrupt:
-            run.stop(keep=True)
+        if not all(state.done for state in states.values()):
+            shown = stack.enter_context(_Display(list(states.values()), progress))
+            run = _Run(list(states.values()), kept, executor, report, benches, tries)
+            try:
+                run.work(shown)
+            except KeyboardInterrupt:
+                run.stop(keep=True)
+                if kept is not None:
+                    kept.flush()
+                raise Interrupted(results()) from None
+            except BaseException:
+                run.stop(keep=False)
+                raise
+            run.close()
             if kept is not None:
                 kept.flush()
-            raise Interrupted(results()) from None
-        except BaseException:
-            run.stop(keep=False)
-            raise
-        run.close()
-        if kept is not None:
-            kept.flush()
-        failures = [state.failure for state in states.values() if state.failure is not None]
-        if failures:
-            first = failures[0]
-            names = next(str(state.task) for state in states.values() if state.failure is first)
-            many = f"{len(failures)} of {len(states)} task{'' if len(states) == 1 else 's'} failed"
-            dies = sum(len(state.dies) for state in states.values())
-            raise CollectError(
-                f"{many}, the first at die {first.die} of {names}: {first.message}; all other tasks are measured, "
-                f"{dies} dies are kept",
-                results(),
-                failures,
-            )
+        _tell_failures(list(states.values()), results())
         return results()
 
 
-def _in_order(tasks: Sequence[Task], states: dict[str, _State]) -> Results:
+def _tell_failures(states: list[State], results: Results) -> None:
+    """Raise for tasks that could not be measured, warn of single dies."""
+    given_up = [state for state in states if state.failure is not None]
+    if given_up:
+        first, failures = given_up[0], [state.failure for state in given_up if state.failure is not None]
+        many = f"{len(given_up)} of {len(states)} task{'' if len(states) == 1 else 's'} failed"
+        dies = sum(len(state.dies) for state in states)
+        tries = f" in each of {failures[0].tries} tries" if failures[0].tries > 1 else ""
+        raise CollectError(
+            f"{many}, the first at die {failures[0].die} of {first.task}: {failures[0].reason}{tries}; all other tasks "
+            f"are measured, {dies} dies are kept",
+            results,
+            failures,
+        )
+    failed = results.failed
+    if failed:
+        of = next(state.task for state in states if state.task.id == failed[0].task)
+        count = sum(len(state.dies) for state in states) + len(failed)
+        warnings.warn(
+            f"{len(failed)} of {count} dies could not be measured and are in no statistic, the first of {of}: "
+            f"{failed[0]}; retry_failed tries them again",
+            FailedDiesWarning,
+            stacklevel=4,
+        )
+
+
+def _in_order(tasks: Sequence[Task], states: dict[str, State]) -> Results:
     """Results in the order in which tasks were asked for; a task that was asked for twice stands there once."""
     ordered: list[TaskResult] = []
     made = {key: state.results() for key, state in states.items()}
@@ -315,16 +261,26 @@ def _in_order(tasks: Sequence[Task], states: dict[str, _State]) -> Results:
     return Results(tasks=tuple(ordered))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Out:
+    """A die that is being measured, and whether it is the only one."""
+
+    state: State
+    die: int
+    alone: bool
+
+
 class _Run:
     """The traffic between tasks, store and executor."""
 
     def __init__(
         self,
-        states: list[_State],
+        states: list[State],
         store: Store | None,
         executor: Executor,
         report: Callable[[TaskResult], None] | None,
         benches: dict[str, SharedBench] | None,
+        tries: int,
     ) -> None:
         self.states = states
         self.store = store
@@ -332,8 +288,10 @@ class _Run:
         self.executor = executor
         self.lent = benches is not None
         self.shared: dict[str, SharedBench] = {} if benches is None else benches
-        self.out: dict[Future[Any], tuple[_State, int]] = {}
-        self.deaths: dict[tuple[str, int], int] = {}
+        self.out: dict[Future[Any], _Out] = {}
+        self.suspects: deque[tuple[State, int]] = deque()  # to be tried again, each alone
+        self.most_tries = tries
+        self.tries: dict[tuple[str, int], int] = {}  # of this run
         self.reported: set[str] = {state.task.id for state in states if state.enough is not None}
 
     def work(self, shown: _Display) -> None:
@@ -344,32 +302,41 @@ class _Run:
                 return
             finished, _ = wait(self.out, timeout=_TICK, return_when=FIRST_COMPLETED)
             # in the order in which they were asked for: of those that are ready, none is passed over if writing fails
-            broken = [future for future in list(self.out) if future in finished and not self.take(future)]
-            if broken:
-                self.recover()
+            for future in [future for future in self.out if future in finished]:
+                self.take(future)
             if self.store is not None and not finished:
                 self.store.flush()
 
     def fill(self) -> None:
         """Keep every worker busy: with dies that are needed anyhow, then with those that may be."""
+        if any(out.alone for out in self.out.values()):
+            return
+        while self.suspects:
+            if self.out:
+                return  # until the others have ended
+            state, die = self.suspects.popleft()
+            if not state.settled:
+                self.submit(state, die, alone=True)
+                return
+            state.out.discard(die)
         workers = workers_of(self.executor)
         for speculate, most in ((False, 2 * workers), (True, workers)):
             for state in self.states:
                 while len(self.out) < most:
-                    die = state.next(speculate=speculate)
-                    if die is None:
+                    die_or_none = state.next(speculate=speculate)
+                    if die_or_none is None:
                         break
-                    self.submit(state, die)
+                    self.submit(state, die_or_none, alone=False)
                 if state.done and not state.out:
                     self.release(state)
 
-    def submit(self, state: _State, die: int) -> None:
+    def submit(self, state: State, die: int, *, alone: bool) -> None:
         task = state.task
         if task.mapping_key not in self.shared:
             try:
                 self.shared[task.mapping_key] = SharedBench(make_bench(task))
             except InputError as error:  # a design that does not suit the network, for example
-                state.failure = Failure(task=task.id, die=die, message=str(error), traceback="")
+                state.failure = FailedDie(task=task.id, die=die, tries=1, reason=str(error))
                 return
         job = Job(
             task=task.id,
@@ -386,63 +353,69 @@ class _Run:
         )
         try:
             future = self.executor.submit(measure, job)
-        except BrokenExecutor:  # noticed only now
-            self.recover()
-            future = self.executor.submit(measure, job)
+        except BrokenExecutor as error:
+            raise self.broken(error) from error
         state.out.add(die)
-        self.out[future] = state, die
+        self.out[future] = _Out(state=state, die=die, alone=alone)
 
-    def take(self, future: Future[Any]) -> bool:
-        """Keep what a worker gave; whether the worker lived to give anything."""
-        state, die = self.out.pop(future)
+    def take(self, future: Future[Any]) -> None:
+        """Keep what a worker gave."""
+        out = self.out.pop(future)
+        state, die = out.state, out.die
         state.out.discard(die)
         try:
             answer = future.result()
-        except BrokenExecutor as error:
-            self.count_death(state, die, error)
-            return False
-        except Exception as error:  # lost on its way: a cluster that gave up, an object that cannot be sent
-            answer = Failure(task=state.task.id, die=die, message=_one_line(error), traceback="")
+        except Exception as error:
+            ended = deaths(error, alone=out.alone)
+            if ended is not None:  # 0 where others were out too, and the die may be innocent
+                self.try_again(_killed(state.task.id, die, ended, error), state)
+                return
+            if isinstance(error, BrokenExecutor):
+                raise self.broken(error) from error
+            # lost on its way: a cluster that gave up, an object that cannot be sent
+            state.failure = state.failure or FailedDie(task=state.task.id, die=die, tries=1, reason=_one_line(error))
+            return
         if isinstance(answer, Failure):
-            if state.failure is None or answer.die < state.failure.die:  # whichever came first
-                state.failure = answer
-            return True
+            if answer.of == "network":
+                state.failure = state.failure or _failed(answer, 1)
+            else:
+                self.fail(state, _failed(answer, 1 + state.tries.get(die, 0)))
+            return
         assert isinstance(answer, MeasuredDie)
         if self.store is not None:
             self.store.add(answer)
         state.add(answer)
-        if state.enough is not None and self.report is not None and answer.task not in self.reported:
-            self.reported.add(answer.task)
+        self.tell(state)
+
+    def try_again(self, failed: FailedDie, state: State) -> None:
+        """Try a die again, with no other at the same time, or give it up; the record says how many tries more."""
+        key = failed.task, failed.die
+        self.tries[key] = self.tries.get(key, 0) + failed.tries
+        if self.tries[key] < self.most_tries:
+            state.out.add(failed.die)
+            self.suspects.append((state, failed.die))
+            return
+        every = self.tries[key] + state.tries.get(failed.die, 0)
+        self.fail(state, dataclasses.replace(failed, tries=every))
+
+    def fail(self, state: State, failed: FailedDie) -> None:
+        if self.store is not None:
+            self.store.add_failed(failed)
+        state.fail(failed)
+        self.tell(state)
+
+    def tell(self, state: State) -> None:
+        if state.enough is not None and self.report is not None and state.task.id not in self.reported:
+            self.reported.add(state.task.id)
             for result in state.results():
                 self.report(result)
-        return True
 
-    def count_death(self, state: _State, die: int, error: BaseException) -> None:
-        key = (state.task.id, die)
-        self.deaths[key] = self.deaths.get(key, 0) + 1
-        if self.deaths[key] > _MOST_DEATHS and state.failure is None:
-            state.failure = Failure(
-                task=state.task.id,
-                die=die,
-                message=f"its worker process died {self.deaths[key]} times (out of memory, or something that cannot be "
-                f"read in another process?): {_one_line(error)}",
-                traceback="",
-            )
+    def broken(self, error: BrokenExecutor) -> CollectError:
+        results = Results(tasks=tuple(result for state in self.states for result in state.results()))
+        message = f"the executor's worker processes died; what was measured before is kept ({_one_line(error)})"
+        return CollectError(message, results)
 
-    def recover(self) -> None:
-        """New processes in place of those that died; what they had is measured again."""
-        if not isinstance(self.executor, LocalProcesses):
-            results = Results(tasks=tuple(result for state in self.states for result in state.results()))
-            raise CollectError("the executor's worker processes died; what was measured before is kept", results)
-        for future in list(self.out):
-            if future.done() and not future.cancelled():
-                self.take(future)
-        for state, die in self.out.values():
-            state.out.discard(die)
-        self.out.clear()
-        self.executor.restart()
-
-    def release(self, state: _State) -> None:
+    def release(self, state: State) -> None:
         """Let go of a network that no task needs any more."""
         if self.lent:
             return
@@ -468,15 +441,41 @@ class _Run:
         self.shared.clear()
 
 
+def _killed(task: str, die: int, tries: int, error: BaseException) -> FailedDie:
+    """The record of a die that ended its worker, or left it without memory."""
+    trace = ""
+    if isinstance(error, WorkerDied):
+        reason = f"its worker process {error.reason}"
+    else:
+        reason = _plain(str(error)) if isinstance(error, MemoryError) else _one_line(error)
+        trace = "".join(traceback.format_exception(error))
+    return FailedDie(task=task, die=die, tries=tries, reason=reason[:_LONGEST], traceback=trace[-10 * _LONGEST :])
+
+
+def _failed(failure: Failure, tries: int) -> FailedDie:
+    return FailedDie(
+        task=failure.task,
+        die=failure.die,
+        tries=tries,
+        reason=_plain(failure.message)[:_LONGEST],
+        traceback=failure.traceback[-10 * _LONGEST :],
+    )
+
+
 def _one_line(error: BaseException) -> str:
     """An error without the paragraphs of advice that some libraries add."""
-    return f"{type(error).__name__}: {' '.join(str(error).partition(chr(10))[0].split())}"
+    return f"{type(error).__name__}: {_plain(str(error).partition(chr(10))[0])}"
+
+
+def _plain(text: str) -> str:
+    """Text in one line, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 class _Display:
     """Progress on standard error: one line for each task that is being measured, and one for all."""
 
-    def __init__(self, states: list[_State], progress: bool | None) -> None:
+    def __init__(self, states: list[State], progress: bool | None) -> None:
         self.states = states
         self.bar = progress_bar("dies", progress)
         self.every = self.bar.add_task("all tasks", total=None, start=True)
@@ -484,7 +483,6 @@ class _Display:
             state.task.id: self.bar.add_task(str(state.task), total=None, visible=False, start=False)
             for state in states
         }
-        self.before = sum(len(state.dies) for state in states)
 
     def __enter__(self) -> _Display:
         self.bar.start()
@@ -500,7 +498,7 @@ class _Display:
         total = count = 0
         for state in self.states:
             line = self.lines[state.task.id]
-            have = len(state.dies)
+            have = len(state.dies) + len(state.failed)
             expected = max(have, state.expected)
             total, count = total + expected, count + have
             if not state.out:

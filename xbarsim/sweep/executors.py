@@ -10,11 +10,11 @@ from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.processes import Processes, cores
+from xbarsim.foundation.processes import Processes, WorkerDied, cores
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.worker import load_libraries
 
-__all__ = ["InProcess", "LocalProcesses", "dask_executor", "workers_of"]
+__all__ = ["InProcess", "LocalProcesses", "dask_executor", "deaths", "workers_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,6 +105,23 @@ def dask_executor(cluster: Any) -> Executor:
         return _DaskExecutor(Client(cluster, timeout=20), close=True)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"dask must be the address of a running scheduler, got {cluster!r}: {error}") from error
+
+
+def deaths(error: BaseException, *, alone: bool) -> int | None:
+    """How many workers a job has ended, or left without memory, by its error; ``None`` for any other error.
+
+    Parameters
+    ----------
+    error
+        The error.
+    alone
+        Whether no other job was out meanwhile: Dask blames a worker's end on every job that the worker had.
+    """
+    if isinstance(error, WorkerDied | MemoryError):
+        return 1
+    if type(error).__name__ == "KilledWorker" and type(error).__module__.startswith("distributed"):
+        return 1 + int(error.allowed_failures) if alone else 0  # type: ignore[attr-defined]
+    return None
 
 
 def workers_of(executor: Executor) -> int:

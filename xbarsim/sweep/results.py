@@ -24,13 +24,13 @@ from xbarsim.foundation.intervals import (
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
 from xbarsim.sweep.measures import Value
-from xbarsim.sweep.stopping import StopRule, is_good
+from xbarsim.sweep.stopping import StopRule, answer, is_good
 from xbarsim.sweep.task import COLUMNS, seed_of
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["MeasuredDie", "Results", "TaskResult"]
+__all__ = ["FailedDie", "FailedDiesWarning", "MeasuredDie", "Results", "TaskResult"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,41 @@ class MeasuredDie:
         )  # fmt: skip
 
 
+class FailedDiesWarning(UserWarning):
+    """Some dies could not be measured: they are in no statistic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedDie:
+    """One die of one task that could not be measured, and why.
+
+    Attributes
+    ----------
+    task
+        Id of the task.
+    die
+        Number of the die, from 0.
+    tries
+        How often it was tried.
+    reason
+        In one line: how its worker process ended, or the error.
+    traceback
+        Of the error; empty where the process ended.
+    """
+
+    task: str
+    die: int
+    tries: int
+    reason: str
+    traceback: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __str__(self) -> str:
+        return f"die {self.die}: {self.reason} ({self.tries} {'try' if self.tries == 1 else 'tries'})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
     """What is known of one task.
@@ -104,6 +139,8 @@ class TaskResult:
         Every die measured so far, in the order of their numbers.
     seeds
         Seeds of its dies, where the task lists them.
+    failed
+        Every die that could not be measured, in the order of their numbers.
     """
 
     columns: Mapping[str, Any]
@@ -111,6 +148,7 @@ class TaskResult:
     stop: StopRule
     collected: tuple[MeasuredDie, ...]
     seeds: tuple[int, ...] | None = None
+    failed: tuple[FailedDie, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -121,18 +159,19 @@ class TaskResult:
         return str(self.columns["task"])
 
     @cached_property
-    def _prefix(self) -> tuple[MeasuredDie, ...]:
-        """The dies 0, 1, 2, ... up to the first that is missing."""
-        for number, measured in enumerate(self.collected):
-            if measured.die != number:
-                return self.collected[:number]
-        return self.collected
+    def _outcomes(self) -> list[int | None]:
+        """Images classified right by the dies 0, 1, 2, ... up to the first of which nothing is known."""
+        known: dict[int, int | None] = {failed.die: None for failed in self.failed}
+        known |= {measured.die: measured.correct for measured in self.collected}
+        outcomes: list[int | None] = []
+        while len(outcomes) in known:
+            outcomes.append(known[len(outcomes)])
+        return outcomes
 
     @cached_property
     def enough(self) -> int | None:
-        """How many dies are the answer, or ``None`` if they are not all there yet."""
-        prefix = self._prefix
-        return self.stop.enough([measured.correct for measured in prefix], prefix[0].images) if prefix else None
+        """How many dies are the answer, failed ones among them, or ``None`` if they are not all there yet."""
+        return answer(self.stop, self._outcomes, self.collected[0].images if self.collected else 0)
 
     @property
     def complete(self) -> bool:
@@ -140,9 +179,18 @@ class TaskResult:
         return self.enough is not None
 
     @property
+    def _end(self) -> int:
+        return len(self._outcomes) if self.enough is None else self.enough
+
+    @cached_property
     def dies(self) -> tuple[MeasuredDie, ...]:
         """The dies that count: the shortest prefix that satisfies the stop rule, or the prefix there is so far."""
-        return self._prefix if self.enough is None else self._prefix[: self.enough]
+        return tuple(measured for measured in self.collected if measured.die < self._end)
+
+    @cached_property
+    def counted_out(self) -> tuple[FailedDie, ...]:
+        """The dies among those that count that could not be measured: they are in no statistic."""
+        return tuple(failed for failed in self.failed if failed.die < self._end)
 
     @property
     def accuracies(self) -> npt.NDArray[np.float64]:
@@ -259,6 +307,11 @@ class Results:
         """Whether every task has enough dies."""
         return all(task.complete for task in self.tasks)
 
+    @property
+    def failed(self) -> tuple[FailedDie, ...]:
+        """Every die that could not be measured, those of each task once."""
+        return tuple({(failed.task, failed.die): failed for task in self.tasks for failed in task.failed}.values())
+
     @entrance
     def rows(self, *, every: bool = False) -> list[dict[str, Any]]:
         """One dictionary a die, all with the same keys (``None`` where a task has no such tag or metric).
@@ -286,7 +339,9 @@ class Results:
         target: float | None = None,
         median: bool = False,
     ) -> list[dict[str, Any]]:
-        """One dictionary a task that has dies: its columns, ``dies``, ``complete`` and the statistics.
+        """One dictionary a task that has dies: its columns, ``dies``, ``failed``, ``complete`` and the statistics.
+
+        ``failed`` is how many dies of the task could not be measured; they are neither in ``dies`` nor in a statistic.
 
         Parameters
         ----------
@@ -301,20 +356,22 @@ class Results:
         """
         rows = []
         for task in self.tasks:
-            if not task.dies:
+            if not task.dies and not task.counted_out:
                 continue
-            mean = task.mean(confidence=confidence, method=method) if task.counts else None
+            counts = bool(task.dies) and task.counts
+            mean = task.mean(confidence=confidence, method=method) if counts else None
             row = {
                 **task.columns,
-                "images": task.dies[0].images,
+                "images": task.dies[0].images if task.dies else None,
                 "dies": len(task.dies),
+                "failed": len(task.counted_out),
                 "complete": task.complete,
                 "accuracy_mean": mean and mean.estimate,
                 "accuracy_low": mean.low if mean and mean.has_ends else None,
                 "accuracy_high": mean.high if mean and mean.has_ends else None,
             }
             if median:
-                middle = task.median(confidence=confidence) if task.counts else None
+                middle = task.median(confidence=confidence) if counts else None
                 row |= {
                     "accuracy_median": middle and middle.estimate,
                     "accuracy_median_low": middle.low if middle and middle.has_ends else None,
@@ -322,7 +379,7 @@ class Results:
                     "accuracy_worst": float(task.accuracies.min()) if middle else None,
                 }
             if target is not None:
-                good = task.yield_(target, confidence=confidence) if task.counts else None
+                good = task.yield_(target, confidence=confidence) if counts else None
                 row |= {
                     "yield": good and good.estimate,
                     "yield_low": good and good.low,
@@ -357,7 +414,8 @@ class Results:
         -------
         list of dict
             One for each pair of tasks that agree in their root seed, fault rates and all other tags: those columns,
-            ``dies`` (those that count for both), ``difference``, ``difference_low`` and ``difference_high``.
+            ``dies`` (those that were measured and count for both), ``difference``, ``difference_low`` and
+            ``difference_high``.
 
         Raises
         ------
@@ -383,16 +441,17 @@ class Results:
             other = others.get(key(task))
             if task.columns.get(by) != first or other is None:
                 continue
-            dies = min(len(task.dies), len(other.dies))
-            if dies == 0 or task.dies[0].images != other.dies[0].images:
+            both = {measured.die for measured in task.dies} & {measured.die for measured in other.dies}
+            if not both or task.dies[0].images != other.dies[0].images:
                 continue
-            difference = paired_difference(
-                task.accuracies[:dies], other.accuracies[:dies], confidence=confidence, method=method
-            )
+            pair = [
+                each.accuracies[[measured.die in both for measured in each.dies]] for each in (task, other)
+            ]  # the same dies, in the same order
+            difference = paired_difference(pair[0], pair[1], confidence=confidence, method=method)
             rows.append(
                 {
                     **{name: task.columns.get(name) for name in alike},
-                    "dies": dies,
+                    "dies": len(both),
                     "difference": difference.estimate,
                     "difference_low": difference.low if difference.has_ends else None,
                     "difference_high": difference.high if difference.has_ends else None,

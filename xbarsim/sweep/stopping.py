@@ -203,3 +203,26 @@ def describe(rule: StopRule) -> dict[str, Any]:
     """A stop rule as a table of plain values, with its name under ``type``."""
     check_instance("stop", rule, StopRule)
     return {"type": type(rule).__name__, **dataclasses.asdict(rule)}  # type: ignore[call-overload]
+
+
+def answer(rule: StopRule, outcomes: Sequence[int | None], images: int) -> int | None:
+    """How many of the dies 0, 1, 2, ... are the answer, or ``None`` if these are not enough.
+
+    A die that failed takes its place and is counted out: the rule is asked of the others, and no other die is measured
+    instead of it beyond the most that the rule allows.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+    outcomes
+        Images classified right by the dies 0, 1, 2, ...; ``None`` for one that failed.
+    images
+        Images that each die was measured on.
+    """
+    outcomes = outcomes[: rule.most]
+    measured = [number for number, correct in enumerate(outcomes) if correct is not None]
+    enough = rule.enough([correct for correct in outcomes if correct is not None], images) if measured else None
+    if enough is not None:
+        return measured[enough - 1] + 1
+    return rule.most if len(outcomes) == rule.most else None

@@ -2,24 +2,21 @@
 
 The parent process of a sweep is the only one that writes; commits are batched, and what is committed survives a kill at
 any moment. Others may read at the same time. A die is identified by its task's id and its number, and gives the same
-answer wherever it was measured, so that bringing two stores together is the union of two sets.
+answer wherever it was measured, so that bringing two stores together is the union of two sets. A die that could not be
+measured is kept too, with the reason, until it is measured after all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import sqlite3
-import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,107 +35,42 @@ from xbarsim.foundation.validation import (
     check_writable,
     shown,
 )
-from xbarsim.foundation.version import VERSION
-from xbarsim.sweep.results import MeasuredDie, Results, TaskResult
+from xbarsim.sweep.results import FailedDie, MeasuredDie, Results, TaskResult
+from xbarsim.sweep.schema import (
+    APPLICATION,
+    COLUMNS,
+    EVERY_TASK,
+    FAILED,
+    FAILED_COLUMNS,
+    SCHEMA,
+    TABLES,
+    as_json,
+    failed_die,
+    measured_die,
+    provenance,
+)
 from xbarsim.sweep.stopping import StopRule, describe
 from xbarsim.sweep.task import Task
 
-__all__ = ["SCHEMA", "Store"]
+__all__ = ["Store"]
 
-SCHEMA = 1
-"""Version of the tables; a store of a newer version is refused."""
-
-_APPLICATION = 0x78627331  # "xbs1": what kind of SQLite file it is
 _SECONDS = 1.0  # between commits
 _PATIENCE = 30.0  # seconds to wait for another process that reads or writes
-
-_TABLES = """
-CREATE TABLE schema (version INTEGER NOT NULL);
-CREATE TABLE runs (
-    run TEXT PRIMARY KEY,           -- a random id
-    started TEXT NOT NULL,          -- UTC
-    host TEXT NOT NULL,
-    git_commit TEXT NOT NULL,       -- of the simulator, '' where unknown, with '+' where files had been changed
-    versions TEXT NOT NULL,         -- JSON: python and packages
-    configuration TEXT NOT NULL     -- the resolved sweep
-);
-CREATE TABLE tasks (
-    task TEXT PRIMARY KEY,          -- SHA-256 of the description
-    description TEXT NOT NULL       -- canonical JSON of everything that changes the answer
-);
-CREATE TABLE asked (
-    task TEXT NOT NULL REFERENCES tasks,
-    tags TEXT NOT NULL,             -- JSON
-    columns TEXT NOT NULL,          -- JSON: the task's columns in a table
-    stop TEXT NOT NULL,             -- JSON: the stop rule
-    asked TEXT NOT NULL,            -- UTC
-    position INTEGER NOT NULL,      -- in its sweep
-    PRIMARY KEY (task, tags)
-);
-CREATE TABLE blocks (
-    task TEXT NOT NULL REFERENCES tasks,
-    die INTEGER NOT NULL,
-    correct INTEGER NOT NULL,
-    images INTEGER NOT NULL,
-    seconds REAL NOT NULL,
-    inference_seconds REAL NOT NULL,
-    fault_hash TEXT NOT NULL,
-    cells INTEGER NOT NULL,
-    stuck_on INTEGER NOT NULL,
-    stuck_off INTEGER NOT NULL,
-    stuck_at INTEGER NOT NULL,
-    metrics TEXT NOT NULL,          -- JSON
-    run TEXT NOT NULL REFERENCES runs,
-    PRIMARY KEY (task, die)
-) WITHOUT ROWID;
-"""
-
-_COLUMNS = (
-    "task", "die", "correct", "images", "seconds", "inference_seconds", "fault_hash", "cells", "stuck_on", "stuck_off",
-    "stuck_at", "metrics",
-)  # fmt: skip
-
-
-_STUCK = ("stuck_on", "stuck_off", "stuck_at")
-# What every table of a task has; columns that were added later are not in old stores.
-_EVERY_TASK = ("task", "network", "encoding", "fault_model", "fault_rate", "fault_rate_on", "fault_rate_off", "seed")
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-@cache
-def provenance() -> Mapping[str, str]:
-    """Host, git commit and versions of what is installed here, as of when this process first asked."""
-    versions = {"python": platform.python_version(), "xbarsim": VERSION}
-    for name in ("numpy", "scipy", "numba", "llvmlite", "torch"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    folder = Path(__file__).resolve().parents[1]
-    return {
-        "host": f"{platform.node()} ({platform.machine()})",
-        "git_commit": _git(folder),
-        "versions": _json(versions),
-    }
-
-
-def _git(folder: Path) -> str:
-    def ask(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
+def _no_earlier(now: str, latest: object) -> str:
+    """Now, or a microsecond after the latest moment there is: the clock may have been set back."""
+    if latest is None:
+        return now
     try:
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() != folder.parent:
-            return ""  # installed inside the checkout of another project
-        return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
+        later = datetime.datetime.fromisoformat(str(latest)) + datetime.timedelta(microseconds=1)
+    except (ValueError, OverflowError) as error:
+        raise FileFormatError(f"asked must be a time, got {shown(latest)}") from error
+    return max(now, later.isoformat(timespec="microseconds"))
 
 
 class Store:
@@ -166,6 +98,7 @@ class Store:
         self.read_only = read_only
         self._run: str | None = None
         self._pending: list[MeasuredDie] = []
+        self._keeps_failed = False  # as a store of schema 1
         self._committed = time.monotonic()
         if read_only and not self.path.is_file():
             raise FileFormatError(f"cannot read store {self.path}: there is no such file")
@@ -201,20 +134,22 @@ class Store:
             with self._writing():
                 # asked again inside the transaction: another process may have made them meanwhile
                 if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                    for statement in _TABLES.split(";\n"):
+                    for statement in (TABLES + FAILED).split(";\n"):
                         if statement.strip():
                             self._connection.execute(statement)
                     self._connection.execute("INSERT INTO schema VALUES (?)", (SCHEMA,))
-                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        if application != _APPLICATION:
+        if application != APPLICATION:
             raise FileFormatError(f"{self.path} is not a store of sweeps")
         self._check_tables()
         version = self._connection.execute("SELECT max(version) FROM schema").fetchone()[0]
-        if version != SCHEMA:
+        if version not in (1, SCHEMA):
             raise FileFormatError(
                 f"{self.path} is a store of schema {version}, this version of xbarsim reads and writes schema {SCHEMA}"
             )
+        if self._keeps_failed != (version == SCHEMA):
+            raise FileFormatError(f"{self.path} is not a store of sweeps: it has other tables than schema {version}")
         state = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":
             raise FileFormatError(f"{self.path} is corrupt: {' '.join(state.split())}")
@@ -222,6 +157,10 @@ class Store:
             self._connection.execute("PRAGMA foreign_keys = ON")
             with self._writing():  # is it really writable?
                 self._connection.execute("UPDATE schema SET version = version")
+                if not self._keeps_failed:
+                    self._connection.execute(FAILED)
+                    self._connection.execute("UPDATE schema SET version = ?", (SCHEMA,))
+            self._keeps_failed = True
 
     def _check_tables(self) -> None:
         """Refuse other tables, and whatever else a database can hold: triggers and views run what their maker wants."""
@@ -229,7 +168,10 @@ class Store:
             "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
         ).fetchall()
         with contextlib.closing(sqlite3.connect(":memory:")) as model:
-            model.executescript(_TABLES)
+            model.executescript(TABLES)
+            self._keeps_failed = ("table", "failed") in found  # not in a store of schema 1
+            if self._keeps_failed:
+                model.executescript(FAILED)
             wanted = [name for (name,) in model.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for kind, name in found:
                 if kind != "table" or name not in wanted:
@@ -311,15 +253,16 @@ class Store:
         origin = provenance()
         run, now = uuid.uuid4().hex, _now()
         with self._errors(), self._writing():
+            (latest,) = self._connection.execute("SELECT max(asked) FROM asked").fetchone()
+            asked = _no_earlier(now, latest)
             self._connection.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
                 (run, now, origin["host"], origin["git_commit"], origin["versions"], configuration),
             )
             for position, task in enumerate(tasks):
                 self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (task.id, task.description))
-                self._ask(
-                    task.id, _json(dict(task.tags)), json.dumps(task.columns()), _json(describe(stop)), now, position
-                )
+                tags, columns = as_json(dict(task.tags)), json.dumps(task.columns())
+                self._ask(task.id, tags, columns, as_json(describe(stop)), asked, position)
         self._run = run
 
     def _ask(self, task: str, tags: str, columns: str, stop: str, asked: str, position: int) -> None:
@@ -350,6 +293,34 @@ class Store:
         if time.monotonic() - self._committed >= _SECONDS:
             self.flush()
 
+    @entrance
+    def add_failed(self, failed: FailedDie) -> None:
+        """Keep that a die could not be measured, at once; nothing is kept where it was measured after all.
+
+        Raises
+        ------
+        InputError
+            If no run was begun.
+        FileWriteError
+            If the store cannot be written.
+        """
+        if self._run is None:
+            raise InputError("begin must be called before a store takes dies")
+        self.flush()
+        with self._errors(), self._writing():
+            self._insert_failed(failed, self._run)
+
+    def _insert_failed(self, failed: FailedDie, run: str) -> None:
+        # of two records of one die the one of more tries is kept, whichever of two stores it is in
+        self._connection.execute(
+            "INSERT INTO failed SELECT ?, ?, ?, ?, ?, ? "
+            "WHERE NOT EXISTS (SELECT 1 FROM blocks WHERE task = ? AND die = ?) "
+            "ON CONFLICT (task, die) DO UPDATE SET "
+            "tries = excluded.tries, reason = excluded.reason, traceback = excluded.traceback, run = excluded.run "
+            "WHERE (excluded.tries, excluded.reason, excluded.run) > (failed.tries, failed.reason, failed.run)",
+            (*(getattr(failed, name) for name in FAILED_COLUMNS), run, failed.task, failed.die),
+        )
+
     def flush(self) -> None:
         """Write all dies that wait.
 
@@ -375,19 +346,20 @@ class Store:
     def _insert(self, dies: Iterable[MeasuredDie], run: str) -> None:
         for measured in dies:
             values = tuple(
-                _json(dict(measured.metrics)) if name == "metrics" else getattr(measured, name) for name in _COLUMNS
+                as_json(dict(measured.metrics)) if name == "metrics" else getattr(measured, name) for name in COLUMNS
             )
             changed = self._connection.execute(
-                f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})", (*values, run)
+                f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})", (*values, run)
             ).rowcount
             if not changed:
                 self._check_same(measured)
+            self._connection.execute("DELETE FROM failed WHERE task = ? AND die = ?", (measured.task, measured.die))
 
     def _check_same(self, measured: MeasuredDie) -> None:
         row = self._connection.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM blocks WHERE task = ? AND die = ?", (measured.task, measured.die)
+            f"SELECT {', '.join(COLUMNS)} FROM blocks WHERE task = ? AND die = ?", (measured.task, measured.die)
         ).fetchone()
-        if row is not None and (held := self._measured(row)).answer != measured.answer:
+        if row is not None and (held := measured_die(row, self.path)).answer != measured.answer:
             raise InputError(
                 f"die {measured.die} of task {measured.task[:12]} must give one answer wherever it is measured, got "
                 f"{measured.correct} of {measured.images} images right where store {self.path} holds {held.correct} of "
@@ -419,6 +391,8 @@ class Store:
     def merge(self, others: Sequence[str | os.PathLike[str]]) -> int:
         """Take over all that other stores hold: the union of the sets of dies.
 
+        A die that failed in one store and was measured in another is measured.
+
         Parameters
         ----------
         others
@@ -448,9 +422,11 @@ class Store:
                             self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", row)
                         for row in other._connection.execute("SELECT * FROM asked"):
                             self._ask(*row)
-                        query = f"SELECT {', '.join(_COLUMNS)}, run FROM blocks"
+                        query = f"SELECT {', '.join(COLUMNS)}, run FROM blocks"
                         for *row, run in other._connection.execute(query):
-                            self._insert([other._measured(row)], run)
+                            self._insert([measured_die(row, other.path)], run)
+                        for failed, run in other._failed_rows():
+                            self._insert_failed(failed, run)
         return self.count() - before
 
     # ---------------------------------------------------------------------------------------------- read
@@ -465,19 +441,23 @@ class Store:
         """All dies of one task on the disk, in the order of their numbers."""
         with self._errors():
             rows = self._connection.execute(
-                f"SELECT {', '.join(_COLUMNS)} FROM blocks WHERE task = ? ORDER BY die", (task,)
+                f"SELECT {', '.join(COLUMNS)} FROM blocks WHERE task = ? ORDER BY die", (task,)
             ).fetchall()
-        return [self._measured(row) for row in rows]
+        return [measured_die(row, self.path) for row in rows]
 
-    def _measured(self, row: Sequence[Any]) -> MeasuredDie:
-        """A die of the file, if it can be one.
+    def _failed_rows(self, task: str | None = None) -> list[tuple[FailedDie, str]]:
+        """Dies that failed, with the run of each: of one task, or all."""
+        if not self._keeps_failed:
+            return []
+        question = f"SELECT {', '.join(FAILED_COLUMNS)}, run FROM failed WHERE ? IN (task, '') ORDER BY task, die"
+        rows = self._connection.execute(question, (task or "",)).fetchall()
+        return [(failed_die(row, self.path), run) for *row, run in rows]
 
-        Raises
-        ------
-        FileFormatError
-            If a value is of another type than it must be, or out of bounds.
-        """
-        return _measured(row, self.path)
+    @entrance
+    def failed(self, task: str) -> list[FailedDie]:
+        """All dies of one task that could not be measured, in the order of their numbers."""
+        with self._errors():
+            return [failed for failed, _ in self._failed_rows(task)]
 
     def results(self) -> Results:
         """Everything that was asked for and what is known of it, in the order of asking."""
@@ -492,7 +472,7 @@ class Store:
                 rule = tomlio.from_table(StopRule, parse_object(stop, source="stop"))  # type: ignore[type-abstract]
                 named, labels = parse_object(columns, source="columns"), parse_object(tags, source="tags")
                 seeds = parse_object(description, source="description").get("seeds")
-                missing = {name for name in (*_EVERY_TASK, *labels) if name not in named}
+                missing = {name for name in (*EVERY_TASK, *labels) if name not in named}
                 if missing or any(isinstance(value, dict | list) for value in named.values()):
                     raise FileFormatError(
                         f"columns must be plain values, every one of them, got none of {sorted(missing)}"
@@ -512,6 +492,7 @@ class Store:
                         stop=rule,
                         collected=tuple(self.dies(task)),
                         seeds=seeds,
+                        failed=tuple(self.failed(task)),
                     )
                 )
             except ValueError as error:
@@ -527,22 +508,3 @@ class Store:
             ).fetchall()
         names = ("run", "started", "host", "git_commit", "versions", "configuration", "dies")
         return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def _measured(row: Sequence[Any], path: Path) -> MeasuredDie:
-    values: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
-    try:
-        check_instance("task", values["task"], str)
-        check_instance("fault_hash", values["fault_hash"], str)
-        for name in ("die", "images", "cells", "stuck_on", "stuck_off", "stuck_at"):
-            check_integer(name, values[name], at_least=0)
-        check_integer("correct", values["correct"], at_least=0, at_most=values["images"])
-        check_integer("stuck cells", sum(values[name] for name in _STUCK), at_most=values["cells"])
-        for name in ("seconds", "inference_seconds"):
-            check_real(name, values[name], at_least=0.0)
-        values["metrics"] = parse_object(values["metrics"], source="metrics")
-        for name, value in values["metrics"].items():
-            check_instance(f"metric {name!r}", value, (int, float, str))
-    except ValueError as error:
-        raise FileFormatError(f"{path} is corrupt: die {shown(values['die'])}: {error}") from error
-    return MeasuredDie(**values)

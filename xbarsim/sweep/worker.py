@@ -21,7 +21,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cloudpickle
 import numpy as np
@@ -212,12 +212,23 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A die that could not be measured, and why."""
+    """What went wrong in a worker.
+
+    Attributes
+    ----------
+    task, die
+        Of what.
+    message, traceback
+        The error.
+    of
+        What failed: the die, or the network of the whole task, before there was a die.
+    """
 
     task: str
     die: int
     message: str
     traceback: str
+    of: Literal["die", "network"]
 
 
 _benches: OrderedDict[str, Bench] = OrderedDict()
@@ -264,17 +275,25 @@ def measure(job: Job) -> MeasuredDie | Failure:
     """Make one die and measure it.
 
     Whatever goes wrong is returned, not raised: it belongs to this die, and says nothing about the worker.
+
+    Raises
+    ------
+    MemoryError
+        If this process has no memory left: another may have.
     """
+    of: Literal["die", "network"] = "network"
     try:
         import torch  # noqa: F401  before the threads are settled, so that it is told too
 
         _settle_threads(job.place)
         bench = _find_bench(job)
+        of = "die"
         return _measure(job, bench)
     except Exception as error:
-        return Failure(
-            task=job.task, die=job.die, message=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()
-        )
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or "can't allocate memory" in message:  # torch has no error for it
+            raise MemoryError(message) from error
+        return Failure(task=job.task, die=job.die, message=message, traceback=traceback.format_exc(), of=of)
 
 
 def _measure(job: Job, bench: Bench) -> MeasuredDie:

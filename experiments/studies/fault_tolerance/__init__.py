@@ -1,9 +1,9 @@
 """Which rate of stuck cells a network survives, by what is known of the die, and what the repair costs.
 
 ``python -m xbarsim.experiments.studies.fault_tolerance`` measures ResNet-20 on CIFAR-10 (with ``--network`` ConvNet and
-LeNet-5 too) on arrays of 128 x 128 cells whose inputs have 8 bits in one read and whose converters have 8 bits, and
-writes a table and pictures into experiments/figures. What is measured is kept in a store, so that a run that was cut
-short goes on where it stopped; ``--part`` names what to measure:
+LeNet-5 too) with weights of 9 bits on arrays of 128 x 128 cells, whose inputs have 8 bits in one read and whose
+converters have 9 bits, or 8 for 2-bit cells, and writes tables and pictures into experiments/figures. What is measured
+is kept in a store, so that a run that was cut short goes on where it stopped; ``--part`` names what to measure:
 
 ===========  ==========================================================================================================
 table        what is tolerated by what is known: nothing, images, a map, an imperfect map
@@ -17,6 +17,6 @@ factors      mapping, full scale, pruning, faulty layers: what "almost 10 x" is 
 
 Costs (E5) stand in every row: bits stored, cells rewritten, digital operations, energy and area.
 
-Points lost are those against the network as it was trained, mapped to two columns on dies without faults, on the same
+Points lost are those against the network as it was trained, quantised but without faults and converters, on the same
 images. Published claims and anchors are listed in docs/repair.md beside what this study measures.
 """

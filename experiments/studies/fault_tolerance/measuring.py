@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import xbarsim as xb
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, Arm, arms, design
 from xbarsim.foundation.validation import check_choice
@@ -39,12 +40,12 @@ def load_network(network: str, weights: str, images: int) -> Subject:
     network
         ``"resnet20"``, ``"convnet"`` or ``"lenet5"``.
     weights
-        ``"as trained"``, the name of another network of the zoo, or of a file of experiments/weights.
+        ``"as trained"``, the name of another network of the zoo, or of a file of experiments/weights/fault_tolerant.
     images
         Test images, from the first.
     """
     name, data_set = _NETWORKS[check_choice("network", network, _NETWORKS)]
-    path = WEIGHTS / f"{weights}.safetensors"
+    path = WEIGHTS / "fault_tolerant" / f"{weights}.safetensors"
     if weights == "as trained":
         model = load_model(name)[0]
     else:
@@ -101,11 +102,11 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
 
 
 def reference(network: str, images: int) -> Task:
-    """The network as it was trained, on two columns without faults: what points lost are counted from."""
+    """The network as it was trained, quantised, without faults or converters: what points lost are counted from."""
     arm = Arm(name="two columns", known="nothing", rates=(0.0,), encoding=TwoColumn())
     return Task(
         network=load_network(network, "as trained", images),
-        design=design(arm, 0.0),
+        design=design(arm, 0.0).replace(periphery=xb.Periphery(input_bits=8)),
         calibration=_CALIBRATION,
         measures=(Accuracy(), MitigationOverhead(), Cost()),
         tags={"part": "reference", "arm": arm.name, "known": "nothing", "polarity": MOSTLY_ON, "weights": "as trained",

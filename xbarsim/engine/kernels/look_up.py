@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
@@ -18,7 +19,11 @@ from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
 
 __all__ = ["HAS_BYTE_SHUFFLE", "bit_serial_products", "make_tables"]
 
-HAS_BYTE_SHUFFLE = bool(get_host_cpu_features().get("avx2", False))  # what table look-up needs
+# Whether numba compiles for what table look-up needs: this processor, or the one that its settings name instead.
+_FEATURES: str | None = numba.config.CPU_FEATURES  # type: ignore[attr-defined]
+HAS_BYTE_SHUFFLE = (
+    bool(get_host_cpu_features().get("avx2", False)) if _FEATURES is None else "+avx2" in _FEATURES.split(",")
+)
 
 _PLANES = 8  # input bits that a table look-up serves at a time
 _PAIR = 2 * LANES  # two positions go side by side: 32 bytes

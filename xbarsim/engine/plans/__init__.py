@@ -18,6 +18,15 @@ Whole levels are summed exactly: float32 where all sums stay below 2^24, else fl
 summed in float32 by default, which can move a value by some 1e-6 of its range and so, rarely, a code by one step; with
 ``precision="double"`` they are summed in float64, which is exact on their grid of 2^-16 level steps and equal to the
 reference bit for bit.
+
+What another machine gives. On one machine every plan gives the same bits each time. Across processors, and versions of
+numba and OpenBLAS, the same bits are promised wherever sums are of whole numbers and there is no read noise: by
+exact and bitplane always, by folded and tiled on whole levels, by every plan with ``precision="double"``. Such sums are
+exact in any order, and each converter code is one comparison of them. Elsewhere, off the levels in single precision and
+for all read noise (whose normal deviates come from logarithms and roots), a product may differ by 1e-6 of the largest
+of its layer; behind a converter a code may round the other way, which at most one in a thousand does.
+``tests/engine/test_across_machines.py`` compares what this processor gives with code compiled for the least that numba
+knows.
 """
 
 from __future__ import annotations
