@@ -20,7 +20,7 @@ LevelArray = npt.NDArray[np.uint8]
 StuckArray = npt.NDArray[np.float32]
 
 _MOST_STATES = 2**23  # patterns of cells that work, or are stuck at an end, for which a table of numbers is kept
-_MOST_ERRORS = 2**28  # bytes of the table of errors
+_MOST_BYTES = 2**28  # of the tables of errors and levels
 
 
 class ClosestCells:
@@ -51,7 +51,8 @@ class ClosestCells:
         self._dense = np.full(3 ** len(self.counts), -1, np.int32) if dense else None
         self._known: dict[bytes, int] = {}
         self._patterns: list[StuckArray] = []
-        self._errors = np.zeros((0, len(self._codes)), np.float32)
+        self._errors = np.zeros((0, len(self._codes)))
+        self._levels = np.zeros((0, len(self._codes), len(self.counts)), np.uint8)
         self._filled = np.zeros(0, bool)
         self._number(np.full((1, len(self.counts)), np.nan, np.float32))  # pattern 0: all cells work
 
@@ -105,7 +106,7 @@ class ClosestCells:
             numbers[broken[rest]] = self._number(flat[rest][first])[inverse.reshape(-1)]
         return numbers.reshape(stuck.shape[:-1])
 
-    def errors(self, patterns: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def errors(self, patterns: npt.NDArray[np.int32]) -> FloatArray:
         """The table of the smallest errors, filled for some patterns: shape ``(patterns there are, 2 Q + 1)``.
 
         Returns
@@ -118,18 +119,23 @@ class ClosestCells:
         MemoryError
             If so many patterns of so many codes do not fit.
         """
-        count = len(self._patterns)
-        if count * len(self._codes) * 4 > _MOST_ERRORS:
-            raise MemoryError(f"a table of {count} patterns and {len(self._codes)} codes")
+        count, codes, cells = len(self._patterns), len(self._codes), len(self.counts)
+        if count * codes * (8 + cells) > _MOST_BYTES:
+            raise MemoryError(f"tables of {count} patterns and {codes} codes")
         if len(self._filled) < count:
-            grown = np.zeros((count, len(self._codes)), np.float32)
-            grown[: len(self._errors)] = self._errors
-            self._errors = grown
-            self._filled = np.concatenate([self._filled, np.zeros(count - len(self._filled), bool)])
+            room = min(2 * count, _MOST_BYTES // (codes * (8 + cells)))  # patterns come a few at a time
+            for name, shape, kind in (
+                ("_errors", (codes,), np.float64),
+                ("_levels", (codes, cells), np.uint8),
+                ("_filled", (), bool),
+            ):
+                grown = np.zeros((room, *shape), kind)
+                old = getattr(self, name)
+                grown[: len(old)] = old
+                setattr(self, name, grown)
         wanted = np.unique(patterns)
         for number in wanted[~self._filled[wanted]].tolist():
-            if number:
-                _, self._errors[number] = self._nearest(number, self._codes.astype(np.float64))
+            self._levels[number], self._errors[number] = self._nearest(number, self._codes.astype(np.float64))
             self._filled[number] = True
         return self._errors
 
@@ -149,10 +155,7 @@ class ClosestCells:
 
     def distances(self, patterns: npt.NDArray[np.int32], wanted: FloatArray) -> FloatArray:
         """How far from what is wanted each weight is at best, as :meth:`closest`; for values between the codes too."""
-        left = np.zeros(len(wanted))
-        for some in _groups(patterns):
-            left[some] = self._nearest(int(patterns[some[0]]), wanted[some])[1]
-        return left
+        return self._found(patterns, wanted)[1]
 
     def closest(
         self, patterns: npt.NDArray[np.int32], wanted: FloatArray, targets: LevelArray
@@ -176,18 +179,31 @@ class ClosestCells:
         ndarray
             Absolute deviations that are left, shape ``(weights,)``.
         """
-        levels, left = targets.copy(), np.zeros(len(wanted))
+        found, distance = self._found(patterns, wanted)
+        known, which = np.unique(patterns, return_inverse=True)
+        stuck = np.stack([self._patterns[number] for number in known.tolist()])[which.reshape(-1)]
+        broken = ~np.isnan(stuck)
+        held = np.where(broken, stuck, targets).astype(np.float64)
+        now = np.abs(held @ self.counts + self._nothing - wanted)
+        better = distance < now * (1 - 1e-12)
+        levels = np.where(better[:, np.newaxis] | broken, found, targets)
+        return levels, np.where(better, distance, now)
+
+    def _found(self, patterns: npt.NDArray[np.int32], wanted: FloatArray) -> tuple[LevelArray, FloatArray]:
+        """The nearest levels of all cells, and how far off they are: from the tables, where they have them."""
+        places = np.rint(wanted).astype(np.int64) + self._mapping.max_weight
+        if (
+            np.array_equal(places - self._mapping.max_weight, wanted)
+            and (abs(wanted) <= self._mapping.max_weight).all()
+        ):
+            try:
+                errors = self.errors(patterns)
+                return self._levels[patterns, places], errors[patterns, places]
+            except MemoryError:
+                pass
+        levels, left = np.empty((len(wanted), len(self.counts)), np.uint8), np.zeros(len(wanted))
         for some in _groups(patterns):
-            number = int(patterns[some[0]])
-            found, distance = self._nearest(number, wanted[some])
-            broken = ~np.isnan(self._patterns[number])
-            held = targets[some].astype(np.float64)
-            held[:, broken] = self._patterns[number][broken]
-            now = np.abs(held @ self.counts + self._nothing - wanted[some])
-            better = distance < now * (1 - 1e-12)
-            kept = np.where(broken, found, targets[some])
-            levels[some] = np.where(better[:, np.newaxis], found, kept)
-            left[some] = np.where(better, distance, now)
+            levels[some], left[some] = self._nearest(int(patterns[some[0]]), wanted[some])
         return levels, left
 
 

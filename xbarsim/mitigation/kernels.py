@@ -23,7 +23,7 @@ def add_errors(costs: Any, patterns: Any, codes: Any, table: Any, weights: Any) 
     codes
         Places in the table of the codes of each item, int64 (others, items).
     table
-        Absolute deviations left, float32 (patterns, codes).
+        Absolute deviations left, float64 (patterns, codes).
     weights
         Weight of the squared deviation, float64 (others,).
     """
@@ -35,7 +35,7 @@ def add_errors(costs: Any, patterns: Any, codes: Any, table: Any, weights: Any) 
             if pattern > 0 and weights[other] > 0.0:
                 weight = weights[other]
                 for item in range(items):
-                    left = np.float64(table[pattern, codes[other, item]])
+                    left = table[pattern, codes[other, item]]
                     costs[place, item] += weight * left * left
 
 

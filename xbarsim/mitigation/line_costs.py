@@ -42,15 +42,7 @@ def _code_places(tile: KnownTile, codes: FloatArray) -> IndexArray | None:
 
 def smallest_squares(tile: KnownTile, patterns: npt.NDArray[np.int32], codes: FloatArray) -> FloatArray:
     """Smallest squared deviations of weights of these patterns and wanted values; one shape."""
-    flat = patterns.reshape(-1)
-    whole = _code_places(tile, codes)
-    table = closest_cells(tile.mapping)
-    try:
-        if whole is None:
-            raise MemoryError
-        found = table.errors(patterns)[flat, whole.reshape(-1)].astype(np.float64)
-    except MemoryError:  # too many bits for a table, or values between the codes
-        found = table.distances(flat, codes.reshape(-1))
+    found = closest_cells(tile.mapping).distances(patterns.reshape(-1), codes.reshape(-1))
     return (found**2).reshape(patterns.shape)
 
 
