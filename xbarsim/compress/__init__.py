@@ -8,7 +8,8 @@ of the trainer (:mod:`xbarsim.training`); :func:`compress` prunes by it, and ret
 from __future__ import annotations
 
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
-from xbarsim.compress.hardening import Hardening, Injection
+from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
+from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
 from xbarsim.compress.layers import gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
 from xbarsim.compress.methods import Admm, AdmmCallback, Magnitude, Method, MethodCallback, Residual, Reweighted
@@ -37,17 +38,21 @@ __all__ = [
     "Columns",
     "Compressed",
     "Compression",
+    "Disturbance",
     "Filters",
+    "FrozenStatistics",
     "Hardening",
     "Injection",
     "LayerCompression",
     "LayerRule",
     "Levels",
+    "LostWeights",
     "Magnitude",
     "Method",
     "MethodCallback",
     "ProgressivePruning",
     "PruningStep",
+    "Rates",
     "Recipe",
     "Residual",
     "Reweighted",
@@ -55,6 +60,7 @@ __all__ = [
     "Tiles",
     "Unstructured",
     "block_mask",
+    "clip_weights",
     "column_mask",
     "compress",
     "compression",
