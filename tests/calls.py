@@ -558,7 +558,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", w.recipe.layers, "Recipe.layers", model=holder)
     add("compress", k.compression, model=holder, masks={"0": torch.ones(2, 3, dtype=torch.bool)}, recipe=None)
     add("compress", k.Injection, design=w.design, dies=2, every=1, seed=0)
-    add("compress", k.Hardening, masks={}, levels={}, injection=None, layers=None)
+    add("compress", k.Hardening, masks={}, levels={}, injection=None, layers=None, validate_injected=False, clip=0.9)
     add("compress", k.Compressed, model=holder, masks={}, pruning=None, retraining=None)
     part = {"weights": 4, "kept": 2, "filters": 2, "filters_kept": 2, "columns": 2, "columns_kept": 2, "bits": 4}
     add("compress", k.LayerCompression, name="a", pruned=True, **part)
@@ -567,6 +567,12 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.PruningStep, **vars(step))
     add("compress", k.ProgressivePruning, model=holder, accuracy=0.5, before=0.6, steps=(step,))
     add("compress", k.Residual, epoch=0, layer="a", constraint="targets", value=0.1)
+    rates = k.Rates(largest=0.1)
+    add("compress", k.Rates, largest=0.1, law="ramp", ramp_steps=3)
+    add("compress", rates.at, "Rates.at", step=1, die=2, seed=0)
+    add("compress", k.LostWeights, rates=rates, noise=0.1, seed=0)
+    add("compress", k.FrozenStatistics, epoch=0)
+    add("compress", k.clip_weights, matrix=matrix, quantile=0.9)
     # --- sweep
     p = sweep
     add("sweep", p.die_seed, root=1, die=0)

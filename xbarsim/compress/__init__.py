@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
 from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
+from xbarsim.compress.fine_tuning import FineTuned, fine_tune
 from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
 from xbarsim.compress.layers import gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
@@ -40,6 +41,7 @@ __all__ = [
     "Compression",
     "Disturbance",
     "Filters",
+    "FineTuned",
     "FrozenStatistics",
     "Hardening",
     "Injection",
@@ -66,6 +68,7 @@ __all__ = [
     "compression",
     "faulty_accuracy",
     "filter_mask",
+    "fine_tune",
     "gemm_view",
     "kept_count",
     "mappable_layers",

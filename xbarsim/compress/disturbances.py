@@ -219,9 +219,81 @@ class Injection(Disturbance):
             if self.rates is not None:
                 assert faults is not None
                 faults = faults.with_total(self.rates.at(step, die=die, seed=self.seed))
-        if self.design.cell.programming_error is None and not self.design.mapping.has_reference:
-            return _with_stuck_cells(weights.detach(), self.design, faults, rng, layer)
-        return _with_every_cell(weights.detach(), self.design, faults, rng, layer)
+        read = _with_stuck_cells if self._exact else _with_every_cell
+        return read(weights.detach(), self.design, faults, rng, layer)
+
+    @property
+    def _exact(self) -> bool:
+        """Whether a cell that is not stuck holds its level, and serves one weight alone."""
+        return self.design.cell.programming_error is None and not self.design.mapping.has_reference
+
+    @entrance
+    def moves(self, weights: Tensor, *, layer: str, index: int, step: int) -> Tensor | None:
+        """Where a change of a weight can change what is read back, with known faults: bool of the weight's shape.
+
+        A weight moves unless neither of the codes beside its own would be read as another one. ``None`` for everywhere:
+        without known faults, and where programming errs or a reference column is shared.
+        """
+        known = None if self.faults is None else self.faults.get(layer)
+        if known is None or not self._exact:
+            return None
+        hit = _hit(weights.detach(), self.design, known, np.random.default_rng(), layer)  # a known map draws nothing
+        free = torch.ones(gemm_view(weights).shape, dtype=torch.bool, device=weights.device)
+        if hit is not None:
+            largest = self.design.mapping.max_weight
+            read = hit.codes + hit.error(self.design.mapping, hit.codes)
+            fixed = np.ones(len(hit.index), dtype=bool)
+            for beside in (np.maximum(hit.codes - 1, -largest), np.minimum(hit.codes + 1, largest)):
+                fixed &= beside + hit.error(self.design.mapping, beside) == read
+            free.view(-1)[torch.from_numpy(hit.index[fixed]).to(free.device)] = False
+        return free.reshape(weights.shape)
+
+    @entrance
+    def nearest(self, weights: Tensor, *, layer: str) -> Tensor:
+        """Weights to write so that a die with known faults reads as nearly as it can what was wanted.
+
+        Weights with stuck cells get the code that is read as the nearest one, the next one to their own of several.
+        The encoding stays as it is, so that any chip of the design writes them. A weight that sets the full scale of
+        its output (or its layer) stays, for all others are measured by it.
+
+        Parameters
+        ----------
+        weights
+            A layer's weight, as for :meth:`read_back`; not changed.
+        layer
+            Name of the layer; without a known map nothing changes.
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape, type and device.
+
+        Raises
+        ------
+        InputError
+            If a known fault map has another shape than the layer's tiles, programming errs or a reference column is
+            shared.
+        """
+        if not self._exact:
+            raise InputError("design must have cells without programming_error and no shared reference column")
+        mapping = self.design.mapping
+        known = None if self.faults is None else self.faults.get(layer)
+        hit = None if known is None else _hit(weights.detach(), self.design, known, np.random.default_rng(), layer)
+        changed = gemm_view(weights.detach()).clone(memory_format=torch.contiguous_format).view(-1)
+        if hit is None:
+            return changed.reshape(weights.shape)
+        best, least = hit.codes.copy(), np.abs(hit.error(mapping, hit.codes))
+        for code in range(-mapping.max_weight, mapping.max_weight + 1):
+            tried = np.full(len(best), code)
+            off = np.abs(tried + hit.error(mapping, tried) - hit.codes)
+            nearer = np.abs(tried - hit.codes) < np.abs(best - hit.codes)
+            better = (off < least) | ((off == least) & nearer)
+            best[better], least[better] = code, off[better]
+        best = np.where(np.abs(hit.codes) == mapping.max_weight, hit.codes, best)
+        other = np.flatnonzero(best != hit.codes)
+        values = torch.from_numpy((best * hit.scale)[other]).to(changed)
+        changed[torch.from_numpy(hit.index[other]).to(changed.device)] = values
+        return changed.reshape(weights.shape)
 
 
 def _check_faults(layer: str, faults: FaultMap | FaultModel | None, shape: tuple[int, ...]) -> None:
@@ -243,33 +315,77 @@ def _with_every_cell(
     return weights + torch.from_numpy(error.T.reshape(tuple(weights.shape))).to(weights)
 
 
-def _with_stuck_cells(
-    weights: Tensor, design: Design, faults: FaultMap | FaultModel | None, rng: np.random.Generator, layer: str
-) -> Tensor:
-    """The same where cells that are not stuck hold exactly their levels: what differs is summed over stuck cells.
+@dataclass(frozen=True, eq=False)
+class _Hit:
+    """The weights of a layer that have stuck cells, and what these cells say.
 
-    A weight is linear in what its cells hold, so that each stuck cell adds (stuck - wanted level) x slice weight,
-    negative on side 1, to the code of its weight.
+    Attributes
+    ----------
+    index : numpy.ndarray
+        Positions in the matrix (outputs, inputs), flat, ascending; int64 (hit,).
+    codes, scale : numpy.ndarray
+        What is written there, int64, and the weight of a code, float64.
+    weight, cell, stuck : numpy.ndarray
+        Of each stuck cell: which of these weights it belongs to, which of its cells it is, and its level, float64.
     """
+
+    index: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int64]
+    scale: npt.NDArray[np.float64]
+    weight: npt.NDArray[np.int64]
+    cell: npt.NDArray[np.int64]
+    stuck: npt.NDArray[np.float64]
+
+    def error(self, mapping: Mapping, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """What is read less what was written, in codes, if these were written: float64 (hit,).
+
+        A weight is linear in what its cells hold, so that each stuck cell adds (stuck - wanted level) x slice weight,
+        negative on side 1.
+        """
+        table, worth = _cells_of_codes(mapping.encoding, mapping.weight_bits, mapping.cell_bits)
+        wanted = table[codes[self.weight] + mapping.max_weight, self.cell]
+        summed = np.bincount(self.weight, (self.stuck - wanted) * worth[self.cell], len(self.index))
+        return np.asarray(summed, dtype=np.float64)
+
+
+def _hit(
+    weights: Tensor, design: Design, faults: FaultMap | FaultModel | None, rng: np.random.Generator, layer: str
+) -> _Hit | None:
+    """The weights of a layer that stuck cells take part in; ``None`` without any."""
     mapping = design.mapping
-    matrix = gemm_view(weights).contiguous()
+    matrix = gemm_view(weights)
     quantised = quantise(matrix.cpu().numpy().T, bits=mapping.weight_bits, per=mapping.weight_scale)
-    codes = quantised.codes
+    codes = quantised.codes  # (inputs, outputs)
     blocks = packing(mapping.pack).blocks(codes != 0, mapping.rows, mapping.outputs_per_tile)
     shape = (len(blocks), mapping.rows, mapping.columns)
     _check_faults(layer, faults, shape)
     if isinstance(faults, FaultModel):
         faults = faults.sample(shape, rng)
     if faults is None or not len(faults):
-        return weights.clone()
+        return None
     used, rows, outputs, cells = _places(faults, blocks, mapping)
-    table, worth = _cells_of_codes(mapping.encoding, mapping.weight_bits, mapping.cell_bits)
-    wanted = table[codes[rows, outputs] + mapping.max_weight, cells]
-    stuck = faults.stuck_levels(design.cell, mapping.cell_bits)[used]
-    hit, several = np.unique(outputs * codes.shape[0] + rows, return_inverse=True)
-    error = np.bincount(several, (stuck - wanted) * worth[cells], len(hit)) * quantised.scale[hit // codes.shape[0]]
-    changed = matrix.clone().view(-1)
-    changed[torch.from_numpy(hit).to(matrix.device)] += torch.from_numpy(error).to(matrix)
+    index, weight = np.unique(outputs * codes.shape[0] + rows, return_inverse=True)
+    row, output = index % codes.shape[0], index // codes.shape[0]
+    return _Hit(
+        index=index,
+        codes=codes[row, output].astype(np.int64),
+        scale=quantised.scale[output],
+        weight=weight,
+        cell=cells,
+        stuck=faults.stuck_levels(design.cell, mapping.cell_bits)[used],
+    )
+
+
+def _with_stuck_cells(
+    weights: Tensor, design: Design, faults: FaultMap | FaultModel | None, rng: np.random.Generator, layer: str
+) -> Tensor:
+    """The same where cells that are not stuck hold exactly their levels: what differs is summed over stuck cells."""
+    hit = _hit(weights, design, faults, rng, layer)
+    if hit is None:
+        return weights.clone()
+    error = hit.error(design.mapping, hit.codes) * hit.scale
+    changed = gemm_view(weights).clone(memory_format=torch.contiguous_format).view(-1)
+    changed[torch.from_numpy(hit.index).to(changed.device)] += torch.from_numpy(error).to(changed)
     return changed.reshape(weights.shape)
 
 

@@ -21,7 +21,7 @@ from xbarsim.compress.disturbances import Disturbance
 from xbarsim.compress.layers import gemm_view
 from xbarsim.compress.levels import Levels
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 from xbarsim.training import Callback
 
 __all__ = ["FrozenStatistics", "Hardening", "clip_weights"]
@@ -105,10 +105,13 @@ class _Hard(nn.Module):
                 levelled = self._on_levels(gemm_view(hard)).reshape(hard.shape)
             hard = _straight_through(hard, levelled)
         injection = self._owner[0].injection
-        if injection is not None and self.training:
-            where = {"layer": self.layer, "index": self.index, "step": self._owner[0].step}
+        if injection is not None and (self.training or self._owner[0].validate_injected):
+            step = self._owner[0].step
             with torch.no_grad():
-                inexact = injection.read_back(hard, **where)
+                inexact = injection.read_back(hard, layer=self.layer, index=self.index, step=step)
+                moves = injection.moves(hard, layer=self.layer, index=self.index, step=step)
+            if moves is not None:
+                hard = torch.where(moves, hard, hard.detach())
             hard = _straight_through(hard, inexact)
         return hard
 
@@ -137,7 +140,9 @@ class Hardening(Callback):
     levels
         Levels by layer name.
     injection
-        What the cells suffer, in training mode only; ``None`` for nothing.
+        What the cells suffer, in training mode; ``None`` for nothing.
+    validate_injected
+        Whether validation meets it too, as a chip in hand has it.
     layers
         Layers that meet the injection and are clipped; ``None`` for all of `masks` and `levels`.
     clip
@@ -157,12 +162,15 @@ class Hardening(Callback):
         masks: MappingType[str, Tensor] | None = None,
         levels: MappingType[str, Levels] | None = None,
         injection: Disturbance | None = None,
+        validate_injected: bool = False,
         layers: tuple[str, ...] | None = None,
         clip: float | None = None,
     ) -> None:
         self.masks = dict(masks or {})
         self.levels = dict(levels or {})
         self.injection = injection
+        check_instance("validate_injected", validate_injected, bool)
+        self.validate_injected = validate_injected
         self.clip = None if clip is None else check_real("clip", clip, above=0.0, at_most=1.0)
         self.names = list(dict.fromkeys([*self.masks, *self.levels, *(layers or ())]))
         self.step = 0
@@ -205,10 +213,12 @@ class Hardening(Callback):
         injection = self.injection
         text = None if injection is None else injection.text()
         clip = "" if self.clip is None else f", clip={self.clip}"
-        return f"Hardening(masks={held}, levels={self.levels}, injection={text}{clip})"
+        validated = ", validate_injected=True" if self.validate_injected else ""
+        return f"Hardening(masks={held}, levels={self.levels}, injection={text}{validated}{clip})"
 
     def bake(self) -> None:
         """Leave the layers with the hard weights, without anything injected, and no longer parametrized."""
+        self.validate_injected = False
         for module in self._hard:
             for hard in module.parametrizations.weight:  # type: ignore[union-attr]
                 hard.eval()  # nothing injected

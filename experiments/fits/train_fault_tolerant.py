@@ -1,0 +1,253 @@
+"""Train networks further with the faults of the hardware, and write weights that bear dies nobody has tested.
+
+``python -m xbarsim.experiments.fits.train_fault_tolerant NAME ...`` repeats what was done, on one thread. Every network
+starts from trained weights and goes on with other faults at every step. Three variants:
+
+``raw``
+    stuck cells of the differential mapping, as a die has them that nothing is done about: most of them stuck on;
+``lost``
+    a share of the weights at 0, as on a die whose healthy cells were programmed anew around its stuck ones;
+``placebo``
+    nothing injected, all else alike: what the epochs alone are worth.
+
+In all three the full scale of an output is clipped. Settings were chosen by images held back from this training, which
+the given weights of ResNet-20 have seen in theirs. The test set is looked at once, at the end, with the weights as they
+are written.
+
+Weights have 9 bits: two 4-bit slices of a pair hold a sign and 8 bits. With 8 bits the upper slice would use half of
+its levels and a stuck cell still err by all of them, twice the full scale, in the same number of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import nn
+
+import xbarsim as xb
+from xbarsim.compress import (
+    Disturbance,
+    FrozenStatistics,
+    Hardening,
+    Injection,
+    LostWeights,
+    Rates,
+    gemm_view,
+    mappable_layers,
+)
+from xbarsim.devices import Cell, fault_preset
+from xbarsim.experiments.fits.train_networks import accuracy, round_weights
+from xbarsim.experiments.folders import WEIGHTS
+from xbarsim.foundation.validation import check_choice
+from xbarsim.mapping import Differential, Mapping
+from xbarsim.models import load_images, load_model, load_zoo_file, save_coded
+from xbarsim.training import Training, TrainingSet, train
+
+__all__ = ["FITS", "Fit", "design", "faulty_accuracy", "main"]
+
+_BITS = 9
+_RATES = (0.0, 0.007, 0.02)  # at which the finished network is judged
+_DIES = 5
+_SEED = 2026  # of these dies; those of the training have others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How one network is trained.
+
+    Attributes
+    ----------
+    network
+        What the card calls its architecture.
+    data_set
+        Images.
+    start
+        Name of the weights that it goes on from.
+    disturbance
+        What the weights meet, of the number of steps in all; ``None`` for nothing.
+    training
+        Settings.
+    clip
+        Share of an output's weights that set its full scale.
+    """
+
+    network: str
+    data_set: str
+    start: str
+    disturbance: Callable[[int], Disturbance] | None
+    training: Training
+    clip: float = 0.99
+
+
+def design() -> xb.Design:
+    """The differential mapping of 9-bit weights in 4-bit cells, most faults stuck on (5.2 to 1)."""
+    return xb.Design(
+        cell=Cell.load("islped2019").without_errors(),
+        mapping=Mapping(encoding=Differential(), weight_bits=_BITS, cell_bits=4),
+        faults=fault_preset("chen2015_sa0_hrs").faults,
+    )
+
+
+def _raw(largest: float) -> Callable[[int], Disturbance]:
+    """Stuck cells, rising to their highest rate over the first third of the steps."""
+    return lambda steps: Injection(design=design(), rates=Rates(law="ramp", largest=largest, ramp_steps=steps // 3))
+
+
+def _lost(largest: float) -> Callable[[int], Disturbance]:
+    return lambda steps: LostWeights(rates=Rates(law="ramp", largest=largest, ramp_steps=steps // 3))
+
+
+def _variants(
+    network: str, data_set: str, start: str, training: Training, *, raw: float, lost: float = 0.1
+) -> dict[str, Fit]:
+    disturbances = {"raw": _raw(raw), "lost": _lost(lost), "placebo": None}
+    return {
+        f"{network}_{variant}": Fit(
+            network=network, data_set=data_set, start=start, disturbance=disturbance, training=training
+        )
+        for variant, disturbance in disturbances.items()
+    }
+
+
+FITS: dict[str, Fit] = {
+    **_variants(
+        "resnet20",
+        "cifar10",
+        "resnet20",
+        Training(
+            epochs=3,
+            learning_rate=0.01,
+            augmentation="crop-flip",
+            channels_last=True,
+            device="cpu",
+            seed=11,
+        ),
+        raw=0.02,
+    ),
+    **_variants(
+        "convnet",
+        "cifar10",
+        "convnet-unpruned-9bit",
+        Training(
+            epochs=3,
+            learning_rate=0.01,
+            augmentation="crop-flip",
+            channels_last=True,
+            device="cpu",
+            seed=11,
+        ),
+        raw=0.03,
+    ),
+    **_variants(
+        "lenet5",
+        "mnist",
+        "lenet5-unpruned-9bit",
+        Training(epochs=3, learning_rate=0.01, augmentation="affine", channels_last=True, device="cpu", seed=11),
+        raw=0.05,
+    ),
+}
+"""By the name of the file that the weights are written to."""
+
+
+def faulty_accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, rate: float) -> list[float]:
+    """Share of the images classified correctly by each of a few dies: converters and wires ideal, float activations.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; not changed.
+    images, labels
+        As the network takes them.
+    rate
+        Share of stuck cells, in the ratio of :func:`design`.
+    """
+    layers = mappable_layers(model)
+    free = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+    found = []
+    for die in range(_DIES if rate else 1):
+        injection = Injection(design=design(), rates=Rates(largest=rate), seed=_SEED + die)
+        with torch.no_grad():
+            for index, (name, layer) in enumerate(layers.items()):
+                layer.weight.copy_(injection.read_back(free[name], layer=name, index=index, step=0))
+        found.append(accuracy(model, images.numpy(), labels.numpy()))
+    with torch.no_grad():
+        for name, layer in layers.items():
+            layer.weight.copy_(free[name])
+    return found
+
+
+def _noise_to_signal(model: nn.Module) -> float:
+    """Mean over the layers of s^2 / E w^2, the full scale of an output squared over its mean square weight."""
+    ratios = []
+    for layer in mappable_layers(model).values():
+        matrix = gemm_view(layer.weight.detach())
+        ratios.append(float((matrix.abs().amax(dim=1) ** 2 / matrix.square().mean(dim=1)).mean()))
+    return sum(ratios) / len(ratios)
+
+
+def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
+    data = TrainingSet.load(fit.data_set)
+    network = load_model(fit.start)[0]
+    steps = fit.training.epochs * (len(data.labels) // fit.training.batch)
+    hardening = Hardening(
+        injection=None if fit.disturbance is None else fit.disturbance(steps),
+        layers=tuple(mappable_layers(network)),
+        clip=fit.clip,
+    )
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    history = train(
+        network,
+        data,
+        fit.training,
+        callbacks=(hardening, FrozenStatistics()),
+        checkpoint=checkpoints / f"{name}.safetensors",
+        progress=True,
+    )
+    hardening.bake()
+    typer.echo(f"{name}: validation accuracy {history.validation_accuracy[-1]:.2%}")
+    round_weights(network, _BITS)
+    path = output / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about: dict[str, object] = {
+        "network": fit.network,
+        "data_set": fit.data_set,
+        "licence": "Apache-2.0",
+        "trained_by": "python -m xbarsim.experiments.fits.train_fault_tolerant",
+        "training": f"{fit.training.epochs} epochs from {fit.start}, seed {fit.training.seed}",
+        "injected": "nothing" if hardening.injection is None else hardening.injection.text(),
+        "bits": _BITS,
+        "clip": fit.clip,
+        "full_scale_squared_over_mean_square": round(_noise_to_signal(network), 2),
+    }
+    validation = data.normalise(data.validation_images), data.validation_labels
+    images, labels = (torch.from_numpy(array) for array in load_images(fit.data_set, "test"))
+    save_coded(path, network, bits=_BITS, about=about)
+    again = load_zoo_file(path)[0]  # what is measured is what a reader of the file will have
+    for what, (inputs, wanted) in {"validation": validation, "test": (images, labels)}.items():
+        for rate in _RATES:
+            found = faulty_accuracy(again, inputs, wanted, rate)
+            about[f"{what}_accuracy_{rate}"] = round(sum(found) / len(found), 4)
+            typer.echo(f"{name}: {what} accuracy at {rate:.2%} stuck cells: {', '.join(f'{one:.2%}' for one in found)}")
+    about |= {"validation_accuracy": about["validation_accuracy_0.0"], "accuracy_float32": about["test_accuracy_0.0"]}
+    save_coded(path, again, bits=_BITS, about=about)
+    typer.echo(f"{name}: {path.stat().st_size / 1e3:.0f} kB in {path}")
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Networks; all by default.")] = None,
+    checkpoints: Annotated[Path, typer.Option(help="Folder of the checkpoints.")] = Path("checkpoints"),
+    output: Annotated[Path, typer.Option(help="Folder of the weights.")] = WEIGHTS,
+) -> None:
+    """Train, print the accuracies, and write the weights."""
+    torch.set_num_threads(1)  # sums in one order
+    for name in names or FITS:
+        _fit(name, FITS[check_choice("names", name, FITS)], checkpoints, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)
