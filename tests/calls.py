@@ -42,6 +42,7 @@ EXCLUDED = {
             "Program",
             "Mitigation",
             "Callback",
+            "Disturbance",
             "Method",
             "MethodCallback",
             "Target",
@@ -60,7 +61,16 @@ EXCLUDED = {
         "a record that only the library makes",
     ),
     **dict.fromkeys(
-        ["AdmmCallback", "compress", "prune", "retrain", "prune_progressively", "faulty_accuracy", "critical_rate"],
+        [
+            "AdmmCallback",
+            "compress",
+            "critical_rate",
+            "faulty_accuracy",
+            "fine_tune",
+            "prune",
+            "prune_progressively",
+            "retrain",
+        ],
         "trains or measures for seconds a call: what it takes is checked by classes and functions of this walk",
     ),
     "LocalProcesses": "starts processes",
@@ -494,6 +504,9 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("models", models.load_model, name="digits")
     add("models", models.untrained_model, name="lenet5", seed=0)
     add("models", models.check_trained, name="digits")
+    add("models", models.exhaustive_code, classes=4)
+    add("models", models.random_code, classes=4, length=5, seed=0)
+    add("models", models.CodedClassifier, network=holder, code=models.exhaustive_code(3))
     add(
         "models",
         models.Architecture,
@@ -573,6 +586,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.LostWeights, rates=rates, noise=0.1, seed=0)
     add("compress", k.FrozenStatistics, epoch=0)
     add("compress", k.clip_weights, matrix=matrix, quantile=0.9)
+    add("compress", k.FineTuned, model=holder, history=History(**history, selected=0, seconds=(1.0,)))
     # --- sweep
     p = sweep
     add("sweep", p.die_seed, root=1, die=0)

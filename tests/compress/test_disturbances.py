@@ -53,7 +53,13 @@ def weights(seed: int, shape: tuple[int, ...] = (13, 3, 3, 3), zeros: float = 0.
 
 
 def design(encoding: Encoding = Differential(), **changes: Any) -> xb.Design:  # noqa: B008  a frozen value
-    mapping = {"encoding": encoding, "rows": 16, "columns": 20, "weight_bits": 7, "cell_bits": 3} | changes
+    mapping: dict[str, Any] = {
+        "encoding": encoding,
+        "rows": 16,
+        "columns": 20,
+        "weight_bits": 7,
+        "cell_bits": 3,
+    } | changes
     return xb.Design(cell=CELL, mapping=Mapping(**mapping), periphery=xb.Periphery(input_bits=8))
 
 
@@ -166,7 +172,10 @@ def test_noise_on_the_weights_that_are_left_is_a_share_of_the_largest_of_their_o
         (lambda: Rates(largest=1.5), r"largest must be .*1\.5"),
         (lambda: Rates(largest=0.5, law="ramp"), r"ramp_steps must be >= 1 for 'ramp' and 0 otherwise, got 0"),
         (lambda: Rates(largest=0.5, ramp_steps=3), r"ramp_steps must be >= 1 for 'ramp' and 0 otherwise, got 3"),
-        (lambda: Rates(largest=0.5, law="cosine"), r"law must be .*'cosine'"),
+        (
+            lambda: Rates(largest=0.5, law="cosine"),  # type: ignore[arg-type]
+            r"law must be .*'cosine'",
+        ),
         (lambda: LostWeights(rates=Rates(largest=0.1), noise=-1.0), r"noise must be .*-1"),
         (
             lambda: Injection(design=design(), rates=Rates(largest=0.1)),

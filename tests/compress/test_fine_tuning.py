@@ -25,7 +25,7 @@ CELL = Cell(g_min=1e-6, g_max=1e-4, levels=16)
 
 
 def design(encoding: Encoding | None = None, rate: float = 0.1, **changes: Any) -> xb.Design:
-    mapping = {"encoding": encoding or Differential(), "weight_bits": 9, "cell_bits": 4} | changes
+    mapping: dict[str, Any] = {"encoding": encoding or Differential(), "weight_bits": 9, "cell_bits": 4} | changes
     return xb.Design(
         cell=CELL,
         mapping=Mapping(**mapping),
@@ -148,7 +148,7 @@ def test_weights_that_no_code_moves_get_no_gradient() -> None:
     )
     hardening.start(model, 1)
     model(torch.ones(2, 30, dtype=torch.float64)).sum().backward()
-    gradient = next(model[0].parametrizations.parameters()).grad
+    gradient = next(model[0].parametrizations.parameters()).grad  # type: ignore[union-attr]
     moves = injection.moves(drawn(1), layer="a", index=0, step=0)
     assert moves is not None
     assert 20 < int((~moves).sum()) < 120

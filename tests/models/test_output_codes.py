@@ -72,8 +72,8 @@ def test_training_logits_carry_the_binary_cross_entropy_and_its_gradient(seed: i
         ),
     ):
         outputs = drawn.clone().requires_grad_()
-        value = loss(outputs)
-        value.backward()
+        value: torch.Tensor = loss(outputs)  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         losses.append(value.detach())
         gradients.append(outputs.grad)
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)

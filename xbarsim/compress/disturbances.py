@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -237,7 +238,7 @@ class Injection(Disturbance):
         known = None if self.faults is None else self.faults.get(layer)
         if known is None or not self._exact:
             return None
-        hit = _hit(weights.detach(), self.design, known, np.random.default_rng(), layer)  # a known map draws nothing
+        hit = _hit(weights.detach(), self.design, known, None, layer)
         free = torch.ones(gemm_view(weights).shape, dtype=torch.bool, device=weights.device)
         if hit is not None:
             largest = self.design.mapping.max_weight
@@ -278,7 +279,7 @@ class Injection(Disturbance):
             raise InputError("design must have cells without programming_error and no shared reference column")
         mapping = self.design.mapping
         known = None if self.faults is None else self.faults.get(layer)
-        hit = None if known is None else _hit(weights.detach(), self.design, known, np.random.default_rng(), layer)
+        hit = None if known is None else _hit(weights.detach(), self.design, known, None, layer)
         changed = gemm_view(weights.detach()).clone(memory_format=torch.contiguous_format).view(-1)
         if hit is None:
             return changed.reshape(weights.shape)
@@ -333,7 +334,7 @@ class _Hit:
     codes: npt.NDArray[np.int64]
     scale: npt.NDArray[np.float64]
     weight: npt.NDArray[np.int64]
-    cell: npt.NDArray[np.int64]
+    cell: _Indices
     stuck: npt.NDArray[np.float64]
 
     def error(self, mapping: Mapping, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -349,9 +350,9 @@ class _Hit:
 
 
 def _hit(
-    weights: Tensor, design: Design, faults: FaultMap | FaultModel | None, rng: np.random.Generator, layer: str
+    weights: Tensor, design: Design, faults: FaultMap | FaultModel | None, rng: np.random.Generator | None, layer: str
 ) -> _Hit | None:
-    """The weights of a layer that stuck cells take part in; ``None`` without any."""
+    """The weights of a layer that stuck cells take part in, ``None`` without any; a known map needs no generator."""
     mapping = design.mapping
     matrix = gemm_view(weights)
     quantised = quantise(matrix.cpu().numpy().T, bits=mapping.weight_bits, per=mapping.weight_scale)
@@ -360,6 +361,7 @@ def _hit(
     shape = (len(blocks), mapping.rows, mapping.columns)
     _check_faults(layer, faults, shape)
     if isinstance(faults, FaultModel):
+        assert rng is not None
         faults = faults.sample(shape, rng)
     if faults is None or not len(faults):
         return None
@@ -390,7 +392,7 @@ def _with_stuck_cells(
 
 
 def _places(
-    faults: FaultMap, blocks: list[tuple[_Indices, _Indices]], mapping: Mapping
+    faults: FaultMap, blocks: Sequence[tuple[_Indices, _Indices]], mapping: Mapping
 ) -> tuple[_Indices, _Indices, _Indices, _Indices]:
     """Of the stuck cells that hold a part of a weight: their numbers in the map, inputs, outputs and parts."""
     tile, row, column = np.unravel_index(faults.index, faults.shape)

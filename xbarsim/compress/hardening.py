@@ -21,7 +21,7 @@ from xbarsim.compress.disturbances import Disturbance
 from xbarsim.compress.layers import gemm_view
 from xbarsim.compress.levels import Levels
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real, check_tensor
 from xbarsim.training import Callback
 
 __all__ = ["FrozenStatistics", "Hardening", "clip_weights"]
@@ -53,6 +53,7 @@ def clip_weights(matrix: Tensor, quantile: float) -> Tensor:
         If `quantile` is out of bounds, or `matrix` is no matrix.
     """
     quantile = check_real("quantile", quantile, above=0.0, at_most=1.0)
+    check_tensor("matrix", matrix)
     if matrix.ndim != 2:
         raise InputError(f"matrix must have 2 dimensions, got shape {tuple(matrix.shape)}")
     magnitude = matrix.abs().sort(dim=1).values

@@ -39,7 +39,7 @@ def _draw(classes: int, length: int, rng: np.random.Generator) -> npt.NDArray[np
 
 def _distinct(code: npt.NDArray[np.int8]) -> bool:
     """Whether no two places part the classes alike."""
-    return len({(column * column[0]).tobytes() for column in code.T}) == code.shape[1]
+    return len({(column * column[0]).tobytes() for column in code.T}) == len(code.T)
 
 
 def _apart(code: npt.NDArray[np.int8]) -> tuple[int, int, int]:
