@@ -585,6 +585,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", rates.at, "Rates.at", step=1, die=2, seed=0)
     add("compress", k.LostWeights, rates=rates, noise=0.1, seed=0)
     add("compress", k.FrozenStatistics, epoch=0)
+    add("compress", k.Distillation, teacher=holder, weight=1.0, temperature=2.0)
     add("compress", k.clip_weights, matrix=matrix, quantile=0.9)
     add("compress", k.FineTuned, model=holder, history=History(**history, selected=0, seconds=(1.0,)))
     # --- sweep

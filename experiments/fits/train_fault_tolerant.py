@@ -21,7 +21,7 @@ its levels and a stuck cell still err by all of them, twice the full scale, in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +31,7 @@ from torch import nn
 
 import xbarsim as xb
 from xbarsim.compress import (
+    Distillation,
     Disturbance,
     FrozenStatistics,
     Hardening,
@@ -46,13 +47,13 @@ from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.foundation.validation import check_choice
 from xbarsim.mapping import Differential, Mapping
 from xbarsim.models import load_images, load_model, load_zoo_file, save_coded
-from xbarsim.training import Training, TrainingSet, train
+from xbarsim.training import Callback, Training, TrainingSet, train
 
 __all__ = ["FITS", "Fit", "design", "faulty_accuracy", "main"]
 
 _BITS = 9
 _RATES = (0.0, 0.007, 0.02)  # at which the finished network is judged
-_DIES, _IMAGES = 5, 2000  # that judge it; without faults all test images do
+_DIES, _IMAGES = 4, 1000  # that judge it; without faults all test images do
 _SEED = 2026  # of these dies; those of the training have others
 _FOLDER = WEIGHTS / "fault_tolerant"
 
@@ -70,13 +71,18 @@ class Fit:
     data
         What it is trained on, with images held back.
     start
-        Name of the weights that it goes on from.
+        Name of the weights that it goes on from: of the zoo, or of another fit, written before.
     disturbance
         What the weights meet, of the number of steps in all; ``None`` for nothing.
     training
-        Settings.
+        Settings; ``None`` for none.
+    average_with
+        Name of weights of the zoo: it goes on from the mean of them and of `start` (M. Wortsman et al., Robust
+        fine-tuning of zero-shot models, CVPR 2022, doi:10.48550/arXiv.2109.01903). ``None`` for `start` alone.
     clip
         Share of an output's weights that set its full scale.
+    teacher
+        Name of a network of the zoo whose answers it follows as well; ``None`` for the labels alone.
     """
 
     network: str
@@ -84,8 +90,10 @@ class Fit:
     data: Callable[[], TrainingSet]
     start: str
     disturbance: Callable[[int], Disturbance] | None
-    training: Training
+    training: Training | None
+    average_with: str | None = None
     clip: float = 0.99
+    teacher: str | None = None
 
 
 def design() -> xb.Design:
@@ -123,43 +131,22 @@ def _variants(
     }
 
 
+_RESNET20 = Training(epochs=3, learning_rate=0.01, augmentation="crop-flip", channels_last=True, device="cpu", seed=11)
+
 FITS: dict[str, Fit] = {
-    **_variants(
-        "resnet20",
-        "cifar10",
-        "resnet20",
-        Training(
-            epochs=3,
-            learning_rate=0.01,
-            augmentation="crop-flip",
-            channels_last=True,
-            device="cpu",
-            seed=11,
-        ),
-        raw=0.02,
-    ),
-    **_variants(
-        "convnet",
-        "cifar10",
-        "convnet-unpruned-9bit",
-        Training(
-            epochs=3,
-            learning_rate=0.01,
-            augmentation="crop-flip",
-            channels_last=True,
-            device="cpu",
-            seed=11,
-        ),
-        raw=0.03,
-    ),
-    **_variants(
-        "lenet5",
-        "mnist",
-        "lenet5-unpruned-9bit",
-        Training(epochs=3, learning_rate=0.01, augmentation="affine", channels_last=True, device="cpu", seed=11),
-        raw=0.05,
-    ),
+    **_variants("resnet20", "cifar10", "resnet20", _RESNET20, raw=0.02),
+    **_variants("convnet", "cifar10", "convnet-unpruned-9bit", _RESNET20, raw=0.03),
+    **_variants("lenet5", "mnist", "lenet5-unpruned-9bit", replace(_RESNET20, augmentation="affine"), raw=0.05),
 }
+FITS["resnet20_raw_averaged"] = replace(
+    FITS["resnet20_raw"], start="resnet20_raw", training=None, disturbance=None, average_with="resnet20"
+)
+FITS["resnet20_raw_distilled"] = replace(
+    FITS["resnet20_raw"],
+    start="resnet20_raw_averaged",
+    teacher="resnet20",
+    training=replace(_RESNET20, learning_rate=0.003, seed=21),
+)
 """By the name of the file that the weights are written to."""
 
 
@@ -202,44 +189,63 @@ def _kappa(model: nn.Module) -> float:
     return sum(ratios) / len(ratios)
 
 
-def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
+def _train(name: str, network: nn.Module, fit: Fit, checkpoints: Path) -> str:
+    """Train a network in place, if it is to be trained, and leave its weights clipped; what was injected."""
     data = fit.data()
-    network = load_model(fit.start)[0]
-    steps = fit.training.epochs * (len(data.labels) // fit.training.batch)
-    hardening = Hardening(
-        injection=None if fit.disturbance is None else fit.disturbance(steps),
-        layers=tuple(mappable_layers(network)),
-        clip=fit.clip,
-    )
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    history = train(
-        network,
-        data,
-        fit.training,
-        callbacks=(hardening, FrozenStatistics()),
-        checkpoint=checkpoints / f"{name}.safetensors",
-        progress=True,
-    )
+    injection: Disturbance | None = None
+    others: list[Callback] = [FrozenStatistics()]
+    if fit.training is not None and fit.disturbance is not None:
+        injection = fit.disturbance(fit.training.epochs * (len(data.labels) // fit.training.batch))
+    if fit.teacher is not None:
+        others.append(Distillation(load_model(fit.teacher)[0]))
+    hardening = Hardening(injection=injection, layers=tuple(mappable_layers(network)), clip=fit.clip)
+    if fit.training is None:
+        hardening.start(network, 0)
+    else:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoint = checkpoints / f"{name}.safetensors"
+        train(network, data, fit.training, callbacks=(hardening, *others), checkpoint=checkpoint, progress=True)
     hardening.bake()
-    typer.echo(f"{name}: validation accuracy {history.validation_accuracy[-1]:.2%}")
+    return "nothing" if injection is None else injection.text()
+
+
+def _average(network: nn.Module, other: nn.Module) -> None:
+    """Give a network the mean of its parameters and statistics and those of another."""
+    theirs = other.state_dict()
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.add_(theirs[name]).div_(2)
+
+
+def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
+    network = load_zoo_file(output / f"{fit.start}.safetensors")[0] if fit.start in FITS else load_model(fit.start)[0]
+    if fit.average_with is not None:
+        _average(network, load_model(fit.average_with)[0])
+    injected = _train(name, network, fit, checkpoints)
+    network.eval()
     round_weights(network, _BITS)
     path = output / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
+    epochs = "no training" if fit.training is None else f"{fit.training.epochs} epochs, seed {fit.training.seed}"
     about: dict[str, object] = {
         "network": fit.network,
         "data_set": fit.data_set,
         "licence": "Apache-2.0",
         "trained_by": "python -m xbarsim.experiments.fits.train_fault_tolerant",
-        "training": f"{fit.training.epochs} epochs from {fit.start}, seed {fit.training.seed}",
-        "injected": "nothing" if hardening.injection is None else hardening.injection.text(),
+        "training": f"{epochs}, from {fit.start}",
+        "averaged_with": fit.average_with,
+        "injected": injected,
         "bits": _BITS,
         "clip": fit.clip,
+        "teacher": fit.teacher,
         "full_scale_squared_over_mean_square": round(_kappa(network), 2),
     }
-    validation = data.normalise(data.validation_images[:_IMAGES]), data.validation_labels[:_IMAGES]
-    images, labels = (torch.from_numpy(array) for array in load_images(fit.data_set, "test"))
     save_coded(path, network, bits=_BITS, about=about)
     again = load_zoo_file(path)[0]  # what is measured is what a reader of the file will have
+    data = fit.data()
+    validation = data.normalise(data.validation_images[:_IMAGES]), data.validation_labels[:_IMAGES]
+    images, labels = (torch.from_numpy(array) for array in load_images(fit.data_set, "test"))
     for what, (inputs, wanted) in {"validation": validation, "test": (images, labels)}.items():
         for rate in _RATES:
             count = len(wanted) if rate == 0 else min(_IMAGES, len(wanted))

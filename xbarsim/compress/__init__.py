@@ -8,6 +8,7 @@ of the trainer (:mod:`xbarsim.training`); :func:`compress` prunes by it, and ret
 from __future__ import annotations
 
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
+from xbarsim.compress.distillation import Distillation
 from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
 from xbarsim.compress.fine_tuning import FineTuned, fine_tune
 from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
@@ -39,6 +40,7 @@ __all__ = [
     "Columns",
     "Compressed",
     "Compression",
+    "Distillation",
     "Disturbance",
     "Filters",
     "FineTuned",
