@@ -38,8 +38,8 @@ def clip_weights(matrix: Tensor, quantile: float) -> Tensor:
     matrix
         Weights, (filters, positions).
     quantile
-        Share of a filter's weights other than 0 that stay as they are, > 0 and <= 1: the limit is the smallest magnitude
-        that so many do not exceed. Weights of 0 do not count, so that pruning moves no limit.
+        Share of a filter's weights other than 0 that stay as they are, > 0 and <= 1: the limit is the smallest
+        magnitude that so many do not exceed. Weights of 0 do not count, so that pruning moves no limit.
 
     Returns
     -------
