@@ -43,6 +43,7 @@ EXCLUDED = {
             "Mitigation",
             "ArrayTest",
             "Callback",
+            "Disturbance",
             "Method",
             "MethodCallback",
             "Target",
@@ -63,7 +64,16 @@ EXCLUDED = {
         "a record that only the library makes",
     ),
     **dict.fromkeys(
-        ["AdmmCallback", "compress", "prune", "retrain", "prune_progressively", "faulty_accuracy", "critical_rate"],
+        [
+            "AdmmCallback",
+            "compress",
+            "critical_rate",
+            "faulty_accuracy",
+            "fine_tune",
+            "prune",
+            "prune_progressively",
+            "retrain",
+        ],
         "trains or measures for seconds a call: what it takes is checked by classes and functions of this walk",
     ),
     "LocalProcesses": "starts processes",
@@ -582,6 +592,9 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("models", models.load_model, name="digits")
     add("models", models.untrained_model, name="lenet5", seed=0)
     add("models", models.check_trained, name="digits")
+    add("models", models.exhaustive_code, classes=4)
+    add("models", models.random_code, classes=4, length=5, seed=0)
+    add("models", models.CodedClassifier, network=holder, code=models.exhaustive_code(3))
     add(
         "models",
         models.Architecture,
@@ -646,7 +659,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", w.recipe.layers, "Recipe.layers", model=holder)
     add("compress", k.compression, model=holder, masks={"0": torch.ones(2, 3, dtype=torch.bool)}, recipe=None)
     add("compress", k.Injection, design=w.design, dies=2, every=1, seed=0)
-    add("compress", k.Hardening, masks={}, levels={}, injection=None, layers=None)
+    add("compress", k.Hardening, masks={}, levels={}, injection=None, layers=None, validate_injected=False, clip=0.9)
     add("compress", k.Compressed, model=holder, masks={}, pruning=None, retraining=None)
     part = {"weights": 4, "kept": 2, "filters": 2, "filters_kept": 2, "columns": 2, "columns_kept": 2, "bits": 4}
     add("compress", k.LayerCompression, name="a", pruned=True, **part)
@@ -655,6 +668,14 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.PruningStep, **vars(step))
     add("compress", k.ProgressivePruning, model=holder, accuracy=0.5, before=0.6, steps=(step,))
     add("compress", k.Residual, epoch=0, layer="a", constraint="targets", value=0.1)
+    rates = k.Rates(largest=0.1)
+    add("compress", k.Rates, largest=0.1, law="ramp", ramp_steps=3)
+    add("compress", rates.at, "Rates.at", step=1, die=2, seed=0)
+    add("compress", k.LostWeights, rates=rates, noise=0.1, seed=0)
+    add("compress", k.FrozenStatistics, epoch=0)
+    add("compress", k.Distillation, teacher=holder, weight=1.0, temperature=2.0)
+    add("compress", k.clip_weights, matrix=matrix, quantile=0.9)
+    add("compress", k.FineTuned, model=holder, history=History(**history, selected=0, seconds=(1.0,)))
     # --- sweep
     p = sweep
     add("sweep", p.die_seed, root=1, die=0)

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import xbarsim as xb
-from xbarsim.compress import Hardening, Injection, LayerRule, Levels, Recipe, Unstructured
+from xbarsim.compress import (
+    FrozenStatistics,
+    Hardening,
+    Injection,
+    LayerRule,
+    Levels,
+    LostWeights,
+    Rates,
+    Recipe,
+    Unstructured,
+    clip_weights,
+)
 from xbarsim.devices import Cell, FaultMap, Polynomial, ProgrammingError, StuckFaults
 from xbarsim.mapping import Balanced, Differential, Encoding, Mapping, Offset, TwoColumn, quantise
 
@@ -202,6 +213,72 @@ def test_injection_acts_in_training_alone() -> None:
     assert torch.equal(weight(other.train(), "0"), weight(made, "0"))
     hardening.bake()
     assert torch.equal(made.eval()(images()), plain)
+
+
+@given(seed=st.integers(0, 2**31), quantile=st.sampled_from([0.3, 0.9, 0.99, 1.0]), zeros=st.sampled_from([0.0, 0.7]))
+def test_clipping_holds_all_beyond_a_share_of_an_output_at_the_largest_of_that_share(
+    seed: int, quantile: float, zeros: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    free = torch.randn((5, 200), generator=generator) * (torch.rand((5, 200), generator=generator) >= zeros)
+    free[3] = 0.0
+    clipped = clip_weights(free, quantile)
+    for before, after in zip(free, clipped, strict=True):
+        used = before[before != 0].abs().sort().values
+        limit = float(used[int(np.ceil(quantile * len(used) - 1e-9)) - 1]) if len(used) else 0.0
+        assert torch.equal(after, before.clamp(-limit, limit))
+    assert torch.equal(clip_weights(clipped, quantile), clipped)
+
+
+def test_clipped_weights_are_trained_as_if_they_were_not() -> None:
+    made = model()
+    free = weight(made, "4").detach().clone()
+    hardening = Hardening(layers=("0", "4"), clip=0.9)
+    hardening.start(made, 1)
+    hard = weight(made, "4")
+    torch.testing.assert_close(hard.detach(), clip_weights(free, 0.9), rtol=1e-6, atol=0.0)
+    assert int((hard.detach().abs() < free.abs() - 1e-6).sum()) == 5 * 9  # of 96 weights an output the largest 9
+    made(images()).square().sum().backward()
+    gradient = next(made[4].parametrizations.parameters()).grad  # type: ignore[union-attr]
+    assert isinstance(gradient, Tensor)
+    assert (gradient != 0).float().mean() > 0.5
+    assert (gradient[hard.detach() != free] != 0).float().mean() > 0.5
+    hardening.bake()
+    torch.testing.assert_close(weight(made, "4"), clip_weights(free, 0.9), rtol=1e-6, atol=0.0)
+    with pytest.raises(xb.InputError, match=r"clip must be .*1\.5"):
+        Hardening(clip=1.5)
+
+
+def test_lost_weights_resume_where_a_training_stopped() -> None:
+    lost = LostWeights(rates=Rates(law="ramp", largest=0.5, ramp_steps=4), noise=0.1, seed=9)
+    seen = []
+    for resumed in (False, True):
+        made, hardening = model(), Hardening(injection=lost, layers=("0", "4"))
+        if resumed:
+            hardening.load_state({"step": torch.tensor(3)})
+        hardening.start(made, 1)
+        for _ in range(0 if resumed else 3):
+            hardening.after_step()
+        seen.append((weight(made, "0").detach(), weight(made, "4").detach()))
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+    assert 0.2 < float((seen[0][1] == 0).float().mean()) < 0.55
+
+
+def test_frozen_statistics_are_used_and_stay_as_they_were() -> None:
+    made = model()
+    frozen = FrozenStatistics(epoch=1)
+    frozen.start(made, 2)
+    norm = made[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(norm.running_mean, Tensor)
+    for epoch in (0, 1):
+        before = norm.running_mean.clone()
+        frozen.begin_epoch(epoch)
+        made.train()
+        frozen.begin_step(epoch)
+        made(images())
+        assert torch.equal(norm.running_mean, before) == (epoch == 1)
+    assert made.training
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ of the trainer (:mod:`xbarsim.training`); :func:`compress` prunes by it, and ret
 from __future__ import annotations
 
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
-from xbarsim.compress.hardening import Hardening, Injection
+from xbarsim.compress.distillation import Distillation
+from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
+from xbarsim.compress.fine_tuning import FineTuned, fine_tune
+from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
 from xbarsim.compress.layers import gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
 from xbarsim.compress.methods import Admm, AdmmCallback, Magnitude, Method, MethodCallback, Residual, Reweighted
@@ -37,17 +40,23 @@ __all__ = [
     "Columns",
     "Compressed",
     "Compression",
+    "Distillation",
+    "Disturbance",
     "Filters",
+    "FineTuned",
+    "FrozenStatistics",
     "Hardening",
     "Injection",
     "LayerCompression",
     "LayerRule",
     "Levels",
+    "LostWeights",
     "Magnitude",
     "Method",
     "MethodCallback",
     "ProgressivePruning",
     "PruningStep",
+    "Rates",
     "Recipe",
     "Residual",
     "Reweighted",
@@ -55,11 +64,13 @@ __all__ = [
     "Tiles",
     "Unstructured",
     "block_mask",
+    "clip_weights",
     "column_mask",
     "compress",
     "compression",
     "faulty_accuracy",
     "filter_mask",
+    "fine_tune",
     "gemm_view",
     "kept_count",
     "mappable_layers",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from xbarsim.compress.hardening import Hardening, Injection
+from xbarsim.compress.disturbances import Disturbance
+from xbarsim.compress.hardening import Hardening
 from xbarsim.compress.layers import mappable_layers
 from xbarsim.compress.methods.base import Method
 from xbarsim.compress.methods.magnitude import Magnitude
@@ -105,7 +106,7 @@ def retrain(
     *,
     masks: dict[str, Tensor],
     recipe: Recipe | None = None,
-    injection: Injection | None = None,
+    injection: Disturbance | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Compressed:
@@ -145,7 +146,7 @@ def compress(
     pruning: Training | None = None,
     retraining: Training,
     method: Method | None = None,
-    injection: Injection | None = None,
+    injection: Disturbance | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Compressed:

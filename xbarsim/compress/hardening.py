@@ -10,115 +10,62 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from xbarsim.compress.disturbances import Disturbance
 from xbarsim.compress.layers import gemm_view
 from xbarsim.compress.levels import Levels
-from xbarsim.design import Design
-from xbarsim.devices import FaultMap
-from xbarsim.die import program
-from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_instance, check_integer
-from xbarsim.mapping import map_matrix, quantise
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real, check_tensor
 from xbarsim.training import Callback
 
-__all__ = ["Hardening", "Injection"]
+__all__ = ["FrozenStatistics", "Hardening", "clip_weights"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Injection:
-    """Programming errors and stuck cells that the weights meet at every training step, as on a die of a design.
+@entrance
+def clip_weights(matrix: Tensor, quantile: float) -> Tensor:
+    """Weights of a matrix held within a quantile of their magnitude, filter by filter.
 
-    The cells are those that :func:`xbarsim.map_model` would take for the weights of the moment, encoded, tiled and
-    packed; what they hold is read back as weights. Wires, converters and read noise take no part.
+    The full scale of an output, which a stuck cell errs by, is then that quantile and no longer its largest weight.
 
-    Attributes
+    Parameters
     ----------
-    design
-        Gives cell, mapping and fault model.
-    dies
-        How many different dies the training meets in turn; ``None`` for one that is never met again, each time.
-    every
-        Steps between dies.
-    seed
-        Root of all dies.
-    faults
-        Known fault maps by layer name, used on every die instead of the design's fault model: those of a chip in hand,
-        ``{name: layer.faults for name, layer in chip.layers.items()}``. A batch norm with a negative scale swaps the
-        cells of a pair when it is folded, so such a network is folded before it is trained for a chip in hand.
+    matrix
+        Weights, (filters, positions).
+    quantile
+        Share of a filter's weights other than 0 that stay as they are, > 0 and <= 1: the limit is the smallest
+        magnitude that so many do not exceed. Weights of 0 do not count, so that pruning moves no limit.
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape. Clipping again changes nothing.
 
     Raises
     ------
     InputError
-        If a number is out of its bound.
+        If `quantile` is out of bounds, or `matrix` is no matrix.
     """
+    quantile = check_real("quantile", quantile, above=0.0, at_most=1.0)
+    check_tensor("matrix", matrix)
+    if matrix.ndim != 2:
+        raise InputError(f"matrix must have 2 dimensions, got shape {tuple(matrix.shape)}")
+    magnitude = matrix.abs().sort(dim=1).values
+    zeros = (magnitude == 0).sum(dim=1)
+    left = magnitude.shape[1] - zeros
+    rank = zeros + torch.ceil(quantile * left.double()).long() - 1
+    limit = magnitude.gather(1, rank.clamp(min=0, max=magnitude.shape[1] - 1)[:, None])
+    return torch.minimum(torch.maximum(matrix, -limit), limit)
 
-    design: Design
-    dies: int | None = None
-    every: int = 1
-    seed: int = 0
-    faults: MappingType[str, FaultMap] | None = None
 
-    def __post_init__(self) -> None:
-        check_instance("design", self.design, Design)
-        if self.dies is not None:
-            check_integer("dies", self.dies, at_least=1)
-        check_integer("every", self.every, at_least=1)
-        check_integer("seed", self.seed, at_least=0)
-
-    def text(self) -> str:
-        """What a checkpoint remembers of it."""
-        known = None if self.faults is None else sorted((name, faults.hash) for name, faults in self.faults.items())
-        return f"{tomlio.to_table(self.design)} dies={self.dies} every={self.every} seed={self.seed} faults={known}"
-
-    @entrance
-    def die(self, step: int) -> int:
-        """Number of the die that a step meets."""
-        count = step // self.every
-        return count if self.dies is None else count % self.dies
-
-    @entrance
-    def read_back(self, weights: Tensor, *, layer: str, index: int, step: int) -> Tensor:
-        """The weights that a die's cells stand for.
-
-        Parameters
-        ----------
-        weights
-            A layer's weight, any shape whose first dimension counts outputs; not changed.
-        layer, index
-            Name and number of the layer.
-        step
-            The training step.
-
-        Returns
-        -------
-        torch.Tensor
-            Of the same shape, type and device. The difference from `weights` holds programming errors and stuck cells,
-            and not the quantisation to the design's levels.
-
-        Raises
-        ------
-        InputError
-            If a known fault map has another shape than the layer's tiles.
-        """
-        mapping, cell = self.design.mapping, self.design.cell
-        matrix = gemm_view(weights.detach()).T.to("cpu", torch.float64).numpy()
-        quantised = quantise(matrix, bits=mapping.weight_bits, per=mapping.weight_scale)
-        placed = map_matrix(quantised.codes, mapping)
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.die(step), index)))
-        known = None if self.faults is None else self.faults.get(layer)
-        if known is not None and known.shape != placed.levels.shape:
-            raise InputError(f"faults of layer {layer!r} must have shape {placed.levels.shape}, got {known.shape}")
-        faults = self.design.faults if known is None else known
-        cells = program(placed.levels, cell, mapping.cell_bits, rng, faults=faults)
-        error = (placed.decode(cells) - quantised.codes) * quantised.scale
-        return weights.detach() + torch.from_numpy(error.T.reshape(tuple(weights.shape))).to(weights)
+def _straight_through(free: Tensor, hard: Tensor) -> Tensor:
+    """The values of `hard` with the gradient of `free`."""
+    return free + (hard - free).detach()
 
 
 class _Hard(nn.Module):
@@ -126,12 +73,21 @@ class _Hard(nn.Module):
 
     mask: Tensor | None
 
-    def __init__(self, owner: Hardening, layer: str, index: int, mask: Tensor | None, levels: Levels | None) -> None:
+    def __init__(
+        self,
+        owner: Hardening,
+        layer: str,
+        index: int,
+        mask: Tensor | None,
+        levels: Levels | None,
+        clip: float | None,
+    ) -> None:
         super().__init__()
         self._owner = [owner]  # in a list: not a part of the model
         self.layer = layer
         self.index = index
         self.levels = levels
+        self.clip = clip
         self.register_buffer("mask", mask, persistent=False)
         self._left: tuple[Tensor, Tensor] | None = None
         if mask is not None:
@@ -140,15 +96,23 @@ class _Hard(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         hard = weight if self.mask is None else torch.where(self.mask, weight, 0.0)
+        if self.clip is not None:
+            with torch.no_grad():
+                clipped = clip_weights(gemm_view(hard), self.clip).reshape(hard.shape)
+            hard = _straight_through(hard, clipped)
         if self.levels is not None:
             with torch.no_grad():
                 levelled = self._on_levels(gemm_view(hard)).reshape(hard.shape)
-            hard = hard + (levelled - hard).detach()
+            hard = _straight_through(hard, levelled)
         injection = self._owner[0].injection
-        if injection is not None and self.training:
+        if injection is not None and (self.training or self._owner[0].validate_injected):
+            step = self._owner[0].step
             with torch.no_grad():
-                inexact = injection.read_back(hard, layer=self.layer, index=self.index, step=self._owner[0].step)
-            hard = hard + (inexact - hard).detach()
+                inexact = injection.read_back(hard, layer=self.layer, index=self.index, step=step)
+                moves = injection.moves(hard, layer=self.layer, index=self.index, step=step)
+            if moves is not None:
+                hard = torch.where(moves, hard, hard.detach())
+            hard = _straight_through(hard, inexact)
         return hard
 
     def _on_levels(self, matrix: Tensor) -> Tensor:
@@ -176,9 +140,14 @@ class Hardening(Callback):
     levels
         Levels by layer name.
     injection
-        What the cells suffer, in training mode only; ``None`` for nothing.
+        What the cells suffer, in training mode; ``None`` for nothing.
+    validate_injected
+        Whether validation meets it too, as a chip in hand has it.
     layers
-        Layers that meet the injection; ``None`` for all of `masks` and `levels`.
+        Layers that meet the injection and are clipped; ``None`` for all of `masks` and `levels`.
+    clip
+        Share of each output's weights that stay as they are, those beyond being held at the largest of them (see
+        :func:`clip_weights`): a stuck cell then errs by less. ``None`` for no such limit.
 
     Raises
     ------
@@ -192,12 +161,17 @@ class Hardening(Callback):
         *,
         masks: MappingType[str, Tensor] | None = None,
         levels: MappingType[str, Levels] | None = None,
-        injection: Injection | None = None,
+        injection: Disturbance | None = None,
+        validate_injected: bool = False,
         layers: tuple[str, ...] | None = None,
+        clip: float | None = None,
     ) -> None:
         self.masks = dict(masks or {})
         self.levels = dict(levels or {})
         self.injection = injection
+        check_instance("validate_injected", validate_injected, bool)
+        self.validate_injected = validate_injected
+        self.clip = None if clip is None else check_real("clip", clip, above=0.0, at_most=1.0)
         self.names = list(dict.fromkeys([*self.masks, *self.levels, *(layers or ())]))
         self.step = 0
         self._hard: list[nn.Module] = []
@@ -221,7 +195,7 @@ class Hardening(Callback):
             module = modules[name]
             mask = self.masks.get(name)
             mask = None if mask is None else mask.to(module.weight.device, torch.bool)
-            hard = _Hard(self, name, order[name], mask, self.levels.get(name))
+            hard = _Hard(self, name, order[name], mask, self.levels.get(name), self.clip)
             hard.train(module.training)
             parametrize.register_parametrization(module, "weight", hard)
             self._hard.append(module)
@@ -238,10 +212,13 @@ class Hardening(Callback):
         }
         injection = self.injection
         text = None if injection is None else injection.text()
-        return f"Hardening(masks={held}, levels={self.levels}, injection={text})"
+        clip = "" if self.clip is None else f", clip={self.clip}"
+        validated = ", validate_injected=True" if self.validate_injected else ""
+        return f"Hardening(masks={held}, levels={self.levels}, injection={text}{validated}{clip})"
 
     def bake(self) -> None:
         """Leave the layers with the hard weights, without anything injected, and no longer parametrized."""
+        self.validate_injected = False
         for module in self._hard:
             for hard in module.parametrizations.weight:  # type: ignore[union-attr]
                 hard.eval()  # nothing injected
@@ -264,3 +241,40 @@ class Hardening(Callback):
     def load_state(self, state: MappingType[str, Tensor]) -> None:
         """Go on from a step."""
         self.step = int(state["step"])
+
+
+class FrozenStatistics(Callback):
+    """Batch norms that compute with their running statistics while a network is trained, and do not change them.
+
+    The statistics of a batch take a die's errors of mean and spread out again, channel by channel, which a die that
+    computes with stored statistics cannot: a network that is to bear faults must meet them as they will be.
+
+    Parameters
+    ----------
+    epoch
+        The first epoch with frozen statistics, counted from 0.
+    """
+
+    @entrance
+    def __init__(self, *, epoch: int = 0) -> None:
+        self.epoch = check_integer("epoch", epoch, at_least=0)
+        self._norms: list[nn.Module] = []
+        self._frozen = False
+
+    def settings(self) -> str:
+        """The first epoch."""
+        return f"FrozenStatistics(epoch={self.epoch})"
+
+    def start(self, model: nn.Module, epochs: int) -> None:
+        """Find the batch norms."""
+        self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Note whether it is time."""
+        self._frozen = epoch >= self.epoch
+
+    def begin_step(self, step: int) -> None:
+        """Take the batch norms out of training mode, where the trainer puts them at the start of an epoch."""
+        if self._frozen:
+            for norm in self._norms:
+                norm.eval()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from xbarsim.models.cards import ARCHITECTURES, Architecture, ModelCard, register_architecture, register_model
 from xbarsim.models.coded import load_coded, read_card, save_coded
 from xbarsim.models.images import DATA_SETS, load_images, normalise
+from xbarsim.models.output_codes import CodedClassifier, exhaustive_code, random_code
 from xbarsim.models.registry import MODELS, check_trained, load_model, load_test_set, untrained_model
 from xbarsim.models.zoo import ZOO, load_zoo_file
 
@@ -36,6 +37,7 @@ __all__ = [
     "VGG16",
     "ZOO",
     "Architecture",
+    "CodedClassifier",
     "ConvNet",
     "DigitsNet",
     "KeywordNet",
@@ -48,6 +50,7 @@ __all__ = [
     "StoryTransformer",
     "check_trained",
     "convnet",
+    "exhaustive_code",
     "lenet5",
     "load_coded",
     "load_digits_net",
@@ -60,6 +63,7 @@ __all__ = [
     "load_test_set",
     "load_zoo_file",
     "normalise",
+    "random_code",
     "read_card",
     "register_architecture",
     "register_model",
