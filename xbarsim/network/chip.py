@@ -46,6 +46,7 @@ from xbarsim.network.layers import (
     SampleCounter,
     SampleOrder,
 )
+from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bits
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples
@@ -144,7 +145,6 @@ class Fabricated(NamedTuple):
     adjustments: Mapping[str, OutputAdjustment]
 
 
-_ADJUSTMENT_BITS = 16  # of a gain or an offset
 _FIRST_TUNING = 2**39  # number of the first image of a tuning, far from those of any data set
 _CLIPPED = 0.01  # share of a layer's inputs that may be clipped without a warning
 
@@ -537,6 +537,9 @@ class Chip:
     def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
 
+        What mitigations add is in it: spare lines, copies, stored bits, digital operations. What is done once for a
+        die, testing and rewriting its cells, is in no number; a remark says what it takes.
+
         Parameters
         ----------
         hardware
@@ -551,30 +554,18 @@ class Chip:
             read_voltage=read_voltage,
             stored_bits=self.stored_bits(),
             digital=tuple(self.digital_overhead()),
+            remarks=once_for_a_die(
+                self.mitigations, self._given["mitigations"], self._given["diagnosis"], self.network.layers
+            ),
         )
 
     def stored_bits(self) -> dict[str, int]:
         """What mitigations store for each layer: tables and switches of tiles, and a gain and an offset an output."""
-        bits: dict[str, int] = {}
-        for tile in self.mitigations.tiles:
-            bits[tile.layer] = bits.get(tile.layer, 0) + tile.overhead.configuration_bits
-        for name, adjustment in self.adjustments.items():
-            bits[name] = bits.get(name, 0) + 2 * _ADJUSTMENT_BITS * len(adjustment.gain)
-        return bits
+        return stored_bits(self.mitigations, self.adjustments)
 
     def digital_overhead(self) -> Iterator[DigitalUse]:
         """What is added digitally, and what it takes to average copies, for one image."""
-        for name, layer in self.layers.items():
-            vectors = self.network.layers[name].vectors_per_image
-            outputs = layer.matrix.shape[1] // layer.copies
-            corrected = 0 if layer.correction is None else len(layer.correction.values)
-            if layer.copies > 1 or corrected:
-                yield DigitalUse(
-                    name=name,
-                    kind="mitigation",
-                    multiply_accumulates=corrected * vectors,
-                    elementwise=(layer.copies - 1) * outputs * vectors,
-                )
+        return digital_overhead(self.layers, self.network.layers)
 
     @entrance
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:
