@@ -59,7 +59,9 @@ def mitigation(
     from matplotlib.figure import Figure
 
     from xbarsim.mapping import Arrangement
+    from xbarsim.network.chip import Chip  # brings the engine, which whoever has a chip has loaded
 
+    check_instance("chip", chip, Chip)
     done = chip.mitigations.tiles
     if not done:
         raise InputError("chip must be made with mitigations to be drawn before and after them, got none")
