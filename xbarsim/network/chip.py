@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, DigitalUse, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
-from xbarsim.die import DieLayer, Silicon, TileView, check_age
+from xbarsim.die import DieLayer, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real, shown
@@ -24,11 +24,10 @@ from xbarsim.mitigation import (
     Diagnosis,
     Mitigation,
     MitigationTable,
-    OutputAdjustment,
     TileMitigation,
     check_mitigations,
-    mitigate,
 )
+from xbarsim.network.fabrication import Fabricated, fabricate_layer
 from xbarsim.network.files import (
     read_adjustments,
     read_die,
@@ -47,102 +46,13 @@ from xbarsim.network.layers import (
     SampleOrder,
 )
 from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bits
-from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+from xbarsim.network.placed import PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Watch, check_fit
 from xbarsim.network.tuning import adjusted, tune
 
-__all__ = ["Chip", "fabricate_layer"]
-
-
-def fabricate_layer(
-    network: PlacedNetwork,
-    name: str,
-    *,
-    seed: int,
-    seconds: float = 0.0,
-    faults: FaultMap | None = None,
-    mitigations: Sequence[Mitigation] = (),
-    diagnosis: Diagnosis | None = None,
-) -> tuple[DieLayer, MitigationTable]:
-    """One layer of one die: draw what is broken, let mitigations work on it, and say what is programmed.
-
-    Parameters
-    ----------
-    network
-        Gives the layer, its number and the accelerator.
-    name
-        Of the layer.
-    seed
-        Root of every random draw of the die.
-    seconds
-        Age of the die, s.
-    faults
-        A fault map, used instead of the design's fault model.
-    mitigations, diagnosis
-        What is done about its faults, and what is known of them.
-    """
-    mapped: MappedLayer = network.layers[name]
-    design, index = network.design, list(network.layers).index(name)
-    silicon = Silicon.draw(
-        design,
-        mapped.reading,
-        mapped.converter,
-        seed=seed,
-        index=index,
-        faults=faults,
-        spare_rows=mapped.spare_rows,
-        spare_columns=mapped.spare_columns,
-    )
-    done = mitigate(
-        name,
-        mapped.matrix,
-        silicon,
-        design,
-        mitigations,
-        diagnosis,
-        seed=seed,
-        index=index,
-        input_power=mapped.mean_square_input,
-        weight_scale=np.tile(mapped.layer.weight_scale, mapped.copies),
-        copies=mapped.copies,
-    )
-    die_layer = DieLayer(
-        name=name,
-        reading=mapped.reading,
-        drive=mapped.drive,
-        converter=mapped.converter,
-        design=design,
-        silicon=done.silicon,
-        seed=seed,
-        index=index,
-        seconds=seconds,
-        levels=done.levels,
-        arrangement=done.arrangement,
-        copies=mapped.copies,
-        copy_weights=done.copy_weights,
-        correction=done.correction,
-    )
-    return die_layer, MitigationTable(done.done)
-
-
-class Fabricated(NamedTuple):
-    """What was made of a die already.
-
-    Attributes
-    ----------
-    layers
-        By name; of any age.
-    mitigations
-        What mitigations did to them.
-    adjustments
-        What is made of the outputs of each layer.
-    """
-
-    layers: Mapping[str, DieLayer]
-    mitigations: MitigationTable
-    adjustments: Mapping[str, OutputAdjustment]
+__all__ = ["Chip"]
 
 
 _FIRST_TUNING = 2**39  # number of the first image of a tuning, far from those of any data set

@@ -30,7 +30,7 @@ from xbarsim.foundation.validation import (
 from xbarsim.mapping import MappedMatrix, map_matrix, quantise
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, check_mitigations
 from xbarsim.network.calibrate import SAMPLED_IMAGES, calibrate_layer
-from xbarsim.network.chip import fabricate_layer
+from xbarsim.network.fabrication import fabricate_layer
 from xbarsim.network.files import (
     DieRecord,
     LayerRecord,
