@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from xbarsim import cost, network
+from xbarsim import cost, network, plot
+from xbarsim.mitigation import ClosestValue, Diagnosis
 from xbarsim.network import layers, lowered, onnx
 from xbarsim.network.samples import Samples
 
@@ -140,6 +141,9 @@ def add_networks(add: Add, w: Any) -> None:
     add("network", chip.tile, "Chip.tile", layer=first, tile=0)
     add("network", chip.solve, "Chip.solve", layer=first, tile=0, voltages=np.full(4, 0.1), law=None)
     add("network", chip.to, "Chip.to", device="cpu")
+    repaired = mapped.fabricate(seed=1, mitigations=(ClosestValue(),), diagnosis=Diagnosis())
+    add("plot", plot.mitigation, chip=repaired, layer=first, tile=0)
+    add("plot", plot.noise_to_signal, table=repaired.mitigations)
     matrix = np.array([[1.0, -0.5], [0.25, 0.5], [0.0, 1.0]])
     making.pop("faults")
     add(

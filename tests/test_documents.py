@@ -37,3 +37,18 @@ def test_how_to_bring_parts_of_your_own() -> None:
     encoding, fault_model = blocks("docs/extending.md")
     run([encoding], "docs/extending.md")
     run([fault_model], "docs/extending.md")
+
+
+def test_how_to_repair_a_die(capsys: pytest.CaptureFixture[str]) -> None:
+    repair, formula = blocks("docs/repair.md")
+    run([repair], "docs/repair.md")
+    assert "PermuteRows" in capsys.readouterr().out
+    run([formula], "docs/repair.md")
+
+
+def test_the_page_of_repair_names_every_method() -> None:
+    from xbarsim.cli.mitigations import methods
+
+    text = (ROOT / "docs/repair.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (nothing|rates|images|map) \|", text, flags=re.MULTILINE))
+    assert rows == {kind.__name__: kind.needs for kind in methods().values()}

@@ -15,8 +15,9 @@ NAMES = (
     "2_compare_mappings_under_faults",
     "3_a_sweep_from_script_to_figure",
     "4_your_own_device_encoding_and_fault_model",
+    "5_repair_a_die",
 )
-PICTURES = {1: 3, 2: 4, 3: 1, 4: 2}
+PICTURES = {1: 3, 2: 4, 3: 1, 4: 2, 5: 4}
 
 
 def cells(name: str) -> list[dict[str, Any]]:

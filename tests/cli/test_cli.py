@@ -113,6 +113,8 @@ def test_demo_prints_tables_and_writes_files(tmp_path: Path) -> None:
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
         for word in ("TwoColumn", "Differential", "Balanced", "mostly stuck on", "mostly stuck off", "power (mW)"):
             assert word in result.output
+        assert "Differential, repaired" in result.output
+        assert "a test that finds 99 % of the stuck cells" in result.output
         assert "area (mm2)" in result.output
         assert "0.2 V" in result.output
         assert result.output.count("wrote ") == 3

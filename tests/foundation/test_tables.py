@@ -18,6 +18,12 @@ def test_columns_stand_under_each_other() -> None:
     assert text.splitlines() == ["name    value", "------  -----", "a         1.5", "longer     10"]
 
 
+def test_a_notebook_gets_text_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = format_table(("name", "value"), [("a", 1.5)])
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert format_table(("name", "value"), [("a", 1.5)]) == text
+
+
 def by_hand(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
     """The same table in plain Python."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

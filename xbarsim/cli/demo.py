@@ -1,4 +1,4 @@
-"""``xbarsim demo``: a small network under three mappings."""
+"""``xbarsim demo``: a small network under three mappings, and repaired."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def demo(
         typer.Option(help="Processes to share the work (one a core, 4 at most); changes no result."),
     ] = None,
 ) -> None:
-    """Measure a small network on crossbars with stuck cells, under three mappings.
+    """Measure a small network on crossbars with stuck cells, under three mappings and, under one of them, repaired.
 
     Prints accuracy, power and area, and writes results.csv (one row a die), summary.csv (one row a point) and
     accuracy.png.

@@ -1,6 +1,6 @@
-"""The demonstration: digits on crossbars whose cells are stuck, under three mappings.
+"""The demonstration: digits on crossbars whose cells are stuck, under three mappings, and repaired under one of them.
 
-:func:`run_demo` is a sweep of 48 tasks, and :class:`DemoResult` draws its tables and its picture and saves its files.
+:func:`run_demo` is a sweep of 64 tasks, and :class:`DemoResult` draws its tables and its picture and saves its files.
 What loads torch is imported where it is used: worker processes load it while this process does.
 """
 
@@ -28,16 +28,26 @@ from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_integer, check_real, prepare_folder, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
 from xbarsim.mapping import Mapping as WeightMapping
+from xbarsim.mitigation import Diagnosis, Mitigation, PermuteRows, RecalibrateOutputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RATES", "DemoResult", "demo_design", "run_demo", "summarise"]
+__all__ = ["DIAGNOSIS", "RATES", "REPAIR", "DemoResult", "demo_design", "run_demo", "summarise"]
 
 #: Total probabilities that a cell is stuck.
 RATES = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
-_ENCODINGS: tuple[Encoding, ...] = (TwoColumn(), Differential(), Balanced())
+_COVERAGE = 0.99
+#: What is done about the faults of the repaired dies, and what is known of them.
+REPAIR: tuple[Mitigation, ...] = (PermuteRows(), RecalibrateOutputs())
+DIAGNOSIS = Diagnosis(coverage=_COVERAGE, false_alarm=0.001)
+
+# The curves: name, encoding, and what is done about faults.
+_CURVES: tuple[tuple[str, Encoding, tuple[Mitigation, ...]], ...] = (
+    *((encoding.name, encoding, ()) for encoding in (TwoColumn(), Differential(), Balanced())),
+    ("Differential, repaired", Differential(), REPAIR),
+)
 _HARDWARE = "isaac2016"  # the component card, and where the read voltage is from
 _TRAINING_IMAGES, _TEST_IMAGES = 1201, 596  # all there are
 _EXACT = ("rate", "on", "off")  # columns that are settings, not measured
@@ -78,7 +88,7 @@ def demo_design(encoding: Encoding) -> Design:
 def summarise(dies: Sequence[Row]) -> dict[str, Any]:
     """Sum up the rows of all dies of one mapping at one rate: a row of ``summary.csv``.
 
-    The mean accuracy has its 95 % interval by Student's t over the dies, cut at 0 and 1; none at rate 0, where all dies
+    The mean accuracy has its 95 % interval by Student's t over the dies, cut at 0 and 1; none at rate 0 where all dies
     are alike, nor for a single die.
     """
     first, count = dies[0], len(dies)
@@ -86,7 +96,7 @@ def summarise(dies: Sequence[Row]) -> dict[str, Any]:
     deviation = low = high = None
     if count > 1:
         deviation = statistics.stdev(die["correct"] for die in dies) / first["images"]  # exactly 0 where all are alike
-        if first["rate"] > 0:
+        if first["rate"] > 0 or deviation > 0:
             half = student_half_width(deviation, count, 0.95)
             low, high = max(0.0, mean - half), min(1.0, mean + half)
     return {
@@ -162,6 +172,9 @@ class DemoResult:
             if self.summary[0]["dies"] == 1
             else "intervals are Student's t over the dies, for the mean die; results.csv holds every die",
             "every mapping meets the same dies: the same cells broken in the same way",
+            f"repaired: {' and '.join(type(method).__name__ for method in REPAIR)}, after a test that finds "
+            f"{100 * _COVERAGE:g} % of the stuck cells and takes {100 * DIAGNOSIS.false_alarm:g} % of the "
+            "others for stuck ones, and with the training images but no labels; no training",
             "power is the peak of the component card with the cells' own V^2 G; zeros parked at high conductance "
             "(Differential) draw the most",
             f"the cell card islped2019 gives no read voltage; {voltage:g} V is that of card {_HARDWARE}",
@@ -242,7 +255,7 @@ def run_demo(
     workers: int = 1,
     progress: bool | None = None,
 ) -> DemoResult:
-    """Measure the digits network on many dies: stuck-at rates, in both polarities, under three mappings.
+    """Measure the digits network on many dies: stuck-at rates in both polarities, three mappings, one repaired too.
 
     Parameters
     ----------
@@ -286,24 +299,27 @@ def run_demo(
             measures=(Accuracy(), Cost(hardware=_HARDWARE)),
             seed=seed,
             seeds=seeds,
-            tags={"mapping": encoding.name, "polarity": polarity, "preset": preset, "rate": rate},
+            mitigations=mitigations,
+            diagnosis=DIAGNOSIS if mitigations else None,
+            tags={"mapping": name, "polarity": polarity, "preset": preset, "rate": rate},
         )
         for preset, polarity in POLARITIES.items()
         for rate in checked
-        for encoding in _ENCODINGS
+        for name, encoding, mitigations in _CURVES
     ]
     where: dict[str, Any] = {"executor": InProcess()} if workers == 1 else {"workers": workers}
     rows = collect(tasks, stop=dies, progress=progress, **where).rows()
     return DemoResult(
         dies=tuple({name: row[column] for column, name in _COLUMNS.items()} for row in rows),
-        costs=tuple(_cost(task) for task in tasks[: len(_ENCODINGS)]),
+        costs=tuple(_cost(task) for task in tasks[: len(_CURVES)]),
     )
 
 
 def _cost(task: Any) -> dict[str, Any]:
-    """What the network of a task costs without faults."""
+    """What the network of a task costs without faults, with what repair adds."""
     network = task.map()
-    report = network.cost(_HARDWARE)
+    made = task.fabricate(0, network=network.with_faults(None)) if task.mitigations else network
+    report = made.cost(_HARDWARE)
     return {
         "mapping": task.tags["mapping"],
         "arrays": network.tiles,

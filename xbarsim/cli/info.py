@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ class Topic(StrEnum):
     components = "components"
     faults = "faults"
     layers = "layers"
+    mitigations = "mitigations"
 
 
 def _source(source: str, doi: str | None) -> str:
@@ -185,6 +187,29 @@ def _info_layers(console: Console) -> None:
     print_table(console, "types of module in torch.nn, and what becomes of them", _LAYER_HEADER, rows)
 
 
+def _info_mitigations(console: Console) -> None:
+    from xbarsim.cli.mitigations import methods, mitigation_costs, mitigation_settings
+
+    kinds = methods()
+    rows = [
+        (
+            name,
+            kind.needs,
+            ", ".join(f"{field}={default}" for field, default in mitigation_settings(kind).items()),
+            mitigation_costs(kind),
+        )
+        for name, kind in kinds.items()
+    ]
+    header = ("name", "must know", "settings", "costs, beside the plain mapping")
+    print_table(console, "methods of repair: what is done about a die's faults", header, rows)
+    about = []
+    for name, kind in kinds.items():
+        what = (inspect.getdoc(kind) or "").partition("Attributes\n")[0].partition("Raises\n")[0]
+        words = re.sub(r"(:class:)?`+([^`]*)`+", r"\2", what).split()
+        about.append(f"{name}: {' '.join(words)}")
+    print_lines(console, [*about, ""])
+
+
 _LAYER_HEADER = ("torch.nn", "becomes", "products", "remark")
 
 _TOPICS = {
@@ -194,6 +219,7 @@ _TOPICS = {
     Topic.components: _info_components,
     Topic.faults: _info_faults,
     Topic.layers: _info_layers,
+    Topic.mitigations: _info_mitigations,
 }
 
 

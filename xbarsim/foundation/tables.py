@@ -85,5 +85,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, lef
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     stream = io.StringIO()
-    Console(file=stream, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False).print(table)
+    console = Console(
+        file=stream, width=_WIDTH, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )  # in a notebook rich would show the table, and give no text
+    console.print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, DigitalUse, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
-from xbarsim.die import DieLayer, Silicon, TileView, check_age
+from xbarsim.die import DieLayer, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real, shown
@@ -24,11 +24,10 @@ from xbarsim.mitigation import (
     Diagnosis,
     Mitigation,
     MitigationTable,
-    OutputAdjustment,
     TileMitigation,
     check_mitigations,
-    mitigate,
 )
+from xbarsim.network.fabrication import Fabricated, fabricate_layer
 from xbarsim.network.files import (
     read_adjustments,
     read_die,
@@ -46,105 +45,16 @@ from xbarsim.network.layers import (
     SampleCounter,
     SampleOrder,
 )
-from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
+from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bits
+from xbarsim.network.placed import PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Watch, check_fit
 from xbarsim.network.tuning import adjusted, tune
 
-__all__ = ["Chip", "fabricate_layer"]
+__all__ = ["Chip"]
 
 
-def fabricate_layer(
-    network: PlacedNetwork,
-    name: str,
-    *,
-    seed: int,
-    seconds: float = 0.0,
-    faults: FaultMap | None = None,
-    mitigations: Sequence[Mitigation] = (),
-    diagnosis: Diagnosis | None = None,
-) -> tuple[DieLayer, MitigationTable]:
-    """One layer of one die: draw what is broken, let mitigations work on it, and say what is programmed.
-
-    Parameters
-    ----------
-    network
-        Gives the layer, its number and the accelerator.
-    name
-        Of the layer.
-    seed
-        Root of every random draw of the die.
-    seconds
-        Age of the die, s.
-    faults
-        A fault map, used instead of the design's fault model.
-    mitigations, diagnosis
-        What is done about its faults, and what is known of them.
-    """
-    mapped: MappedLayer = network.layers[name]
-    design, index = network.design, list(network.layers).index(name)
-    silicon = Silicon.draw(
-        design,
-        mapped.reading,
-        mapped.converter,
-        seed=seed,
-        index=index,
-        faults=faults,
-        spare_rows=mapped.spare_rows,
-        spare_columns=mapped.spare_columns,
-    )
-    done = mitigate(
-        name,
-        mapped.matrix,
-        silicon,
-        design,
-        mitigations,
-        diagnosis,
-        seed=seed,
-        index=index,
-        input_power=mapped.mean_square_input,
-        weight_scale=np.tile(mapped.layer.weight_scale, mapped.copies),
-        copies=mapped.copies,
-    )
-    die_layer = DieLayer(
-        name=name,
-        reading=mapped.reading,
-        drive=mapped.drive,
-        converter=mapped.converter,
-        design=design,
-        silicon=done.silicon,
-        seed=seed,
-        index=index,
-        seconds=seconds,
-        levels=done.levels,
-        arrangement=done.arrangement,
-        copies=mapped.copies,
-        copy_weights=done.copy_weights,
-        correction=done.correction,
-    )
-    return die_layer, MitigationTable(done.done)
-
-
-class Fabricated(NamedTuple):
-    """What was made of a die already.
-
-    Attributes
-    ----------
-    layers
-        By name; of any age.
-    mitigations
-        What mitigations did to them.
-    adjustments
-        What is made of the outputs of each layer.
-    """
-
-    layers: Mapping[str, DieLayer]
-    mitigations: MitigationTable
-    adjustments: Mapping[str, OutputAdjustment]
-
-
-_ADJUSTMENT_BITS = 16  # of a gain or an offset
 _FIRST_TUNING = 2**39  # number of the first image of a tuning, far from those of any data set
 _CLIPPED = 0.01  # share of a layer's inputs that may be clipped without a warning
 
@@ -537,6 +447,9 @@ class Chip:
     def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
 
+        What mitigations add is in it: spare lines, copies, stored bits, digital operations. What is done once for a
+        die, testing and rewriting its cells, is in no number; a remark says what it takes.
+
         Parameters
         ----------
         hardware
@@ -551,30 +464,18 @@ class Chip:
             read_voltage=read_voltage,
             stored_bits=self.stored_bits(),
             digital=tuple(self.digital_overhead()),
+            remarks=once_for_a_die(
+                self.mitigations, self._given["mitigations"], self._given["diagnosis"], self.network.layers
+            ),
         )
 
     def stored_bits(self) -> dict[str, int]:
         """What mitigations store for each layer: tables and switches of tiles, and a gain and an offset an output."""
-        bits: dict[str, int] = {}
-        for tile in self.mitigations.tiles:
-            bits[tile.layer] = bits.get(tile.layer, 0) + tile.overhead.configuration_bits
-        for name, adjustment in self.adjustments.items():
-            bits[name] = bits.get(name, 0) + 2 * _ADJUSTMENT_BITS * len(adjustment.gain)
-        return bits
+        return stored_bits(self.mitigations, self.adjustments)
 
     def digital_overhead(self) -> Iterator[DigitalUse]:
         """What is added digitally, and what it takes to average copies, for one image."""
-        for name, layer in self.layers.items():
-            vectors = self.network.layers[name].vectors_per_image
-            outputs = layer.matrix.shape[1] // layer.copies
-            corrected = 0 if layer.correction is None else len(layer.correction.values)
-            if layer.copies > 1 or corrected:
-                yield DigitalUse(
-                    name=name,
-                    kind="mitigation",
-                    multiply_accumulates=corrected * vectors,
-                    elementwise=(layer.copies - 1) * outputs * vectors,
-                )
+        return digital_overhead(self.layers, self.network.layers)
 
     @entrance
     def report(self, images: Any, *, batch_size: int = 64, clipping: float = 0.01) -> ErrorReport:

@@ -30,7 +30,7 @@ from xbarsim.foundation.validation import (
 from xbarsim.mapping import MappedMatrix, map_matrix, quantise
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, check_mitigations
 from xbarsim.network.calibrate import SAMPLED_IMAGES, calibrate_layer
-from xbarsim.network.chip import fabricate_layer
+from xbarsim.network.fabrication import fabricate_layer
 from xbarsim.network.files import (
     DieRecord,
     LayerRecord,
@@ -44,6 +44,7 @@ from xbarsim.network.files import (
     write_layer,
 )
 from xbarsim.network.layers import MOST_SAMPLES, ClippedInputs, LinearAdapter, QuantisedLayer
+from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bits
 from xbarsim.network.placed import MappedLayer, PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, vectors_report
 from xbarsim.network.samples import Samples, plain_array
@@ -387,10 +388,17 @@ class Crossbar:
         -------
         CostReport
             With the static power of this die's own cells at the inputs of the calibration; without calibration, that
-            of the card.
+            of the card. What mitigations add is in it; what is done once for a die stands in a remark.
         """
-        cells = {_NAME: self.layer.cells()} if self._calibrated else None
-        return self._network.cost_of(cells, hardware, read_voltage=read_voltage)
+        mapped = self._network.layers
+        return self._network.cost_of(
+            {_NAME: self.layer.cells()} if self._calibrated else None,
+            hardware,
+            read_voltage=read_voltage,
+            stored_bits=stored_bits(self.mitigations, {}),
+            digital=tuple(digital_overhead({_NAME: self.layer}, mapped)),
+            remarks=once_for_a_die(self.mitigations, self._given["mitigations"], self._given["diagnosis"], mapped),
+        )
 
     @entrance
     def report(self, x: Any, *, clipping: float = 0.01) -> ErrorReport:

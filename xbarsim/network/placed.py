@@ -341,6 +341,7 @@ class PlacedNetwork:
         read_voltage: float | None = None,
         stored_bits: Mapping[str, int] | None = None,
         digital: tuple[DigitalUse, ...] = (),
+        remarks: Sequence[str] = (),
     ) -> CostReport:
         """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`).
 
@@ -352,6 +353,8 @@ class PlacedNetwork:
             What each layer stores beside its indices.
         digital
             What is computed digitally beside the network's own.
+        remarks
+            What a reader must know beside.
         """
         if read_voltage is not None:
             if cells is None:
@@ -376,8 +379,8 @@ class PlacedNetwork:
             )
             for name, mapped in self.layers.items()
         ]
-        remarks = _power_remarks(self.design, data=cells is not None, read_voltage=read_voltage)
-        return estimate(uses, card, digital=(*self.digital_work, *digital), remarks=remarks)
+        of_power = _power_remarks(self.design, data=cells is not None, read_voltage=read_voltage)
+        return estimate(uses, card, digital=(*self.digital_work, *digital), remarks=[*of_power, *remarks])
 
 
 def _power_remarks(design: Design, *, data: bool, read_voltage: float | None) -> list[str]:

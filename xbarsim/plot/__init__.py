@@ -1,4 +1,4 @@
-"""Pictures: results of sweeps, fault maps, tiles of a die, errors of its layers, circuits and costs.
+"""Pictures: results of sweeps, fault maps, tiles of a die, errors of its layers, repair, circuits and costs.
 
 matplotlib is loaded when a picture is drawn. Every function takes the axes to draw on (``None`` for a new figure of its
 own, outside of pyplot) and returns them; ``axes.figure.savefig("picture.png")`` saves the picture. No global setting is
@@ -11,6 +11,7 @@ from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
 from xbarsim.plot.errors import layer_errors
 from xbarsim.plot.files import save_figure
+from xbarsim.plot.mitigations import mitigation, noise_to_signal
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
 from xbarsim.plot.tiles import fault_map, tile, tile_occupancy
 
@@ -23,6 +24,8 @@ __all__ = [
     "fault_map",
     "layer_errors",
     "layer_sensitivity",
+    "mitigation",
+    "noise_to_signal",
     "pareto",
     "pareto_front",
     "save_figure",

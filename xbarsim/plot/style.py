@@ -57,10 +57,10 @@ def these_axes(ax: Sequence[Axes], count: str) -> list[Axes]:
     Raises
     ------
     InputError
-        If they are not as many as there are panels, ``"two"`` or ``"three"``.
+        If they are not as many as there are panels, ``"two"``, ``"three"`` or ``"four"``.
     """
     panels = list(ax)
-    if len(panels) != {"two": 2, "three": 3}[count]:
+    if len(panels) != {"two": 2, "three": 3, "four": 4}[count]:
         raise InputError(f"ax must be {count} axes, got {len(panels)}")
     return panels
 
