@@ -489,9 +489,9 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mitigation", t.MitigatedLayer, silicon=w.silicon)
     add("mitigation", t.OutputStatistics, mean=np.ones(2), variance=np.ones(2))
     add("mitigation", t.OutputAdjustment, gain=np.ones(2), offset=np.ones(2))
-    rates = {devices.FaultKind.STUCK_ON: 0.01}
-    add("mitigation", t.fault_power, mapping=w.mapping, rates=rates)
-    add("mitigation", t.best_clip, weights=weights, mapping=w.mapping, rates=rates)
+    stuck_on = {devices.FaultKind.STUCK_ON: 0.01}
+    add("mitigation", t.fault_power, mapping=w.mapping, rates=stuck_on)
+    add("mitigation", t.best_clip, weights=weights, mapping=w.mapping, rates=stuck_on)
     add("mitigation", t.Diagnosis, coverage=1.0)
     add("mitigation", t.KindCoverage, stuck_off=0.9, stuck_on=0.9, stuck_at=0.9)
     add("mitigation", t.Diagnosis().time, "Diagnosis.time", cells=4)
@@ -717,6 +717,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("sweep", w.result.mean, "TaskResult.mean", confidence=0.95, method="t")
     add("sweep", w.result.yield_, "TaskResult.yield_", target=0.5)
     add("sweep", p.InputClipping, images=3)
+    add("sweep", p.MitigationOverhead)
     for measure in (p.Accuracy, p.Cost, p.LayerErrors):
         add("sweep", measure)
     estimate = w.result.mean()
