@@ -31,7 +31,7 @@ class Mapping:
     weight_scale
         One quantisation scale per ``"tensor"`` or per ``"output"`` channel.
     weight_clip
-        Quantile of the magnitudes of the weights, of a tensor or output, that is full scale: 1 for the largest. A lower
+        Quantile of the magnitudes of the weights, of a tensor or output, that is full scale; ``None`` for the largest. A lower
         full scale makes the largest errors of stuck cells smaller; weights beyond it are clipped.
     pack
         What pruning saves: the name of a :class:`~xbarsim.mapping.Packing`. ``"none"``: nothing, every block of the
@@ -57,7 +57,7 @@ class Mapping:
     weight_bits: int = 8
     cell_bits: int = 4
     weight_scale: Literal["tensor", "output"] = "output"
-    weight_clip: float = 1.0
+    weight_clip: float | None = None
     pack: str = "matrix"
 
     def __post_init__(self) -> None:
@@ -67,7 +67,9 @@ class Mapping:
         check_integer("weight_bits", self.weight_bits, at_least=2, at_most=16)
         check_integer("cell_bits", self.cell_bits, at_least=1, at_most=8)
         check_choice("weight_scale", self.weight_scale, ("tensor", "output"))
-        object.__setattr__(self, "weight_clip", check_real("weight_clip", self.weight_clip, above=0.0, at_most=1.0))
+        if self.weight_clip is not None:
+            clip = check_real("weight_clip", self.weight_clip, above=0.0, at_most=1.0)
+            object.__setattr__(self, "weight_clip", clip)
         packing(self.pack)
         needed = self.slices * self.sides + self.has_reference
         if needed > self.columns:

@@ -526,7 +526,9 @@ def _map(weights: npt.NDArray[Any], design: Design, vectors: npt.NDArray[Any] | 
     codes, weight_scale = weights, np.ones(outputs)
     if weights.dtype.kind == "f":
         mapping = design.mapping
-        quantised = quantise(weights, bits=mapping.weight_bits, per=mapping.weight_scale, clip=mapping.weight_clip)
+        quantised = quantise(
+            weights, bits=mapping.weight_bits, per=mapping.weight_scale, clip=mapping.weight_clip or 1.0
+        )
         codes, weight_scale = quantised.codes, quantised.scale
     input_scale = 1.0
     if vectors is None:

@@ -76,7 +76,9 @@ def _codes(name: str, product: Product, design: Design) -> QuantisedMatrix:
     if given is None:
         mapping = design.mapping
         try:
-            return quantise_matrix(product.weights, bits=bits, per=mapping.weight_scale, clip=mapping.weight_clip)
+            return quantise_matrix(
+                product.weights, bits=bits, per=mapping.weight_scale, clip=mapping.weight_clip or 1.0
+            )
         except InputError as error:
             raise InputError(f"layer {name!r}: {error}") from error
     largest = int(np.abs(given.codes).max())

@@ -260,8 +260,6 @@ class Task:
             "seed": self.seed,
         }
         # said only where they differ from what they were before they could be chosen
-        if self.design.mapping.weight_clip == 1.0:
-            design["mapping"].pop("weight_clip")
         if len(self.mitigations) > 1 or self.diagnosis is not None:
             content["mitigation"] = [
                 {"type": type(method).__name__, **tomlio.to_table(method)} for method in self.mitigations

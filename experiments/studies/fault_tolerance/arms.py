@@ -72,7 +72,7 @@ class Arm:
     rates: tuple[float, ...]
     encoding: Encoding = field(default_factory=Differential)
     cell_bits: int = 4
-    clip: float = 1.0
+    clip: float | None = None
     scale: str = "output"
     weights: str = "as trained"
     mitigations: tuple[Mitigation, ...] = ()
@@ -242,7 +242,7 @@ def _training() -> Iterator[Arm]:
 
 def _factors() -> Iterator[Arm]:
     """What the tolerance of a mapping is made of: full scale, pruning and which layers break."""
-    scales = (("scale a layer", "tensor", 1.0), ("scale an output", "output", 1.0), ("clipped", "output", 0.995))
+    scales = (("scale a layer", "tensor", None), ("scale an output", "output", None), ("clipped", "output", 0.995))
     weights = ("as trained", "resnet20_placebo", "resnet20-pruned-9bit")
     for polarity in (MOSTLY_ON, MOSTLY_OFF):
         for encoding in (TwoColumn(), Differential(), Balanced()):
