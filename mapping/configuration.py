@@ -31,8 +31,8 @@ class Mapping:
     weight_scale
         One quantisation scale per ``"tensor"`` or per ``"output"`` channel.
     weight_clip
-        Quantile of the magnitudes of the weights, of a tensor or output, that is full scale; ``None`` for the largest. A lower
-        full scale makes the largest errors of stuck cells smaller; weights beyond it are clipped.
+        Quantile of the magnitudes of the weights, of a tensor or output, that is full scale; ``None`` for the largest.
+        A lower full scale makes the largest errors of stuck cells smaller; weights beyond it are clipped.
     pack
         What pruning saves: the name of a :class:`~xbarsim.mapping.Packing`. ``"none"``: nothing, every block of the
         matrix takes a tile. ``"matrix"``: rows and outputs without any weight take no cells, and tiles without any

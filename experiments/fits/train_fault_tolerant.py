@@ -76,9 +76,9 @@ class Fit:
         What the weights meet, of the number of steps in all; ``None`` for nothing.
     training
         Settings; ``None`` for none.
-    average_with
-        Name of weights of the zoo: it goes on from the mean of them and of `start` (M. Wortsman et al., Robust
-        fine-tuning of zero-shot models, CVPR 2022, doi:10.48550/arXiv.2109.01903). ``None`` for `start` alone.
+    average
+        Names of other weights, and their shares: it goes on from the mean of them and of `start`, which has the rest
+        (M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, doi:10.48550/arXiv.2109.01903).
     clip
         Share of an output's weights that set its full scale.
     teacher
@@ -91,7 +91,7 @@ class Fit:
     start: str
     disturbance: Callable[[int], Disturbance] | None
     training: Training | None
-    average_with: str | None = None
+    average: tuple[tuple[str, float], ...] = ()
     clip: float = 0.99
     teacher: str | None = None
 
@@ -139,13 +139,20 @@ FITS: dict[str, Fit] = {
     **_variants("lenet5", "mnist", "lenet5-unpruned-9bit", replace(_RESNET20, augmentation="affine"), raw=0.05),
 }
 FITS["resnet20_raw_averaged"] = replace(
-    FITS["resnet20_raw"], start="resnet20_raw", training=None, disturbance=None, average_with="resnet20"
+    FITS["resnet20_raw"], start="resnet20_raw", training=None, disturbance=None, average=(("resnet20", 0.5),)
 )
 FITS["resnet20_raw_distilled"] = replace(
     FITS["resnet20_raw"],
     start="resnet20_raw_averaged",
     teacher="resnet20",
     training=replace(_RESNET20, learning_rate=0.003, seed=21),
+)
+FITS["resnet20_raw_mixed"] = replace(
+    FITS["resnet20_raw"],
+    training=None,
+    disturbance=None,
+    start="resnet20_raw",
+    average=(("resnet20_raw_distilled", 0.375), ("resnet20", 0.25)),
 )
 """By the name of the file that the weights are written to."""
 
@@ -209,19 +216,26 @@ def _train(name: str, network: nn.Module, fit: Fit, checkpoints: Path) -> str:
     return "nothing" if injection is None else injection.text()
 
 
-def _average(network: nn.Module, other: nn.Module) -> None:
-    """Give a network the mean of its parameters and statistics and those of another."""
-    theirs = other.state_dict()
+def _load(name: str, output: Path) -> nn.Module:
+    """Weights of another fit, or of the zoo."""
+    return load_zoo_file(output / f"{name}.safetensors")[0] if name in FITS else load_model(name)[0]
+
+
+def _average(network: nn.Module, others: list[tuple[nn.Module, float]]) -> None:
+    """Give a network the mean of its parameters and statistics and those of others, of which the shares are given."""
+    states = [(other.state_dict(), share) for other, share in others]
+    own = 1.0 - sum(share for _, share in states)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if tensor.is_floating_point():
-                tensor.add_(theirs[name]).div_(2)
+                tensor.mul_(own)
+                for state, share in states:
+                    tensor.add_(state[name], alpha=share)
 
 
 def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
-    network = load_zoo_file(output / f"{fit.start}.safetensors")[0] if fit.start in FITS else load_model(fit.start)[0]
-    if fit.average_with is not None:
-        _average(network, load_model(fit.average_with)[0])
+    network = _load(fit.start, output)
+    _average(network, [(_load(other, output), share) for other, share in fit.average])
     injected = _train(name, network, fit, checkpoints)
     network.eval()
     round_weights(network, _BITS)
@@ -234,7 +248,7 @@ def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
         "licence": "Apache-2.0",
         "trained_by": "python -m xbarsim.experiments.fits.train_fault_tolerant",
         "training": f"{epochs}, from {fit.start}",
-        "averaged_with": fit.average_with,
+        "averaged_with": ", ".join(f"{other} ({share:g})" for other, share in fit.average) or None,
         "injected": injected,
         "bits": _BITS,
         "clip": fit.clip,

@@ -120,7 +120,7 @@ def _table() -> Iterator[Arm]:
     yield Arm(name="differential, clipped", known="nothing", rates=(0.0, 0.005, 0.01, 0.02), clip=0.995)
     yield Arm(
         name="differential, trained with faults", known="rates", rates=(0.0, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05),
-        weights="resnet20_raw",
+        weights="resnet20_raw_mixed",
     )  # fmt: skip
     for bits in (4, 2):
         words = f"{bits}-bit cells"
@@ -130,7 +130,7 @@ def _table() -> Iterator[Arm]:
         )  # fmt: skip
         yield Arm(
             name=f"trained and recalibrated, {words}", known="images", rates=(0.0, 0.02, 0.05), cell_bits=bits,
-            weights="resnet20_raw", mitigations=_RELATIVE,
+            weights="resnet20_raw_mixed", mitigations=_RELATIVE,
         )  # fmt: skip
         yield Arm(
             name=f"rows permuted, {words}", known="map", rates=(0.0, 0.1, 0.2, 0.3), cell_bits=bits, mitigations=_MAP,
@@ -231,7 +231,7 @@ def _wires() -> Iterator[Arm]:
 
 def _training() -> Iterator[Arm]:
     """Training with faults and repair, each with and without the other."""
-    for weights in ("as trained", "resnet20_placebo", "resnet20_raw"):
+    for weights in ("as trained", "resnet20_placebo", "resnet20_raw_mixed"):
         for name, methods in (("nothing", ()), ("rows permuted", _MAP), ("recalibrated", _RELATIVE)):
             yield Arm(
                 name=f"{weights}: {name}", known="map" if methods == _MAP else "images" if methods else "rates",

@@ -10,7 +10,7 @@ from typing import Any
 import xbarsim as xb
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, Arm, arms, design
-from xbarsim.foundation.validation import check_choice
+from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.mapping import TwoColumn
 from xbarsim.mitigation import ProtectLayers
 from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file
@@ -49,6 +49,11 @@ def load_network(network: str, weights: str, images: int) -> Subject:
     if weights == "as trained":
         model = load_model(name)[0]
     else:
+        if weights.startswith("resnet20_") and not path.exists():
+            raise InputError(
+                f"weights must be there, got {weights!r}: train them with python -m "
+                f"xbarsim.experiments.fits.train_fault_tolerant {weights}"
+            )
         model = load_zoo_file(path)[0] if path.exists() else load_model(weights)[0]
     pixels, labels = load_images(data_set, "test", count=images)
     calibration = load_images(data_set, "train", count=_CALIBRATION)[0]
