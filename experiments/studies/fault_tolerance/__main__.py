@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,9 @@ from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.plot import save_figure
 from xbarsim.sweep.collecting import collect
+from xbarsim.sweep.results import TaskResult
+from xbarsim.sweep.store import Store
+from xbarsim.sweep.task import Task
 
 __all__ = ["main"]
 
@@ -26,11 +30,13 @@ def main(
     store: Annotated[Path, typer.Option(help="Where dies are kept.")] = Path("fault_tolerance.sqlite"),
     workers: Annotated[int | None, typer.Option(help="Processes; one a core if left out.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = FIGURES,
+    measured: Annotated[bool, typer.Option("--measured", help="Measure nothing more: what the store holds.")] = False,
 ) -> None:
     """Measure which rate of stuck cells is survived, by what is known of the die."""
     table: list[dict[str, Any]] = []
     for name in network or ("resnet20",):
-        (ideal,) = collect([reference(name, images)], stop=1, store=store, workers=workers).tasks
+        held = _held(store) if measured else {}
+        (ideal,) = _results([reference(name, images)], 1, store, workers, held if measured else None)
         sound = ideal.mean().estimate
         table += rows([ideal], sound)
         for chosen in part or ("table",):
@@ -39,8 +45,7 @@ def main(
                 ([task for task in listed if not task.tags["rate"]], 1),
                 ([task for task in listed if task.tags["rate"]], dies),
             ):
-                if some:
-                    table += rows(collect(some, stop=count, store=store, workers=workers).tasks, sound)
+                table += rows(_results(some, count, store, workers, held if measured else None), sound)
     found = tolerated(table)
     typer.echo(accuracy_table(table) + "\n")
     typer.echo(tolerance_table(found) + "\n")
@@ -52,6 +57,22 @@ def main(
     if any(each["part"] == "methods" for each in table):
         save_figure(pareto(table), output / "fault_tolerance_methods.png")
     typer.echo(f"wrote fault_tolerance.csv, fault_tolerance_rates.csv and pictures into {output}")
+
+
+def _held(store: Path) -> dict[str, TaskResult]:
+    """What a store holds, by the ids of tasks."""
+    with Store(store, read_only=True) as kept:
+        return {result.id: result for result in kept.results().tasks}
+
+
+def _results(
+    listed: Sequence[Task], dies: int, store: Path, workers: int | None, held: dict[str, TaskResult] | None
+) -> tuple[TaskResult, ...]:
+    """Results of some tasks: measured, or those that are held already, with at least two dies where dies differ."""
+    if held is not None:
+        least = 1 if dies == 1 else 2
+        return tuple(held[task.id] for task in listed if task.id in held and len(held[task.id].dies) >= least)
+    return collect(listed, stop=dies, store=store, workers=workers).tasks if listed else ()
 
 
 if __name__ == "__main__":
