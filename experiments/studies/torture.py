@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +47,9 @@ _FAILED, _CANNOT_WRITE, _BAD_INPUT, _INTERRUPTED = 5, 4, 2, 130  # exit codes of
 
 Key = tuple[str, int]
 Table = dict[Key, tuple[Any, ...]]
+
+
+_EMPTY_STORE = 60_000  # bytes of a store with its tables and no die, rounded up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,7 +373,8 @@ def bad_dies(arena: Arena, *, dies: int, images: int) -> Outcome:
 
 def full_disk(arena: Arena) -> Outcome:
     """A disk without room: the sweep ends and says so, what it had is elsewhere, and is brought back."""
-    with _small_disk(arena.folder / "disk") as (disk, how, limit):
+    room = _EMPTY_STORE + ((arena.folder / "undisturbed.sqlite").stat().st_size - _EMPTY_STORE) // 2
+    with _small_disk(arena.folder / "disk", room) as (disk, how, limit):
         store = disk / "store.sqlite"
         temporary = arena.folder / "elsewhere"
         temporary.mkdir()
@@ -396,28 +401,26 @@ def full_disk(arena: Arena) -> Outcome:
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[tuple[Path, str, Callable[[], None] | None]]:
-    """A folder with room for 160 kB: a file system of its own where we may mount one, else a limit to a file's size."""
+def _small_disk(folder: Path, room: int) -> Iterator[tuple[Path, str, Callable[[], None] | None]]:
+    """A folder with room for so many bytes: a file system of its own where we may mount one, else a limit to a file."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
-    mounted = (
-        shutil.which("mount") is not None and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    )
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)]
+    mounted = bool(shutil.which("mount")) and not subprocess.run(mount, capture_output=True, check=False).returncode
     try:
         if mounted:
-            yield folder, "a tmpfs of 160 kB", None
+            yield folder, f"a tmpfs of {room // 1000} kB", None
         else:
-            yield folder, "no right to mount: RLIMIT_FSIZE of 160 kB instead", _limit_files
+            yield folder, f"no right to mount: RLIMIT_FSIZE of {room // 1000} kB instead", partial(_limit_files, room)
     finally:
         if mounted:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def _limit_files() -> None:
+def _limit_files(room: int) -> None:
     import resource
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (160_000, 160_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
 
 def jumping_clock(arena: Arena) -> Outcome:

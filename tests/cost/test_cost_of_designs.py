@@ -145,6 +145,7 @@ COUNTS: dict[str, dict[str, Any]] = {
     "mapping.weight_bits": {"mapping.weight_bits": 5},
     "mapping.cell_bits": {"mapping.cell_bits": 2},
     "mapping.weight_scale": {"mapping.weight_scale": "tensor"},  # other codes, so other conductances
+    "mapping.weight_clip": {"mapping.weight_clip": 0.9},
     "mapping.pack": {"mapping.pack": "none"},
     "periphery.input_bits": {"periphery.input_bits": 6},
     "periphery.dac_bits": {"periphery.dac_bits": 2},
