@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy.typing as npt
+
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 from xbarsim.mapping.encodings import Encoding, TwoColumn
 from xbarsim.mapping.packing import packing
+from xbarsim.mapping.quantisation import QuantisedMatrix, quantise
 
 __all__ = ["Mapping"]
 
@@ -77,6 +81,23 @@ class Mapping:
                 f"columns must be an integer >= {needed} to hold one output of {self.weight_bits} bits in "
                 f"{self.cell_bits}-bit cells with {type(self.encoding).__name__}, got {self.columns}"
             )
+
+    @entrance
+    def quantise(self, weights: npt.ArrayLike) -> QuantisedMatrix:
+        """Codes and scales of a matrix of weights, with this mapping's bits, scales and full scale.
+
+        Parameters
+        ----------
+        weights
+            Floating, shape ``(inputs, outputs)``.
+
+        Raises
+        ------
+        InputError
+            As :func:`xbarsim.mapping.quantise`.
+        """
+        clip = 1.0 if self.weight_clip is None else self.weight_clip
+        return quantise(weights, bits=self.weight_bits, per=self.weight_scale, clip=clip)
 
     @property
     def max_weight(self) -> int:

@@ -469,8 +469,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("die", die.Converters, gain=weights, offset=weights)
     # --- mitigation
     t = mitigation
-    tile = t.KnownTile.of(w.matrix, 0, cell=w.cell, faults=w.faults)
-    add("mitigation", t.KnownTile.of, "KnownTile.of", matrix=w.matrix, tile=0, cell=w.cell, faults=w.faults)
+    tile = t.KnownLayer.of(w.matrix, cell=w.cell, faults=w.faults).tile(0)
+    add("mitigation", t.KnownTile, layer=tile.layer, tile=0, fit=tile.fit)
     add("mitigation", t.ClosestValue().fit, "ClosestValue.fit", tile=tile, rng=rng())
     add("mitigation", t.ClosestValue().overhead, "ClosestValue.overhead", tile=tile, fit=tile.fit)
     add("mitigation", t.KnownLayer.of, "KnownLayer.of", matrix=w.matrix, cell=w.cell, faults=w.faults, spare_rows=0)

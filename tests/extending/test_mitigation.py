@@ -11,7 +11,7 @@ import pytest
 from xbarsim.devices import Cell, StuckFaults
 from xbarsim.foundation.validation import check_integer
 from xbarsim.mapping import Differential, Mapping, map_matrix
-from xbarsim.mitigation import ClosestValue, KnownTile, Mitigation, Needs, TileFit
+from xbarsim.mitigation import ClosestValue, KnownLayer, KnownTile, Mitigation, Needs, TileFit
 from xbarsim.testing.mitigation import check_mitigation
 
 
@@ -52,7 +52,7 @@ def test_it_helps_and_an_exact_method_helps_more() -> None:
     matrix = map_matrix(codes, Mapping(encoding=Differential(), rows=64, columns=64))
     cell = Cell(g_min=1e-6, g_max=1.6e-5, levels=16)
     faults = StuckFaults(on=0.0, off=0.05).sample(matrix.levels.shape, rng)
-    tile = KnownTile.of(matrix, 0, cell=cell, faults=faults)
+    tile = KnownLayer.of(matrix, cell=cell, faults=faults).tile(0)
     nothing, searched, exact = (
         tile.error(fit) for fit in (tile.fit, RandomSearch().fit(tile, rng), ClosestValue().fit(tile, rng))
     )

@@ -17,6 +17,7 @@ from torch import nn
 
 import xbarsim as xb
 from tests.strategies import encodings
+from xbarsim.compress import Injection
 from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, TwoColumn, map_matrix, quantise
@@ -123,6 +124,29 @@ def test_full_scale_falls_with_the_rate_and_clips_what_lies_beyond() -> None:
         Mapping(weight_clip=1.1)
 
 
+def test_a_clipped_full_scale_reaches_every_way_in() -> None:
+    """Networks, matrices and the cells that a training meets are quantised alike."""
+    rng = RNG(2)
+    mapping = replace(design().mapping, weight_clip=0.9)
+    weights = rng.standard_t(3, (30, 9))
+    made = mapping.quantise(weights)
+    largest = np.quantile(np.abs(weights), 0.9, axis=0)
+    np.testing.assert_allclose(made.scale * 127, largest)
+    clipped = design(mapping=mapping, faults=None)
+    np.testing.assert_array_equal(xb.Crossbar(weights, clipped, seed=1).matrix.codes(), made.codes)
+    model = nn.Linear(30, 9, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.from_numpy(weights.T))
+    mapped = xb.map_model(nn.Sequential(model), clipped, calibration=torch.rand(8, 30))
+    np.testing.assert_array_equal(mapped.layers["0"].layer.codes, made.codes)
+    faults = StuckFaults(on=0.1, off=0.1).sample(mapped.layers["0"].arrays_shape, rng)
+    injection = Injection(design=clipped, faults={"0": faults})
+    met = injection.read_back(model.weight, layer="0", index=0, step=0).detach().numpy().T
+    held = mapped.layers["0"].matrix.decode(mapped.fabricate(1, faults={"0": faults}).layers["0"].cells())
+    expected = weights + (held - made.codes) * made.scale
+    np.testing.assert_allclose(met, expected, rtol=1e-5, atol=1e-5)
+
+
 # --- corrections
 
 
@@ -210,6 +234,14 @@ def test_a_copy_makes_up_for_what_the_one_before_missed() -> None:
     assert layer.errors() == pytest.approx([1.5**2 + 3.0**2])
 
 
+def test_a_layer_of_zeros_takes_no_array_and_no_spare_line() -> None:
+    die = xb.Crossbar(
+        np.zeros((4, 3)), design(), seed=1, mitigations=(PermuteRows(spare=2), JointCopies()), diagnosis=Diagnosis()
+    )
+    np.testing.assert_array_equal(die.multiply(np.ones((2, 4), int)), 0.0)
+    assert die.layer.matrix.tiles == 0
+
+
 def test_copies_together_are_better_than_each_by_itself() -> None:
     errors = [error(crossbar(*methods)) for methods in (
         (ClosestValue(),), (AverageCopies(), ClosestValue()), (JointCopies(),)
@@ -217,6 +249,14 @@ def test_copies_together_are_better_than_each_by_itself() -> None:
     assert errors[2] < errors[1] < errors[0]
     with pytest.raises(InputError, match="copies must be asked for once"):
         crossbar(AverageCopies(), JointCopies())
+    for wrong in (
+        (JointCopies(), ClosestValue()),
+        (CorrectDigitally(), PermuteRows()),
+        (CorrectDigitally(), JointCopies()),
+    ):
+        names = rf"got {type(wrong[1]).__name__} after {type(wrong[0]).__name__}, which it would undo"
+        with pytest.raises(InputError, match=names):
+            crossbar(*wrong)
     with pytest.raises(InputError, match="best must be"):
         ChooseCopies(copies=2, best=3)
     with pytest.raises(InputError, match="copies must be an integer >= 2"):
@@ -370,7 +410,7 @@ def test_a_layer_that_is_used_twice_is_recalibrated_by_all_its_uses() -> None:
     "methods",
     [
         (PermuteRows(spare=2), FlipSigns(), CorrectDigitally(share=0.02), RecalibrateOutputs()),
-        (ChooseCopies(copies=2), ClosestValue(), RecalibrateOutputs()),
+        (ClosestValue(), ChooseCopies(copies=2), RecalibrateOutputs()),
     ],
     ids=["moved", "copies"],
 )

@@ -25,6 +25,7 @@ from xbarsim.mitigation import (
     CorrectDigitally,
     Diagnosis,
     FlipSigns,
+    KnownLayer,
     KnownTile,
     Mitigation,
     Needs,
@@ -95,7 +96,7 @@ def known_tiles(draw: st.DrawFn) -> KnownTile:
     matrix = map_matrix(rng.integers(-largest, largest, (3, 2), endpoint=True), mapping)
     kinds = np.where(rng.random(matrix.levels.shape) < 0.4, rng.integers(1, 4, matrix.levels.shape), 0)
     values = rng.uniform(0.0, 1.5 * CELL.g_max, matrix.levels.shape)
-    return KnownTile.of(matrix, 0, cell=CELL, faults=FaultMap.from_dense(kinds, values))
+    return KnownLayer.of(matrix, cell=CELL, faults=FaultMap.from_dense(kinds, values)).tile(0)
 
 
 @settings(deadline=None, max_examples=60)
@@ -150,7 +151,7 @@ def test_many_bits_need_no_list_of_patterns(encoding: Encoding) -> None:
     rng = np.random.default_rng(1)
     matrix = map_matrix(rng.integers(-32767, 32767, (8, 3), endpoint=True), mapping)
     faults = StuckFaults(on=0.03, off=0.03).sample(matrix.levels.shape, rng)
-    tile = KnownTile.of(matrix, 0, cell=CELL, faults=faults)
+    tile = KnownLayer.of(matrix, cell=CELL, faults=faults).tile(0)
     fit = ClosestValue().fit(tile, rng)
     assert tile.error(fit) < tile.error(tile.fit)
     assert (tile.deviation(fit) == 0).sum() >= (tile.deviation(tile.fit) == 0).sum()
@@ -163,7 +164,7 @@ def test_a_single_stuck_cell_of_a_pair_costs_nothing_or_the_weight() -> None:
         dense = np.zeros((1, 1, 2), int)
         dense[0, 0, side] = kind
         matrix = map_matrix(np.array([[code]]), mapping)
-        tile = KnownTile.of(matrix, 0, cell=CELL, faults=FaultMap.from_dense(dense))
+        tile = KnownLayer.of(matrix, cell=CELL, faults=FaultMap.from_dense(dense)).tile(0)
         (deviation,) = tile.deviation(ClosestValue().fit(tile, np.random.default_rng(0))).ravel()
         excluded = (code > 0) == (
             (side == 0) == (kind == FaultKind.STUCK_OFF)
@@ -283,6 +284,8 @@ def test_what_is_not_known_is_not_repaired() -> None:
         broken.fabricate(1, mitigations=ClosestValue())  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"mitigations\[0\] must be of type Mitigation"):
         broken.fabricate(1, mitigations=("closest",))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"mitigations\[0\] must say what it needs .*Mitigation does not"):
+        broken.fabricate(1, mitigations=(Mitigation(),))
     with pytest.raises(InputError, match="diagnosis must be of type Diagnosis"):
         broken.fabricate(1, diagnosis=0.9)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from xbarsim.mitigation import (
     PermuteColumns,
     PermuteRows,
 )
+from xbarsim.mitigation import closest_cells as cells_module
 from xbarsim.mitigation.line_costs import column_costs, column_groups, row_costs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,9 +59,8 @@ def tiles(draw: st.DrawFn, *, spare: int = 2, analog: bool = True) -> KnownTile:
     matrix = map_matrix(rng.integers(-largest, largest, (4, 2), endpoint=True), mapping)
     arrays = (1, 5 + spare, mapping.columns + cells + 1)
     kinds = np.where(rng.random(arrays) < 0.25, rng.integers(1, 4 if analog else 3, arrays), 0)
-    return KnownTile.of(
+    layer = KnownLayer.of(
         matrix,
-        0,
         cell=CELL,
         faults=FaultMap.from_dense(kinds, rng.uniform(0.0, 1.5 * CELL.g_max, arrays)),
         input_power=rng.uniform(0.1, 1.0, 4),
@@ -67,6 +68,7 @@ def tiles(draw: st.DrawFn, *, spare: int = 2, analog: bool = True) -> KnownTile:
         spare_rows=spare,
         spare_columns=cells + 1,
     )
+    return layer.tile(0)
 
 
 def moved(tile: KnownTile, rows: list[int]) -> float:
@@ -312,6 +314,31 @@ def test_a_die_with_moved_lines_is_the_arrays_permuted(changes: dict[str, Any], 
         np.testing.assert_allclose(answer, total, rtol=1e-12)
 
 
+def test_patterns_that_never_come_twice_are_forgotten_and_threads_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells stuck anywhere: the memory of patterns stays bounded, and no answer depends on what came before."""
+    monkeypatch.setattr(cells_module, "_MOST_PATTERNS", 50)
+    rng = RNG(8)
+    mapping = Mapping(encoding=Differential(), rows=16, columns=24, weight_bits=8, cell_bits=4, pack="none")
+    matrix = map_matrix(rng.integers(-127, 127, (16, 6), endpoint=True), mapping)
+    tiles_ = []
+    for _ in range(6):
+        kinds = np.where(rng.random(matrix.levels.shape) < 0.3, int(FaultKind.STUCK_AT), 0)
+        values = rng.uniform(0, CELL.g_max, matrix.levels.shape)
+        tiles_.append(KnownLayer.of(matrix, cell=CELL, faults=FaultMap.from_dense(kinds, values)).tile(0))
+    method = PermuteRows()
+    table = cells_module.closest_cells(mapping)
+    one_by_one = []
+    for tile in tiles_:
+        one_by_one.append(method.fit(tile, RNG(0)))
+        assert len(table._patterns) < 50 + 16 * 6 * 2
+    monkeypatch.setattr(cells_module, "_MOST_PATTERNS", 10**6)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda tile: method.fit(tile, RNG(0)), tiles_))
+    for one, other in zip(one_by_one, together, strict=True):
+        np.testing.assert_array_equal(one.levels, other.levels)
+        np.testing.assert_array_equal(one.rows, other.rows)
+
+
 def test_what_a_moved_die_sees_is_what_the_circuit_of_its_arrays_gives() -> None:
     """Wires see the arrays as they are built: current of each column, solved node by node, rows driven one by one."""
     design = broken(wires=Wires(word_line_resistance=3.0, bit_line_resistance=2.0))
@@ -357,7 +384,7 @@ def test_a_false_alarm_costs_nothing_where_the_rest_can_make_up_for_it() -> None
     mapping = Mapping(encoding=TwoColumn(), rows=2, columns=4, weight_bits=4, cell_bits=3)
     matrix = map_matrix(np.array([[5], [-3]]), mapping)
     believed = FaultMap.from_dense(np.array([[[0, FaultKind.STUCK_ON, 0, 0], [0, 0, 0, 0]]]))
-    tile = KnownTile.of(matrix, 0, cell=CELL, faults=believed)
+    tile = KnownLayer.of(matrix, cell=CELL, faults=believed).tile(0)
     fit = ClosestValue().fit(tile, RNG(0))
-    truth = KnownTile.of(matrix, 0, cell=CELL)  # nothing is broken
+    truth = KnownLayer.of(matrix, cell=CELL).tile(0)  # nothing is broken
     np.testing.assert_array_equal(truth.deviation(fit), tile.deviation(fit))

@@ -26,7 +26,7 @@ from xbarsim.die import program
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
-from xbarsim.mapping import Encoding, Mapping, map_matrix, quantise
+from xbarsim.mapping import Encoding, Mapping, map_matrix
 from xbarsim.mapping.packing import packing
 
 __all__ = ["Disturbance", "Injection", "LostWeights", "Rates"]
@@ -205,7 +205,8 @@ class Injection(Disturbance):
         -------
         torch.Tensor
             Of the same shape, type and device. The difference from `weights` holds programming errors and stuck cells,
-            and not the quantisation to the design's levels.
+            and not the quantisation to the design's levels, nor what its `weight_clip` takes off:
+            :class:`Hardening` clips.
 
         Raises
         ------
@@ -308,7 +309,7 @@ def _with_every_cell(
     """Weights read back from cells that are all placed, programmed and decoded: for any cell and any encoding."""
     mapping = design.mapping
     matrix = gemm_view(weights).T.to("cpu", torch.float64).numpy()
-    quantised = quantise(matrix, bits=mapping.weight_bits, per=mapping.weight_scale)
+    quantised = mapping.quantise(matrix)
     placed = map_matrix(quantised.codes, mapping)
     _check_faults(layer, faults, placed.levels.shape)
     cells = program(placed.levels, design.cell, mapping.cell_bits, rng, faults=faults)
@@ -355,7 +356,7 @@ def _hit(
     """The weights of a layer that stuck cells take part in, ``None`` without any; a known map needs no generator."""
     mapping = design.mapping
     matrix = gemm_view(weights)
-    quantised = quantise(matrix.cpu().numpy().T, bits=mapping.weight_bits, per=mapping.weight_scale)
+    quantised = mapping.quantise(matrix.cpu().numpy().T)
     codes = quantised.codes  # (inputs, outputs)
     blocks = packing(mapping.pack).blocks(codes != 0, mapping.rows, mapping.outputs_per_tile)
     shape = (len(blocks), mapping.rows, mapping.columns)

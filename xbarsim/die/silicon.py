@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import AdcErrors, Converter, DacErrors, Design
-from xbarsim.devices import BrokenLines, FaultMap, warn_outside
+from xbarsim.devices import BrokenLines, FaultKind, FaultMap, warn_outside
 from xbarsim.die.streams import Purpose, generator
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import Reading
@@ -111,6 +111,15 @@ class Silicon:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def broken_cells(self) -> FaultMap:
+        """Which cells are stuck, those of open lines too: no current flows in them, as if they were stuck at 0 S."""
+        if self.lines is None:
+            return self.faults
+        cut = self.lines.open_word_lines[:, :, np.newaxis] | self.lines.open_bit_lines[:, np.newaxis]
+        kinds = np.where(cut, np.uint8(FaultKind.STUCK_AT), np.uint8(0))
+        return FaultMap.from_dense(kinds, np.zeros(kinds.shape)).overlay(self.faults)
 
     @classmethod
     @entrance

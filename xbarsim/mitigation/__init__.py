@@ -5,10 +5,10 @@ Examples
 >>> import numpy as np
 >>> from xbarsim.devices import Cell, FaultMap, FaultKind
 >>> from xbarsim.mapping import Mapping, map_matrix
->>> from xbarsim.mitigation import ClosestValue, KnownTile
+>>> from xbarsim.mitigation import ClosestValue, KnownLayer
 >>> matrix = map_matrix(np.array([[5]]), Mapping(rows=1, columns=2, weight_bits=4, cell_bits=4))
 >>> broken = FaultMap.from_dense(np.array([[[0, FaultKind.STUCK_ON]]]))  # level 15 is taken off the 5
->>> tile = KnownTile.of(matrix, 0, cell=Cell(g_min=1e-6, g_max=1.6e-5, levels=16), faults=broken)
+>>> tile = KnownLayer.of(matrix, cell=Cell(g_min=1e-6, g_max=1.6e-5, levels=16), faults=broken).tile(0)
 >>> fit = ClosestValue().fit(tile, np.random.default_rng(0))
 >>> fit.levels.tolist(), tile.deviation(tile.fit).tolist(), tile.deviation(fit).tolist()
 ([[15, 15]], [[-15.0]], [[-5.0]])

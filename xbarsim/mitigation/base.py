@@ -114,9 +114,15 @@ class Mitigation(metaclass=ABCMeta):
     ----------
     needs
         What it must know of the die; it is told no more.
+    stage
+        0 for a method that moves lines or programs cells for their own weights. One of a later stage builds on what
+        those before it left, and would be undone by them: 1 for copies that look at each other, 2 for what is added
+        digitally. Methods stand in the order of their stages; ``None`` for one that decides nothing about tiles, which
+        may stand anywhere.
     """
 
     needs: ClassVar[Needs]
+    stage: ClassVar[int | None] = 0
 
     @entrance
     def prepare(self, network: PlacedT) -> PlacedT:

@@ -1,11 +1,13 @@
 """What the healthy cells of a weight can bring it to: the arithmetic that all methods with a map share.
 
 A weight's cells fall into patterns: which of them are stuck, and where. For each pattern that occurs, and each code,
-the smallest error that the healthy cells can reach is kept in a table.
+the smallest error that the healthy cells can reach, and the levels that reach it, are kept in tables.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from functools import lru_cache
 
 import numpy as np
@@ -19,14 +21,16 @@ FloatArray = npt.NDArray[np.float64]
 LevelArray = npt.NDArray[np.uint8]
 StuckArray = npt.NDArray[np.float32]
 
-_MOST_STATES = 2**23  # patterns of cells that work, or are stuck at an end, for which a table of numbers is kept
 _MOST_BYTES = 2**28  # of the tables of errors and levels
+_MOST_MAPPINGS = 4  # whose tables are kept
+_MOST_PATTERNS = 2**17  # that are remembered: where cells are stuck anywhere, no pattern comes twice
 
 
 class ClosestCells:
     """Levels that bring weights of one mapping as close to their targets as their healthy cells can.
 
     Patterns are numbered as they occur, so that the numbers of two instances are not the same; errors and levels are.
+    Numbers hold until the next call of :meth:`patterns`. Not for several threads at a time.
 
     Parameters
     ----------
@@ -47,14 +51,16 @@ class ClosestCells:
         nothing = np.zeros((mapping.slices, mapping.sides))
         self._nothing = float(mapping.encoding.decode(nothing, mapping.weight_bits, mapping.cell_bits))
         self._powers = 3 ** np.arange(len(self.counts), dtype=np.int64) if len(self.counts) < 39 else None
-        dense = self._powers is not None and 3 ** len(self.counts) <= _MOST_STATES
-        self._dense = np.full(3 ** len(self.counts), -1, np.int32) if dense else None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with pattern 0 alone: all cells work."""
         self._known: dict[bytes, int] = {}
         self._patterns: list[StuckArray] = []
         self._errors = np.zeros((0, len(self._codes)))
         self._levels = np.zeros((0, len(self._codes), len(self.counts)), np.uint8)
         self._filled = np.zeros(0, bool)
-        self._number(np.full((1, len(self.counts)), np.nan, np.float32))  # pattern 0: all cells work
+        self._number(np.full((1, len(self.counts)), np.nan, np.float32))
 
     def _number(self, patterns: StuckArray) -> npt.NDArray[np.int32]:
         """Numbers of patterns, given each once; new ones are entered."""
@@ -76,52 +82,44 @@ class ClosestCells:
         stuck
             Level units, NaN where a cell works, shape ``(..., cells)``.
         """
+        if len(self._patterns) > _MOST_PATTERNS:
+            self._forget()
         flat = np.ascontiguousarray(stuck, dtype=np.float32).reshape(-1, len(self.counts))
         numbers = np.zeros(len(flat), np.int32)
         broken = np.flatnonzero(~np.isnan(flat).all(axis=1))
         flat = flat[broken] + np.float32(0)  # no negative zeros
         flat[np.isnan(flat)] = np.nan  # one bit pattern
-        highest = self._mapping.max_level
-        low, high = flat == 0, flat == highest
-        plain = (low | high | np.isnan(flat)).all(axis=1)
-        if self._powers is not None:
+        low, high = flat == 0, flat == self._mapping.max_level
+        plain = np.zeros(len(flat), bool)
+        keys = np.zeros(len(flat), np.int64)
+        if self._powers is not None:  # numbers are sorted faster than rows
+            plain = (low | high | np.isnan(flat)).all(axis=1)
             keys = (low @ self._powers) + 2 * (high @ self._powers)
-            own = np.flatnonzero(plain)
-            if self._dense is not None:
-                missing = np.unique(keys[own][self._dense[keys[own]] < 0])
-                if len(missing):
-                    first = own[_first(keys[own], missing)]
-                    self._dense[missing] = self._number(flat[first])
-                numbers[broken[own]] = self._dense[keys[own]]
-            else:
-                unique, first, inverse = np.unique(keys[own], return_index=True, return_inverse=True)
-                if len(unique):
-                    numbers[broken[own]] = self._number(flat[own][first])[inverse.reshape(-1)]
-            rest = np.flatnonzero(~plain)
-        else:
-            rest = np.arange(len(flat))
-        if len(rest):
-            rows = np.ascontiguousarray(flat[rest]).view(np.dtype((np.void, flat.shape[1] * 4))).reshape(-1)
-            _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-            numbers[broken[rest]] = self._number(flat[rest][first])[inverse.reshape(-1)]
+        rows = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
+        for some, sorted_by in ((np.flatnonzero(plain), keys), (np.flatnonzero(~plain), rows)):
+            if len(some):
+                _, first, inverse = np.unique(sorted_by[some], return_index=True, return_inverse=True)
+                numbers[broken[some]] = self._number(flat[some[first]])[inverse.reshape(-1)]
         return numbers.reshape(stuck.shape[:-1])
 
-    def errors(self, patterns: npt.NDArray[np.int32]) -> FloatArray:
-        """The table of the smallest errors, filled for some patterns: shape ``(patterns there are, 2 Q + 1)``.
+    def places(self, wanted: FloatArray) -> npt.NDArray[np.int64] | None:
+        """Places in the tables of wanted weights; ``None`` where one is none of the codes."""
+        largest = self._mapping.max_weight
+        places = np.rint(np.clip(wanted, -largest, largest)).astype(np.int64)
+        return places + largest if np.array_equal(places, wanted) else None
+
+    def errors(self, patterns: npt.NDArray[np.int32]) -> FloatArray | None:
+        """The table of the smallest errors, filled for some patterns.
 
         Returns
         -------
-        ndarray
-            Absolute deviation in units of the codes, by pattern and code (from -Q to Q).
-
-        Raises
-        ------
-        MemoryError
-            If so many patterns of so many codes do not fit.
+        ndarray or None
+            Absolute deviation in units of the codes, by pattern and code (from -Q to Q), shape ``(patterns or more,
+            2 Q + 1)``; ``None`` where so many patterns of so many codes do not fit.
         """
         count, codes, cells = len(self._patterns), len(self._codes), len(self.counts)
         if count * codes * (8 + cells) > _MOST_BYTES:
-            raise MemoryError(f"tables of {count} patterns and {codes} codes")
+            return None
         if len(self._filled) < count:
             room = min(2 * count, _MOST_BYTES // (codes * (8 + cells)))  # patterns come a few at a time
             for name, shape, kind in (
@@ -191,16 +189,10 @@ class ClosestCells:
 
     def _found(self, patterns: npt.NDArray[np.int32], wanted: FloatArray) -> tuple[LevelArray, FloatArray]:
         """The nearest levels of all cells, and how far off they are: from the tables, where they have them."""
-        places = np.rint(wanted).astype(np.int64) + self._mapping.max_weight
-        if (
-            np.array_equal(places - self._mapping.max_weight, wanted)
-            and (abs(wanted) <= self._mapping.max_weight).all()
-        ):
-            try:
-                errors = self.errors(patterns)
-                return self._levels[patterns, places], errors[patterns, places]
-            except MemoryError:
-                pass
+        places = self.places(wanted)
+        errors = None if places is None else self.errors(patterns)
+        if errors is not None:
+            return self._levels[patterns, places], errors[patterns, places]
         levels, left = np.empty((len(wanted), len(self.counts)), np.uint8), np.zeros(len(wanted))
         for some in _groups(patterns):
             levels[some], left[some] = self._nearest(int(patterns[some[0]]), wanted[some])
@@ -213,16 +205,18 @@ def _groups(patterns: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
     return np.split(order, np.flatnonzero(np.diff(patterns[order])) + 1) if len(order) else []
 
 
-def _first(keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A place of each of the wanted keys."""
-    order = np.argsort(keys, kind="stable")
-    return order[np.searchsorted(keys[order], wanted)]
+_tables = threading.local()
 
 
-@lru_cache(maxsize=16)
 def closest_cells(mapping: Mapping) -> ClosestCells:
-    """The one of a mapping."""
-    return ClosestCells(mapping)
+    """The one of a mapping and of this thread, with the patterns that have occurred so far."""
+    kept: OrderedDict[Mapping, ClosestCells] = _tables.__dict__.setdefault("kept", OrderedDict())
+    if mapping not in kept:
+        kept[mapping] = ClosestCells(mapping)
+        while len(kept) > _MOST_MAPPINGS:
+            kept.popitem(last=False)
+    kept.move_to_end(mapping)
+    return kept[mapping]
 
 
 @lru_cache(maxsize=64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mitigation.base import Mitigation, Needs
 from xbarsim.mitigation.closest_cells import closest_cells
-from xbarsim.mitigation.known import FloatArray, KnownLayer, KnownTile, LevelArray, StuckArray, TileFit
+from xbarsim.mitigation.known import FloatArray, KnownLayer, KnownTile, LevelArray, StuckArray, TileFit, weight_cells
 
 __all__ = ["ClosestValue", "closest_levels", "wanted_codes"]
 
@@ -40,7 +40,7 @@ class ClosestValue(Mitigation):
     def fit(self, tile: KnownTile, rng: np.random.Generator) -> TileFit:
         """The levels of the tile, as :class:`ClosestValue` describes; the lines stay."""
         stuck = tile.stuck_at(tile.fit)[np.newaxis]
-        used = tile.used_rows[np.newaxis, :, np.newaxis] & tile.used_outputs[np.newaxis, np.newaxis, :]
+        used = tile.layer.used_weights[tile.tile][np.newaxis]
         codes, targets = tile.codes[np.newaxis], tile.targets[np.newaxis]
         levels = closest_levels(tile.layer, codes, stuck, targets, codes, used)
         return tile.fit.with_levels(levels[0])
@@ -50,9 +50,7 @@ class ClosestValue(Mitigation):
         stuck = layer.stuck()
         if stuck is None:
             return layer.fits
-        matrix = layer.matrix
-        used = (matrix.tile_rows >= 0)[:, :, np.newaxis] & (matrix.tile_outputs >= 0)[:, np.newaxis, :]
-        levels = closest_levels(layer, layer.codes, stuck, matrix.levels, layer.codes, used)
+        levels = closest_levels(layer, layer.codes, stuck, layer.matrix.levels, layer.codes, layer.used_weights)
         return tuple(fit.with_levels(own) for fit, own in zip(layer.fits, levels, strict=True))
 
 
@@ -100,14 +98,9 @@ def closest_levels(
         Which places hold a weight, of the shape of `codes`.
     """
     mapping = layer.mapping
-    cells = mapping.slices * mapping.sides
-    columns = mapping.outputs_per_tile * cells
-
-    def by_weight(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array[..., :columns].reshape(*array.shape[:2], -1, cells)
-
+    by_weight = weight_cells(mapping, stuck)
     wanted = wanted_codes(layer, codes, stuck)
-    broken = np.isfinite(by_weight(stuck)).any(axis=-1) | (wanted != target_codes)
+    broken = np.isfinite(by_weight).any(axis=-1) | (wanted != target_codes)
     places = np.nonzero(broken & used)
     levels = targets.copy()
     if mapping.has_reference:  # written where they are believed to be
@@ -117,9 +110,8 @@ def closest_levels(
     if not len(places[0]):
         return levels
     table = closest_cells(mapping)
-    patterns = table.patterns(by_weight(stuck)[places])
-    found, _ = table.closest(patterns, wanted[places], by_weight(targets)[places])
-    own = by_weight(levels).copy()
-    own[places] = found
+    own = weight_cells(mapping, levels).copy()
+    own[places], _ = table.closest(table.patterns(by_weight[places]), wanted[places], own[places])
+    columns = own.shape[-2] * own.shape[-1]
     levels[..., :columns] = own.reshape(*levels.shape[:2], columns)
     return levels

@@ -18,8 +18,8 @@ __all__ = ["AverageCopies", "ChooseCopies", "JointCopies"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Copies(Mitigation):
-    """What methods with copies share.
+class AverageCopies(Mitigation):
+    """Hold every layer several times and average the results: errors of the copies average too.
 
     Attributes
     ----------
@@ -31,6 +31,9 @@ class _Copies(Mitigation):
     InputError
         If there are fewer.
     """
+
+    needs: ClassVar[Needs] = "nothing"
+    stage: ClassVar[int | None] = None
 
     copies: int = 2
 
@@ -51,25 +54,7 @@ class _Copies(Mitigation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AverageCopies(_Copies):
-    """Hold every layer several times and average the results: errors of the copies average too.
-
-    Attributes
-    ----------
-    copies
-        How often each weight is held, 2 or more.
-
-    Raises
-    ------
-    InputError
-        If there are fewer.
-    """
-
-    needs: ClassVar[Needs] = "nothing"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChooseCopies(_Copies):
+class ChooseCopies(AverageCopies):
     """Hold every layer several times and average, for each output, the copies that lose least.
 
     That is layer ensemble averaging: O. Yousuf et al., Nature Communications 16 (2025), doi:10.1038/s41467-025-56319-6.
@@ -88,6 +73,7 @@ class ChooseCopies(_Copies):
     """
 
     needs: ClassVar[Needs] = "map"
+    stage: ClassVar[int | None] = 1
 
     best: int = 1
 
@@ -110,11 +96,11 @@ class ChooseCopies(_Copies):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointCopies(_Copies):
+class JointCopies(AverageCopies):
     """Hold every layer several times, each copy programmed to what those before it missed, and average the results.
 
     The second copy aims at twice the weight less what the first one holds, and so on: a lost weight below half of full
-    scale costs nothing. To be the last of the methods that program cells.
+    scale costs nothing.
 
     Attributes
     ----------
@@ -128,14 +114,14 @@ class JointCopies(_Copies):
     """
 
     needs: ClassVar[Needs] = "map"
+    stage: ClassVar[int | None] = 1
 
     def fit_layer(self, layer: KnownLayer, generators: Sequence[np.random.Generator]) -> tuple[TileFit, ...]:
         """The levels of all copies, one after another."""
         stuck = layer.stuck()
         if stuck is None or layer.copies == 1:
             return layer.fits
-        matrix = layer.matrix
-        used = (matrix.tile_rows >= 0)[:, :, np.newaxis] & (matrix.tile_outputs >= 0)[:, np.newaxis, :]
+        matrix, used = layer.matrix, layer.used_weights
         tiles = matrix.tiles // layer.copies
         missed = np.zeros((tiles, *layer.codes.shape[1:]))  # what the copies so far hold too much, in all
         fits: list[TileFit] = []

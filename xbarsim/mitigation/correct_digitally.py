@@ -21,8 +21,7 @@ __all__ = ["CorrectDigitally"]
 class CorrectDigitally(Mitigation):
     """Add digitally what the weights lack that do most harm: their deviation times their input.
 
-    To be the last of the methods that look at weights: one that comes after it changes what is lacking. Z. He et al.,
-    DAC 2019, doi:10.1145/3316781.3317870, correct all weights that are wrong.
+    Z. He et al., DAC 2019, doi:10.1145/3316781.3317870, correct all weights that are wrong.
 
     Attributes
     ----------
@@ -37,6 +36,7 @@ class CorrectDigitally(Mitigation):
     """
 
     needs: ClassVar[Needs] = "map"
+    stage: ClassVar[int | None] = 2
 
     share: float = 0.01
 

@@ -16,7 +16,7 @@ from xbarsim.mapping import Mapping
 from xbarsim.mitigation.base import Mitigation, Overhead, PlacedT
 from xbarsim.mitigation.closest_cells import closest_cells
 from xbarsim.mitigation.closest_value import wanted_codes
-from xbarsim.mitigation.known import KnownTile, TileFit
+from xbarsim.mitigation.known import KnownTile, TileFit, weight_cells
 from xbarsim.mitigation.line_costs import LineMoves, smallest_squares
 
 __all__ = ["FlipSigns", "OrderSlices"]
@@ -28,10 +28,9 @@ def _exchange(tile: KnownTile, orders: Sequence[tuple[int, ...]]) -> TileFit:
     """Choose for each output the order of its columns that loses least; the first of `orders` is that of the tile."""
     stuck = tile.stuck_at(tile.fit)
     mapping = tile.mapping
-    cells = mapping.slices * mapping.sides
     rows, outputs = np.flatnonzero(tile.used_rows), np.flatnonzero(tile.used_outputs)
     power, scale = (factor[tile.tile] for factor in tile.layer.importance)
-    by_weight = stuck[:, : mapping.outputs_per_tile * cells].reshape(len(stuck), -1, cells)[np.ix_(rows, outputs)]
+    by_weight = weight_cells(mapping, stuck)[np.ix_(rows, outputs)]
     wanted = wanted_codes(tile.layer, tile.codes, stuck)[np.ix_(rows, outputs)]
     table = closest_cells(mapping)
     costs = np.stack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingType
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from xbarsim.devices import FaultKind
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_array
-from xbarsim.mapping import Mapping, quantise
+from xbarsim.mapping import Mapping
 from xbarsim.mitigation.closest_cells import closest_cells
 
 __all__ = ["best_clip", "fault_power"]
@@ -88,7 +89,7 @@ def best_clip(weights: npt.ArrayLike, mapping: Mapping, rates: MappingType[Fault
     power = fault_power(mapping, rates)
 
     def harm(clip: float) -> float:
-        made = quantise(matrix, bits=mapping.weight_bits, per=mapping.weight_scale, clip=clip)
+        made = replace(mapping, weight_clip=clip).quantise(matrix)
         stuck = power[made.codes + mapping.max_weight] * made.scale**2
         return float((stuck + (made.dequantise() - matrix) ** 2).sum())
 

@@ -15,7 +15,7 @@ from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_integer
 from xbarsim.mapping import Arrangement, MappedMatrix, Mapping
 
-__all__ = ["Correction", "KnownLayer", "KnownTile", "TileFit", "stuck_levels"]
+__all__ = ["Correction", "KnownLayer", "KnownTile", "TileFit", "combine_copies", "stuck_levels", "weight_cells"]
 
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
@@ -28,6 +28,40 @@ def stuck_levels(faults: FaultMap, cell: Cell, cell_bits: int) -> StuckArray:
     levels = np.full(faults.shape, np.nan, np.float32)
     levels.reshape(-1)[faults.index] = faults.stuck_levels(cell, cell_bits)
     return levels
+
+
+def weight_cells(mapping: Mapping, columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values of the columns of a tile by weight: from shape ``(..., columns)`` to ``(..., outputs, cells)``."""
+    cells = mapping.slices * mapping.sides
+    own = columns[..., : mapping.outputs_per_tile * cells]
+    return own.reshape(*columns.shape[:-1], mapping.outputs_per_tile, cells)
+
+
+def combine_copies(
+    deviations: FloatArray, matrix: MappedMatrix, copies: int, copy_weights: FloatArray | None
+) -> FloatArray:
+    """What copies of a layer deviate together, from what each does.
+
+    Parameters
+    ----------
+    deviations
+        Shape ``(tiles of all copies, rows, outputs)``.
+    matrix
+        Which outputs the tiles hold.
+    copies
+        How many there are; their tiles and outputs stand one copy behind the other.
+    copy_weights
+        What each counts in each output, shape ``(copies, outputs of a copy)``; ``None`` if all count alike.
+    """
+    if copies == 1:
+        return deviations
+    outputs = matrix.tile_outputs[: len(deviations) // copies]
+    if copy_weights is None:
+        copy_weights = np.full((copies, matrix.shape[1] // copies), 1.0 / copies)
+    counts = np.where(outputs >= 0, copy_weights[:, outputs], 0.0)
+    each = deviations.reshape(copies, -1, *deviations.shape[1:])
+    result: FloatArray = np.einsum("atij,atj->tij", each, counts)
+    return result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,7 +216,7 @@ class KnownLayer:
             name=name,
             matrix=matrix,
             cell=cell,
-            codes=_decode(matrix.mapping, matrix.levels, _used(matrix)).astype(np.float64),
+            codes=_decode(matrix.mapping, matrix.levels, _used_weights(matrix)).astype(np.float64),
             fits=tuple(
                 TileFit(levels=levels, rows=lines[0], columns=lines[1], array=tile)
                 for tile, levels in enumerate(matrix.levels)
@@ -198,6 +232,11 @@ class KnownLayer:
     def mapping(self) -> Mapping:
         """The mapping."""
         return self.matrix.mapping
+
+    @cached_property
+    def used_weights(self) -> npt.NDArray[np.bool_]:
+        """Which places of the tiles hold a weight, of the shape of `codes`."""
+        return _used_weights(self.matrix)
 
     @cached_property
     def importance(self) -> tuple[FloatArray, FloatArray]:
@@ -239,22 +278,15 @@ class KnownLayer:
 
     def deviations(self) -> FloatArray:
         """What the weights will be less what they should be, in units of the codes; shape of `codes`."""
-        return _deviations(self.mapping, _used(self.matrix), self.codes, self.stuck(), self.fits)
+        return _deviations(self.mapping, self.used_weights, self.codes, self.stuck(), self.fits)
 
     def errors(self) -> FloatArray:
         """Power of the error of the outputs of each tile, of all its copies together: shape ``(tiles of a copy,)``.
 
         Squared deviations of the weights by their importance.
         """
-        deviations = self.deviations()
-        tiles = len(deviations) // self.copies
-        if self.copies > 1:
-            outputs = self.matrix.tile_outputs[:tiles]
-            weights = np.full((self.copies, self.matrix.shape[1] // self.copies), 1.0 / self.copies)
-            if self.copy_weights is not None:
-                weights = self.copy_weights
-            each = deviations.reshape(self.copies, tiles, *deviations.shape[1:])
-            deviations = np.einsum("atij,atj->tij", each, np.where(outputs >= 0, weights[:, outputs], 0.0))
+        deviations = combine_copies(self.deviations(), self.matrix, self.copies, self.copy_weights)
+        tiles = len(deviations)
         power, scale = (factor[:tiles] for factor in self.importance)
         result: FloatArray = np.einsum("ti,tij,tj->t", power, deviations**2, scale)
         return result
@@ -269,7 +301,9 @@ class KnownLayer:
     def arrangement(self, shape: tuple[int, int, int]) -> Arrangement:
         """Where its lines lie in arrays of `shape`."""
         if not self.fits:
-            return Arrangement.identity(self.matrix.levels.shape)
+            _, rows, columns = self.matrix.levels.shape
+            spare_rows, spare_columns = shape[1] - rows, shape[2] - columns
+            return Arrangement.identity((0, rows, columns), spare_rows=spare_rows, spare_columns=spare_columns)
         return Arrangement(
             rows=np.stack([fit.rows for fit in self.fits]),
             columns=np.stack([fit.columns for fit in self.fits]),
@@ -278,19 +312,15 @@ class KnownLayer:
         )
 
 
-def _used(matrix: MappedMatrix, tiles: slice = slice(None)) -> npt.NDArray[np.bool_]:
-    """Which places of the tiles hold a weight, shape (tiles, rows, outputs)."""
-    rows, outputs = matrix.tile_rows[tiles] >= 0, matrix.tile_outputs[tiles] >= 0
-    return rows[:, :, np.newaxis] & outputs[:, np.newaxis, :]
+def _used_weights(matrix: MappedMatrix) -> npt.NDArray[np.bool_]:
+    return (matrix.tile_rows >= 0)[:, :, np.newaxis] & (matrix.tile_outputs >= 0)[:, np.newaxis, :]
 
 
 def _decode(mapping: Mapping, cells: npt.NDArray[Any], used: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     """The weights that cells (tiles, rows, columns) stand for, shape (tiles, rows, outputs); 0 where unused."""
     bits = mapping.weight_bits, mapping.cell_bits
-    tiles, rows, _ = cells.shape
-    held = mapping.outputs_per_tile * mapping.slices * mapping.sides
-    block = cells[..., :held].reshape(tiles, rows, -1, mapping.slices, mapping.sides)
-    values = mapping.encoding.decode(block, *bits)
+    own = weight_cells(mapping, cells)
+    values = mapping.encoding.decode(own.reshape(*own.shape[:-1], mapping.slices, mapping.sides), *bits)
     if mapping.has_reference:
         top = mapping.encoding.slice_weights(*bits)[-1]
         values = values + (mapping.reference_level - cells[..., -1:].astype(values.dtype)) * top
@@ -335,34 +365,6 @@ class KnownTile:
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-    @classmethod
-    @entrance
-    def of(
-        cls,
-        matrix: MappedMatrix,
-        tile: int,
-        *,
-        cell: Cell,
-        faults: FaultMap | None = None,
-        rates: MappingType[FaultKind, float] | None = None,
-        input_power: FloatArray | None = None,
-        weight_scale: FloatArray | None = None,
-        spare_rows: int = 0,
-        spare_columns: int = 0,
-    ) -> KnownTile:
-        """One tile of a placed matrix before anything is decided; parameters as :meth:`KnownLayer.of`."""
-        layer = KnownLayer.of(
-            matrix,
-            cell=cell,
-            faults=faults,
-            rates=rates,
-            input_power=input_power,
-            weight_scale=weight_scale,
-            spare_rows=spare_rows,
-            spare_columns=spare_columns,
-        )
-        return layer.tile(tile)
 
     @property
     def mapping(self) -> Mapping:
@@ -447,7 +449,7 @@ class KnownTile:
     def deviation(self, fit: TileFit) -> FloatArray:
         """What the weights will be less what they should be, in units of the codes, shape ``(rows, outputs)``."""
         one = slice(self.tile, self.tile + 1)
-        used = _used(self.layer.matrix, one)
+        used = self.layer.used_weights[one]
         each = _deviations(self.mapping, used, self.layer.codes[one], self.stuck_at(fit)[np.newaxis], (fit,))
         return np.asarray(each[0])
 

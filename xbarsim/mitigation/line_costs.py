@@ -16,7 +16,7 @@ from xbarsim.mitigation.base import Mitigation, Needs
 from xbarsim.mitigation.closest_cells import closest_cells
 from xbarsim.mitigation.closest_value import ClosestValue, wanted_codes
 from xbarsim.mitigation.kernels import add_errors, in_order
-from xbarsim.mitigation.known import FloatArray, KnownLayer, KnownTile, TileFit
+from xbarsim.mitigation.known import FloatArray, KnownLayer, KnownTile, TileFit, weight_cells
 
 __all__ = ["LineMoves", "Search", "assign", "column_costs", "column_groups", "row_costs", "smallest_squares"]
 
@@ -24,20 +24,6 @@ Search = Literal["exact", "greedy", "in order"]
 """How lines are found: the best of all, one after another, or the best that keep their order."""
 
 IndexArray = npt.NDArray[np.int64]
-
-
-def _by_weight(tile: KnownTile, stuck: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Stuck levels (lines, columns) by weight: (lines, outputs, cells)."""
-    cells = tile.mapping.slices * tile.mapping.sides
-    return stuck[:, : tile.mapping.outputs_per_tile * cells].reshape(len(stuck), -1, cells)
-
-
-def _code_places(tile: KnownTile, codes: FloatArray) -> IndexArray | None:
-    """Places of codes in a table of errors; ``None`` where they are no codes of the mapping."""
-    whole = np.rint(codes)
-    if not np.array_equal(whole, codes) or np.abs(whole).max(initial=0.0) > tile.mapping.max_weight:
-        return None
-    return np.ascontiguousarray(whole.astype(np.int64) + tile.mapping.max_weight)
 
 
 def smallest_squares(tile: KnownTile, patterns: npt.NDArray[np.int32], codes: FloatArray) -> FloatArray:
@@ -64,21 +50,18 @@ def row_costs(tile: KnownTile) -> FloatArray:
     broken = ~np.isnan(lines).all(axis=1)
     table = closest_cells(tile.mapping)
     patterns = np.zeros((len(lines), len(outputs)), np.int32)
-    patterns[broken] = table.patterns(_by_weight(tile, lines[broken])[:, outputs])
+    patterns[broken] = table.patterns(weight_cells(tile.mapping, lines[broken])[:, outputs])
     # A line whose reference cell is stuck moves all its weights: what is wanted of them is then no code of the mapping.
     moved = broken & tile.mapping.has_reference & ~np.isnan(lines[:, -1])
     plain = np.flatnonzero(broken & ~moved)
-    places = _code_places(tile, codes)
-    try:
-        if places is None:
-            raise MemoryError
-        errors = table.errors(patterns[plain])
+    places = table.places(codes)
+    errors = None if places is None else table.errors(patterns[plain])
+    slow = np.flatnonzero(broken)
+    if places is not None and errors is not None:
         part = np.zeros((len(plain), len(rows)))
         add_errors(part, patterns[plain], np.ascontiguousarray(places.T), errors, scale[outputs])
         costs[plain] = part
         slow = np.flatnonzero(moved)
-    except MemoryError:
-        slow = np.flatnonzero(broken)
     for line in slow.tolist():
         shifted = wanted_codes(tile.layer, codes, np.broadcast_to(lines[line], (len(rows), len(lines[line]))))
         each = np.broadcast_to(patterns[line], codes.shape)
@@ -107,18 +90,17 @@ def column_costs(tile: KnownTile) -> FloatArray:
     power, scale = (factor[tile.tile] for factor in tile.layer.importance)
     lines = array[tile.fit.rows[rows]]
     by_group = lines[:, column_groups(tile)]  # (rows, groups, cells)
-    patterns = closest_cells(tile.mapping).patterns(by_group)
+    table = closest_cells(tile.mapping)
+    patterns = table.patterns(by_group)
     codes = tile.codes[np.ix_(rows, outputs)]
     if tile.mapping.has_reference:
         codes = wanted_codes(tile.layer, codes, tile.stuck_at(tile.fit)[rows])
-    places = _code_places(tile, codes)
+    places = table.places(codes)
+    errors = None if places is None else table.errors(patterns)
     costs = np.zeros((patterns.shape[1], len(outputs)))
-    try:
-        if places is None:
-            raise MemoryError
-        errors = closest_cells(tile.mapping).errors(patterns)
+    if places is not None and errors is not None:
         add_errors(costs, np.ascontiguousarray(patterns.T), places, errors, power[rows])
-    except MemoryError:
+    else:
         for group in range(len(costs)):
             each = np.broadcast_to(patterns[:, group, np.newaxis], codes.shape)
             costs[group] = power[rows] @ smallest_squares(tile, each, codes)

@@ -29,6 +29,7 @@ class ProtectLayers(Mitigation):
     """
 
     needs: ClassVar[Needs] = "nothing"
+    stage: ClassVar[int | None] = None
 
     layers: tuple[str, ...]
     rest: bool = False

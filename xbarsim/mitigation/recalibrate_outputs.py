@@ -40,6 +40,7 @@ class RecalibrateOutputs(Mitigation):
     """
 
     needs: ClassVar[Needs] = "images"
+    stage: ClassVar[int | None] = None
 
     largest_gain: float = 10.0
 

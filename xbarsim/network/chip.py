@@ -127,7 +127,7 @@ class Chip:
             network = method.prepare(network)
         self.network = network
         self._given["faults"] = _check_faults(network, faults)
-        made = fabricated
+        new = fabricated is None
         if fabricated is None:
             self._check_images(images)
             fabricated = self._fabricate()
@@ -153,7 +153,7 @@ class Chip:
         for name, adjustment in self.adjustments.items():
             self.running[name].layer = adjusted(self.running[name].layer, adjustment)
         self._skeleton = network.skeleton.own()
-        if made is None:
+        if new:
             self._tune(images)
 
     def _fabricate(self) -> Fabricated:
@@ -218,9 +218,8 @@ class Chip:
         InputError
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
-        made = Fabricated(
-            self.layers, self.mitigations, self.adjustments
-        )  # what is broken and what was programmed stay as they are
+        # What is broken, what was programmed and how outputs are adjusted stay as they are.
+        made = Fabricated(self.layers, self.mitigations, self.adjustments)
         return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds, fabricated=made)
 
     @entrance

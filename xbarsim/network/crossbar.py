@@ -27,7 +27,7 @@ from xbarsim.foundation.validation import (
     check_integer,
     check_real,
 )
-from xbarsim.mapping import MappedMatrix, map_matrix, quantise
+from xbarsim.mapping import MappedMatrix, map_matrix
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, check_mitigations
 from xbarsim.network.calibrate import SAMPLED_IMAGES, calibrate_layer
 from xbarsim.network.fabrication import fabricate_layer
@@ -525,10 +525,7 @@ def _map(weights: npt.NDArray[Any], design: Design, vectors: npt.NDArray[Any] | 
     largest_code = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     codes, weight_scale = weights, np.ones(outputs)
     if weights.dtype.kind == "f":
-        mapping = design.mapping
-        quantised = quantise(
-            weights, bits=mapping.weight_bits, per=mapping.weight_scale, clip=mapping.weight_clip or 1.0
-        )
+        quantised = design.mapping.quantise(weights)
         codes, weight_scale = quantised.codes, quantised.scale
     input_scale = 1.0
     if vectors is None:

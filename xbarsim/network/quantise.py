@@ -9,7 +9,6 @@ import numpy as np
 from xbarsim.design import Design
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import QuantisedMatrix
-from xbarsim.mapping import quantise as quantise_matrix
 from xbarsim.network.layers import QuantisedLayer
 from xbarsim.network.lowered import Product
 from xbarsim.network.ranges import InputRange, Seen
@@ -36,7 +35,8 @@ def quantise(
     Raises
     ------
     InputError
-        If a weight or bias is not finite, or if inputs are signed and have one bit.
+        If a weight or bias is not finite, if inputs are signed and have one bit, or if weights that come as integers do
+        not fit or are to be clipped.
     """
     return {name: _quantise_product(name, products[name], each, ranges, design) for name, each in seen.items()}
 
@@ -74,13 +74,15 @@ def _codes(name: str, product: Product, design: Design) -> QuantisedMatrix:
     """The codes of the weights: those that the network comes with, or the nearest."""
     bits, given = design.mapping.weight_bits, product.given
     if given is None:
-        mapping = design.mapping
         try:
-            return quantise_matrix(
-                product.weights, bits=bits, per=mapping.weight_scale, clip=mapping.weight_clip or 1.0
-            )
+            return design.mapping.quantise(product.weights)
         except InputError as error:
             raise InputError(f"layer {name!r}: {error}") from error
+    if design.mapping.weight_clip is not None:
+        raise InputError(
+            f"weight_clip must be None for layer {name!r}, whose weights come as integers, got "
+            f"{design.mapping.weight_clip}"
+        )
     largest = int(np.abs(given.codes).max())
     if largest > 2 ** (bits - 1) - 1:
         raise InputError(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices import FaultKind, FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, literal, new_axes, plain, these_axes
@@ -135,14 +134,10 @@ def _draw_cells(panels: Sequence[Axes], layers: Sequence[DieLayer], tile: int) -
 
 def _deviations(layer: DieLayer, tile: int) -> npt.NDArray[np.float64]:
     """How far the weights of a tile are off because of stuck cells and open lines, in codes; (rows, outputs)."""
-    from xbarsim.mitigation import KnownLayer, TileFit
+    from xbarsim.mitigation import KnownLayer
+    from xbarsim.mitigation.known import combine_copies
 
-    matrix, lines, placed = layer.matrix, layer.silicon.lines, layer.arrangement
-    faults = layer.faults
-    if lines is not None:  # no current flows in the cells of an open line
-        cut = lines.open_word_lines[:, :, np.newaxis] | lines.open_bit_lines[:, np.newaxis]
-        kinds = np.where(cut, np.uint8(FaultKind.STUCK_AT), np.uint8(0))
-        faults = FaultMap.from_dense(kinds, np.zeros(kinds.shape)).overlay(faults)
+    matrix, faults = layer.matrix, layer.silicon.broken_cells
     known = KnownLayer.of(
         matrix,
         cell=layer.design.cell,
@@ -150,27 +145,20 @@ def _deviations(layer: DieLayer, tile: int) -> npt.NDArray[np.float64]:
         spare_rows=faults.shape[1] - matrix.levels.shape[1],
         spare_columns=faults.shape[2] - matrix.levels.shape[2],
     )
+    placed = layer.arrangement
     fits = [replace(fit, levels=levels) for fit, levels in zip(known.fits, layer.targets, strict=True)]
     if placed is not None:
         fits = [
-            TileFit(levels=fit.levels, rows=placed.rows[number], columns=placed.columns[number], array=int(array))
-            for number, (fit, array) in enumerate(zip(fits, placed.arrays, strict=True))
+            replace(fit, rows=placed.rows[number], columns=placed.columns[number], array=int(placed.arrays[number]))
+            for number, fit in enumerate(fits)
         ]
     deviations = known.with_fits(tuple(fits)).deviations()
-    alone = matrix.tiles // layer.copies
-    outputs = matrix.shape[1] // layer.copies
-    weights = np.full((layer.copies, outputs), 1.0 / layer.copies) if layer.copy_weights is None else layer.copy_weights
-    added = np.zeros(matrix.shape)
     if layer.correction is not None:
+        added = np.zeros(matrix.shape)
         np.add.at(added, (layer.correction.inputs, layer.correction.outputs), layer.correction.values)
-    total = np.zeros(deviations.shape[1:])
-    for copy in range(layer.copies):
-        number = tile + copy * alone
-        rows, places = matrix.tile_rows[number], matrix.tile_outputs[number]
-        used = (rows >= 0)[:, np.newaxis] & (places >= 0)
-        own = deviations[number] + np.where(used, added[np.ix_(rows, places)], 0.0)
-        total += own * weights[copy, np.where(places >= 0, places - copy * outputs, 0)]  # 0 where nothing is held
-    return total
+        by_tile = added[matrix.tile_rows[:, :, np.newaxis], matrix.tile_outputs[:, np.newaxis, :]]
+        deviations = deviations + np.where(known.used_weights, by_tile, 0.0)
+    return np.asarray(combine_copies(deviations, matrix, layer.copies, layer.copy_weights)[tile])
 
 
 @entrance

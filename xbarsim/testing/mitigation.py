@@ -17,7 +17,7 @@ from xbarsim.devices import Cell, FaultKind, FaultMap, StuckFaults
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.mapping import ENCODINGS, Mapping, map_matrix
-from xbarsim.mitigation import KnownTile, Mitigation, Needs, Overhead, TileFit
+from xbarsim.mitigation import KnownLayer, KnownTile, Mitigation, Needs, Overhead, TileFit
 from xbarsim.testing.promises import call, check_value, for_all, load_hypothesis, promise
 
 __all__ = ["check_mitigation"]
@@ -114,9 +114,8 @@ def _tile(
     if analog:  # stuck anywhere, also where no level is
         stuck = rng.uniform(0.0, 1.5 * _CELL.g_max, arrays)
         faults = FaultMap.from_dense(np.where(faults.dense() > 0, int(FaultKind.STUCK_AT), 0), stuck)
-    tile = KnownTile.of(
+    layer = KnownLayer.of(
         matrix,
-        0,
         cell=_CELL,
         faults=faults if mitigation.needs == "map" else None,
         rates=model.rates if mitigation.needs in ("map", "rates") else None,
@@ -125,7 +124,7 @@ def _tile(
         spare_rows=2,
         spare_columns=wanted + 1,
     )
-    return tile, faults
+    return layer.tile(0), faults
 
 
 def _check_tile(mitigation: Mitigation, tile: KnownTile, *, broken: bool, seed: int) -> None:

@@ -24,7 +24,6 @@ from xbarsim.mitigation import (
     OrderSlices,
     PermuteColumns,
     PermuteRows,
-    ProtectLayers,
     RecalibrateOutputs,
 )
 
@@ -63,6 +62,8 @@ class Arm:
         Instead of independent cells of that polarity.
     wires, errors
         Whether arrays have wires of 1 ohm a segment, and cells their programming errors.
+    inner
+        Whether the first and the last layer never break.
     cost
         Whether energy and area are measured too.
     """
@@ -81,6 +82,7 @@ class Arm:
     faults: FaultModel | None = None
     wires: bool = False
     errors: bool = False
+    inner: bool = False
     cost: bool = True
 
 
@@ -157,7 +159,7 @@ _METHODS: tuple[tuple[str, tuple[Mitigation, ...]], ...] = (
     ("rows and columns permuted", (PermuteRows(), PermuteColumns(), PermuteRows())),
     ("tiles to arrays", (AssignArrays(),)),
     ("two copies averaged", (AverageCopies(), ClosestValue())),
-    ("best of two copies", (ChooseCopies(), ClosestValue())),
+    ("best of two copies", (ClosestValue(), ChooseCopies())),
     ("two copies jointly", (JointCopies(),)),
     ("1 % corrected digitally", (ClosestValue(), CorrectDigitally(share=0.01))),
     ("5 % corrected digitally", (ClosestValue(), CorrectDigitally(share=0.05))),
@@ -249,11 +251,10 @@ def _factors() -> Iterator[Arm]:
             for words, scale, clip in scales:
                 for which in weights:
                     for inner in (False, True):
-                        methods = (ProtectLayers(layers=("convolution", "classifier")),) if inner else ()
                         yield Arm(
                             name=f"{type(encoding).__name__}, {which}, {words}, {'inner' if inner else 'all'} layers",
                             known="nothing", rates=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02), encoding=encoding,
-                            scale=scale, clip=clip, weights=which, mitigations=methods, polarity=polarity, cost=False,
+                            scale=scale, clip=clip, weights=which, inner=inner, polarity=polarity, cost=False,
                         )  # fmt: skip
 
 

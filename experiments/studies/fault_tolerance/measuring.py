@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import xbarsim as xb
+from xbarsim.compress import mappable_layers
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, Arm, arms, design
 from xbarsim.foundation.validation import InputError, check_choice
@@ -63,7 +64,7 @@ def load_network(network: str, weights: str, images: int) -> Subject:
 
 
 def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
-    """Everything to measure of one part.
+    """Everything to measure of one part; other networks leave out the arms of weights that only ResNet-20 has.
 
     Parameters
     ----------
@@ -82,7 +83,10 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
             continue
         subject = load_network(network, arm.weights, images)
         for rate in arm.rates:
-            methods = arm.mitigations if rate else tuple(m for m in arm.mitigations if not isinstance(m, ProtectLayers))
+            methods = arm.mitigations
+            if arm.inner and rate:
+                first, *_, last = mappable_layers(subject.model)
+                methods = (ProtectLayers(layers=(first, last)), *methods)
             tags: dict[str, Tag] = {
                 "part": part,
                 "arm": arm.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ def test_codes_that_take_more_bits_than_the_design_has_are_refused(tmp_path: Pat
     weights = KERNELS.copy()
     weights[0, 0, 0, 0] = -128
     onnx.save(qdq(np.int8(0), weights=weights), tmp_path / "a.onnx")
+    clipped = design()
+    clipped = clipped.replace(mapping=dataclasses.replace(clipped.mapping, weight_clip=0.9))
+    with pytest.raises(xb.InputError, match=r"weight_clip must be None .*whose weights come as integers, got 0\.9"):
+        xb.map_onnx(tmp_path / "a.onnx", clipped, calibration=X)
     with pytest.raises(xb.InputError, match="weight_bits must be >= 9"):
         xb.map_onnx(tmp_path / "a.onnx", design(), calibration=X)
 
