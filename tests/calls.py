@@ -658,7 +658,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.Recipe.from_toml, "Recipe.from_toml", text=w.recipe.to_toml())
     add("compress", w.recipe.layers, "Recipe.layers", model=holder)
     add("compress", k.compression, model=holder, masks={"0": torch.ones(2, 3, dtype=torch.bool)}, recipe=None)
-    add("compress", k.Injection, design=w.design, dies=2, every=1, seed=0)
+    add("compress", k.Injection, design=w.design, dies=2, every=1, seed=0, copies=2)
     add("compress", k.Hardening, masks={}, levels={}, injection=None, layers=None, validate_injected=False, clip=0.9)
     add("compress", k.Compressed, model=holder, masks={}, pruning=None, retraining=None)
     part = {"weights": 4, "kept": 2, "filters": 2, "filters_kept": 2, "columns": 2, "columns_kept": 2, "bits": 4}

@@ -130,6 +130,22 @@ def test_rates_follow_their_law() -> None:
     assert abs(np.mean(drawn) - 0.2) < 4 * 0.4 / 12**0.5 / 20
 
 
+def test_what_copies_are_read_as_is_the_mean_of_dies_of_their_own() -> None:
+    made, free = design().replace(faults=StuckFaults(on=0.1, off=0.02)), weights(6)
+    alone = Injection(design=made, seed=4).read_back(free, layer="a", index=1, step=3) - free
+    twice = Injection(design=made, seed=4, copies=2).read_back(free, layer="a", index=1, step=3) - free
+    other = 2.0 * twice - alone  # what is left must be a die as well: half of the errors are those of the first copy
+    assert ((alone != 0) & (other.abs() < 1e-6)).any()
+    assert ((alone == 0) & (other.abs() > 1e-6)).any()
+    dies = [
+        torch.stack([each.read_back(free, layer="a", index=1, step=step) - free for step in range(steps)])
+        for each, steps in ((Injection(design=made, seed=4), 600), (Injection(design=made, seed=5, copies=8), 600))
+    ]
+    power = [float(errors.var(dim=0).mean()) for errors in dies]
+    assert 0.9 < 8 * power[1] / power[0] < 1.1  # independent: the mean of eight has an eighth of the power
+    assert float((dies[0].mean(dim=0) - dies[1].mean(dim=0)).square().mean()) < 2 * (power[0] + power[1]) / 600
+
+
 def test_an_injection_breaks_as_many_cells_as_its_rates_say() -> None:
     made = design(rows=128, columns=128).replace(faults=StuckFaults(on=0.9, off=0.1))
     injection = Injection(design=made, rates=Rates(law="ramp", largest=0.02, ramp_steps=10))
@@ -187,6 +203,7 @@ def test_noise_on_the_weights_that_are_left_is_a_share_of_the_largest_of_their_o
             ),
             r"rates must be None with known faults",
         ),
+        (lambda: Injection(design=design(), faults={}, copies=2), r"copies must be 1 with known faults.*got 2"),
     ],
 )
 def test_bad_settings(make: Any, message: str) -> None:

@@ -142,11 +142,15 @@ class Injection(Disturbance):
         Known fault maps by layer name, used on every die instead of the design's fault model: those of a chip in hand,
         ``chip.faults``. A batch norm with a negative scale swaps the cells of a pair when it is folded, so such a
         network is folded before it is trained for a chip in hand.
+    copies
+        How many times every weight stands on a die, with other faults: what is read is the mean of its copies, as with
+        :class:`xbarsim.mitigation.AverageCopies`.
 
     Raises
     ------
     InputError
-        If a number is out of its bound, or `rates` come without a fault model or with known faults.
+        If a number is out of its bound, or `rates` or `copies` come with known faults, or `rates` without a fault
+        model.
     """
 
     design: Design
@@ -155,6 +159,7 @@ class Injection(Disturbance):
     seed: int = 0
     rates: Rates | None = None
     faults: MappingType[str, FaultMap] | None = None
+    copies: int = 1
 
     def __post_init__(self) -> None:
         check_instance("design", self.design, Design)
@@ -162,6 +167,9 @@ class Injection(Disturbance):
             check_integer("dies", self.dies, at_least=1)
         check_integer("every", self.every, at_least=1)
         check_integer("seed", self.seed, at_least=0)
+        check_integer("copies", self.copies, at_least=1)
+        if self.copies > 1 and self.faults is not None:
+            raise InputError(f"copies must be 1 with known faults, which are those of one copy, got {self.copies}")
         check_instance("rates", self.rates, (Rates, type(None)))
         if self.rates is not None:
             if self.faults is not None:
@@ -174,8 +182,10 @@ class Injection(Disturbance):
         """What a checkpoint remembers of it."""
         known = None if self.faults is None else sorted((name, faults.hash) for name, faults in self.faults.items())
         rates = "" if self.rates is None else f" rates={self.rates}"
+        copies = "" if self.copies == 1 else f" copies={self.copies}"
         return (
-            f"{tomlio.to_table(self.design)} dies={self.dies} every={self.every} seed={self.seed} faults={known}{rates}"
+            f"{tomlio.to_table(self.design)} dies={self.dies} every={self.every} seed={self.seed} faults={known}"
+            f"{rates}{copies}"
         )
 
     @entrance
@@ -214,7 +224,6 @@ class Injection(Disturbance):
             If a known fault map has another shape than the layer's tiles.
         """
         die = self.die(step)
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(die, index)))
         faults: FaultMap | FaultModel | None = None if self.faults is None else self.faults.get(layer)
         if faults is None:
             faults = self.design.faults
@@ -222,7 +231,15 @@ class Injection(Disturbance):
                 assert faults is not None
                 faults = faults.with_total(self.rates.at(step, die=die, seed=self.seed))
         read = _with_stuck_cells if self._exact else _with_every_cell
-        return read(weights.detach(), self.design, faults, rng, layer)
+        mean = torch.zeros_like(weights)
+        for copy in range(self.copies):
+            key = (die, index) if copy == 0 else (die, index, copy)
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+            one = read(weights.detach(), self.design, faults, rng, layer)
+            if self.copies == 1:
+                return one
+            mean.add_(one, alpha=1.0 / self.copies)
+        return mean
 
     @property
     def _exact(self) -> bool:
