@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.cli.running import run
 from tests.sweep.subjects import DESIGN, block, task
+from tests.sweep.test_store import change_rows, make_old
 from xbarsim import FileFormatError, InputError
 from xbarsim.devices import StuckFaults
 from xbarsim.plot.page import report_html
@@ -306,10 +306,7 @@ def test_merging_stores_with_failed_dies_does_not_depend_on_the_order(tmp_path: 
 def test_a_store_of_schema_1_is_read_and_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     fill(path, [block(task().id, 0, 30)])
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE failed")
-        connection.execute("UPDATE schema SET version = 1")
-    connection.close()
+    make_old(path, 1)
     before = path.read_bytes()
     assert state(path) == ([0], [])
     assert path.read_bytes() == before
@@ -331,9 +328,7 @@ def test_a_store_of_schema_1_is_read_and_gone_on_with(tmp_path: Path) -> None:
 def test_failed_dies_that_lie_are_refused(tmp_path: Path, change: str) -> None:
     path = tmp_path / "s.sqlite"
     fill(path, [no(1)])
-    with sqlite3.connect(path) as connection:
-        connection.execute(change)
-    connection.close()
+    change_rows(path, change)
     with pytest.raises(FileFormatError):
         state(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +21,8 @@ from hypothesis import strategies as st
 import xbarsim
 from tests.sweep.subjects import block, task
 from xbarsim import FileFormatError, FileWriteError, InputError
-from xbarsim.sweep import Dies, MeanWithin, MeasuredDie, Store
-from xbarsim.sweep.schema import SCHEMA
+from xbarsim.sweep import Dies, FailedDie, MeanWithin, MeasuredDie, Store
+from xbarsim.sweep.schema import SCHEMA, checksum, seal
 
 FIRST, SECOND = task(tags={"which": "first"}), task(seed=2, tags={"which": "second"})
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +139,28 @@ def test_watching_while_a_sweep_writes(tmp_path: Path) -> None:
 
 
 # --- files that are not as they should be
+
+
+def change_rows(path: Path, change: str, *, seal_again: bool = True) -> None:
+    """What somebody does on purpose, who gives the rows new checksums, or what befalls a file."""
+    with sqlite3.connect(path) as connection:
+        connection.create_function("checksum", -1, checksum)
+        connection.execute(change)
+        if seal_again:
+            with contextlib.suppress(sqlite3.OperationalError):  # of tables that are gone
+                seal(connection)
+    connection.close()
+
+
+def make_old(path: Path, version: int) -> None:
+    """Make a store one of an older schema."""
+    with sqlite3.connect(path) as connection:
+        for table in ("runs", "asked", "blocks", "failed"):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
+        if version < 2:
+            connection.execute("DROP TABLE failed")
+        connection.execute("UPDATE schema SET version = ?", (version,))
+    connection.close()
 
 
 def not_sqlite(path: Path) -> None:
@@ -364,11 +388,73 @@ def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
 def test_a_store_that_lies_is_refused(tmp_path: Path, change: str) -> None:
     path = tmp_path / "s.sqlite"
     fill(path, [block(FIRST.id, 0, 9), block(FIRST.id, 1, 10)])
-    with sqlite3.connect(path) as connection:
-        connection.execute(change)
-    connection.close()
+    change_rows(path, change)
     with pytest.raises(FileFormatError, match=r"s\.sqlite"), Store(path, read_only=True) as store:
         store.results()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE blocks SET correct = correct + 1 WHERE die = 1",
+        "UPDATE blocks SET seconds = seconds + 1e-9 WHERE die = 1",
+        "UPDATE blocks SET die = 7 WHERE die = 1",
+        "UPDATE blocks SET fault_hash = 'a' WHERE die = 1",
+        "UPDATE blocks SET checksum = checksum + 1 WHERE die = 1",
+        "UPDATE asked SET columns = replace(columns, '\"seed\": 1', '\"seed\": 2')",
+        "UPDATE asked SET position = 3",
+        "UPDATE failed SET tries = 2",
+        "UPDATE runs SET host = 'b'",
+        "UPDATE tasks SET description = replace(description, '1', '2')",
+    ],
+)
+def test_a_value_that_has_changed_in_a_file_is_noticed(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "s.sqlite"
+    fill(path, [block(FIRST.id, 0, 9), block(FIRST.id, 1, 10)])
+    with Store(path) as store:
+        store.begin([FIRST], Dies(count=3))
+        store.add_failed(FailedDie(task=FIRST.id, die=2, tries=1, reason="no"))
+    change_rows(path, change, seal_again=False)
+    with pytest.raises(FileFormatError, match=r"s\.sqlite is corrupt"), Store(path, read_only=True) as store:
+        _ = store.results(), store.runs()
+    with pytest.raises(FileFormatError, match=r"s\.sqlite is corrupt"), Store(tmp_path / "other.sqlite") as other:
+        other.merge([path])
+
+
+def test_a_bit_that_flips_in_a_store_gives_the_same_dies_or_an_error(tmp_path: Path) -> None:
+    path, spoilt = tmp_path / "s.sqlite", tmp_path / "t.sqlite"
+    fill(path, [block(FIRST.id, die, die) for die in range(40)])
+    whole, wanted, refused = path.read_bytes(), content(path), 0
+    rng = np.random.default_rng(5)
+    for place in rng.integers(len(whole), size=400):
+        raw = bytearray(whole)
+        raw[place] ^= 1 << int(rng.integers(8))
+        spoilt.write_bytes(raw)
+        try:
+            with Store(spoilt, read_only=True) as store:
+                found = [die.answer for result in store.results().tasks for die in result.collected]
+        except FileFormatError:
+            refused += 1
+        else:
+            assert found == wanted, place
+    assert refused > 100
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_old_store_is_read_as_it_is_and_sealed_when_it_is_written_to(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "s.sqlite"
+    fill(path, [block(FIRST.id, die, 30) for die in range(3)])
+    wanted = content(path)
+    make_old(path, version)
+    before = path.read_bytes()
+    assert content(path) == wanted
+    assert path.read_bytes() == before
+    with Store(path) as store:
+        assert store.dies(FIRST.id) == [block(FIRST.id, die, 30) for die in range(3)]
+    assert content(path) == wanted
+    change_rows(path, "UPDATE blocks SET correct = 29 WHERE die = 1", seal_again=False)
+    with pytest.raises(FileFormatError, match="has changed since it was written"):
+        content(path)
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "a\0b", None])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import platform
+import sqlite3
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,16 +20,17 @@ from xbarsim.foundation.version import VERSION
 from xbarsim.sweep.results import FailedDie, MeasuredDie
 
 __all__ = [
-    "APPLICATION", "COLUMNS", "EVERY_TASK", "FAILED", "FAILED_COLUMNS", "SCHEMA", "TABLES", "as_json", "failed_die",
-    "measured_die", "provenance",
+    "APPLICATION", "ASKED_COLUMNS", "COLUMNS", "EVERY_TASK", "FAILED_COLUMNS", "RUN_COLUMNS", "SCHEMA", "as_json",
+    "checksum", "failed_die", "insertion", "measured_die", "provenance", "seal", "selection", "tables", "upgrade",
 ]  # fmt: skip
 
-SCHEMA = 2
-"""Version of the tables; a store of a newer version is refused, one of an older version lacks the last table."""
+SCHEMA = 3
+"""Version of the tables; a store of a newer version is refused, one of an older version is read, and brought up to date
+when it is written to: 2 added the table of failed dies, 3 the checksums."""
 
 APPLICATION = 0x78627331  # "xbs1": what kind of SQLite file it is
 
-TABLES = """
+_TABLES = """
 CREATE TABLE schema (version INTEGER NOT NULL);
 CREATE TABLE runs (
     run TEXT PRIMARY KEY,           -- a random id
@@ -36,6 +39,7 @@ CREATE TABLE runs (
     git_commit TEXT NOT NULL,       -- of the simulator, '' where unknown, with '+' where files had been changed
     versions TEXT NOT NULL,         -- JSON: python and packages
     configuration TEXT NOT NULL     -- the resolved sweep
+    {checksum}
 );
 CREATE TABLE tasks (
     task TEXT PRIMARY KEY,          -- SHA-256 of the description
@@ -47,7 +51,8 @@ CREATE TABLE asked (
     columns TEXT NOT NULL,          -- JSON: the task's columns in a table
     stop TEXT NOT NULL,             -- JSON: the stop rule
     asked TEXT NOT NULL,            -- UTC
-    position INTEGER NOT NULL,      -- in its sweep
+    position INTEGER NOT NULL       -- in its sweep
+    {checksum},
     PRIMARY KEY (task, tags)
 );
 CREATE TABLE blocks (
@@ -63,24 +68,29 @@ CREATE TABLE blocks (
     stuck_off INTEGER NOT NULL,
     stuck_at INTEGER NOT NULL,
     metrics TEXT NOT NULL,          -- JSON
-    run TEXT NOT NULL REFERENCES runs,
+    run TEXT NOT NULL REFERENCES runs
+    {checksum},
     PRIMARY KEY (task, die)
 ) WITHOUT ROWID;
 """
 
-FAILED = """
+_FAILED = """
 CREATE TABLE failed (
     task TEXT NOT NULL REFERENCES tasks,
     die INTEGER NOT NULL,
     tries INTEGER NOT NULL,
     reason TEXT NOT NULL,           -- in one line
     traceback TEXT NOT NULL,        -- '' where the worker process ended
-    run TEXT NOT NULL REFERENCES runs,
+    run TEXT NOT NULL REFERENCES runs
+    {checksum},
     PRIMARY KEY (task, die)
 ) WITHOUT ROWID;
 """
-"""Dies that could not be measured: the table that version 2 added."""
 
+_CHECKSUM = "checksum INTEGER NOT NULL DEFAULT 0"  # of the other columns
+
+RUN_COLUMNS = ("run", "started", "host", "git_commit", "versions", "configuration")
+ASKED_COLUMNS = ("task", "tags", "columns", "stop", "asked", "position")
 COLUMNS = (
     "task", "die", "correct", "images", "seconds", "inference_seconds", "fault_hash", "cells", "stuck_on", "stuck_off",
     "stuck_at", "metrics",
@@ -92,6 +102,62 @@ _STUCK = ("stuck_on", "stuck_off", "stuck_at")
 EVERY_TASK = ("task", "network", "encoding", "fault_model", "fault_rate", "fault_rate_on", "fault_rate_off", "seed")
 
 FAILED_COLUMNS = ("task", "die", "tries", "reason", "traceback")
+
+_SUMMED = {
+    "runs": RUN_COLUMNS,
+    "asked": ASKED_COLUMNS,
+    "blocks": (*COLUMNS, "run"),
+    "failed": (*FAILED_COLUMNS, "run"),
+}
+
+
+def tables(version: int) -> list[str]:
+    """The statements that make the tables of a version of the schema."""
+    text = _TABLES + (_FAILED if version >= 2 else "")
+    text = text.replace("    {checksum}", f"    , {_CHECKSUM}") if version >= 3 else text.replace("    {checksum}", "")
+    return [statement for statement in text.split(";\n") if statement.strip()]
+
+
+def checksum(*values: object) -> int:
+    """64 bits of BLAKE2 of the values of a row: disks and cables change bytes, and no number may change with them.
+
+    It is no signature: who changes a store on purpose can write its checksums too.
+    """
+    text = repr(values).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), signed=True)
+
+
+def insertion(table: str) -> str:
+    """The statement that inserts a row, whose values are numbered, with its checksum."""
+    values = ", ".join(f"?{number + 1}" for number in range(len(_SUMMED[table])))
+    return f"INSERT INTO {table} SELECT {values}, checksum({values}) WHERE true"
+
+
+def selection(table: str, columns: Sequence[str], version: int) -> str:
+    """The statement that reads rows, before the first value of each whether it is as it was written."""
+    whole = "1" if version < 3 else f"checksum = {_checksum_of(table)}"
+    return f"SELECT {whole}, {', '.join(columns)} FROM {table}"
+
+
+def _checksum_of(table: str) -> str:
+    return f"checksum({', '.join(_SUMMED[table])})"
+
+
+def upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of an older version up to date, in the transaction that is open."""
+    if version < 2:
+        connection.execute(tables(2)[-1])
+    if version < 3:
+        for table in _SUMMED:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {_CHECKSUM}")
+        seal(connection)
+    connection.execute("UPDATE schema SET version = ?", (SCHEMA,))
+
+
+def seal(connection: sqlite3.Connection) -> None:
+    """Give all rows the checksums of what they hold."""
+    for table in _SUMMED:
+        connection.execute(f"UPDATE {table} SET checksum = {_checksum_of(table)}")
 
 
 def as_json(value: Any) -> str:

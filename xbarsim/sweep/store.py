@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import sqlite3
@@ -38,16 +39,21 @@ from xbarsim.foundation.validation import (
 from xbarsim.sweep.results import FailedDie, MeasuredDie, Results, TaskResult
 from xbarsim.sweep.schema import (
     APPLICATION,
+    ASKED_COLUMNS,
     COLUMNS,
     EVERY_TASK,
-    FAILED,
     FAILED_COLUMNS,
+    RUN_COLUMNS,
     SCHEMA,
-    TABLES,
     as_json,
+    checksum,
     failed_die,
+    insertion,
     measured_die,
     provenance,
+    selection,
+    tables,
+    upgrade,
 )
 from xbarsim.sweep.stopping import StopRule, describe
 from xbarsim.sweep.task import Task
@@ -71,6 +77,13 @@ def _no_earlier(now: str, latest: object) -> str:
     except (ValueError, OverflowError) as error:
         raise FileFormatError(f"asked must be a time, got {shown(latest)}") from error
     return max(now, later.isoformat(timespec="microseconds"))
+
+
+def _check_description(task: object, description: object, path: Path) -> str:
+    """A description, refused where it is not the one that the id is the hash of."""
+    if not isinstance(description, str) or hashlib.sha256(description.encode()).hexdigest() != task:
+        raise FileFormatError(f"{path} is corrupt: task {shown(task)} is not what its description says")
+    return description
 
 
 class Store:
@@ -98,7 +111,7 @@ class Store:
         self.read_only = read_only
         self._run: str | None = None
         self._pending: list[MeasuredDie] = []
-        self._keeps_failed = False  # as a store of schema 1
+        self._version = SCHEMA
         self._committed = time.monotonic()
         if read_only and not self.path.is_file():
             raise FileFormatError(f"cannot read store {self.path}: there is no such file")
@@ -119,7 +132,9 @@ class Store:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         address = f"{self.path.resolve().as_uri()}?mode={mode}"
-        return sqlite3.connect(address, uri=True, timeout=_PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE, isolation_level=None)
+        connection.create_function("checksum", -1, checksum, deterministic=True)
+        return connection
 
     def _finish_cut_off_write(self) -> None:
         """Let SQLite roll back what a killed process left half-written, which it does not on a read-only connection."""
@@ -134,22 +149,14 @@ class Store:
             with self._writing():
                 # asked again inside the transaction: another process may have made them meanwhile
                 if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                    for statement in (TABLES + FAILED).split(";\n"):
-                        if statement.strip():
-                            self._connection.execute(statement)
+                    for statement in tables(SCHEMA):
+                        self._connection.execute(statement)
                     self._connection.execute("INSERT INTO schema VALUES (?)", (SCHEMA,))
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
         if application != APPLICATION:
             raise FileFormatError(f"{self.path} is not a store of sweeps")
-        self._check_tables()
-        version = self._connection.execute("SELECT max(version) FROM schema").fetchone()[0]
-        if version not in (1, SCHEMA):
-            raise FileFormatError(
-                f"{self.path} is a store of schema {version}, this version of xbarsim reads and writes schema {SCHEMA}"
-            )
-        if self._keeps_failed != (version == SCHEMA):
-            raise FileFormatError(f"{self.path} is not a store of sweeps: it has other tables than schema {version}")
+        version = self._check_tables()
         state = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":
             raise FileFormatError(f"{self.path} is corrupt: {' '.join(state.split())}")
@@ -157,21 +164,31 @@ class Store:
             self._connection.execute("PRAGMA foreign_keys = ON")
             with self._writing():  # is it really writable?
                 self._connection.execute("UPDATE schema SET version = version")
-                if not self._keeps_failed:
-                    self._connection.execute(FAILED)
-                    self._connection.execute("UPDATE schema SET version = ?", (SCHEMA,))
-            self._keeps_failed = True
+                # another process may have brought it up to date meanwhile
+                (version,) = self._connection.execute("SELECT max(version) FROM schema").fetchone()
+                if version != SCHEMA:
+                    upgrade(self._connection, version)
+            version = SCHEMA
+        self._version = version
 
-    def _check_tables(self) -> None:
-        """Refuse other tables, and whatever else a database can hold: triggers and views run what their maker wants."""
+    def _check_tables(self) -> int:
+        """Refuse other tables, and whatever else a database can hold: triggers and views run what their maker wants.
+
+        The version of the schema is returned.
+        """
         found = self._connection.execute(
             "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
         ).fetchall()
+        if ("table", "schema") not in found:
+            raise FileFormatError(f"{self.path} is not a store of sweeps: it has no table 'schema'")
+        (version,) = self._connection.execute("SELECT max(version) FROM schema").fetchone()
+        if version not in range(1, SCHEMA + 1):
+            raise FileFormatError(
+                f"{self.path} is a store of schema {version}, this version of xbarsim reads and writes schema {SCHEMA}"
+            )
         with contextlib.closing(sqlite3.connect(":memory:")) as model:
-            model.executescript(TABLES)
-            self._keeps_failed = ("table", "failed") in found  # not in a store of schema 1
-            if self._keeps_failed:
-                model.executescript(FAILED)
+            for statement in tables(version):
+                model.execute(statement)
             wanted = [name for (name,) in model.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for kind, name in found:
                 if kind != "table" or name not in wanted:
@@ -180,6 +197,20 @@ class Store:
                 question = f"SELECT name, type, pk FROM pragma_table_info('{name}')"
                 if self._connection.execute(question).fetchall() != model.execute(question).fetchall():
                     raise FileFormatError(f"{self.path} is not a store of sweeps: its table {name!r} is another")
+        return int(version)
+
+    def _rows(self, table: str, columns: Sequence[str], rest: str = "", values: Sequence[Any] = ()) -> list[list[Any]]:
+        """Values of rows of a table, refused where one is not as it was written."""
+        question = f"{selection(table, columns, self._version)} {rest}"
+        rows = []
+        for whole, *row in self._connection.execute(question, values):
+            if not whole:
+                raise FileFormatError(
+                    f"{self.path} is corrupt: a row of table {table!r} has changed since it was written: "
+                    f"{', '.join(shown(value) for value in row[:2])}, ..."
+                )
+            rows.append(row)
+        return rows
 
     # ------------------------------------------------------------------------------------- housekeeping
 
@@ -256,7 +287,7 @@ class Store:
             (latest,) = self._connection.execute("SELECT max(asked) FROM asked").fetchone()
             asked = _no_earlier(now, latest)
             self._connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+                insertion("runs"),
                 (run, now, origin["host"], origin["git_commit"], origin["versions"], configuration),
             )
             for position, task in enumerate(tasks):
@@ -268,8 +299,8 @@ class Store:
     def _ask(self, task: str, tags: str, columns: str, stop: str, asked: str, position: int) -> None:
         # the latest rule holds, whichever of two stores it is in
         self._connection.execute(
-            "INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (task, tags) DO UPDATE SET "
-            "columns = excluded.columns, stop = excluded.stop, asked = excluded.asked, position = excluded.position "
+            f"{insertion('asked')} ON CONFLICT (task, tags) DO UPDATE SET columns = excluded.columns, "
+            "stop = excluded.stop, asked = excluded.asked, position = excluded.position, checksum = excluded.checksum "
             "WHERE (excluded.asked, excluded.stop) > (asked.asked, asked.stop)",
             (task, tags, columns, stop, asked, position),
         )
@@ -313,12 +344,11 @@ class Store:
     def _insert_failed(self, failed: FailedDie, run: str) -> None:
         # of two records of one die the one of more tries is kept, whichever of two stores it is in
         self._connection.execute(
-            "INSERT INTO failed SELECT ?, ?, ?, ?, ?, ? "
-            "WHERE NOT EXISTS (SELECT 1 FROM blocks WHERE task = ? AND die = ?) "
-            "ON CONFLICT (task, die) DO UPDATE SET "
-            "tries = excluded.tries, reason = excluded.reason, traceback = excluded.traceback, run = excluded.run "
+            f"{insertion('failed')} AND NOT EXISTS (SELECT 1 FROM blocks WHERE task = ?1 AND die = ?2) "
+            "ON CONFLICT (task, die) DO UPDATE SET tries = excluded.tries, reason = excluded.reason, "
+            "traceback = excluded.traceback, run = excluded.run, checksum = excluded.checksum "
             "WHERE (excluded.tries, excluded.reason, excluded.run) > (failed.tries, failed.reason, failed.run)",
-            (*(getattr(failed, name) for name in FAILED_COLUMNS), run, failed.task, failed.die),
+            (*(getattr(failed, name) for name in FAILED_COLUMNS), run),
         )
 
     def flush(self) -> None:
@@ -345,26 +375,26 @@ class Store:
 
     def _insert(self, dies: Iterable[MeasuredDie], run: str) -> None:
         for measured in dies:
-            values = tuple(
-                as_json(dict(measured.metrics)) if name == "metrics" else getattr(measured, name) for name in COLUMNS
-            )
+            values = {name: getattr(measured, name) for name in COLUMNS}
+            values["metrics"] = as_json(dict(measured.metrics))
+            for name in ("seconds", "inference_seconds"):
+                values[name] = float(values[name])  # as the table will have it, for the checksum
             changed = self._connection.execute(
-                f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})", (*values, run)
+                f"{insertion('blocks')} ON CONFLICT DO NOTHING", (*values.values(), run)
             ).rowcount
             if not changed:
                 self._check_same(measured)
             self._connection.execute("DELETE FROM failed WHERE task = ? AND die = ?", (measured.task, measured.die))
 
     def _check_same(self, measured: MeasuredDie) -> None:
-        row = self._connection.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM blocks WHERE task = ? AND die = ?", (measured.task, measured.die)
-        ).fetchone()
-        if row is not None and (held := measured_die(row, self.path)).answer != measured.answer:
-            raise InputError(
-                f"die {measured.die} of task {measured.task[:12]} must give one answer wherever it is measured, got "
-                f"{measured.correct} of {measured.images} images right where store {self.path} holds {held.correct} of "
-                f"{held.images} (or another fault map or metric)"
-            )
+        for row in self._rows("blocks", COLUMNS, "WHERE task = ? AND die = ?", (measured.task, measured.die)):
+            held = measured_die(row, self.path)
+            if held.answer != measured.answer:
+                raise InputError(
+                    f"die {measured.die} of task {measured.task[:12]} must give one answer wherever it is measured, "
+                    f"got {measured.correct} of {measured.images} images right where store {self.path} holds "
+                    f"{held.correct} of {held.images} (or another fault map or metric)"
+                )
 
     def _rescue(self, dies: Sequence[MeasuredDie]) -> str:
         """Save dies that the store does not take, and say where."""
@@ -375,10 +405,13 @@ class Store:
                 target = Path(file.name)
             with Store(target) as other, other._errors(), other._writing():
                 ids = {measured.task for measured in dies}
-                for table in ("runs", "tasks", "asked"):
-                    for row in self._connection.execute(f"SELECT * FROM {table}"):
-                        if table == "runs" or row[0] in ids:
-                            other._connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+                for row in self._connection.execute("SELECT task, description FROM tasks").fetchall():
+                    if row[0] in ids:
+                        other._connection.execute("INSERT INTO tasks VALUES (?, ?)", row)
+                for table, columns in (("runs", RUN_COLUMNS), ("asked", ASKED_COLUMNS)):
+                    for values in self._rows(table, columns):
+                        if table == "runs" or values[0] in ids:
+                            other._connection.execute(insertion(table), values)
                 assert self._run is not None
                 other._insert(dies, self._run)
             return f"{many} that it did not take are in {target}: bring them in with xbarsim merge"
@@ -416,14 +449,14 @@ class Store:
             with self._errors(), self._writing():
                 for other in stores:
                     with other._errors():
-                        for row in other._connection.execute("SELECT * FROM runs"):
-                            self._connection.execute(f"INSERT OR IGNORE INTO runs VALUES ({', '.join('?' * 6)})", row)
-                        for row in other._connection.execute("SELECT * FROM tasks"):
-                            self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", row)
-                        for row in other._connection.execute("SELECT * FROM asked"):
+                        for row in other._rows("runs", RUN_COLUMNS):
+                            self._connection.execute(f"{insertion('runs')} ON CONFLICT DO NOTHING", row)
+                        for task, description in other._connection.execute("SELECT task, description FROM tasks"):
+                            _check_description(task, description, other.path)
+                            self._connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (task, description))
+                        for row in other._rows("asked", ASKED_COLUMNS):
                             self._ask(*row)
-                        query = f"SELECT {', '.join(COLUMNS)}, run FROM blocks"
-                        for *row, run in other._connection.execute(query):
+                        for *row, run in other._rows("blocks", (*COLUMNS, "run")):
                             self._insert([measured_die(row, other.path)], run)
                         for failed, run in other._failed_rows():
                             self._insert_failed(failed, run)
@@ -440,17 +473,14 @@ class Store:
     def dies(self, task: str) -> list[MeasuredDie]:
         """All dies of one task on the disk, in the order of their numbers."""
         with self._errors():
-            rows = self._connection.execute(
-                f"SELECT {', '.join(COLUMNS)} FROM blocks WHERE task = ? ORDER BY die", (task,)
-            ).fetchall()
+            rows = self._rows("blocks", COLUMNS, "WHERE task = ? ORDER BY die", (task,))
         return [measured_die(row, self.path) for row in rows]
 
     def _failed_rows(self, task: str | None = None) -> list[tuple[FailedDie, str]]:
         """Dies that failed, with the run of each: of one task, or all."""
-        if not self._keeps_failed:
+        if self._version < 2:
             return []
-        question = f"SELECT {', '.join(FAILED_COLUMNS)}, run FROM failed WHERE ? IN (task, '') ORDER BY task, die"
-        rows = self._connection.execute(question, (task or "",)).fetchall()
+        rows = self._rows("failed", (*FAILED_COLUMNS, "run"), "WHERE ? IN (task, '') ORDER BY task, die", (task or "",))
         return [(failed_die(row, self.path), run) for *row, run in rows]
 
     @entrance
@@ -462,13 +492,20 @@ class Store:
     def results(self) -> Results:
         """Everything that was asked for and what is known of it, in the order of asking."""
         with self._errors():
-            rows = self._connection.execute(
-                "SELECT task, tags, columns, stop, description FROM asked JOIN tasks USING (task) "
-                "ORDER BY asked, position, task, tags"
-            ).fetchall()
+            descriptions = dict(self._connection.execute("SELECT task, description FROM tasks").fetchall())
+            rows = self._rows("asked", ("task", "tags", "columns", "stop"), "ORDER BY asked, position, task, tags")
+            # every row is read, not looked for: where a key has changed in the file, others are not found by theirs
+            dies: dict[str, list[MeasuredDie]] = {}
+            for row in self._rows("blocks", COLUMNS, "ORDER BY task, die"):
+                measured = measured_die(row, self.path)
+                dies.setdefault(measured.task, []).append(measured)
+            failures: dict[str, list[FailedDie]] = {}
+            for failed, _ in self._failed_rows():
+                failures.setdefault(failed.task, []).append(failed)
         tasks = []
-        for task, tags, columns, stop, description in rows:
+        for task, tags, columns, stop in rows:
             try:
+                description = _check_description(task, descriptions.get(task), self.path)
                 rule = tomlio.from_table(StopRule, parse_object(stop, source="stop"))  # type: ignore[type-abstract]
                 named, labels = parse_object(columns, source="columns"), parse_object(tags, source="tags")
                 seeds = parse_object(description, source="description").get("seeds")
@@ -490,9 +527,9 @@ class Store:
                         columns=named,
                         tags=tuple(name for name in named if name in labels),
                         stop=rule,
-                        collected=tuple(self.dies(task)),
+                        collected=tuple(dies.get(task, ())),
                         seeds=seeds,
-                        failed=tuple(self.failed(task)),
+                        failed=tuple(failures.get(task, ())),
                     )
                 )
             except ValueError as error:
@@ -502,9 +539,6 @@ class Store:
     def runs(self) -> list[dict[str, Any]]:
         """Where the dies came from: start, host, commit, versions and configuration of each run, and its dies."""
         with self._errors():
-            rows = self._connection.execute(
-                "SELECT run, started, host, git_commit, versions, configuration, "
-                "(SELECT count(*) FROM blocks WHERE blocks.run = runs.run) FROM runs ORDER BY started, run"
-            ).fetchall()
-        names = ("run", "started", "host", "git_commit", "versions", "configuration", "dies")
-        return [dict(zip(names, row, strict=True)) for row in rows]
+            rows = self._rows("runs", RUN_COLUMNS, "ORDER BY started, run")
+            dies = dict(self._connection.execute("SELECT run, count(*) FROM blocks GROUP BY run").fetchall())
+        return [dict(zip((*RUN_COLUMNS, "dies"), (*row, dies.get(row[0], 0)), strict=True)) for row in rows]
