@@ -50,8 +50,9 @@ class Arm:
         What is known of a die.
     rates
         Total probability that a cell is stuck.
-    encoding, cell_bits, clip, scale
-        The mapping: encoding, bits of a cell, quantile that is full scale, one scale an output or a tensor.
+    encoding, cell_bits, clip, scale, weight_bits
+        The mapping: encoding, bits of a cell, quantile that is full scale, one scale an output or a tensor, bits of a
+        weight.
     weights
         ``"as trained"``, the name of a network of the zoo, or of a file of experiments/weights/fault_tolerant.
     mitigations, diagnosis
@@ -75,6 +76,7 @@ class Arm:
     cell_bits: int = 4
     clip: float | None = None
     scale: str = "output"
+    weight_bits: int = 9
     weights: str = "as trained"
     mitigations: tuple[Mitigation, ...] = ()
     diagnosis: Diagnosis | None = None
@@ -102,7 +104,7 @@ def design(arm: Arm, rate: float) -> xb.Design:
             encoding=arm.encoding,
             rows=128,
             columns=128,
-            weight_bits=9,
+            weight_bits=arm.weight_bits,
             cell_bits=arm.cell_bits,
             weight_scale="output" if arm.scale == "output" else "tensor",
             weight_clip=arm.clip,
@@ -115,33 +117,71 @@ def design(arm: Arm, rate: float) -> xb.Design:
     )
 
 
+_TWICE = (
+    # as many cells as 9 bits once: two slices that count alike, so that a stuck cell errs by half of full scale
+    ("5 bits twice", "nothing", "as trained", 0.995),
+    ("5 bits twice, trained with faults", "rates", "resnet20_raw_mixed", None),
+    ("5 bits twice, trained with these faults", "rates", "resnet20_twice", None),
+)
+
+
+def _twice(*rates: float, last: bool) -> Iterator[Arm]:
+    for name, known, weights, clip in _TWICE[-1:] if last else _TWICE[:-1]:
+        yield Arm(
+            name=name, known=known, rates=rates, weight_bits=5, clip=clip, weights=weights,
+            mitigations=(AverageCopies(),),
+        )  # fmt: skip
+
+
+def _recalibrated(bits: int, *rates: float, trained: bool) -> Arm:
+    name = "trained and recalibrated" if trained else "differential, recalibrated"
+    return Arm(
+        name=f"{name}, {bits}-bit cells", known="images", rates=rates, cell_bits=bits,
+        weights="resnet20_raw_mixed" if trained else "as trained", mitigations=_RELATIVE,
+    )  # fmt: skip
+
+
+def _mapped(bits: int, *rates: float) -> Arm:
+    return Arm(
+        name=f"rows permuted, {bits}-bit cells", known="map", rates=rates, cell_bits=bits, mitigations=_MAP,
+        diagnosis=_PERFECT,
+    )  # fmt: skip
+
+
+def _mapped_and_recalibrated(bits: int, *rates: float) -> Arm:
+    return Arm(
+        name=f"rows permuted, recalibrated, {bits}-bit cells", known="99 % map, images", rates=rates, cell_bits=bits,
+        mitigations=(*_MAP, *_RELATIVE), diagnosis=_GOOD,
+    )  # fmt: skip
+
+
 def _table() -> Iterator[Arm]:
-    """The four questions of the study."""
-    yield Arm(name="two columns", known="nothing", rates=(0.0, 0.0005, 0.001, 0.002, 0.004), encoding=TwoColumn())
+    """The four questions of the study, each answered by the best arm that there is."""
+    yield Arm(name="two columns", known="nothing", rates=(0.0, 0.0005, 0.001), encoding=TwoColumn())
+    yield from _twice(0.0, 0.007, 0.01, 0.02, last=True)
+    yield _recalibrated(2, 0.0, 0.02, 0.05, trained=True)
+    yield _mapped(2, 0.0, 0.1, 0.2)
+    yield _mapped_and_recalibrated(2, 0.0, 0.2, 0.3)
+
+
+def _curves() -> Iterator[Arm]:
+    """What these are better than, and more rates of them."""
+    yield Arm(name="two columns", known="nothing", rates=(0.002, 0.004), encoding=TwoColumn())
     yield Arm(name="differential", known="nothing", rates=(0.0, 0.002, 0.005, 0.01, 0.02))
     yield Arm(name="differential, clipped", known="nothing", rates=(0.0, 0.005, 0.01, 0.02), clip=0.995)
     yield Arm(
-        name="differential, trained with faults", known="rates", rates=(0.0, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05),
+        name="differential, trained with faults", known="rates", rates=(0.0, 0.005, 0.007, 0.01, 0.02),
         weights="resnet20_raw_mixed",
     )  # fmt: skip
-    for bits in (4, 2):
-        words = f"{bits}-bit cells"
-        yield Arm(
-            name=f"differential, recalibrated, {words}", known="images", rates=(0.0, 0.02, 0.05), cell_bits=bits,
-            mitigations=_RELATIVE,
-        )  # fmt: skip
-        yield Arm(
-            name=f"trained and recalibrated, {words}", known="images", rates=(0.0, 0.02, 0.05), cell_bits=bits,
-            weights="resnet20_raw_mixed", mitigations=_RELATIVE,
-        )  # fmt: skip
-        yield Arm(
-            name=f"rows permuted, {words}", known="map", rates=(0.0, 0.1, 0.2, 0.3), cell_bits=bits, mitigations=_MAP,
-            diagnosis=_PERFECT,
-        )  # fmt: skip
-        yield Arm(
-            name=f"rows permuted, recalibrated, {words}", known="99 % map, images", rates=(0.0, 0.1, 0.2, 0.3),
-            cell_bits=bits, mitigations=(*_MAP, *_RELATIVE), diagnosis=_GOOD,
-        )  # fmt: skip
+    yield from _twice(0.0, 0.005, 0.01, 0.02, last=False)
+    yield from _twice(0.005, 0.03, last=True)
+    yield _recalibrated(2, 0.0, 0.02, 0.05, trained=False)
+    yield _mapped(2, 0.3)
+    yield _mapped_and_recalibrated(2, 0.1)
+    yield _recalibrated(4, 0.0, 0.02, 0.05, trained=False)
+    yield _recalibrated(4, 0.0, 0.02, 0.05, trained=True)
+    yield _mapped(4, 0.0, 0.1, 0.2, 0.3)
+    yield _mapped_and_recalibrated(4, 0.0, 0.1, 0.2, 0.3)
 
 
 _METHODS: tuple[tuple[str, tuple[Mitigation, ...]], ...] = (
@@ -260,6 +300,7 @@ def _factors() -> Iterator[Arm]:
 
 _PARTS = {
     "table": _table,
+    "curves": _curves,
     "methods": _methods,
     "diagnosis": _diagnosis,
     "patterns": _patterns,

@@ -187,13 +187,17 @@ def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[s
     """
     grouped: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for each in table:
-        grouped.setdefault((each["network"], each["part"], each["arm"], each["polarity"]), []).append(each)
+        # the curves are those of the table, gone on with
+        part = "table" if each["part"] == "curves" else each["part"]
+        grouped.setdefault((each["network"], part, each["arm"], each["polarity"]), []).append(each)
     found = []
     for (network, part, arm, polarity), points in grouped.items():
         curve = sorted(points, key=lambda each: float(each["rate"]))
         if len(curve) < 3:
             continue
         target = curve[0]["accuracy"] + curve[0]["lost"] - loss
+        if len({each["rate"] for each in curve}) < len(curve):
+            raise InputError(f"table must have a rate of an arm once, got {arm!r} with one twice")
         rates = [each["rate"] for each in curve]
         low, rate, high = (
             crossing(rates, [each[name] for each in curve], target) for name in ("low", "accuracy", "high")

@@ -69,7 +69,7 @@ def picture(table: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) ->
     """Accuracy against rate by what is known of the die, and which rate is tolerated at one point lost."""
     from matplotlib.figure import Figure
 
-    chosen = [each for each in table if each["part"] == "table"]
+    chosen = [each for each in table if each["part"] in ("table", "curves")]
     figure = Figure(figsize=(11.5, 5.2), layout="constrained", dpi=150)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     names = list(dict.fromkeys(each["arm"] for each in chosen))
