@@ -83,8 +83,6 @@ class Fit:
         Share of an output's weights that set its full scale.
     teacher
         Name of a network of the zoo whose answers it follows as well; ``None`` for the labels alone.
-    weight_bits, copies
-        As it is meant to be mapped: 9 bits once, or 5 bits twice, in as many cells.
     """
 
     network: str
@@ -96,15 +94,13 @@ class Fit:
     average: tuple[tuple[str, float], ...] = ()
     clip: float = 0.99
     teacher: str | None = None
-    weight_bits: int = _BITS
-    copies: int = 1
 
 
-def design(weight_bits: int = _BITS) -> xb.Design:
-    """The differential mapping of weights in 4-bit cells, most faults stuck on (5.2 to 1)."""
+def design() -> xb.Design:
+    """The differential mapping of 9-bit weights in 4-bit cells, most faults stuck on (5.2 to 1)."""
     return xb.Design(
         cell=Cell.load("islped2019").without_errors(),
-        mapping=Mapping(encoding=Differential(), weight_bits=weight_bits, cell_bits=4),
+        mapping=Mapping(encoding=Differential(), weight_bits=_BITS, cell_bits=4),
         faults=fault_preset("chen2015_sa0_hrs").faults,
     )
 
@@ -112,13 +108,6 @@ def design(weight_bits: int = _BITS) -> xb.Design:
 def _raw(largest: float) -> Callable[[int], Disturbance]:
     """Stuck cells, rising to their highest rate over the first third of the steps."""
     return lambda steps: Injection(design=design(), rates=Rates(law="ramp", largest=largest, ramp_steps=steps // 3))
-
-
-def _twice(largest: float) -> Callable[[int], Disturbance]:
-    """As :func:`_raw`, of 5-bit weights that stand on a die twice."""
-    return lambda steps: Injection(
-        design=design(5), rates=Rates(law="ramp", largest=largest, ramp_steps=steps // 3), copies=2
-    )
 
 
 def _lost(largest: float) -> Callable[[int], Disturbance]:
@@ -165,21 +154,10 @@ FITS["resnet20_raw_mixed"] = replace(
     start="resnet20_raw",
     average=(("resnet20_raw_distilled", 0.375), ("resnet20", 0.25)),
 )
-FITS["resnet20_twice"] = replace(
-    FITS["resnet20_raw"],
-    start="resnet20_raw_mixed",
-    teacher="resnet20",
-    disturbance=_twice(0.04),
-    training=replace(_RESNET20, epochs=5, learning_rate=0.003, seed=31),
-    weight_bits=5,
-    copies=2,
-)
 """By the name of the file that the weights are written to."""
 
 
-def faulty_accuracy(
-    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, rate: float, weight_bits: int = _BITS, copies: int = 1
-) -> list[float]:
+def faulty_accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, rate: float) -> list[float]:
     """Share of the images classified correctly by each of a few dies: converters and wires ideal, float activations.
 
     Parameters
@@ -190,14 +168,12 @@ def faulty_accuracy(
         As the network takes them.
     rate
         Share of stuck cells, in the ratio of :func:`design`.
-    weight_bits, copies
-        As :class:`Fit`. Weights are as the network has them, not rounded to these bits.
     """
     layers = mappable_layers(model)
     free = {name: layer.weight.detach().clone() for name, layer in layers.items()}
     found = []
     for die in range(_DIES if rate else 1):
-        injection = Injection(design=design(weight_bits), rates=Rates(largest=rate), seed=_SEED + die, copies=copies)
+        injection = Injection(design=design(), rates=Rates(largest=rate), seed=_SEED + die)
         with torch.no_grad():
             for index, (name, layer) in enumerate(layers.items()):
                 layer.weight.copy_(injection.read_back(free[name], layer=name, index=index, step=0))
@@ -287,7 +263,7 @@ def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
     for what, (inputs, wanted) in {"validation": validation, "test": (images, labels)}.items():
         for rate in _RATES:
             count = len(wanted) if rate == 0 else min(_IMAGES, len(wanted))
-            found = faulty_accuracy(again, inputs[:count], wanted[:count], rate, fit.weight_bits, fit.copies)
+            found = faulty_accuracy(again, inputs[:count], wanted[:count], rate)
             about[f"{what}_accuracy_{rate}"] = round(sum(found) / len(found), 4)
             dies = ", ".join(f"{one:.2%}" for one in found)
             typer.echo(f"{name}: {what} accuracy at {rate:.2%} stuck cells, {count} images: {dies}")

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,14 +39,13 @@ from xbarsim.sweep.store import Store
 __all__ = ["Arena", "Outcome", "sweep_text"]
 
 _PATIENCE = 120.0  # seconds for a sweep that should end to end
-_TRIES = 20  # of a die in sweeps whose workers are killed at random: no die shall fail of that
+_TRIES = 1000  # of a die in sweeps whose workers are killed at random: no die shall fail of that
 _FAILED, _CANNOT_WRITE, _BAD_INPUT, _INTERRUPTED = 5, 4, 2, 130  # exit codes of the command line
+
+_EMPTY_STORE = 60_000  # bytes of a store with its tables and no die, rounded up
 
 Key = tuple[str, int]
 Table = dict[Key, tuple[Any, ...]]
-
-
-_EMPTY_STORE = 60_000  # bytes of a store with its tables and no die, rounded up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +187,20 @@ class Arena:
 
     def start(self, store: Path, *options: str, file: Path | None = None) -> subprocess.Popen[bytes]:
         """Begin a sweep, or go on with it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "xbarsim", "sweep", str(file or self.file), "--store", str(store), *options],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with (self.folder / "messages.txt").open("w") as messages:
+            return subprocess.Popen(
+                [sys.executable, "-m", "xbarsim", "sweep", str(file or self.file), "--store", str(store), *options],
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+            )
+
+    def odd(self, code: int | None, allowed: Sequence[int]) -> int:
+        """1 where a sweep ended in another way than it may, with what it said; else 0."""
+        if code in allowed:
+            return 0
+        said = " / ".join((self.folder / "messages.txt").read_text(errors="replace").strip().splitlines()[-3:])
+        self.report(f"a sweep ended with code {code}, not {allowed}: {said}")
+        return 1
 
     def finish(self, store: Path, *options: str) -> None:
         """Let a sweep end by itself."""
@@ -242,7 +250,7 @@ def kill_coordinators(arena: Arena, number: int, *, kills: int) -> Outcome:
         with suppress(subprocess.TimeoutExpired):
             process.wait(float(arena.rng.uniform(0.0, arena.seconds)))
         if process.poll() is not None:  # it has ended by itself: the next ones work on another store
-            odd += process.returncode != 0
+            odd += arena.odd(process.returncode, (0,))
             check()
             store, seen = arena.fresh(name), set()
             continue
@@ -250,7 +258,7 @@ def kill_coordinators(arena: Arena, number: int, *, kills: int) -> Outcome:
         process.send_signal(number)
         code = end(process, _PATIENCE)
         # SIGTERM and SIGHUP end it as Ctrl-C does, or at once before it is ready for them
-        odd += code not in ((-number,) if number == signal.SIGKILL else (-number, _INTERRUPTED, 0))
+        odd += arena.odd(code, (-number,) if number == signal.SIGKILL else (-number, _INTERRUPTED, 0))
         orphans += gone(below, _PATIENCE)
         done += 1
         now = written(store)
@@ -287,7 +295,7 @@ def disturb_workers(arena: Arena, *, kills: int, stops: int) -> Outcome:
                     os.kill(victim, signal.SIGCONT)
                 plan.pop()
                 done, hits = done + 1, hits + (what == "kill")
-        odd += process.returncode != 0
+        odd += arena.odd(process.returncode, (0,))
         orphans += gone(below, _PATIENCE)
         outcomes.append(arena.compare("workers", store, seen=set(), done=done))
         arena.report(f"workers: {done} of {kills + stops} done, {outcomes[-1]}")
@@ -530,16 +538,13 @@ def dask_cluster(arena: Arena, *, kills: int) -> Outcome:
         under_way = process.poll() is None
         cluster.scheduler.kill()
         code = end(process, _PATIENCE)
-        odd += code not in (_FAILED, 0) if under_way else code != 0
+        odd += arena.odd(code, (_FAILED, 0) if under_way else (0,))
     seen |= written(store)
     with DaskCluster(arena.folder / "cluster2") as cluster:
         code = end(arena.start(store, "--dask", cluster.address), _PATIENCE)
-        odd += code != 0
+        odd += arena.odd(code, (0,))
     note = f"{done} kills of workers, then the scheduler's ({'while measuring' if under_way else 'too late'})"
     return arena.compare("Dask", store, seen=seen, done=done + 1, odd=odd, note=note)
-
-
-# ------------------------------------------------------------------------------------------------ all
 
 
 def experiments(arena: Arena, *, kills: int, dies: int, images: int) -> Iterator[tuple[str, Callable[[], Outcome]]]:

@@ -16,7 +16,7 @@ from xbarsim.training import Training, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomMasks(Method):
+class DrawnByLot(Method):
     """Masks drawn by lot before the training: what every other method must be better than.
 
     Parameters
@@ -32,13 +32,13 @@ class RandomMasks(Method):
 
     def callback(self, recipe: Recipe) -> MethodCallback:
         """Prune at random, as `recipe` says; its levels play no part."""
-        return RandomMasksCallback(self, recipe)
+        return DrawnByLotCallback(self, recipe)
 
 
-class RandomMasksCallback(MethodCallback):
+class DrawnByLotCallback(MethodCallback):
     """Random masks at work in one training."""
 
-    method: RandomMasks
+    method: DrawnByLot
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw before the first epoch; from there on the base class holds the masks, and checkpoints keep them."""
@@ -51,15 +51,15 @@ class RandomMasksCallback(MethodCallback):
 
 
 def test_it_conforms() -> None:
-    check_method(RandomMasks(seed=4))
+    check_method(DrawnByLot(seed=4))
     check_method(
-        RandomMasks(),
+        DrawnByLot(),
         recipe=Recipe(rules=(LayerRule(layers=("3", "5"), targets=(Columns(keep=0.5), Unstructured(keep=0.2))),)),
     )
 
 
 def test_it_can_be_named_in_toml() -> None:
-    assert tomlio.loads(Method, 'type = "RandomMasks"\nseed = 7\n') == RandomMasks(seed=7)  # type: ignore[type-abstract]
+    assert tomlio.loads(Method, 'type = "DrawnByLot"\nseed = 7\n') == DrawnByLot(seed=7)  # type: ignore[type-abstract]
 
 
 def test_every_seed_draws_another_mask_of_the_same_share() -> None:
@@ -73,7 +73,7 @@ def test_every_seed_draws_another_mask_of_the_same_share() -> None:
     masks: list[Tensor] = []
     for seed in (1, 2, 1):
         model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-        masks.append(prune(model, recipe, data, training, method=RandomMasks(seed=seed), progress=False).masks["1"])
+        masks.append(prune(model, recipe, data, training, method=DrawnByLot(seed=seed), progress=False).masks["1"])
     assert [int(mask.sum()) for mask in masks] == [6, 6, 6]
     assert torch.equal(masks[0], masks[2])
     assert not torch.equal(masks[0], masks[1])

@@ -19,6 +19,7 @@ from xbarsim import InputError
 from xbarsim.experiments.studies.interval_coverage import coverage
 from xbarsim.foundation.intervals import (
     FewDiesWarning,
+    difference_interval,
     mean_interval,
     median_interval,
     paired_difference,
@@ -98,6 +99,28 @@ def test_clopper_pearson_covers_at_least_as_often_as_it_says(dies: int) -> None:
     for truth in np.linspace(0.0, 1.0, 501):
         covered = stats.binom.pmf(np.arange(dies + 1), dies, truth)[(low <= truth) & (truth <= high)].sum()
         assert covered >= 0.95 - 1e-12
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=2, max_size=9), st.lists(st.floats(-1, 8), min_size=2, max_size=6),
+    st.sampled_from([0.5, 0.9, 0.95]),
+)  # fmt: skip
+def test_difference_of_two_samples_is_scipys(one: list[float], other: list[float], confidence: float) -> None:
+    found = difference_interval(one, other, confidence=confidence)
+    assert found.estimate == pytest.approx(np.mean(one) - np.mean(other), abs=1e-12)
+    if np.var(one) + np.var(other) < 1e-12:  # scipy loses the digits
+        assert found.low <= found.estimate <= found.high
+        return
+    wanted = stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-9, abs=1e-9)
+
+
+def test_difference_of_samples_without_scatter_or_without_a_second_value() -> None:
+    alike = difference_interval([0.5, 0.5], [0.25, 0.25, 0.25])
+    assert (alike.estimate, alike.low, alike.high) == (0.25, 0.25, 0.25)
+    single = difference_interval([0.5], [0.25, 0.75])
+    assert not single.has_ends
+    assert single.estimate == 0.0
 
 
 def test_paired_difference_is_scipys() -> None:

@@ -102,8 +102,8 @@ class Sloppy(Target):
             return ()
         return ((matrix.square() + 0.0).sqrt(),) if self.wrong == "gradient" else (matrix.abs(),)
 
-    def part_way(self, progress: float) -> Any:
-        return self if self.wrong == "way" else super().part_way(progress)
+    def part_way(self, progress: float, **law: Any) -> Any:
+        return self if self.wrong == "way" else super().part_way(progress, **law)
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,9 @@ def test_settings_survive_a_file(tmp_path: Path) -> None:
         ({"momentum": 1.0}, r"momentum must be .* < 1\.0, got 1\.0"),
         ({"weight_decay": -1e-4}, "weight_decay must be .* >= 0.0, got -0.0001"),
         ({"schedule": "linear"}, "schedule must be one of 'cosine', 'step', 'constant'"),
-        ({"schedule": "step"}, "milestones go with schedule 'step', got .* with 'step'"),
-        ({"milestones": (2,)}, r"milestones go with schedule 'step', got \(2.0,\) with 'cosine'"),
+        ({"schedule": "step"}, "milestones go with schedule 'step', and may with 'cosine', got .* with 'step'"),
+        ({"schedule": "constant", "milestones": (2,)}, r"milestones go with .*, got \(2.0,\) with 'constant'"),
+        ({"warm_up": 2, "milestones": (2,)}, r"milestones of 'cosine' must be above 2 \(warm_up\), got 2"),
         ({"schedule": "step", "milestones": (2, 2)}, "milestones must ascend"),
         ({"schedule": "step", "milestones": (3, 2)}, "milestones must ascend"),
         ({"schedule": "step", "milestones": (5,)}, "milestones must be .* < 5.0, got 5.0"),
@@ -93,3 +94,17 @@ def test_learning_rate_over_time(epochs: int, share: float, time: float, schedul
     else:
         wanted = 0.1 if milestones and now >= epochs / 2 else 0.4
     assert training.rate(now) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_cosine_begins_anew_at_every_milestone() -> None:
+    plain = Training(epochs=4, learning_rate=0.2)
+    restarted = Training(epochs=12, learning_rate=0.2, milestones=(4, 8))
+    for part in (0, 4, 8):
+        for epoch in (0, 0.5, 1, 2, 3.75):
+            assert restarted.rate(part + epoch) == pytest.approx(plain.rate(epoch), abs=1e-15)
+    assert restarted.rate(12) == pytest.approx(0.0, abs=1e-15)
+    uneven = Training(epochs=10, learning_rate=0.2, warm_up=1, milestones=(3,))
+    assert uneven.rate(0.5) == pytest.approx(0.1)
+    assert uneven.rate(2) == pytest.approx(0.1)
+    assert uneven.rate(3) == pytest.approx(0.2)
+    assert uneven.rate(6.5) == pytest.approx(0.1)

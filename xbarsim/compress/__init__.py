@@ -14,7 +14,20 @@ from xbarsim.compress.fine_tuning import FineTuned, fine_tune
 from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
 from xbarsim.compress.layers import gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
-from xbarsim.compress.methods import Admm, AdmmCallback, Magnitude, Method, MethodCallback, Residual, Reweighted
+from xbarsim.compress.methods import (
+    Admm,
+    AdmmCallback,
+    GrowAndPrune,
+    GrowAndPruneCallback,
+    LearnedShapes,
+    Magnitude,
+    Method,
+    MethodCallback,
+    RandomMasks,
+    Residual,
+    Reweighted,
+    grow_and_prune_in_parallel,
+)
 from xbarsim.compress.progressive import ProgressivePruning, PruningStep, faulty_accuracy, prune_progressively
 from xbarsim.compress.recipe import LayerRule, Recipe
 from xbarsim.compress.remaining import Compression, LayerCompression, compression
@@ -22,6 +35,7 @@ from xbarsim.compress.targets import (
     BlockColumnRow,
     Columns,
     Filters,
+    KernelShapes,
     Target,
     Tiles,
     Unstructured,
@@ -29,8 +43,18 @@ from xbarsim.compress.targets import (
     column_mask,
     filter_mask,
     kept_count,
+    kernel_shape_mask,
     tile_mask,
     unstructured_mask,
+)
+from xbarsim.compress.tickets import (
+    Condition,
+    TicketArms,
+    Tickets,
+    TicketVerdict,
+    find_tickets,
+    magnitude_masks,
+    ticket,
 )
 
 __all__ = [
@@ -40,15 +64,20 @@ __all__ = [
     "Columns",
     "Compressed",
     "Compression",
+    "Condition",
     "Distillation",
     "Disturbance",
     "Filters",
     "FineTuned",
     "FrozenStatistics",
+    "GrowAndPrune",
+    "GrowAndPruneCallback",
     "Hardening",
     "Injection",
+    "KernelShapes",
     "LayerCompression",
     "LayerRule",
+    "LearnedShapes",
     "Levels",
     "LostWeights",
     "Magnitude",
@@ -56,11 +85,15 @@ __all__ = [
     "MethodCallback",
     "ProgressivePruning",
     "PruningStep",
+    "RandomMasks",
     "Rates",
     "Recipe",
     "Residual",
     "Reweighted",
     "Target",
+    "TicketArms",
+    "TicketVerdict",
+    "Tickets",
     "Tiles",
     "Unstructured",
     "block_mask",
@@ -70,15 +103,20 @@ __all__ = [
     "compression",
     "faulty_accuracy",
     "filter_mask",
+    "find_tickets",
     "fine_tune",
     "gemm_view",
+    "grow_and_prune_in_parallel",
     "kept_count",
+    "kernel_shape_mask",
+    "magnitude_masks",
     "mappable_layers",
     "nearest_codes",
     "nearest_levels",
     "prune",
     "prune_progressively",
     "retrain",
+    "ticket",
     "tile_mask",
     "unstructured_mask",
 ]

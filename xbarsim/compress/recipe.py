@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xbarsim.compress.layers import free_weight, gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels
-from xbarsim.compress.targets.base import Target
+from xbarsim.compress.targets.base import Law, Target
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
@@ -57,7 +57,9 @@ class LayerRule:
         check_instance("levels", self.levels, (Levels, type(None)))
 
     @entrance
-    def mask(self, matrix: Tensor, *, among: Tensor | None = None, progress: float = 1.0) -> Tensor:
+    def mask(
+        self, matrix: Tensor, *, among: Tensor | None = None, progress: float = 1.0, law: Law = "geometric"
+    ) -> Tensor:
         """Which weights of a matrix stay.
 
         Parameters
@@ -66,8 +68,8 @@ class LayerRule:
             Weights, (filters, positions).
         among
             Which weights may stay, bool of the same shape; ``None`` for all.
-        progress
-            Part of the way to the targets, from 0 to 1; see :meth:`Target.part_way`.
+        progress, law
+            Part of the way to the targets, from 0 to 1, and how it is gone; see :meth:`Target.part_way`.
 
         Returns
         -------
@@ -81,7 +83,7 @@ class LayerRule:
         """
         mask = among
         for target in self.targets:
-            mask = target.part_way(progress).mask(matrix, among=mask)
+            mask = target.part_way(progress, law=law).mask(matrix, among=mask)
         return torch.ones_like(matrix, dtype=torch.bool) if mask is None else mask
 
 
@@ -223,10 +225,16 @@ class Recipe:
 
 
 def layer_mask(
-    name: str, rule: LayerRule, matrix: Tensor, *, among: Tensor | None = None, progress: float = 1.0
+    name: str,
+    rule: LayerRule,
+    matrix: Tensor,
+    *,
+    among: Tensor | None = None,
+    progress: float = 1.0,
+    law: Law = "geometric",
 ) -> Tensor:
     """As :meth:`LayerRule.mask`, with errors that name the layer."""
     try:
-        return rule.mask(matrix, among=among, progress=progress)
+        return rule.mask(matrix, among=among, progress=progress, law=law)
     except InputError as error:
         raise InputError(f"layer {name!r}: {error}") from error

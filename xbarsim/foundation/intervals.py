@@ -26,6 +26,7 @@ __all__ = [
     "FewDiesWarning",
     "Interval",
     "clopper_pearson",
+    "difference_interval",
     "mean_interval",
     "median_interval",
     "paired_difference",
@@ -59,7 +60,7 @@ class Interval:
     confidence
         Its confidence, such as 0.95.
     method
-        ``"t"``, ``"bootstrap"``, ``"order statistics"`` or ``"Clopper-Pearson"``.
+        ``"t"``, ``"bootstrap"``, ``"order statistics"``, ``"Welch"`` or ``"Clopper-Pearson"``.
     count
         Size of the sample: how many dies, or images, it is from.
     """
@@ -243,6 +244,53 @@ def mean_interval(
         ).confidence_interval
         low, high = float(ends.low), float(ends.high)
     return Interval(estimate=mean, low=low, high=high, confidence=level, method=method, count=count)
+
+
+def difference_interval(
+    one: Sequence[float] | npt.NDArray[Any], other: Sequence[float] | npt.NDArray[Any], *, confidence: float = 0.95
+) -> Interval:
+    """The difference of the means of two independent samples, whose scatter may differ, and its interval.
+
+    Parameters
+    ----------
+    one, other
+        One number a die, or a training. The mean of `other` is taken off that of `one`.
+    confidence
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    Interval
+        By Welch's t, exact where both are normally distributed up to the fractional number of degrees of freedom;
+        without ends (NaN) where a sample is a single value. Its `count` is that of both together.
+
+    Raises
+    ------
+    InputError
+        If there are no values, one is not finite, or a parameter is out of its bound.
+
+    References
+    ----------
+    B. L. Welch, The generalization of Student's problem when several different population variances are involved,
+    Biometrika 34, 1947, https://doi.org/10.1093/biomet/34.1-2.28.
+    """
+    samples = _sample("one", one), _sample("other", other)
+    level = check_confidence(confidence)
+    means = [math.fsum(sample) / sample.size for sample in samples]
+    estimate = means[0] - means[1]
+    low = high = math.nan
+    if min(sample.size for sample in samples) > 1:
+        parts = [float(sample.var(ddof=1)) / sample.size for sample in samples]
+        low = high = estimate
+        if (total := sum(parts)) > 0:
+            freedom = 1 / sum(
+                (part / total) ** 2 / (sample.size - 1) for part, sample in zip(parts, samples, strict=True)
+            )
+            half = student_quantile(freedom + 1, level) * math.sqrt(total)
+            low, high = estimate - half, estimate + half
+    return Interval(
+        estimate=estimate, low=low, high=high, confidence=level, method="Welch", count=sum(map(len, samples))
+    )
 
 
 def median_interval(values: Sequence[float] | npt.NDArray[Any], *, confidence: float = 0.95) -> Interval:

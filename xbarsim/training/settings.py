@@ -41,9 +41,11 @@ class Training:
     weight_decay
         On weights of layers only: parameters with fewer than two dimensions (biases, batch norm) are not decayed.
     schedule
-        ``"cosine"`` (to zero at the end), ``"step"`` (times `factor` at every milestone) or ``"constant"``.
+        ``"cosine"`` (to zero at the end, or at each milestone), ``"step"`` (times `factor` at every milestone) or
+        ``"constant"``.
     milestones
-        Epochs at which ``"step"`` acts, ascending.
+        Epochs, ascending: where ``"step"`` acts, and where ``"cosine"``, that reached zero, begins anew at its highest
+        (warm restarts: I. Loshchilov, F. Hutter, ICLR 2017, doi:10.48550/arXiv.1608.03983).
     factor
         What ``"step"`` multiplies the learning rate with.
     warm_up
@@ -125,8 +127,12 @@ class Training:
         object.__setattr__(self, "milestones", milestones)
         if list(milestones) != sorted(set(milestones)):
             raise InputError(f"milestones must ascend, got {milestones}")
-        if (self.schedule == "step") != bool(milestones):
-            raise InputError(f"milestones go with schedule 'step', got {milestones} with {self.schedule!r}")
+        if self.schedule != "cosine" and (self.schedule == "step") != bool(milestones):
+            raise InputError(
+                f"milestones go with schedule 'step', and may with 'cosine', got {milestones} with {self.schedule!r}"
+            )
+        if self.schedule == "cosine" and milestones and milestones[0] <= self.warm_up:
+            raise InputError(f"milestones of 'cosine' must be above {self.warm_up:g} (warm_up), got {milestones[0]:g}")
 
     @entrance
     def rate(self, epoch: float) -> float:
@@ -135,7 +141,9 @@ class Training:
         if epoch < self.warm_up:
             return self.learning_rate * epoch / self.warm_up
         if self.schedule == "cosine":
-            passed = (epoch - self.warm_up) / (self.epochs - self.warm_up)
+            ends = (self.warm_up, *self.milestones, float(self.epochs))
+            number = min(sum(epoch >= end for end in ends[1:]), len(ends) - 2)  # at the end it is zero
+            passed = (epoch - ends[number]) / (ends[number + 1] - ends[number])
             return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 

@@ -117,20 +117,13 @@ def design(arm: Arm, rate: float) -> xb.Design:
     )
 
 
-_TWICE = (
-    # as many cells as 9 bits once: two slices that count alike, so that a stuck cell errs by half of full scale
-    ("5 bits twice", "nothing", "as trained", 0.995),
-    ("5 bits twice, trained with faults", "rates", "resnet20_raw_mixed", None),
-    ("5 bits twice, trained with these faults", "rates", "resnet20_twice", None),
-)
-
-
-def _twice(*rates: float, last: bool) -> Iterator[Arm]:
-    for name, known, weights, clip in _TWICE[-1:] if last else _TWICE[:-1]:
-        yield Arm(
-            name=name, known=known, rates=rates, weight_bits=5, clip=clip, weights=weights,
-            mitigations=(AverageCopies(),),
-        )  # fmt: skip
+def _twice(*rates: float, trained: bool) -> Arm:
+    """As many cells as 9 bits once: two slices that count alike, so that a stuck cell errs by half of full scale."""
+    return Arm(
+        name=f"5 bits twice{', trained with faults' if trained else ''}", known="rates" if trained else "nothing",
+        rates=rates, weight_bits=5, clip=None if trained else 0.995,
+        weights="resnet20_raw_mixed" if trained else "as trained", mitigations=(AverageCopies(),),
+    )  # fmt: skip
 
 
 def _recalibrated(bits: int, *rates: float, trained: bool) -> Arm:
@@ -158,7 +151,7 @@ def _mapped_and_recalibrated(bits: int, *rates: float) -> Arm:
 def _table() -> Iterator[Arm]:
     """The four questions of the study, each answered by the best arm that there is."""
     yield Arm(name="two columns", known="nothing", rates=(0.0, 0.0005, 0.001), encoding=TwoColumn())
-    yield from _twice(0.0, 0.007, 0.01, 0.02, last=True)
+    yield _twice(0.0, 0.007, 0.01, 0.02, trained=True)
     yield _recalibrated(2, 0.0, 0.02, 0.05, trained=True)
     yield _mapped(2, 0.0, 0.1, 0.2)
     yield _mapped_and_recalibrated(2, 0.0, 0.2, 0.3)
@@ -173,8 +166,8 @@ def _curves() -> Iterator[Arm]:
         name="differential, trained with faults", known="rates", rates=(0.0, 0.005, 0.007, 0.01, 0.02),
         weights="resnet20_raw_mixed",
     )  # fmt: skip
-    yield from _twice(0.0, 0.005, 0.01, 0.02, last=False)
-    yield from _twice(0.005, 0.03, last=True)
+    yield _twice(0.0, 0.005, 0.01, 0.02, trained=False)
+    yield _twice(0.005, 0.03, trained=True)
     yield _recalibrated(2, 0.0, 0.02, 0.05, trained=False)
     yield _mapped(2, 0.3)
     yield _mapped_and_recalibrated(2, 0.1)

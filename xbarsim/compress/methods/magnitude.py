@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from torch import nn
 
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.recipe import Recipe, layer_mask
+from xbarsim.compress.targets.base import Law
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_integer
 
 __all__ = ["Magnitude"]
 
@@ -24,20 +26,25 @@ class Magnitude(Method):
     Parameters
     ----------
     steps
-        How often the network is pruned: before the epochs 0, n / steps, 2 n / steps, ... of n (rounded down). After
-        step s each share k of the targets is k**(s / steps), so that every step leaves the same share of what the one
-        before it left; what is pruned stays so. With 1 the network is pruned at once, and the training recovers.
+        How often the network is pruned: before the epochs 0, n / steps, 2 n / steps, ... of n (rounded down); what is
+        pruned stays so. With 1 the network is pruned at once, and the training recovers.
+    law
+        ``"geometric"``: after step s each share k of the targets is k**(s / steps), so that every step leaves the same
+        share of what the one before it left. ``"cubic"``: k is 1 - (1 - k)(1 - (1 - s / steps)^3), gradual pruning
+        after M. Zhu, S. Gupta, 2017, doi:10.48550/arXiv.1710.01878.
 
     Raises
     ------
     InputError
-        If `steps` is below 1.
+        If `steps` is below 1, or the law is unknown.
     """
 
     steps: int = 1
+    law: Law = "geometric"
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, at_least=1)
+        check_choice("law", self.law, get_args(Law))
 
     @entrance
     def callback(self, recipe: Recipe) -> MethodCallback:
@@ -64,4 +71,5 @@ class MagnitudeCallback(MethodCallback):
         for step in due:
             for name, rule in self.pruned_layers().items():
                 before = self.held_masks().get(name)
-                self.set_mask(name, layer_mask(name, rule, self.matrix(name), among=before, progress=step / steps))
+                way: dict[str, Any] = {"progress": step / steps, "law": self.method.law}
+                self.set_mask(name, layer_mask(name, rule, self.matrix(name), among=before, **way))

@@ -6,6 +6,7 @@ from xbarsim.compress.targets.base import Target
 from xbarsim.compress.targets.blocks import BlockColumnRow, block_mask
 from xbarsim.compress.targets.columns import Columns, column_mask
 from xbarsim.compress.targets.filters import Filters, filter_mask
+from xbarsim.compress.targets.kernel_shapes import KernelShapes, kernel_shape_mask
 from xbarsim.compress.targets.selection import kept_count
 from xbarsim.compress.targets.tiles import Tiles, tile_mask
 from xbarsim.compress.targets.unstructured import Unstructured, unstructured_mask
@@ -14,6 +15,7 @@ __all__ = [
     "BlockColumnRow",
     "Columns",
     "Filters",
+    "KernelShapes",
     "Target",
     "Tiles",
     "Unstructured",
@@ -21,6 +23,7 @@ __all__ = [
     "column_mask",
     "filter_mask",
     "kept_count",
+    "kernel_shape_mask",
     "tile_mask",
     "unstructured_mask",
 ]

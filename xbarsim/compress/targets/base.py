@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from dataclasses import fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
 from xbarsim.compress.registry import register
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import check_real
+from xbarsim.foundation.validation import check_choice, check_real
 
-__all__ = ["Target"]
+__all__ = ["Law", "Target"]
+
+Law = Literal["geometric", "cubic"]
+"""How shares are approached: see :meth:`Target.part_way`."""
 
 
 class Target(metaclass=ABCMeta):
@@ -75,8 +78,24 @@ class Target(metaclass=ABCMeta):
         """Norms of the groups that stay or go together, with gradients; one tensor for each kind of group."""
 
     @entrance
-    def part_way(self, progress: float) -> Self:
-        """The target on the way: each share k is k**progress, from all weights at 0 to the target itself at 1."""
+    def part_way(self, progress: float, *, law: Law = "geometric") -> Self:
+        """The target on the way, from all weights at 0 to the target itself at 1.
+
+        Parameters
+        ----------
+        progress
+            Part of the way, 0 to 1.
+        law
+            ``"geometric"``: each share k is k**progress. ``"cubic"``: what is lost is (1 - k)(1 - (1 - progress)^3),
+            much at first and ever less (M. Zhu, S. Gupta, 2017, doi:10.48550/arXiv.1710.01878).
+        """
         check_real("progress", progress, at_least=0.0, at_most=1.0)
-        changes = {name: value**progress for name, value in self._fields() if name.startswith("keep")}
+        check_choice("law", law, get_args(Law))
+
+        def share(whole: float) -> float:
+            if law == "geometric" or progress == 1.0:
+                return float(whole**progress)
+            return 1.0 - (1.0 - whole) * (1.0 - (1.0 - progress) ** 3)
+
+        changes = {name: share(value) for name, value in self._fields() if name.startswith("keep")}
         return replace(self, **changes)  # type: ignore[type-var]
