@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from xbarsim.network import Chip
     from xbarsim.sweep import Subject
 
-__all__ = ["DaskCluster", "alive", "children", "end", "gone", "make_clock_jump", "misbehaves", "tiny"]
+__all__ = ["DaskCluster", "alive", "children", "end", "gone", "make_clock_jump", "misbehaves", "small_disk", "tiny"]
 
 
 def children(pid: int) -> list[int]:
@@ -57,6 +60,29 @@ def end(process: subprocess.Popen[bytes], patience: float) -> int | None:
         process.kill()
         process.wait()
         return None
+
+
+@contextmanager
+def small_disk(folder: Path, room: int) -> Iterator[tuple[Path, str, Callable[[], None] | None]]:
+    """A folder with room for so many bytes: a file system of its own where we may mount one, else a limit to a file."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)]
+    mounted = bool(shutil.which("mount")) and not subprocess.run(mount, capture_output=True, check=False).returncode
+    try:
+        if mounted:
+            yield folder, f"a tmpfs of {room // 1000} kB", None
+        else:
+            yield folder, f"no right to mount: RLIMIT_FSIZE of {room // 1000} kB instead", partial(_limit_files, room)
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def _limit_files(room: int) -> None:
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
 
 def tiny() -> Subject:

@@ -21,16 +21,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from xbarsim.experiments.studies.disturbances import children, end, gone
+from xbarsim.experiments.studies.disturbances import children, end, gone, small_disk
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import FileFormatError
 from xbarsim.sweep.file import Sweep
@@ -38,7 +37,7 @@ from xbarsim.sweep.store import Store
 
 __all__ = ["Arena", "Outcome", "sweep_text"]
 
-_PATIENCE = 120.0  # seconds for a sweep that should end to end
+_PATIENCE = 120.0  # seconds for a sweep that should end to end, at least
 _TRIES = 1000  # of a die in sweeps whose workers are killed at random: no die shall fail of that
 _FAILED, _CANNOT_WRITE, _BAD_INPUT, _INTERRUPTED = 5, 4, 2, 130  # exit codes of the command line
 
@@ -185,6 +184,11 @@ class Arena:
         report(f"undisturbed: {rows} dies in {arena.seconds:.0f} s")
         return arena
 
+    @property
+    def patience(self) -> float:
+        """Seconds for a sweep that should end to end: many times what one takes here, now."""
+        return max(_PATIENCE, 10 * self.seconds)
+
     def start(self, store: Path, *options: str, file: Path | None = None) -> subprocess.Popen[bytes]:
         """Begin a sweep, or go on with it."""
         with (self.folder / "messages.txt").open("w") as messages:
@@ -256,10 +260,10 @@ def kill_coordinators(arena: Arena, number: int, *, kills: int) -> Outcome:
             continue
         below = children(process.pid)
         process.send_signal(number)
-        code = end(process, _PATIENCE)
+        code = end(process, arena.patience)
         # SIGTERM and SIGHUP end it as Ctrl-C does, or at once before it is ready for them
         odd += arena.odd(code, (-number,) if number == signal.SIGKILL else (-number, _INTERRUPTED, 0))
-        orphans += gone(below, _PATIENCE)
+        orphans += gone(below, arena.patience)
         done += 1
         now = written(store)
         arena.report(f"{name} {done}: {len(now)} dies written, {len(seen - now)} of those before are gone, code {code}")
@@ -296,7 +300,7 @@ def disturb_workers(arena: Arena, *, kills: int, stops: int) -> Outcome:
                 plan.pop()
                 done, hits = done + 1, hits + (what == "kill")
         odd += arena.odd(process.returncode, (0,))
-        orphans += gone(below, _PATIENCE)
+        orphans += gone(below, arena.patience)
         outcomes.append(arena.compare("workers", store, seen=set(), done=done))
         arena.report(f"workers: {done} of {kills + stops} done, {outcomes[-1]}")
     note = f"{hits} killed (SIGKILL, SIGTERM, SIGHUP), {done - hits} stopped and gone on with; {len(outcomes)} stores"
@@ -323,13 +327,13 @@ def two_coordinators(arena: Arena) -> Outcome:
     pair[0].kill()
     pair[0].wait()
     third = arena.start(store, "--workers", "1")
-    codes = [end(process, _PATIENCE) for process in (pair[1], third)]
+    codes = [end(process, arena.patience) for process in (pair[1], third)]
     return arena.compare(
         "two coordinators on one store",
         store,
         seen=set(),
         done=3,
-        orphans=gone(below, _PATIENCE),
+        orphans=gone(below, arena.patience),
         odd=sum(code != 0 for code in codes),
     )
 
@@ -379,7 +383,7 @@ def bad_dies(arena: Arena, *, dies: int, images: int) -> Outcome:
 def full_disk(arena: Arena) -> Outcome:
     """A disk without room: the sweep ends and says so, what it had is elsewhere, and is brought back."""
     room = _EMPTY_STORE + ((arena.folder / "undisturbed.sqlite").stat().st_size - _EMPTY_STORE) // 2
-    with _small_disk(arena.folder / "disk", room) as (disk, how, limit):
+    with small_disk(arena.folder / "disk", room) as (disk, how, limit):
         store = disk / "store.sqlite"
         temporary = arena.folder / "elsewhere"
         temporary.mkdir()
@@ -403,29 +407,6 @@ def full_disk(arena: Arena) -> Outcome:
     arena.finish(after, "--workers", "2")
     note = f"{how}; {len(seen)} dies fitted, {len(more - seen)} rescued elsewhere"
     return arena.compare("a full disk", after, seen=seen | more, done=1, odd=odd, note=note)
-
-
-@contextmanager
-def _small_disk(folder: Path, room: int) -> Iterator[tuple[Path, str, Callable[[], None] | None]]:
-    """A folder with room for so many bytes: a file system of its own where we may mount one, else a limit to a file."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)]
-    mounted = bool(shutil.which("mount")) and not subprocess.run(mount, capture_output=True, check=False).returncode
-    try:
-        if mounted:
-            yield folder, f"a tmpfs of {room // 1000} kB", None
-        else:
-            yield folder, f"no right to mount: RLIMIT_FSIZE of {room // 1000} kB instead", partial(_limit_files, room)
-    finally:
-        if mounted:
-            subprocess.run(["umount", str(folder)], check=True)
-
-
-def _limit_files(room: int) -> None:
-    import resource
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
 
 def jumping_clock(arena: Arena) -> Outcome:
@@ -537,11 +518,11 @@ def dask_cluster(arena: Arena, *, kills: int) -> Outcome:
         seen |= written(store)
         under_way = process.poll() is None
         cluster.scheduler.kill()
-        code = end(process, _PATIENCE)
+        code = end(process, arena.patience)
         odd += arena.odd(code, (_FAILED, 0) if under_way else (0,))
     seen |= written(store)
     with DaskCluster(arena.folder / "cluster2") as cluster:
-        code = end(arena.start(store, "--dask", cluster.address), _PATIENCE)
+        code = end(arena.start(store, "--dask", cluster.address), arena.patience)
         odd += arena.odd(code, (0,))
     note = f"{done} kills of workers, then the scheduler's ({'while measuring' if under_way else 'too late'})"
     return arena.compare("Dask", store, seen=seen, done=done + 1, odd=odd, note=note)

@@ -286,11 +286,54 @@ def test_an_executor_that_breaks(tmp_path: Path) -> None:
             future.set_exception(BrokenProcessPool("a process died"))
             return future
 
-    with pytest.raises(CollectError, match="worker processes died; what was measured before is kept") as caught:
+    with pytest.raises(CollectError, match="the executor cannot go on; what was measured before is kept") as caught:
         collect(TASKS, stop=6, executor=Breaks(), store=tmp_path / "s.sqlite")
     assert len(caught.value.results.rows(every=True)) == 3
     with Store(tmp_path / "s.sqlite", read_only=True) as store:
         assert store.count() == 3
+
+
+def test_a_scheduler_that_is_gone_ends_a_sweep_in_words(tmp_path: Path) -> None:
+    """What Dask's client raises when its scheduler dies: asked for workers, given a job, and when it is closed."""
+    from xbarsim.sweep.executors import _DaskExecutor
+
+    class Client:
+        def __init__(self, error: Exception, last: int) -> None:
+            self.error, self.left = error, last
+
+        def _one_more(self) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise self.error
+
+        def ncores(self) -> dict[str, int]:
+            self._one_more()
+            return {"a": 1}
+
+        def get_executor(self, **options: Any) -> Any:
+            client = self
+
+            class Jobs(InProcess):
+                def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+                    client._one_more()
+                    return super().submit(fn, *args, **kwargs)
+
+            return Jobs()
+
+        def close(self) -> None:
+            raise self.error
+
+    for number, error in enumerate((OSError("timed out"), RuntimeError("closed"), ValueError("no client"))):
+        for last in (4, 5):
+            path = tmp_path / f"{number}-{last}.sqlite"
+            executor = _DaskExecutor(Client(error, last), close=True)
+            with pytest.raises(CollectError, match=f"the Dask scheduler cannot be reached: {error}") as caught:
+                collect(TASKS, stop=6, executor=executor, store=path)
+            executor.shutdown()
+            done = len(caught.value.results.rows(every=True))
+            assert 0 < done < 6 * len(TASKS)
+            with Store(path, read_only=True) as store:
+                assert store.count() == done
 
 
 def test_an_interrupt_keeps_what_there_is(tmp_path: Path) -> None:

@@ -319,7 +319,10 @@ class _Run:
                 self.submit(state, die, alone=True)
                 return
             state.out.discard(die)
-        workers = workers_of(self.executor)
+        try:
+            workers = workers_of(self.executor)
+        except BrokenExecutor as error:
+            raise self.broken(error) from error
         for speculate, most in ((False, 2 * workers), (True, workers)):
             for state in self.states:
                 while len(self.out) < most:
@@ -412,7 +415,7 @@ class _Run:
 
     def broken(self, error: BrokenExecutor) -> CollectError:
         results = Results(tasks=tuple(result for state in self.states for result in state.results()))
-        message = f"the executor's worker processes died; what was measured before is kept ({_one_line(error)})"
+        message = f"the executor cannot go on; what was measured before is kept ({_one_line(error)})"
         return CollectError(message, results)
 
     def release(self, state: State) -> None:

@@ -5,8 +5,9 @@ Any :class:`concurrent.futures.Executor` will do; those here also say how many w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from xbarsim.foundation.entrances import entrance
@@ -56,7 +57,10 @@ class InProcess(Executor):
 
 
 class _DaskExecutor(Executor):
-    """The workers of a Dask cluster; a worker that dies costs only the time of the dies it had."""
+    """The workers of a Dask cluster; a worker that dies costs only the time of the dies it had.
+
+    A scheduler that cannot be reached any more is a :class:`concurrent.futures.BrokenExecutor`.
+    """
 
     def __init__(self, client: Any, *, close: bool) -> None:
         self._client = client
@@ -66,16 +70,30 @@ class _DaskExecutor(Executor):
     @property
     def workers(self) -> int:
         """Threads of all workers there are now; more may join while a sweep runs."""
-        return max(1, sum(int(threads) for threads in self._client.ncores().values()))
+        with self._reaching():
+            return max(1, sum(int(threads) for threads in self._client.ncores().values()))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = self._executor.submit(fn, *args, **kwargs)
+        with self._reaching():
+            future: Future[T] = self._executor.submit(fn, *args, **kwargs)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._executor.shutdown(wait=wait and not cancel_futures)
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # there is nobody any more to say good-bye to
+            self._executor.shutdown(wait=wait and not cancel_futures)
         if self._close:
-            self._client.close()
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                self._client.close()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _reaching() -> Iterator[None]:
+        try:
+            yield
+        # what is raised depends on what the client is doing when it notices: no connection, a timeout (both OSError),
+        # a client that has closed itself (RuntimeError, or ValueError of distributed)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BrokenExecutor(f"the Dask scheduler cannot be reached: {error}") from error
 
 
 @entrance
