@@ -66,7 +66,10 @@ EXCLUDED = {
     **dict.fromkeys(
         [
             "AdmmCallback",
+            "GrowAndPruneCallback",
             "compress",
+            "find_tickets",
+            "grow_and_prune_in_parallel",
             "critical_rate",
             "faulty_accuracy",
             "fine_tune",
@@ -642,6 +645,21 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.Columns, keep=0.5)
     add("compress", k.Tiles, tile_filters=1, tile_columns=2, keep=0.5)
     add("compress", k.BlockColumnRow, block_filters=2, block_columns=2, keep_filters=0.5, keep_columns=0.5)
+    add("compress", k.KernelShapes, kernel=3, group_filters=1, group_channels=1, keep=0.5)
+    add("compress", k.kernel_shape_mask, matrix=matrix, keep=0.5, kernel=3, group_filters=1, group_channels=1)
+    add("compress", k.GrowAndPrune, parts=2, tile_filters=1, tile_columns=1, rounds=1, every=1, seed=0)
+    add("compress", k.GrowAndPrune().grown, "GrowAndPrune.grown", turn=1)
+    add("compress", k.LearnedShapes, learn=1, warm_up=1, strength=1.0, rate_factor=1.0, seed=0)
+    add("compress", k.RandomMasks, seed=0)
+    add("compress", k.magnitude_masks, model=holder, keep=0.5, layers=None, among=None)
+    accuracies: dict[float, tuple[float, ...]] = {0.1: (0.5, 0.6)}
+    arms = k.TicketArms(sparsity=0.9, dense=accuracies, ticket=accuracies, random=accuracies, small=accuracies)
+    add("compress", k.TicketArms, **vars(arms))
+    add("compress", k.ticket, arms=arms, similar=0.01, gap=0.01, least_sparsity=0.5)
+    add("compress", k.Tickets, dense=holder, initial=holder, masks=(), accuracies=(0.5,))
+    condition = k.Condition(text="a", holds=True)
+    add("compress", k.Condition, **vars(condition))
+    add("compress", k.TicketVerdict, kind="none", conditions=(condition,))
     add("compress", k.unstructured_mask, matrix=matrix, keep=0.5)
     add("compress", k.filter_mask, matrix=matrix, keep=0.5)
     add("compress", k.column_mask, matrix=matrix, keep=0.5)

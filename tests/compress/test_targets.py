@@ -13,11 +13,20 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torch import Tensor
+from torch import Tensor, nn
 
 from xbarsim.compress import (
+    BlockColumnRow,
+    Columns,
+    Filters,
+    KernelShapes,
+    LayerRule,
+    Recipe,
+    Tiles,
+    Unstructured,
     block_mask,
     column_mask,
+    compression,
     filter_mask,
     kept_count,
     levels,
@@ -455,3 +464,28 @@ GOOD = torch.ones(2, 3)
 def test_bad_input(function: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         function()
+
+
+def test_bits_that_say_what_stays_are_counted_by_hand() -> None:
+    shape = (10, 27)
+    for target, bits in (
+        (Unstructured(keep=0.5), 270),
+        (Filters(keep=0.5), 10),
+        (Columns(keep=0.5), 27),
+        (Tiles(tile_filters=4, tile_columns=10, keep=0.5), 3 * 3),
+        # three bands of 4, 4 and 2 filters by two of 16 and 11 columns
+        (BlockColumnRow(block_filters=4, block_columns=16, keep_filters=0.5, keep_columns=0.5), 2 * 10 + 3 * 27),
+        (BlockColumnRow(block_filters=4, block_columns=16, keep_columns=0.5), 3 * 27),
+        (KernelShapes(kernel=9, group_filters=4, group_channels=2, keep=0.5), 3 * 2 * 9),
+    ):
+        assert target.index_bits(shape) == bits, target
+
+
+def test_index_bits_of_a_network_beside_those_of_sparse_rows() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 10, 3), nn.Flatten(), nn.Linear(40, 5))
+    recipe = Recipe(rules=(LayerRule(layers=("0",), targets=(Columns(keep=1 / 3), Filters(keep=0.5))),))
+    first, second = compression(model, recipe.masks(model), recipe).layers
+    assert (first.kept, first.index_bits) == (45, 27 + 10)
+    assert first.csr_bits == 45 * 5 + 11 * 6  # columns below 27 take 5 bits, counts up to 45 take 6
+    assert (second.index_bits, second.csr_bits) == (None, None)
+    assert "index bits a weight" in str(compression(model, recipe.masks(model), recipe))

@@ -36,6 +36,11 @@ class LayerCompression:
         The same of columns (rows of the crossbar).
     bits
         Bits of a weight, sign included; ``None`` where it stands on no levels.
+    index_bits
+        Bits that say which weights stay, one for each group of the targets that stays or goes together; ``None``
+        without a recipe.
+    csr_bits
+        Bits of the indices of a compressed sparse row: the column of each weight that stays, and where rows begin.
     """
 
     name: str
@@ -47,6 +52,8 @@ class LayerCompression:
     columns: int
     columns_kept: int
     bits: int | None
+    index_bits: int | None = None
+    csr_bits: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -94,10 +101,13 @@ class Compression:
                 f"{layer.filters_kept} / {layer.filters}",
                 f"{layer.columns_kept} / {layer.columns}",
                 "-" if layer.bits is None else layer.bits,
+                "-" if layer.index_bits is None else f"{layer.index_bits / max(layer.kept, 1):.2f}",
+                "-" if layer.csr_bits is None else f"{layer.csr_bits / max(layer.kept, 1):.2f}",
             )
             for layer in self.layers
         ]
-        text = format_table(("layer", "weights", "kept", "kept %", "filters", "columns", "bits"), rows)
+        heads = ("layer", "weights", "kept", "kept %", "filters", "columns", "bits", "index bits a weight", "CSR")
+        text = format_table(heads, rows)
         return f"{text}\npruned layers {self.ratio:.2f}x, all layers {self.overall_ratio:.2f}x"
 
 
@@ -135,17 +145,27 @@ def compression(model: nn.Module, masks: Mapping[str, Tensor], recipe: Recipe | 
     for name, module in modules.items():
         mask = gemm_view(masks[name] if name in masks else torch.ones_like(module.weight, dtype=torch.bool))
         levels = rules[name].levels if name in rules else None
+        targets = rules[name].targets if name in rules else ()
+        size = (mask.shape[0], mask.shape[1])
+        kept = int(mask.sum())
         layers.append(
             LayerCompression(
                 name=name,
                 pruned=name in masks,
                 weights=mask.numel(),
-                kept=int(mask.sum()),
+                kept=kept,
                 filters=mask.shape[0],
                 filters_kept=int(mask.any(dim=1).sum()),
                 columns=mask.shape[1],
                 columns_kept=int(mask.any(dim=0).sum()),
                 bits=None if levels is None else levels.bits,
+                index_bits=sum(target.index_bits(size) for target in targets) if name in masks and targets else None,
+                csr_bits=_csr_bits(size, kept) if name in masks else None,
             )
         )
     return Compression(layers=tuple(layers))
+
+
+def _csr_bits(shape: tuple[int, int], kept: int) -> int:
+    """The column of each weight, and the number of the first weight of each row, and of the end."""
+    return kept * max(shape[1] - 1, 0).bit_length() + (shape[0] + 1) * kept.bit_length()

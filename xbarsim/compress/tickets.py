@@ -291,6 +291,9 @@ class Condition:
     high: float = math.nan
     certain: bool = True
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TicketVerdict:
@@ -307,6 +310,9 @@ class TicketVerdict:
 
     kind: Literal["jackpot", "secondary", "none"]
     conditions: tuple[Condition, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def certain(self) -> bool:

@@ -78,6 +78,14 @@ class Target(metaclass=ABCMeta):
         """Norms of the groups that stay or go together, with gradients; one tensor for each kind of group."""
 
     @entrance
+    def index_bits(self, shape: tuple[int, int]) -> int:
+        """Bits that say which weights of a matrix (filters, positions) stay: one for all that stay or go alone.
+
+        One for each weight, unless the structure knows of groups.
+        """
+        return shape[0] * shape[1]
+
+    @entrance
     def part_way(self, progress: float, *, law: Law = "geometric") -> Self:
         """The target on the way, from all weights at 0 to the target itself at 1.
 

@@ -187,6 +187,12 @@ class BlockColumnRow(Target):
         return count, count
 
     @entrance
+    def index_bits(self, shape: tuple[int, int]) -> int:
+        """One for each filter of each block, and one for each column of each, of those that may go."""
+        across, down = math.ceil(shape[1] / self.block_columns), math.ceil(shape[0] / self.block_filters)
+        return (across * shape[0] if self.keep_filters < 1 else 0) + (down * shape[1] if self.keep_columns < 1 else 0)
+
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the filters within each block, and of the columns within each, of those that lose any."""
         _, rows, columns = block_norms(matrix, filters=self.block_filters, columns=self.block_columns)

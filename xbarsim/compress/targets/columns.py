@@ -65,6 +65,11 @@ class Columns(Target):
         return count, count
 
     @entrance
+    def index_bits(self, shape: tuple[int, int]) -> int:
+        """One for each column."""
+        return shape[1]
+
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the columns."""
         return (torch.linalg.vector_norm(matrix, dim=0),)

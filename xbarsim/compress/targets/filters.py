@@ -65,6 +65,11 @@ class Filters(Target):
         return count, count
 
     @entrance
+    def index_bits(self, shape: tuple[int, int]) -> int:
+        """One for each filter."""
+        return shape[0]
+
+    @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the filters."""
         return (torch.linalg.vector_norm(matrix, dim=1),)

@@ -14,6 +14,8 @@ from xbarsim.foundation.validation import check_integer
 
 __all__ = ["KernelShapes", "kernel_groups", "kernel_shape_mask"]
 
+_LARGEST = 2**31  # positions, filters or channels: no layer has more
+
 
 def kernel_groups(
     shape: tuple[int, int], *, kernel: int, group_filters: int, group_channels: int, device: torch.device | None = None
@@ -79,7 +81,7 @@ def kernel_shape_mask(
     """
     check_matrix(matrix, among)
     for name, value in (("kernel", kernel), ("group_filters", group_filters), ("group_channels", group_channels)):
-        check_integer(name, value, at_least=1)
+        check_integer(name, value, at_least=1, at_most=_LARGEST)
     groups, sizes = kernel_groups(
         (matrix.shape[0], matrix.shape[1]), kernel=kernel, group_filters=group_filters, group_channels=group_channels,
         device=matrix.device,
@@ -122,7 +124,7 @@ class KernelShapes(Target):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("kernel", "group_filters", "group_channels"):
-            check_integer(name, getattr(self, name), at_least=1)
+            check_integer(name, getattr(self, name), at_least=1, at_most=_LARGEST)
 
     @entrance
     def mask(self, matrix: Tensor, *, among: Tensor | None = None) -> Tensor:
@@ -143,6 +145,11 @@ class KernelShapes(Target):
         sizes = sorted(self.groups(shape)[1].tolist())
         count = kept_count(self.keep, len(sizes))
         return sum(sizes[:count]), sum(sizes[-count:])
+
+    @entrance
+    def index_bits(self, shape: tuple[int, int]) -> int:
+        """One for each position of the kernel of each group."""
+        return len(self.groups(shape)[1])
 
     @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +92,11 @@ class Tiles(Target):
         sizes = sorted(height * width for height in heights for width in widths)
         count = kept_count(self.keep, len(sizes))
         return sum(sizes[:count]), sum(sizes[-count:])
+
+    @entrance
+    def index_bits(self, shape: tuple[int, int]) -> int:
+        """One for each tile."""
+        return math.ceil(shape[0] / self.tile_filters) * math.ceil(shape[1] / self.tile_columns)
 
     @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
