@@ -292,7 +292,11 @@ class Condition:
     certain: bool = True
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_instance("text", self.text, str)
+        for name in ("holds", "certain"):
+            check_instance(name, getattr(self, name), bool)
+        for name in ("difference", "low", "high"):
+            check_instance(name, getattr(self, name), float)
 
 
 @dataclass(frozen=True, kw_only=True)
