@@ -1,0 +1,108 @@
+"""The study of fault tolerance: its arms, what is made of their dies, and its tables and pictures."""
+
+from __future__ import annotations
+
+import collections
+import math
+from typing import Any
+
+import pytest
+
+from xbarsim.experiments.folders import WEIGHTS
+from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, arms, design
+from xbarsim.experiments.studies.fault_tolerance.measuring import tasks, tolerated
+from xbarsim.experiments.studies.fault_tolerance.pictures import accuracy_table, pareto, picture, tolerance_table
+from xbarsim.foundation.validation import InputError
+from xbarsim.mitigation import AverageCopies, check_mitigations
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_arm_can_be_built_and_stands_once(part: str) -> None:
+    listed = arms(part)
+    assert len({arm.name + arm.polarity for arm in listed}) == len(listed)
+    for arm in listed:
+        check_mitigations(arm.mitigations, arm.diagnosis)
+        for rate in arm.rates:
+            made = design(arm, rate)
+            assert made.faults is None if rate == 0 else math.isclose(math.fsum(made.faults.rates.values()), rate)  # type: ignore[union-attr]
+
+
+def test_the_curves_go_on_with_the_arms_of_the_table() -> None:
+    rates: dict[str, list[float]] = collections.defaultdict(list)
+    for part in ("table", "curves"):
+        for arm in arms(part):
+            rates[arm.name] += arm.rates
+    assert all(len(set(each)) == len(each) for each in rates.values())
+    assert sum(0.0 in each for each in rates.values()) == len(rates)
+
+
+def test_five_bits_twice_take_no_more_cells_than_nine_bits_once() -> None:
+    by_name = {arm.name: arm for part in ("table", "curves") for arm in arms(part)}
+    once, twice = (
+        design(by_name[name], 0.01).mapping for name in ("differential", "5 bits twice, trained with faults")
+    )
+    (copies,) = by_name["5 bits twice, trained with faults"].mitigations
+    assert isinstance(copies, AverageCopies)
+    cells = [
+        mapping.encoding.slice_count(mapping.weight_bits, mapping.cell_bits) * mapping.encoding.sides
+        for mapping in (once, twice)
+    ]
+    assert cells[0] == cells[1] * copies.copies
+    assert once.cell_bits == twice.cell_bits
+
+
+def test_weights_that_are_named_are_there_or_can_be_trained() -> None:
+    from xbarsim.experiments.fits.train_fault_tolerant import FITS
+    from xbarsim.models import MODELS
+
+    for part in PARTS:
+        for arm in arms(part):
+            there = (WEIGHTS / "fault_tolerant" / f"{arm.weights}.safetensors").exists()
+            assert arm.weights == "as trained" or there or arm.weights in MODELS or arm.weights in FITS
+
+
+@pytest.mark.data
+def test_tasks_of_other_networks_leave_out_what_only_resnet20_has() -> None:
+    made = tasks("lenet5", "table", 10)
+    assert made
+    assert all(task.tags["weights"] == "as trained" for task in made)
+    assert len({task.id for task in made}) == len(made)
+
+
+def row(arm: str, rate: float, lost: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "network": "resnet20", "part": "table", "arm": arm, "known": "nothing", "weights": "as trained",
+        "encoding": "Differential", "cell_bits": 4, "polarity": "mostly stuck on", "rate": rate, "dies": 50,
+        "images": 1000, "accuracy": 90.0 - lost, "low": 89.5 - lost, "high": 90.5 - lost, "worst_die": 80.0,
+        "lost": lost, "worst_noise_to_signal": 0.01, "stored_bits": 1e3, "rewritten_cells": 10, "added_operations": 5,
+        "energy_J": 1e-6, "area_m2": 1e-6, **changes,
+    }  # fmt: skip
+
+
+TABLE = [
+    *(row("two columns", rate, lost) for rate, lost in ((0.0, 0.0), (0.001, 0.5), (0.002, 1.5))),
+    *(row("differential", rate, lost) for rate, lost in ((0.0, 0.0), (0.01, 0.5))),
+    row("differential", 0.03, 1.5, part="curves"),
+]
+
+
+def test_the_rate_that_is_tolerated_lies_between_those_measured() -> None:
+    found = {each["arm"]: each for each in tolerated(TABLE)}
+    assert found["two columns"]["rate"] == pytest.approx(math.sqrt(0.001 * 0.002))  # on a logarithmic axis
+    assert found["differential"]["rate"] == pytest.approx(math.sqrt(0.01 * 0.03))
+    assert found["differential"]["part"] == "table"
+    assert found["differential"]["low"] < 0.0173 < found["differential"]["high"]
+    text = tolerance_table(list(found.values()))
+    assert "12.2" in text  # one over the other
+    assert all(each["arm"] in accuracy_table(TABLE) for each in TABLE)
+    with pytest.raises(InputError, match="a rate of an arm once, got 'differential'"):
+        tolerated([*TABLE, row("differential", 0.03, 1.4)])
+
+
+def test_pictures_show_every_arm() -> None:
+    figure = picture(TABLE, tolerated(TABLE))
+    left, right = figure.axes
+    assert {text.get_text() for text in left.get_legend().get_texts()} == {"two columns", "differential"}  # type: ignore[union-attr]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["differential", "two columns"]
+    methods = [row(name, 0.1, 1.0 + number, part="methods") for number, name in enumerate(("nothing", "rows permuted"))]
+    assert len(pareto(methods).axes) == 3
