@@ -8,6 +8,7 @@ against the reference engine bit for bit, in double precision where cells are of
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -227,6 +229,45 @@ def _network(
     return Measurement(name=name, threads=threads, ours=ours, baseline=baseline, must=must, aim=aim, check=check)
 
 
+def _block_pruned(threads: int) -> list[Measurement]:
+    """Networks with block-column-row pruning, whose zeros take no cells, against the same networks dense in float32.
+
+    Each block of as many outputs as a tile has keeps its own share of the rows, of the largest norm.
+    """
+    from xbarsim.compress import BlockColumnRow, LayerRule, Recipe, mappable_layers
+
+    dense = _one_pulse()
+    packed = dense.replace(mapping=replace(dense.mapping, pack="block"))
+    outputs = packed.mapping.outputs_per_tile
+    found = []
+    for name, (model, images), rates in (("vgg16", _vgg16(), (2, 4, 8, 16)), ("resnet20", _resnet20(256), (2, 8))):
+        for rate in rates:
+            pruned = copy.deepcopy(model)
+            target = BlockColumnRow(block_filters=outputs, block_columns=2**20, keep_columns=1 / rate)
+            layers = tuple(mappable_layers(pruned))[1:-1]  # the first and the last layer stay dense
+            masks = Recipe(rules=(LayerRule(layers=layers, targets=(target,)),)).masks(pruned)
+            with torch.no_grad():
+                for layer, mask in masks.items():
+                    pruned.get_submodule(layer).weight.mul_(mask)  # type: ignore[operator]
+            kept = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+            network = xb.map_model(pruned, packed, calibration=images[:64])
+            chip, double = network.fabricate(seed=1), network.fabricate(seed=1, precision="double")
+            agree = int((chip(images[:16]).argmax(1) == double(images[:16]).argmax(1)).sum())
+            with torch.no_grad():
+                ours, baseline = _compare(partial(chip, images), partial(model, images), runs=5)
+            whole = xb.map_model(model, dense, calibration=images[:64])
+            arrays = [sum(layer.matrix.tiles for layer in each.layers.values()) for each in (network, whole)]
+            found.append(
+                Measurement(
+                    name=f"{name}-bcr-{rate}x", threads=threads, ours=ours, baseline=baseline,
+                    must=0.25 if name == "vgg16" and rate == 8 else None, aim=None, against="dense torch network",
+                    check=f"{kept:.1%} of the weights, {arrays[0]} of {arrays[1]} arrays; {agree} of 16 classes as in "
+                    "double precision",
+                )
+            )  # fmt: skip
+    return found
+
+
 def _noisy_network(threads: int) -> Measurement:
     """A die whose cells have read noise of 1 % of their conductance, against the same die without."""
     law = ReadNoise(spread=Polynomial(coefficients=(0.0, 0.01), scale=1.0), valid_from=1e-7, valid_to=1e-3)
@@ -432,6 +473,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
         "torch network",
         lambda threads: _network(*_resnet20(64), _bit_serial(), threads, "resnet20-bitserial", 20.0, 8.0, runs=5),
     ),
+    "bcr": ("dense torch network", _block_pruned),
     "resnet20-noise": ("noise-free die", _noisy_network),
     "fabricate-vgg16": ("copying the weights", _fabricate),
     "repair": ("the die left alone", _repair),
