@@ -1,0 +1,289 @@
+"""What is estimated from states: programming error, read noise and drift, each as laws of conductance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.devices.fitting.laws import Law, fit_law, moments_with_errors
+from xbarsim.devices.fitting.states import States
+
+__all__ = ["DriftEstimate", "ErrorEstimate", "drift", "programming_error", "read_noise"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_FEWEST = 3  # states of a group that a spread is taken from
+_FEWEST_REPEATS = 10  # degrees of freedom of all repeated reads together
+_FEWEST_TRAJECTORIES = 10
+_BLOCKS = 20  # of the jackknife
+_BINS = 32
+_BETWEEN = 10  # states whose variances tell how uncertain their mean is
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ErrorEstimate:
+    """The programming error.
+
+    Attributes
+    ----------
+    bias, spread
+        Laws of mean and standard deviation of (conductance - target).
+    cells
+        How many programmed states they are of.
+    beyond
+        Share of them that lie more than three standard deviations from the mean of their group; 0.27 % by the normal
+        law.
+    noise_removed
+        Largest share of a group's variance that was the noise of the reads, and was taken off.
+    few
+        How many states belong to groups of fewer than 3, and are not used.
+    """
+
+    bias: Law
+    spread: Law
+    cells: int
+    beyond: float
+    noise_removed: float
+    few: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DriftEstimate:
+    """The drift, as a random walk in log time.
+
+    Attributes
+    ----------
+    shift, spread
+        Laws of the mean change a decade and of the standard deviation after one, S.
+    reference_time
+        s after programming.
+    seconds
+        Time of each step after programming, s, from the reference time on, shape ``(steps,)``.
+    cells
+        How many states were read at each step and at the reference time, shape ``(steps,)``.
+    mean, mean_error, deviation, deviation_error
+        Of the change since the reference time over all states, S, shape ``(steps,)``.
+    mean_law, deviation_law
+        What the laws say of them, with the noise of the reads, S, shape ``(steps,)``.
+    noise_known
+        Whether the variance that does not grow with time could be told from that which does.
+    """
+
+    shift: Law
+    spread: Law
+    reference_time: float
+    seconds: FloatArray
+    cells: tuple[int, ...]
+    mean: FloatArray
+    mean_error: FloatArray
+    deviation: FloatArray
+    deviation_error: FloatArray
+    mean_law: FloatArray
+    deviation_law: FloatArray
+    noise_known: bool
+
+
+def programming_error(states: States, step: int, scale: float, noise: Law | None) -> ErrorEstimate | str:
+    """Bias and spread of (conductance - target) at a step, or why there is none.
+
+    The states of a group are reads of different cells, or of one cell programmed again, so that both variations are in
+    the spread. Where the noise of a read is known, its part of the variance, over the number of reads that were
+    averaged, is taken off: a simulated read adds it anew.
+
+    Parameters
+    ----------
+    states
+        Programmed states.
+    step
+        The step at which they are looked at.
+    scale
+        The conductance that counts as 1 in the laws, S.
+    noise
+        Of a read, or ``None`` where it is not known.
+    """
+    here = np.isfinite(states.mean[:, step]) & (states.group >= 0)
+    if not here.any():
+        return "no reading has a target or a level"
+    error = states.mean[here, step] - states.target[here]
+    group, reads, target = states.group[here], states.count[here, step], states.target[here]
+    sizes = np.bincount(group)
+    used = np.flatnonzero(sizes >= _FEWEST)
+    if not used.size:
+        return f"no level has {_FEWEST} programmed states, from which a spread could be taken"
+    samples = [error[group == g] for g in used]
+    aim = np.array([target[group == g].mean() for g in used])
+    count = sizes[used].astype(float)
+    bias, bias_error, spread, spread_error = moments_with_errors(samples)
+    if not (spread > 0).all():
+        return "the readings of a level are all the same"
+    beyond = np.mean(np.abs(np.concatenate([(s - s.mean()) / s.std(ddof=1) for s in samples])) > 3)
+    value, uncertainty, removed = spread, spread_error, 0.0
+    if noise is not None:
+        of_read = np.array([np.mean(noise.polynomial(np.maximum(aim[k], 0)) ** 2 / reads[group == g])
+                            for k, g in enumerate(used)])  # fmt: skip
+        removed = float(np.max(of_read / spread**2))
+        left = np.maximum(spread**2 - of_read, 0.0)
+        if not left.any():
+            return "the spread of the programmed states is that of the noise of their reads"
+        value = np.sqrt(left)
+        # the error of a root of a difference; of one near 0 that of the difference itself
+        uncertainty = spread_error * np.where(value > spread_error, spread / np.maximum(value, spread_error), 1.0)
+    weight = np.sqrt(count) / spread
+    return ErrorEstimate(
+        bias=fit_law(aim, bias, bias_error, weight, count=count, scale=scale, positive=False),
+        spread=fit_law(aim, value, uncertainty, weight, count=count, scale=scale, positive=True),
+        cells=int(count.sum()),
+        beyond=float(beyond),
+        noise_removed=removed,
+        few=int(sizes.sum() - count.sum()),
+    )
+
+
+def read_noise(states: States, scale: float) -> Law | str:
+    """Standard deviation of reads that were repeated, against conductance, or why there is none.
+
+    Reads of one programmed state at one step of time scatter by their noise alone. Their variances are pooled by group
+    of equal targets, or of neighbouring conductances where there are no targets, by degrees of freedom.
+    """
+    repeated = states.count >= 2
+    freedom = np.where(repeated, states.count - 1, 0)
+    if freedom.sum() < _FEWEST_REPEATS:
+        return (
+            f"repeated reads of one programmed state at one time leave {int(freedom.sum())} degrees of freedom, "
+            f"fewer than {_FEWEST_REPEATS}"
+        )
+    conductance, square, free = states.mean[repeated], states.square[repeated], freedom[repeated].astype(float)
+    group = np.broadcast_to(states.group[:, np.newaxis], repeated.shape)[repeated]
+    if (group < 0).any():  # neighbouring conductances instead
+        bins = int(np.clip(len(conductance) // _FEWEST, 1, _BINS))
+        group = np.argsort(np.argsort(conductance, kind="stable"), kind="stable") * bins // len(conductance)
+    group = np.unique(group, return_inverse=True)[1]
+    total = np.bincount(group, free)
+    variance = np.bincount(group, square) / total
+    at = np.bincount(group, free * conductance) / total
+    number = np.bincount(group)
+    if not (variance > 0).all():
+        return "repeated reads are all the same at some conductance"
+    between = np.sqrt(np.bincount(group, (square - free * variance[group]) ** 2)) / total
+    error_of_variance = np.where(number >= _BETWEEN, between, variance * np.sqrt(2 / total))
+    order = np.argsort(at)
+    value = np.sqrt(variance)
+    return fit_law(
+        at[order], value[order], (error_of_variance / (2 * value))[order], (np.sqrt(2 * total) / value)[order],
+        count=(total + number)[order].astype(np.float64), scale=scale, positive=True,
+    )  # fmt: skip
+
+
+def drift(states: States, reference: int, scale: float, noise: Law | None) -> DriftEstimate | str:
+    """Change of states since a step, by decade of time, or why there is none.
+
+    The change of a state has the mean ``shift * x`` and the variance ``spread**2 * x + c`` at ``x`` decades after the
+    reference time. The constant c is twice the variance of a read; where that is not known it is fitted too, if there
+    are at least two later steps, and otherwise stays in the spread. Both are fitted to the moments of each group at all
+    steps by least squares, each by its number of states (variances by that over the square of x). Errors are those of a
+    jackknife over blocks of states, for the steps of one state hang together.
+    """
+    last = len(states.seconds)
+    if states.seconds[reference] <= 0 or reference + 1 >= last:
+        return "no later reads of the same cells, at known times after the first that counts"
+    steps = np.arange(reference, last)
+    seconds = states.seconds[steps]
+    decades = np.log10(seconds / seconds[0])[1:]
+    change = states.mean[:, steps[1:]] - states.mean[:, [reference]]
+    whole = np.isfinite(change).any(axis=1)
+    if whole.sum() < _FEWEST_TRAJECTORIES:
+        return f"{int(whole.sum())} states were read again later, fewer than {_FEWEST_TRAJECTORIES}"
+    change, start = change[whole], states.mean[whole, reference]
+    reads = states.count[whole]
+    group = states.group[whole]
+    if (group < 0).any():
+        bins = int(np.clip(len(start) // _FEWEST_TRAJECTORIES, 1, _BINS))
+        group = np.argsort(np.argsort(start, kind="stable"), kind="stable") * bins // len(start)
+    sizes = np.bincount(group)
+    used = np.flatnonzero(sizes >= _FEWEST)
+    if not used.size:
+        return f"no level has {_FEWEST} states that were read again later"
+    at = np.array([start[group == g].mean() for g in used])
+    fixed = np.zeros(change.shape)
+    known = noise is not None or len(decades) > 1
+    if noise is not None:
+        single = noise.polynomial(np.maximum(start, 0.0)) ** 2
+        with np.errstate(divide="ignore"):
+            fixed = single[:, None] * (1 / reads[:, [reference]] + 1 / reads[:, steps[1:]])
+    shift, shift_error, spread, spread_error, constant = (np.empty(len(used)) for _ in range(5))
+    for k, g in enumerate(used):
+        here = group == g
+        fit = _walk(decades, free_constant=noise is None and len(decades) > 1)
+        moved, spreads, constant[k] = fit(change[here], fixed[here])
+        shift[k], spread[k] = moved, spreads
+        parts = np.array_split(np.arange(int(here.sum())), min(_BLOCKS, int(here.sum())))
+        again = []
+        for part in parts:
+            kept = np.ones(int(here.sum()), dtype=bool)
+            kept[part] = False
+            if kept.sum() >= 2:
+                again.append(fit(change[here][kept], fixed[here][kept])[:2])
+        blocks = len(again)
+        shift_error[k], spread_error[k] = np.sqrt((blocks - 1) * np.var(again, axis=0))
+    if not (spread > 0).any():
+        return "what changes with time is not more than the noise of the reads"
+    count = sizes[used].astype(float)
+    order = np.argsort(at)
+    laws = [
+        fit_law(at[order], value[order], error[order], _weight(error)[order], count=count[order],
+                scale=scale, positive=positive)
+        for value, error, positive in ((shift, shift_error, False), (spread, spread_error, True))
+    ]  # fmt: skip
+    present = np.isfinite(change) & np.isin(group, used)[:, None]
+    columns = [change[present[:, j], j] for j in range(len(decades))]
+    mean, mean_error, deviation, deviation_error = moments_with_errors(columns)
+    means, deviations = np.empty(len(decades)), np.empty(len(decades))
+    of_group = np.zeros(sizes.size)
+    of_group[used] = constant
+    for j, x in enumerate(decades.tolist()):
+        who = present[:, j]
+        by_law = laws[0].polynomial(start[who]) * x
+        rest = fixed[who, j] + of_group[group[who]]
+        means[j] = by_law.mean()
+        deviations[j] = math.sqrt(float(np.mean(laws[1].polynomial(start[who]) ** 2 * x + rest) + by_law.var()))
+    return DriftEstimate(
+        shift=laws[0], spread=laws[1], reference_time=float(seconds[0]), seconds=seconds[1:],
+        cells=tuple(int(column.size) for column in columns), mean=mean, mean_error=mean_error, deviation=deviation,
+        deviation_error=deviation_error, mean_law=means, deviation_law=deviations, noise_known=known,
+    )  # fmt: skip
+
+
+def _weight(error: FloatArray) -> FloatArray:
+    """One over the errors, none far below the others: what the jackknife finds is uncertain too."""
+    return np.asarray(1.0 / np.maximum(error, max(float(np.median(error)) / 2, 1e-30)))
+
+
+def _walk(
+    decades: FloatArray, *, free_constant: bool
+) -> Callable[[FloatArray, FloatArray], tuple[float, float, float]]:
+    """A function of changes ``(states, steps)`` and known variances: mean a decade, spread after one, constant."""
+    from scipy.optimize import nnls
+
+    def fit(change: FloatArray, fixed: FloatArray) -> tuple[float, float, float]:
+        present = np.isfinite(change)
+        count = present.sum(axis=0)
+        use = count >= 2
+        if not use.any():
+            return 0.0, 0.0, 0.0
+        x, n = decades[use], count[use].astype(float)
+        values = np.where(present, change, 0.0)[:, use]
+        means = values.sum(axis=0) / n
+        variance = (np.where(present[:, use], values - means, 0.0) ** 2).sum(axis=0) / (n - 1)
+        variance -= np.where(present[:, use], fixed[:, use], 0.0).sum(axis=0) / n
+        moved = float(np.sum(n * means) / np.sum(n * x))
+        weight = np.sqrt(n) / x
+        design = np.stack([x, np.ones(len(x))], axis=1)[:, : 2 if free_constant and len(x) > 1 else 1]
+        unit = float(np.abs(variance).max()) or 1.0  # of order 1, as the solver wants
+        solved = nnls(design * weight[:, None], weight * variance / unit)[0] * unit
+        return moved, math.sqrt(float(solved[0])), float(solved[1]) if len(solved) > 1 else 0.0
+
+    return fit
