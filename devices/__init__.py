@@ -42,6 +42,7 @@ from xbarsim.devices.faults import (
     WearOutFaults,
     fault_preset,
     preset_names,
+    read_fault_map,
     warn_outside,
 )
 from xbarsim.devices.fitting import CellFit, DriftEstimate, ErrorEstimate, Finding, Law, Readings, fit_cell
@@ -123,6 +124,7 @@ __all__ = [
     "fault_preset",
     "fit_cell",
     "preset_names",
+    "read_fault_map",
     "round_to_grid",
     "warn_outside",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,6 @@ FloatArray = npt.NDArray[np.float64]
 _FEWEST = 3  # states of a group that a spread is taken from
 _FEWEST_REPEATS = 10  # degrees of freedom of all repeated reads together
 _FEWEST_TRAJECTORIES = 10
-_BLOCKS = 20  # of the jackknife
 _BINS = 32
 _BETWEEN = 10  # states whose variances tell how uncertain their mean is
 
@@ -185,7 +183,7 @@ def drift(states: States, reference: int, scale: float, noise: Law | None) -> Dr
     reference time. The constant c is twice the variance of a read; where that is not known it is fitted too, if there
     are at least two later steps, and otherwise stays in the spread. Both are fitted to the moments of each group at all
     steps by least squares, each by its number of states (variances by that over the square of x). Errors are those of a
-    jackknife over blocks of states, for the steps of one state hang together.
+    jackknife over the states, for the steps of one hang together.
     """
     last = len(states.seconds)
     if states.seconds[reference] <= 0 or reference + 1 >= last:
@@ -214,21 +212,9 @@ def drift(states: States, reference: int, scale: float, noise: Law | None) -> Dr
         single = noise.polynomial(np.maximum(start, 0.0)) ** 2
         with np.errstate(divide="ignore"):
             fixed = single[:, None] * (1 / reads[:, [reference]] + 1 / reads[:, steps[1:]])
-    shift, shift_error, spread, spread_error, constant = (np.empty(len(used)) for _ in range(5))
-    for k, g in enumerate(used):
-        here = group == g
-        fit = _walk(decades, free_constant=noise is None and len(decades) > 1)
-        moved, spreads, constant[k] = fit(change[here], fixed[here])
-        shift[k], spread[k] = moved, spreads
-        parts = np.array_split(np.arange(int(here.sum())), min(_BLOCKS, int(here.sum())))
-        again = []
-        for part in parts:
-            kept = np.ones(int(here.sum()), dtype=bool)
-            kept[part] = False
-            if kept.sum() >= 2:
-                again.append(fit(change[here][kept], fixed[here][kept])[:2])
-        blocks = len(again)
-        shift_error[k], spread_error[k] = np.sqrt((blocks - 1) * np.var(again, axis=0))
+    walks = [walk(change[group == g], fixed[group == g], decades, constant=noise is None and len(decades) > 1)
+             for g in used]  # fmt: skip
+    shift, shift_error, spread, spread_error, constant = np.array(walks).T
     if not (spread > 0).any():
         return "what changes with time is not more than the noise of the reads"
     count = sizes[used].astype(float)
@@ -262,28 +248,72 @@ def _weight(error: FloatArray) -> FloatArray:
     return np.asarray(1.0 / np.maximum(error, max(float(np.median(error)) / 2, 1e-30)))
 
 
-def _walk(
-    decades: FloatArray, *, free_constant: bool
-) -> Callable[[FloatArray, FloatArray], tuple[float, float, float]]:
-    """A function of changes ``(states, steps)`` and known variances: mean a decade, spread after one, constant."""
-    from scipy.optimize import nnls
+def walk(
+    change: FloatArray, fixed: FloatArray, decades: FloatArray, *, constant: bool
+) -> tuple[float, float, float, float, float]:
+    """The random walk in log time that the changes of some states show.
 
-    def fit(change: FloatArray, fixed: FloatArray) -> tuple[float, float, float]:
-        present = np.isfinite(change)
-        count = present.sum(axis=0)
-        use = count >= 2
-        if not use.any():
-            return 0.0, 0.0, 0.0
-        x, n = decades[use], count[use].astype(float)
-        values = np.where(present, change, 0.0)[:, use]
-        means = values.sum(axis=0) / n
-        variance = (np.where(present[:, use], values - means, 0.0) ** 2).sum(axis=0) / (n - 1)
-        variance -= np.where(present[:, use], fixed[:, use], 0.0).sum(axis=0) / n
-        moved = float(np.sum(n * means) / np.sum(n * x))
-        weight = np.sqrt(n) / x
-        design = np.stack([x, np.ones(len(x))], axis=1)[:, : 2 if free_constant and len(x) > 1 else 1]
-        unit = float(np.abs(variance).max()) or 1.0  # of order 1, as the solver wants
-        solved = nnls(design * weight[:, None], weight * variance / unit)[0] * unit
-        return moved, math.sqrt(float(solved[0])), float(solved[1]) if len(solved) > 1 else 0.0
+    Parameters
+    ----------
+    change
+        Since the reference time, S, shape ``(states, steps)``; NaN where a state was not read.
+    fixed
+        Variance of each that is known and does not grow, S^2, of the same shape.
+    decades
+        Since the reference time, shape ``(steps,)``, rising.
+    constant
+        Whether a variance that does not grow is to be found besides.
 
-    return fit
+    Returns
+    -------
+    tuple of float
+        Mean a decade and its standard error, standard deviation after one decade and its standard error, S; the
+        constant variance, S^2. Errors are those of the jackknife, one state left out at a time.
+    """
+    present = np.isfinite(change).astype(np.float64)
+    count = present.sum(axis=0)
+    use = count >= _FEWEST
+    if not use.any():
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    present, x = present[:, use], decades[use]
+    centre = np.nanmean(change[:, use], axis=0)
+    values = np.where(present > 0, change[:, use] - centre, 0.0)
+    known = np.where(present > 0, fixed[:, use], 0.0)
+    # all states, and below that all but one of them
+    left = np.concatenate([np.zeros((1, len(x))), present])
+    n = present.sum(axis=0) - left
+    first, square, taken = (
+        part.sum(axis=0) - np.concatenate([np.zeros((1, len(x))), part]) for part in (values, values**2, known)
+    )
+    mean = centre + first / n
+    variance = (square - first**2 / n) / (n - 1) - taken / n
+    shift = (n * mean).sum(axis=1) / (n * x).sum(axis=1)
+    weight = n / x**2
+    free, held = _line(x, variance, weight, constant=constant and len(x) > 1)
+    states = len(change)
+    errors = [math.sqrt((states - 1) * float(np.var(each[1:]))) for each in (shift, free)]
+    spread = math.sqrt(max(float(free[0]), 0.0))
+    # of a root; where the variance is hardly there, the root of its error
+    spread_error = errors[1] / (2 * max(spread, math.sqrt(errors[1]) / 2)) if errors[1] else 0.0
+    return float(shift[0]), errors[0], spread, spread_error, max(float(held[0]), 0.0)
+
+
+def _line(x: FloatArray, variance: FloatArray, weight: FloatArray, *, constant: bool) -> tuple[FloatArray, FloatArray]:
+    """Slope and constant of each row of variances by weighted least squares.
+
+    Where one of the two would be negative, the best line without it is taken: the least squares under that bound. A
+    slope without a constant may be negative, so that its error is known.
+    """
+    a11, a12, a22 = ((weight * x**power).sum(axis=1) for power in (2, 1, 0))
+    b1, b2 = (weight * x * variance).sum(axis=1), (weight * variance).sum(axis=1)
+    alone = b1 / a11
+    if not constant:
+        return alone, np.zeros(len(alone))
+    determinant = a11 * a22 - a12**2
+    slope, offset = (b1 * a22 - b2 * a12) / determinant, (b2 * a11 - b1 * a12) / determinant
+    flat = (slope < 0) & (offset >= 0)
+    through_zero = offset < 0
+    return (
+        np.where(through_zero, alone, np.where(flat, 0.0, slope)),
+        np.where(through_zero, 0.0, np.where(flat, b2 / a22, offset)),
+    )

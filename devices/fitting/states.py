@@ -152,9 +152,14 @@ class States:
             mean = np.bincount(place, conductance, minlength=count.size) / count
         square = np.bincount(place, (conductance - mean[place]) ** 2, minlength=count.size)
         return cls(
-            mean.reshape(shape), count.reshape(shape).astype(np.int64), square.reshape(shape).astype(np.float64), seconds,
-            np.asarray(cell[first], dtype=np.int64), group[first], target[first],
-        )  # fmt: skip
+            mean.reshape(shape),
+            count.reshape(shape).astype(np.int64),
+            square.reshape(shape).astype(np.float64),
+            seconds,
+            np.asarray(cell[first], dtype=np.int64),
+            group[first],
+            target[first],
+        )
 
     def part(self, which: npt.NDArray[np.bool_]) -> States:
         """Some of the states."""
