@@ -466,6 +466,10 @@ class Card:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("name", "description", "source", "doi"):
+            text = getattr(self, name) or ""
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise InputError(f"{name} must be text that UTF-8 can hold, got {text!r}")
         for name, unit in (("g_min", "S"), ("g_max", "S"), ("levels", "1"), ("read_voltage", "V")):
             quantity = getattr(self, name)
             if quantity is not None and quantity.unit != unit:

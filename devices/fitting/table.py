@@ -263,7 +263,8 @@ def _decimal(table: TextTable) -> Literal[".", ","]:
 
 def file_note(path: str | os.PathLike[str], digest: str) -> str:
     """What a card calls the file: its name, without folders, and the start of its SHA-256."""
-    return f"{Path(path).name} (SHA-256 {digest[:16]})"
+    name = Path(path).name.encode("utf-8", "replace").decode("utf-8")  # names of files may hold any byte
+    return f"{name} (SHA-256 {digest[:16]})"
 
 
 def check_rename(names: tuple[str, ...], rename: dict[str, str] | None, path: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class Truth:
     target: FloatArray
     time: FloatArray
 
-    def flat(self) -> tuple[FloatArray, ...]:
+    def flat(self) -> tuple[npt.NDArray[Any], ...]:
         """Cell, place of the target, place of the time, and conductance of each reading."""
         cell, target, time = (axis.reshape(-1) for axis in np.indices(self.conductance.shape))
         return cell, target, time, self.conductance.reshape(-1)
@@ -33,7 +33,7 @@ class Truth:
         cell, target, time, conductance = self.flat()
         which = {"level": target.astype(np.int64)} if levels else {"target": self.target[target]}
         return Readings(
-            conductance=conductance, time=self.time[time], cell=cell.astype(np.int64), **which,  # type: ignore[arg-type]
+            conductance=conductance, time=self.time[time], cell=cell.astype(np.int64), **which,
         )  # fmt: skip
 
 
