@@ -67,7 +67,6 @@ EXCLUDED = {
             "TileView",
             "DigitsSplit",
             "Proposal",
-            "CellFit",
             "DriftEstimate",
             "ErrorEstimate",
             "Finding",

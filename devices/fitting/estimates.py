@@ -147,8 +147,8 @@ def read_noise(states: States, scale: float) -> Law | str:
     Reads of one programmed state at one step of time scatter by their noise alone. Their variances are pooled by group
     of equal targets, or of neighbouring conductances where there are no targets, by degrees of freedom.
     """
-    repeated = states.count >= 2
-    freedom = np.where(repeated, states.count - 1, 0)
+    freedom = states.freedom
+    repeated = freedom > 0
     if freedom.sum() < _FEWEST_REPEATS:
         return (
             f"repeated reads of one programmed state at one time leave {int(freedom.sum())} degrees of freedom, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 IntegerArray = npt.NDArray[np.int64]
 
 _STEP = 2.0  # times within this factor of the first of them are one step
+_REPEAT = 1.1  # and within this, reads of one programmed state repeat each other
 _SAME = 1e-6  # relative: targets that are one
 _MOST_LEVELS = 256  # of a cell; more targets than that are a continuum
 _BINS = 32  # groups that a continuum of targets is cut into
@@ -113,8 +115,9 @@ class States:
         Mean of the reads of a state at a step, S; NaN where there are none.
     count
         How many there are.
-    square
-        Their sum of squares about the mean, S^2.
+    square, freedom
+        Sum of squares, S^2, and degrees of freedom of reads that repeat each other: about the mean of those of a state
+        whose times differ by less than a tenth.
     seconds
         Median time of each step since programming, s, shape ``(steps,)``; one of 0 where times are not known.
     cell, group
@@ -126,6 +129,7 @@ class States:
     mean: FloatArray
     count: IntegerArray
     square: FloatArray
+    freedom: IntegerArray
     seconds: FloatArray
     cell: IntegerArray
     group: IntegerArray
@@ -144,17 +148,27 @@ class States:
         _, aim = np.unique(target, return_inverse=True)
         keys, first, state = np.unique(np.stack([cell, cycle, aim]), axis=1, return_index=True, return_inverse=True)
         state = np.asarray(state).reshape(-1)
-        step, seconds = _steps(None if readings.time is None else readings.time[valid])
+        time = None if readings.time is None else readings.time[valid]
+        step, seconds = _steps(time, _STEP)
         shape = (keys.shape[1], len(seconds))
         place = state * len(seconds) + step
-        count = np.bincount(place, minlength=shape[0] * shape[1])
+        size = shape[0] * shape[1]
+        count = np.bincount(place, minlength=size)
         with np.errstate(invalid="ignore"):
-            mean = np.bincount(place, conductance, minlength=count.size) / count
-        square = np.bincount(place, (conductance - mean[place]) ** 2, minlength=count.size)
+            mean = np.bincount(place, conductance, minlength=size) / count
+        _, alike = np.unique(
+            np.stack([place, np.broadcast_to(_steps(time, _REPEAT)[0], place.shape)]), axis=1, return_inverse=True
+        )
+        alike = np.asarray(alike).reshape(-1)
+        repeats = np.bincount(alike)
+        rest = (conductance - (np.bincount(alike, conductance) / repeats)[alike]) ** 2
+        square = np.bincount(place, rest, minlength=size)
+        freedom = count - np.bincount(place, 1.0 / repeats[alike], minlength=size).round().astype(np.int64)
         return cls(
             mean.reshape(shape),
             count.reshape(shape).astype(np.int64),
             square.reshape(shape).astype(np.float64),
+            freedom.reshape(shape).astype(np.int64),
             seconds,
             np.asarray(cell[first], dtype=np.int64),
             group[first],
@@ -164,7 +178,7 @@ class States:
     def part(self, which: npt.NDArray[np.bool_]) -> States:
         """Some of the states."""
         return States(
-            self.mean[which], self.count[which], self.square[which], self.seconds,
+            self.mean[which], self.count[which], self.square[which], self.freedom[which], self.seconds,
             self.cell[which], self.group[which], self.target[which],
         )  # fmt: skip
 
@@ -182,14 +196,16 @@ class States:
         return np.asarray(cells[(told > 0) & (moved < _STUCK * told)])
 
 
-def _steps(time: FloatArray | None) -> tuple[IntegerArray | int, FloatArray]:
-    """The step of each reading, and the median time of each step."""
+def _steps(time: FloatArray | None, factor: float) -> tuple[IntegerArray, FloatArray]:
+    """The step of each reading, and the median time of each step; times within `factor` of the first are one."""
     if time is None:
-        return 0, np.zeros(1)
+        return np.zeros((), dtype=np.int64), np.zeros(1)
     order = np.unique(time)
     starts = [float(order[0])]
     for value in order[1:].tolist():
-        if value > _STEP * starts[-1]:  # whatever comes after 0 s
+        if value > factor * starts[-1]:  # whatever comes after 0 s
             starts.append(value)
     step = np.searchsorted(np.array(starts), time, side="right") - 1
-    return step, np.array([float(np.median(time[step == index])) for index in range(len(starts))])
+    middle = np.argsort(time, kind="stable")
+    ends = np.searchsorted(step[middle], np.arange(len(starts) + 1))
+    return step, np.array([float(np.median(time[middle[a:b]])) for a, b in itertools.pairwise(ends)])

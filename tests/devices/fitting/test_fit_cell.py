@@ -110,6 +110,19 @@ def test_without_repeated_reads_the_constant_variance_is_found_by_drift_alone() 
     assert np.abs((fit.drift.spread.value - 0.4e-6) / fit.drift.spread.error).max() < 4.5
 
 
+def test_reads_some_time_apart_are_drift_and_no_repeats() -> None:
+    readings, _ = device(5)
+    assert readings.time is not None
+    # the second read of each state half as late again: still the same step, but no repeat
+    late = readings.time * np.tile([1.0, 1.5], len(readings) // 2)
+    fit = fit_cell(dataclasses.replace(readings, time=late))
+    assert fit.noise == "repeated reads of one programmed state at one time leave 0 degrees of freedom, fewer than 10"
+    near = readings.time * np.tile([1.0, 1.05], len(readings) // 2)
+    again = fit_cell(dataclasses.replace(readings, time=near)).noise
+    assert isinstance(again, Law)
+    assert again.count.sum() == len(readings)
+
+
 def test_a_walk_is_what_bounded_least_squares_finds() -> None:
     rng = np.random.default_rng(2)
     x = np.array([0.5, 1.0, 2.0, 3.0])
