@@ -60,6 +60,7 @@ from xbarsim.devices.noise import (
 from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
+from xbarsim.devices.write_verify import WriteCard, WriteLaw, WriteVerify, Written, write_names
 
 __all__ = [
     "GRID",
@@ -118,6 +119,10 @@ __all__ = [
     "ThermalNoise",
     "UniformConductances",
     "WearOutFaults",
+    "WriteCard",
+    "WriteLaw",
+    "WriteVerify",
+    "Written",
     "card",
     "cell_names",
     "check_voltage",
@@ -127,4 +132,5 @@ __all__ = [
     "read_fault_map",
     "round_to_grid",
     "warn_outside",
+    "write_names",
 ]

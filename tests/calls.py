@@ -71,6 +71,8 @@ EXCLUDED = {
             "ErrorEstimate",
             "Finding",
             "Law",
+            "WriteLaw",
+            "Written",
         ],
         "a record that only the library makes",
     ),
@@ -124,7 +126,7 @@ EXCLUDED = {
         ["cost_breakdown", "cost_layers", "layer_errors", "tile", "tile_occupancy"],
         "draws results of rooms above this walk",
     ),
-    **dict.fromkeys(["array_test_names", "cell_names", "preset_names"], "takes nothing"),
+    **dict.fromkeys(["array_test_names", "cell_names", "preset_names", "write_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
     **dict.fromkeys(["FailedDiesWarning", "StuckValueWarning"], "a warning that the library raises"),
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
@@ -283,6 +285,20 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", w.cell.save, "Cell.save", path=str(w.folder / "out.toml"), source="a", origin="cited")
     add("devices", d.card, name_or_path="milo2021")
     numbers = np.array([1e-6, 2e-6])
+    writing: dict[str, Any] = {
+        "tolerance": 1e-6,
+        "most_pulses": 9,
+        "pulse_spread": polynomial,
+        "valid_from": 0.0,
+        "valid_to": 1.0,
+    }
+    write = d.WriteVerify(**writing)
+    add("devices", d.WriteVerify, **writing, pulse_bias=None, read_spread=polynomial, pulse_seconds=0.1)
+    add("devices", d.WriteVerify.load, "WriteVerify.load", name_or_path="wan2022")
+    add("devices", d.WriteCard, name="a", description="b", source="c", origin="cited", note="d", value=write)
+    add("devices", write.law, "WriteVerify.law", target=numbers)
+    add("devices", write.program, "WriteVerify.program", target=numbers, rng=rng(), start=numbers)
+    add("devices", write.programming_error, "WriteVerify.programming_error", valid_from=1e-6, valid_to=2e-6)
     add("devices", d.Readings, conductance=numbers, level=np.array([0, 1]), time=numbers, read_voltage=0.1)
     add("devices", d.Readings, "Readings of targets", conductance=numbers, target=numbers, cell=np.array([0, 1]))
     add("devices", d.Readings.from_csv, "Readings.from_csv", path=w.measured_cells, unit="uS", read_voltage=0.1,
