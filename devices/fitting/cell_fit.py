@@ -82,7 +82,8 @@ class CellFit:
     error, noise, drift
         The estimates, or why there is none.
     dead, stuck
-        How many cells never gave a value, and how many did not move with their targets.
+        How many cells never gave a value; how many were told to move over half of the range or more, and moved by less
+        than a tenth of that.
     findings
         Everything of it, a line each.
     """
@@ -392,7 +393,7 @@ class _Fitter:
         if found.stated is None:
             raise InputError(
                 "levels must be given, for the data have "
-                + ("a continuum of targets" if found.groups else "neither targets nor levels")
+                + ("more targets than states of each, a continuum" if found.groups else "neither targets nor levels")
                 + ", got None"
             )
         if found.spaced:
@@ -475,7 +476,7 @@ class _Fitter:
         for what, number in counts:
             add(Finding(what, str(number), "", "counted", ""))
         add(Finding("dead cells", str(fit.dead), "", "counted", "no reading of theirs has a value; left out"))
-        rest = "moved by less than a tenth of what they were told; left out of all but the read noise"
+        rest = "told to move over half of the range, moved by less than a tenth of that; only in the read noise"
         add(Finding("stuck cells", str(fit.stuck), "", "counted", rest))
         if self.readings.target is not None:
             unknown = int((np.isnan(self.readings.target) & np.isfinite(self.readings.conductance)).sum())

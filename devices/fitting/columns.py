@@ -1,7 +1,7 @@
 """What the columns of a table of measurements are: a role each, with a unit where it needs one.
 
 In a *long* table every row is a reading and one column holds what was read. In a *wide* table many columns hold
-readings, and their headers say of what: a level, a target, a device, a cycle or a time.
+readings, and their headers say of what: a level, a target, a device, a cycle, a read or a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xbarsim.foundation.validation import FileFormatError, InputError
 __all__ = ["Column", "Layout", "Wide", "read_layout"]
 
 Role = Literal["reading", "target", "level", "voltage", "time", "cell", "row", "column", "tile", "cycle", "read"]
-WideRole = Literal["target", "level", "cell", "cycle", "time"]
+WideRole = Literal["target", "level", "cell", "cycle", "read", "time"]
 
 _NAMES: dict[Role, str] = {
     "reading": "conductance g cond measured measuredconductance conductancemeasured gmeasured gmeas gread "
@@ -200,7 +200,8 @@ def _wide(
     if not rest:
         raise FileFormatError(
             f"{table.path} must have a column of readings, such as 'conductance (uS)', 'resistance (kOhm)' or "
-            f"'current (nA)', or a column a level, target, device, cycle or time, got {', '.join(map(repr, header))}"
+            "'current (nA)', or a column a level, target, device, cycle, read or time, "
+            f"got {', '.join(map(repr, header))}"
         )
     found: list[tuple[int, WideRole, float | str, Unit | None]] = []
     for index in rest:
@@ -209,9 +210,9 @@ def _wide(
             raise table.refuse_column(
                 index,
                 "it must be a known quantity with its unit, such as 'conductance (uS)', 'time (s)', 'target (uS)', "
-                "'level', 'device' or 'cycle', or in a table with a column a level, target, device, cycle or time "
-                "such as 'level 3 (uS)', '10 uS', 'device 7 (kOhm)', 'cycle 2 (uS)' or '100 s (uS)'; "
-                "rename says what it is",
+                "'level', 'device' or 'cycle'; in a table with a column a level, target, device, cycle, read or time, "
+                "one such as 'level 3 (uS)', '10 uS', 'device 7 (kOhm)', 'cycle 2 (uS)', 'read 2 (uS)' or "
+                "'100 s (uS)'; rename says what it is",
             )
         if found and found[0][1] != what[0]:
             raise table.refuse_column(
@@ -270,9 +271,11 @@ def _wide_key(header: str) -> tuple[WideRole, float | str, Unit | None] | None:
         if unit.dimension in ("conductance", "resistance") and value > 0:
             return "target", (1.0 / value if unit.dimension == "resistance" else value), own
         return None
-    counted = re.fullmatch(r"(?i:(level|lvl|state|l|cycle))[\s_#.-]*(\d+)", text)
+    counted = re.fullmatch(r"(?i:(level|lvl|state|l|cycle|read|repeat))[\s_#.-]*(\d+)", text)
     if counted:
-        return ("cycle" if counted[1].lower() == "cycle" else "level"), float(counted[2]), own
+        word = counted[1].lower()
+        role: WideRole = "cycle" if word == "cycle" else "read" if word in ("read", "repeat") else "level"
+        return role, float(counted[2]), own
     named = re.fullmatch(r"(?i:device|dev|cell|dut|d|c|sample)[\s_#.-]*([0-9]\w*|(?<=[\s_#.-])\w+)", text)
     if named:
         return "cell", named[1], own

@@ -141,7 +141,8 @@ class Readings:
         ``conductance``, ``resistance`` or ``current``; ``target`` (in the same kinds of units) or ``level`` (0, 1,
         ...); ``time`` since programming; ``device`` or ``row`` and ``column``; ``cycle`` of programming; ``voltage``.
         *Wide*, a column a level (``level 3 (uS)``), a target (``10 uS``), a device (``device 7 (kOhm)``), a cycle
-        (``cycle 2 (uS)``) or a time (``100 s (uS)``), beside any of the other columns of a long one.
+        (``cycle 2 (uS)``), a repeated read (``read 2 (uS)``) or a time (``100 s (uS)``), beside any of the other
+        columns of a long one.
 
         Units stand in the headers, ``conductance (uS)``, ``R / kOhm``, ``t_ms``. Separators may be tabs, semicolons or
         commas; decimals may have a comma; fields may be in quotes.
@@ -188,10 +189,17 @@ class _Reader:
     def __init__(self, table: TextTable, layout: Layout, read_voltage: float | None) -> None:
         self.table, self.layout = table, layout
         self.roles = layout.roles
+        if not layout.wide:  # a row of separators says nothing; in a wide table it is a cell without a reading
+            self._keep([row for row, fields in enumerate(table.rows) if any(fields)])
         self.rows = len(table.rows)
         self.assumed = list(layout.notes)
         self.counted: list[tuple[str, int]] = []
         self.voltage = self._voltage(read_voltage)
+
+    def _keep(self, rows: list[int]) -> None:
+        """Leave other rows of the table out."""
+        self.table.rows = [self.table.rows[row] for row in rows]
+        self.table.lines = [self.table.lines[row] for row in rows]
 
     def _column(self, role: str) -> Column | None:
         return next((column for name, column in self.roles.items() if name == role), None)
@@ -220,8 +228,7 @@ class _Reader:
         keep = np.flatnonzero(same).tolist()
         if len(keep) < self.rows:
             self.counted.append((f"readings at other voltages than {wanted:g} V, left out", self.rows - len(keep)))
-            self.table.rows = [self.table.rows[row] for row in keep]
-            self.table.lines = [self.table.lines[row] for row in keep]
+            self._keep(keep)
             self.rows = len(keep)
         self.sign = np.sign(values[keep])
         return wanted

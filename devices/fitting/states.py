@@ -23,6 +23,7 @@ _MOST_LEVELS = 256  # of a cell; more targets than that are a continuum
 _BINS = 32  # groups that a continuum of targets is cut into
 _CELLS_A_BIN = 30
 _STUCK = 0.1  # a cell that moves by less than this share of what it is told is stuck
+_FAR = 0.5  # of the range of targets: cells told to move by less may seem stuck by the spread of programming alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,7 @@ class States:
         )  # fmt: skip
 
     def stuck(self, step: int) -> IntegerArray:
-        """Cells that were told to move and did not, by less than a tenth of the way, at a step."""
+        """Cells that were told to move over half of the range or more, and moved by less than a tenth of that."""
         here = np.isfinite(self.mean[:, step]) & np.isfinite(self.target)
         cells, which = np.unique(self.cell[here], return_inverse=True)
         ends = []
@@ -193,7 +194,8 @@ class States:
             np.maximum.at(high, which, values)
             ends.append(high - low)
         told, moved = ends
-        return np.asarray(cells[(told > 0) & (moved < _STUCK * told)])
+        far = _FAR * np.ptp(self.target[here]) if here.any() else 0.0
+        return np.asarray(cells[(told > 0) & (told >= far) & (moved < _STUCK * told)])
 
 
 def _steps(time: FloatArray | None, factor: float) -> tuple[IntegerArray, FloatArray]:

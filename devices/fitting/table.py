@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.foundation.validation import FileFormatError, InputError, check_choice, read_bytes, shown
+from xbarsim.foundation.validation import FileFormatError, InputError, check_choice, check_memory, read_bytes, shown
 
 __all__ = ["MISSING", "OVERFLOW", "TextTable", "read_table"]
 
@@ -29,9 +29,14 @@ MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "--"})
 OVERFLOW = 1e30
 """Numbers of at least this size are no values: instruments send 9.9e37 (SCPI) where a reading leaves their range."""
 
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBERS = {  # one a line, by decimal sign: whole columns at once
+    sign: re.compile(rf"(?:[+-]?(?:[0-9]+(?:[{sign}][0-9]*+)?+|[{sign}][0-9]++)(?:[eE][+-]?[0-9]++)?+\n)*+")
+    for sign in (".", ",")
+}
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _INFINITE = frozenset({"inf", "+inf", "infinity", "ovf", "overflow", "over", "ol"})
+_BYTES_A_BYTE = 20  # of memory that the fields of a file take, as measured
 _SEPARATORS = ("\t", ";", ",")  # in this order: a comma may also be a decimal sign
 _WORDS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 
@@ -86,6 +91,10 @@ class TextTable:
         FileFormatError
             For a field that is no number, naming line, column and value.
         """
+        texts = self.texts(column)
+        if _NUMBERS[self.decimal].fullmatch("\n".join([*texts, ""])):
+            plain = np.array([text.replace(",", ".") for text in texts] if self.decimal == "," else texts, np.float64)
+            return np.where(np.abs(plain) < OVERFLOW, plain, np.copysign(np.inf, plain))
         values = np.empty(len(self.rows))
         other = "," if self.decimal == "." else "."
         for index, row in enumerate(self.rows):
@@ -139,7 +148,9 @@ def read_table(
     if decimal is not None:
         check_choice("decimal", decimal, (".", ","))
     name = os.fspath(path)
-    text, notes = _text(name, read_bytes(path, what))
+    raw = read_bytes(path, what)
+    check_memory("path", f"a table of {len(raw)} bytes", _BYTES_A_BYTE * len(raw))
+    text, notes = _text(name, raw)
     text, separator = _separator(text)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -248,7 +259,7 @@ def _decimal(table: TextTable) -> Literal[".", ","]:
             if "," in field and _NUMBER.fullmatch(field):
                 first = first or (index, column)
                 certain = certain or not _THOUSANDS.fullmatch(field)
-            elif "." in field and _NUMBER.fullmatch(field):
+            elif not point and "." in field and _NUMBER.fullmatch(field):
                 point = True
     if first is None:
         return "."

@@ -258,6 +258,18 @@ def test_cells_that_are_dead_or_stuck_are_counted_and_left_out() -> None:
     assert truth.target.size == 8
 
 
+def test_cells_that_were_told_to_move_a_little_are_not_called_stuck() -> None:
+    rng = np.random.default_rng(0)
+    level = np.stack([np.arange(300) % 9, np.arange(300) % 9 + 1], axis=1)  # each cell at two neighbouring levels
+    conductance = 1e-5 + 1e-6 * level + rng.normal(0, 1e-6, level.shape)
+    near = np.abs(np.diff(conductance, axis=1)[:, 0]) < 1e-7
+    assert near.any()
+    fit = fit_cell(Readings(
+        conductance=conductance.reshape(-1), level=level.reshape(-1), cell=np.repeat(np.arange(300), 2)
+    ))  # fmt: skip
+    assert fit.stuck == 0
+
+
 def test_levels_without_targets_are_even_between_the_ends_and_what_misses_that_is_bias() -> None:
     rng = np.random.default_rng(0)
     means = np.array([10e-6, 12e-6, 20e-6, 40e-6])
@@ -280,7 +292,7 @@ def test_a_continuum_of_targets_needs_the_levels_and_is_grouped() -> None:
     rng = np.random.default_rng(1)
     target = rng.uniform(10e-6, 100e-6, 3000)
     readings = Readings(conductance=target + rng.normal(0, 1, 3000) * 0.02 * target, target=target)
-    with pytest.raises(InputError, match="levels must be given, for the data have a continuum of targets"):
+    with pytest.raises(InputError, match="levels must be given, for the data have more targets than states of each"):
         fit_cell(readings)
     fit = fit_cell(readings, levels=16)
     assert fit.cell.levels == 16

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.devices.fitting.strangers import Truth, fit_of, layouts, same_numbers, synthetic
 from xbarsim.data import data_file
-from xbarsim.devices import Readings, fit_cell
+from xbarsim.devices import Law, Readings, fit_cell
 from xbarsim.foundation.validation import FileFormatError, InputError
 
 
@@ -167,6 +167,15 @@ def test_other_voltages_and_readings_out_of_range_are_counted(tmp_path: Path) ->
         "readings": 3,
         "readings without a value": 1,
     }
+
+
+def test_columns_of_repeated_reads_are_noise_and_empty_rows_are_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "dev.csv"
+    rows = [f"{k % 4},{10 * (k % 4 + 1) + 0.1 * (k % 3)},{10 * (k % 4 + 1) - 0.2}" for k in range(40)]
+    path.write_text("\n".join(["level,read 1 (uS),read 2 (uS)", *rows]), encoding="utf-8")
+    assert isinstance(fit_cell(path).noise, Law)
+    path.write_text(GOOD + ",,\n", encoding="utf-8")
+    assert len(Readings.from_csv(path)) == 6
 
 
 def test_times_of_a_clock_count_from_each_first_read(tmp_path: Path) -> None:
