@@ -45,7 +45,16 @@ from xbarsim.devices.faults import (
     read_fault_map,
     warn_outside,
 )
-from xbarsim.devices.fitting import CellFit, DriftEstimate, ErrorEstimate, Finding, Law, Readings, fit_cell
+from xbarsim.devices.fitting import (
+    CellFit,
+    DriftEstimate,
+    ErrorEstimate,
+    Finding,
+    Law,
+    QuantileEstimate,
+    Readings,
+    fit_cell,
+)
 from xbarsim.devices.lines import BrokenLines, LineFaults
 from xbarsim.devices.noise import (
     FlickerNoise,
@@ -104,6 +113,7 @@ __all__ = [
     "Programming",
     "ProgrammingError",
     "ProgrammingErrorValue",
+    "QuantileEstimate",
     "RadialFaults",
     "ReadNoise",
     "ReadNoiseValue",

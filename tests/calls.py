@@ -71,6 +71,7 @@ EXCLUDED = {
             "ErrorEstimate",
             "Finding",
             "Law",
+            "QuantileEstimate",
             "WriteLaw",
             "Written",
         ],
@@ -304,7 +305,17 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", d.Readings.from_csv, "Readings.from_csv", path=w.measured_cells, unit="uS", read_voltage=0.1,
         decimal=".", rename={"level": "level"})  # fmt: skip
     fitted = d.fit_cell(w.measured_cells)
-    add("devices", d.fit_cell, data=w.measured_cells, name="a", levels=4, scale=1e-6, unit="uS", implausible=None)
+    add(
+        "devices",
+        d.fit_cell,
+        data=w.measured_cells,
+        name="a",
+        levels=4,
+        scale=1e-6,
+        drift_law="walk",
+        unit="uS",
+        implausible=None,
+    )
     add("devices", fitted.save, "CellFit.save", path=str(w.folder / "fit.toml"), source="a", description="b")
     add("devices", fitted.card, "CellFit.card", source="a", doi="b")
     add("devices", d.read_fault_map, path=w.listed_faults, layout="list", shape=shape, first=0, kinds={"x": "works"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbarsim.devices.fitting.cell_fit import CellFit, Finding, fit_cell
 from xbarsim.devices.fitting.estimates import DriftEstimate, ErrorEstimate
 from xbarsim.devices.fitting.laws import Law
+from xbarsim.devices.fitting.quantiles import QuantileEstimate
 from xbarsim.devices.fitting.readings import Readings
 
-__all__ = ["CellFit", "DriftEstimate", "ErrorEstimate", "Finding", "Law", "Readings", "fit_cell"]
+__all__ = ["CellFit", "DriftEstimate", "ErrorEstimate", "Finding", "Law", "QuantileEstimate", "Readings", "fit_cell"]

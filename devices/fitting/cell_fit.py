@@ -22,10 +22,11 @@ from xbarsim.devices.card_values import (
     ReadNoiseValue,
 )
 from xbarsim.devices.cell import Card, Cell
-from xbarsim.devices.drift import LogarithmicDrift
+from xbarsim.devices.drift import Drift, LogarithmicDrift
 from xbarsim.devices.fitting import estimates
 from xbarsim.devices.fitting.estimates import DriftEstimate, ErrorEstimate
 from xbarsim.devices.fitting.laws import Law, rounded
+from xbarsim.devices.fitting.quantiles import QuantileEstimate, quantiles
 from xbarsim.devices.fitting.readings import Readings, TimeOrigin
 from xbarsim.devices.fitting.states import Levels, States, find_levels
 from xbarsim.devices.noise import ReadNoise
@@ -34,7 +35,7 @@ from xbarsim.foundation import tomlio
 from xbarsim.foundation.cards import Origin
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 from xbarsim.foundation.version import VERSION
 
 __all__ = ["CellFit", "Finding", "fit_cell"]
@@ -99,7 +100,7 @@ class CellFit:
     levels_origin: Origin
     error: ErrorEstimate | str
     noise: Law | str
-    drift: DriftEstimate | str
+    drift: DriftEstimate | QuantileEstimate | str
     dead: int
     stuck: int
     findings: tuple[Finding, ...]
@@ -145,21 +146,7 @@ class CellFit:
                                "it"),
             )  # fmt: skip
         if cell.drift is not None:
-            assert isinstance(self.drift, DriftEstimate)
-            rest = np.abs(np.stack([self.drift.mean - self.drift.mean_law,
-                                    self.drift.deviation - self.drift.deviation_law]))  # fmt: skip
-            drift = DriftValue(
-                value=cell.drift, unit="S", origin="fitted",
-                note=_sentence(f"Mean of the change a decade: {self.drift.shift.goodness()}. Standard deviation after "
-                               f"one: {self.drift.spread.goodness()}. {_drift_note(self.drift)} Residuals: of all "
-                               f"cells that were fitted. {_carried_on(self.drift.spread, cell)}"),
-                fit=DriftFit(data=data, cells=self.drift.cells,
-                             time_s=tuple(rounded(s - self.drift.reference_time, 3) for s in self.drift.seconds),
-                             mean_residual=tuple(rounded(v, 3) for v in rest[0].tolist()),
-                             spread_residual=tuple(rounded(v, 3) for v in rest[1].tolist()),
-                             sampling_error=(rounded(float(self.drift.mean_error[-1]), 3),
-                                             rounded(float(self.drift.deviation_error[-1]), 3))),
-            )  # fmt: skip
+            drift = _drift_value(self.drift, data, cell)
         voltage = cell.read_voltage
         return Card(
             name=cell.name,
@@ -207,6 +194,7 @@ def fit_cell(
     levels: int | None = None,
     reference_time: float | None = None,
     scale: float | None = None,
+    drift_law: Literal["walk", "quantiles"] = "walk",
     unit: str | None = None,
     read_voltage: float | None = None,
     time_from: TimeOrigin = "programming",
@@ -234,6 +222,10 @@ def fit_cell(
         0 s at which nearly all states were read.
     scale
         The conductance that counts as 1 in the laws, S; by default the highest level's.
+    drift_law
+        ``"walk"``: :class:`LogarithmicDrift`, which a few cells tell of and which can be carried to any time between.
+        ``"quantiles"``: :class:`MeasuredDrift`, the measured errors themselves, for many cells and changes of no simple
+        form.
     unit, read_voltage, time_from, decimal, rename
         As in :meth:`Readings.from_csv`; only for a file.
     implausible
@@ -264,7 +256,8 @@ def fit_cell(
         name = name or re.sub(r"[^a-z0-9]+", "_", Path(data).stem.lower()).strip("_")
     if levels is not None:
         check_integer("levels", levels, at_least=2, at_most=2**53)
-    return _Fitter(readings, name or "custom", levels, reference_time, scale, implausible).fit()
+    check_choice("drift_law", drift_law, ("walk", "quantiles"))
+    return _Fitter(readings, name or "custom", levels, reference_time, scale, implausible).fit(drift_law)
 
 
 class _Fitter:
@@ -284,7 +277,7 @@ class _Fitter:
         self.assumed = list(readings.assumed)
         self.findings: list[Finding] = []
 
-    def fit(self) -> CellFit:
+    def fit(self, drift_law: str) -> CellFit:
         """The whole fit."""
         usable = np.isfinite(self.readings.conductance)
         found = find_levels(self.readings, usable)
@@ -303,8 +296,14 @@ class _Fitter:
         noise = estimates.read_noise(states, scale)
         known = noise if isinstance(noise, Law) else None
         error = estimates.programming_error(working, step, scale, known)
-        drift = estimates.drift(working, step, scale, known)
-        error, noise, drift = (self._within(law, low, high) for law in (error, noise, drift))  # type: ignore[assignment]
+        error, noise = (self._within(law, low, high) for law in (error, noise))  # type: ignore[assignment]
+        drift: DriftEstimate | QuantileEstimate | str
+        if drift_law == "walk":
+            drift = self._within(estimates.drift(working, step, scale, known), low, high)  # type: ignore[assignment]
+        elif isinstance(error, str):
+            drift = f"quantiles of the error start from the programming error, and there is none: {error}"
+        else:
+            drift = quantiles(working, step, low, high)
         seconds = None if self.readings.time is None else rounded(float(states.seconds[step]), 3)
         cell = Cell(
             name=self.name,
@@ -317,11 +316,7 @@ class _Fitter:
             read_noise=None if isinstance(noise, str) else ReadNoise(
                 spread=noise.polynomial, valid_from=low, valid_to=high
             ),
-            drift=None if isinstance(drift, str) else LogarithmicDrift(
-                spread=drift.spread.polynomial, shift=drift.shift.polynomial, valid_from=low, valid_to=high,
-                reference_time=rounded(drift.reference_time),
-                valid_seconds=rounded(float(drift.seconds[-1]) - drift.reference_time),
-            ),
+            drift=_drift_of(drift, low, high),
             read_voltage=self.readings.read_voltage,
             source=self._source(),
             implausible=self.implausible,
@@ -466,6 +461,18 @@ class _Fitter:
                         f"{_carried_on(fit.noise, cell)}".strip()))  # fmt: skip
         if isinstance(fit.drift, str):
             add(Finding("drift", "none", "", "absent", fit.drift))
+        elif isinstance(fit.drift, QuantileEstimate):
+            last = fit.drift.seconds[-1]
+            names = ("mean error", fit.drift.mean_law[-1], fit.drift.mean_residual[-1], fit.drift.sampling_error[0]), (
+                "spread of the error", fit.drift.deviation_law[-1], fit.drift.spread_residual[-1],
+                fit.drift.sampling_error[1])  # fmt: skip
+            for what, size, rest, chance in names:
+                add(Finding(f"drift, {what} after {last:.3g} s", f"{size * 1e6:.3g}", "uS, all levels", "fitted",
+                            f"{max(fit.drift.cells)} states, {len(fit.drift.law.target)} groups; residual on cells not "
+                            f"fitted {rest * 1e6:.3g} uS, of chance alone {chance * 1e6:.3g} uS"))  # fmt: skip
+            if fit.drift.left_out:
+                add(Finding("times without drift", str(fit.drift.left_out), "", "counted",
+                            "fewer than half of the cells were read then"))  # fmt: skip
         else:
             span = f"{fit.drift.reference_time:.3g} to {fit.drift.seconds[-1]:.3g} s"
             add(Finding("drift, mean a decade", values(fit.drift.shift), about, "fitted",
@@ -476,8 +483,8 @@ class _Fitter:
         for what, number in counts:
             add(Finding(what, str(number), "", "counted", ""))
         add(Finding("dead cells", str(fit.dead), "", "counted", "no reading of theirs has a value; left out"))
-        rest = "told to move over half of the range, moved by less than a tenth of that; only in the read noise"
-        add(Finding("stuck cells", str(fit.stuck), "", "counted", rest))
+        told = "told to move over half of the range, moved by less than a tenth of that; only in the read noise"
+        add(Finding("stuck cells", str(fit.stuck), "", "counted", told))
         if self.readings.target is not None:
             unknown = int((np.isnan(self.readings.target) & np.isfinite(self.readings.conductance)).sum())
             if unknown:
@@ -516,3 +523,53 @@ def _carried_on(law: Law, cell: Cell) -> str:
 def _check_toml(path: str | os.PathLike[str]) -> None:
     if not os.fspath(path).endswith(".toml"):
         raise InputError(f"path must end in '.toml', as a card does, got {os.fspath(path)!r}")
+
+
+def _drift_of(drift: DriftEstimate | QuantileEstimate | str, low: float, high: float) -> Drift | None:
+    if isinstance(drift, str):
+        return None
+    if isinstance(drift, QuantileEstimate):
+        return drift.law
+    return LogarithmicDrift(
+        spread=drift.spread.polynomial,
+        shift=drift.shift.polynomial,
+        valid_from=low,
+        valid_to=high,
+        reference_time=rounded(drift.reference_time),
+        valid_seconds=rounded(float(drift.seconds[-1]) - drift.reference_time),
+    )
+
+
+def _drift_value(drift: DriftEstimate | QuantileEstimate | str, data: str, cell: Cell) -> DriftValue:
+    """The drift of a card, with its evidence."""
+    assert cell.drift is not None
+    assert not isinstance(drift, str)
+    if isinstance(drift, QuantileEstimate):
+        note = f"Quantiles of the error in {len(drift.law.target)} groups of cells by target. Residuals: of cells that "
+        note += "were not fitted. Holds the noise of a read"
+        rest, chance = (drift.mean_residual, drift.spread_residual), drift.sampling_error
+    else:
+        note = (
+            f"Mean of the change a decade: {drift.shift.goodness()}. Standard deviation after one: "
+            f"{drift.spread.goodness()}. {_drift_note(drift)} Residuals: of all cells that were fitted. "
+            f"{_carried_on(drift.spread, cell)}"
+        )
+        pairs = (drift.mean, drift.mean_law), (drift.deviation, drift.deviation_law)
+        rest = tuple(  # type: ignore[assignment]
+            tuple(rounded(abs(value), 3) for value in (measured - law).tolist()) for measured, law in pairs
+        )
+        chance = rounded(float(drift.mean_error[-1]), 3), rounded(float(drift.deviation_error[-1]), 3)
+    return DriftValue(
+        value=cell.drift,
+        unit="S",
+        origin="fitted",
+        note=_sentence(note),
+        fit=DriftFit(
+            data=data,
+            cells=drift.cells,
+            time_s=tuple(rounded(float(s) - drift.reference_time, 3) for s in drift.seconds),
+            mean_residual=rest[0],
+            spread_residual=rest[1],
+            sampling_error=chance,
+        ),
+    )

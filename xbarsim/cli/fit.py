@@ -41,6 +41,10 @@ def fit(
         float | None,
         typer.Option(help="Time after programming that the programming error holds at, s (the first that all have)."),
     ] = None,
+    drift: Annotated[
+        str,
+        typer.Option(help="walk: random walk in log time; quantiles: the measured errors themselves, for many cells."),
+    ] = "walk",
     clock: Annotated[
         bool, typer.Option("--clock", help="Times are those of a clock: count from the first read after programming.")
     ] = False,
@@ -66,6 +70,7 @@ def fit(
         raise InputError(f"output must end in '.toml', as a card does, got {str(output)!r}")
     found = fit_cell(
         data, name=name, levels=levels, reference_time=reference_time, unit=unit, read_voltage=read_voltage,
+        drift_law=drift,  # type: ignore[arg-type]  # checked there
         time_from="first read" if clock else "programming",
         decimal=decimal,  # type: ignore[arg-type]  # checked there
         rename=meanings or None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices import CellFit, DriftEstimate, ErrorEstimate, Law
+from xbarsim.devices import CellFit, ErrorEstimate, Law, QuantileEstimate
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, plain, these_axes
@@ -118,9 +118,10 @@ def _noise(axes: Axes, fit: CellFit) -> None:
 
 def _drift(axes: Axes, fit: CellFit) -> None:
     axes.set_xlabel("time after programming (s)", fontsize=TEXT)
-    axes.set_ylabel("change, all cells (µS)", fontsize=TEXT)
     drift = fit.drift
-    if not isinstance(drift, DriftEstimate):
+    what = "conductance minus target" if isinstance(drift, QuantileEstimate) else "change"
+    axes.set_ylabel(f"{what}, all cells (µS)", fontsize=TEXT)
+    if isinstance(drift, str):
         axes.set_title("drift", fontsize=TEXT)
         _nothing(axes, drift)
         return

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices import CellFit, ErrorEstimate, Law, Readings, fit_cell
+from xbarsim.devices import CellFit, DriftEstimate, ErrorEstimate, Law, Readings, fit_cell
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -169,5 +169,5 @@ def same_numbers(one: CellFit, other: CellFit, *, within: float = 1e-6) -> None:
 def _laws(fit: CellFit) -> list[Law | None]:
     error = [fit.error.bias, fit.error.spread] if isinstance(fit.error, ErrorEstimate) else [None, None]
     noise = [fit.noise if isinstance(fit.noise, Law) else None]
-    drift = [None, None] if isinstance(fit.drift, str) else [fit.drift.shift, fit.drift.spread]
+    drift = [fit.drift.shift, fit.drift.spread] if isinstance(fit.drift, DriftEstimate) else [None, None]
     return [*error, *noise, *drift]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from xbarsim.devices import (
     FlickerNoise,
     Law,
     LogarithmicDrift,
+    MeasuredDrift,
     Polynomial,
     ProgrammingError,
+    QuantileEstimate,
     Readings,
     ReadNoise,
     SummedNoise,
@@ -32,7 +35,9 @@ from xbarsim.devices import (
     fit_cell,
 )
 from xbarsim.devices.fitting.estimates import walk
+from xbarsim.experiments.fits import device_cards
 from xbarsim.foundation.validation import FileWriteError, InputError
+from xbarsim.plot import cell_fit
 
 TIMES = np.array([1.0, 10.0, 100.0, 1000.0])
 
@@ -121,6 +126,57 @@ def test_reads_some_time_apart_are_drift_and_no_repeats() -> None:
     again = fit_cell(dataclasses.replace(readings, time=near)).noise
     assert isinstance(again, Law)
     assert again.count.sum() == len(readings)
+
+
+def test_quantiles_of_the_error_are_those_of_the_cells_and_foretell_others() -> None:
+    readings, _ = device(8, cells=400, noise=0.0, repeats=1)
+    fit = fit_cell(readings, drift_law="quantiles")
+    drift = fit.drift
+    assert isinstance(drift, QuantileEstimate)
+    assert isinstance(fit.cell.drift, MeasuredDrift)
+    assert [step.seconds for step in fit.cell.drift.steps] == [9.0, 99.0, 999.0]
+    assert (drift.cells, drift.left_out, len(drift.law.target)) == ((3200, 3200, 3200), 0, 8)
+    for step, decades in enumerate((1, 2, 3)):
+        target = np.array(drift.law.target)
+        mean, spread = drift.law.moments(target, float(drift.seconds[step] - 1))
+        exact = np.sqrt((0.5e-6 + 0.02 * target) ** 2 + decades * 0.4e-6**2)
+        # 400 cells a group: within 4.5 standard errors, and 1 % for digits and nodes
+        assert np.abs(mean - (0.3e-6 - decades * 0.1e-6)).max() < 4.5 * exact.max() / 20
+        np.testing.assert_allclose(spread, exact, rtol=4.5 / math.sqrt(800) + 0.01)
+    # what the law of one half says of the other is off by what chance makes of it: eight groups, by a factor of two
+    assert drift.mean_residual[-1] < 2 * drift.sampling_error[0]
+    assert drift.spread_residual[-1] < 2 * drift.sampling_error[1]
+    np.testing.assert_allclose(drift.mean_law, drift.mean, atol=2e-8)
+    np.testing.assert_allclose(drift.deviation_law, drift.deviation, rtol=0.01)
+    found = fit.card().drift
+    assert found is not None
+    assert found.fit is not None
+    assert found.fit.time_s == (9.0, 99.0, 999.0)
+    assert len(cell_fit(fit)[3].lines) > 2
+    few = fit_cell(device(8, cells=6)[0], drift_law="quantiles").drift
+    assert few == "48 states were read again later, and 60 are needed at each time"
+    alone = fit_cell(device(8, cells=1)[0], drift_law="quantiles").drift
+    assert isinstance(alone, str)
+    assert alone.startswith("quantiles of the error start from the programming error, and there is none")
+
+
+@pytest.mark.data
+def test_quantiles_of_measured_errors_foretell_cells_that_were_not_fitted() -> None:
+    try:
+        path = data_file("rram", "relax_techC.npz")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    with np.load(path, allow_pickle=False) as archive:
+        time, cell = archive["time_s"].astype(float), archive["addr"].astype(np.int64)
+        first, conductance = archive["gi_S"].astype(float), archive["g_S"].astype(float)
+    width = device_cards.FULL_SCALE["C"] / 32
+    inside = (first >= 0) & (first < 32 * width)
+    target = np.where(inside, (np.floor(first / width) + 0.5) * width, np.nan)
+    readings = Readings(conductance=conductance, target=target, time=time, cell=cell)
+    fit = fit_cell(readings, reference_time=1.0, drift_law="quantiles")
+    assert isinstance(fit.drift, QuantileEstimate)
+    np.testing.assert_allclose(fit.drift.deviation_law, fit.drift.deviation, rtol=0.02)
+    assert fit.drift.spread_residual[-1] < 2 * fit.drift.sampling_error[1]
 
 
 def test_a_walk_is_what_bounded_least_squares_finds() -> None:
