@@ -474,11 +474,13 @@ class _Fitter:
                 add(Finding("times without drift", str(fit.drift.left_out), "", "counted",
                             "fewer than half of the cells were read then"))  # fmt: skip
         else:
+            off = float(np.abs(fit.drift.deviation_law / fit.drift.deviation - 1).max())
             span = f"{fit.drift.reference_time:.3g} to {fit.drift.seconds[-1]:.3g} s"
             add(Finding("drift, mean a decade", values(fit.drift.shift), about, "fitted",
                         f"{max(fit.drift.cells)} states, {span}; {fit.drift.shift.goodness()}"))  # fmt: skip
             add(Finding("drift, spread after a decade", values(fit.drift.spread), about, "fitted",
-                        f"{_drift_note(fit.drift)} {fit.drift.spread.goodness()}"))  # fmt: skip
+                        f"{_drift_note(fit.drift)} {fit.drift.spread.goodness()}; at all times the spread over all "
+                        f"cells is met to {100 * off:.0f} %"))  # fmt: skip
         counts = [("cells", self.readings.cells), ("programmed states", len(states.mean)), *self.readings.counted]
         for what, number in counts:
             add(Finding(what, str(number), "", "counted", ""))
@@ -488,7 +490,7 @@ class _Fitter:
         if self.readings.target is not None:
             unknown = int((np.isnan(self.readings.target) & np.isfinite(self.readings.conductance)).sum())
             if unknown:
-                add(Finding("readings without a target", str(unknown), "", "counted", "not in the programming error"))
+                add(Finding("readings without a target", str(unknown), "", "counted", "not in error and drift"))
         below = int((self.readings.conductance < 0).sum())
         if below:
             add(Finding("readings below 0 S", str(below), "", "counted", "kept: noise of a read"))

@@ -193,6 +193,8 @@ def drift(states: States, reference: int, scale: float, noise: Law | None) -> Dr
     decades = np.log10(seconds / seconds[0])[1:]
     change = states.mean[:, steps[1:]] - states.mean[:, [reference]]
     whole = np.isfinite(change).any(axis=1)
+    if (states.group >= 0).any():
+        whole &= states.group >= 0
     if whole.sum() < _FEWEST_TRAJECTORIES:
         return f"{int(whole.sum())} states were read again later, fewer than {_FEWEST_TRAJECTORIES}"
     change, start = change[whole], states.mean[whole, reference]

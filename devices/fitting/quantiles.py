@@ -52,6 +52,8 @@ class Trajectories:
         Of each later time, since the reference time, s, shape ``(times,)``.
     group
         Number of each cell's group by target, from 0, rising with it; -1 for one that is left out. Shape ``(cells,)``.
+    groups
+        How many groups there are.
     order
         By this the cells are dealt into two halves, shape ``(cells,)``.
     """
@@ -61,6 +63,7 @@ class Trajectories:
     later: Array
     seconds: Array
     group: npt.NDArray[np.int64]
+    groups: int
     order: Array
 
     def part(self, which: npt.NDArray[np.bool_]) -> Trajectories:
@@ -73,11 +76,6 @@ class Trajectories:
     def error(self) -> Array:
         """Conductance minus target, S, shape ``(cells, times)``."""
         return self.later - self.target[:, np.newaxis]
-
-    @property
-    def groups(self) -> int:
-        """How many groups there are."""
-        return int(self.group.max()) + 1
 
 
 def _nodes(error: Array) -> tuple[float, ...]:
@@ -260,6 +258,7 @@ def quantiles(states: States, reference: int, low: float, high: float) -> Quanti
     since = np.array([rounded(float(s - states.seconds[reference]), 3) for s in states.seconds[used]])
     cells = Trajectories(
         target=states.target[known], start=states.mean[known, reference], later=later, seconds=since, group=group,
+        groups=int(group.max()) + 1,
         order=states.mean[known, reference],
     )  # fmt: skip
     asked = {"reference_time": rounded(float(states.seconds[reference])), "valid_from": low, "valid_to": high}

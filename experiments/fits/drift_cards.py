@@ -78,6 +78,7 @@ class Relaxation:
         """The same cells in groups by target; dealt into halves by their first reads, for addresses go with levels."""
         return Trajectories(
             target=self.target, start=self.start, later=self.later, seconds=self.seconds, group=groups(self),
+            groups=len(_EDGES) - 1,
             order=self.first,
         )  # fmt: skip
 
@@ -171,12 +172,13 @@ def _root_mean_square(values: Array) -> tuple[float, ...]:
 
 def fit(measured: Relaxation) -> DriftValue:
     """The drift of a measured technology, as its card holds it."""
+    value = law(measured)
     residual, chance = held_out(measured)
     used = measured.later[groups(measured) >= 0]
     cells = tuple(int(count) for count in np.isfinite(used).sum(axis=0))
     technology = measured.technology
     return DriftValue(
-        value=law(measured),
+        value=value,
         unit="S",
         origin="fitted",
         note=(
