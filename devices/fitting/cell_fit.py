@@ -371,6 +371,8 @@ class _Fitter:
                 raise InputError("target must be known for some state at the reference time, got none")
             low, high = float(aimed.min()), float(aimed.max())
         else:
+            if not here.any():
+                raise InputError("conductance must be known of some cell that moves at the reference time, got none")
             low, high = float(working.mean[here, step].min()), float(working.mean[here, step].max())
             self.assumed.append("the range is that of the readings, for the data state neither targets nor levels")
         low, high = rounded(low), rounded(high)

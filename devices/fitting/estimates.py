@@ -208,6 +208,11 @@ def drift(states: States, reference: int, scale: float, noise: Law | None) -> Dr
     if not used.size:
         return f"no level has {_FEWEST} states that were read again later"
     at = np.array([start[group == g].mean() for g in used])
+    enough = np.isfinite(change[np.isin(group, used)]).sum(axis=0) >= _FEWEST
+    if not enough.any():
+        return f"no later time at which {_FEWEST} states were read"
+    change, decades, steps = change[:, enough], decades[enough], np.append(reference, steps[1:][enough])
+    seconds = states.seconds[steps]
     fixed = np.zeros(change.shape)
     known = noise is not None or len(decades) > 1
     if noise is not None:

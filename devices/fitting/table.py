@@ -92,7 +92,8 @@ class TextTable:
             For a field that is no number, naming line, column and value.
         """
         texts = self.texts(column)
-        if _NUMBERS[self.decimal].fullmatch("\n".join([*texts, ""])):
+        joined = "\n".join([*texts, ""])
+        if _NUMBERS[self.decimal].fullmatch(joined) and joined.count("\n") == len(texts):  # none within a field
             plain = np.array([text.replace(",", ".") for text in texts] if self.decimal == "," else texts, np.float64)
             return np.where(np.abs(plain) < OVERFLOW, plain, np.copysign(np.inf, plain))
         values = np.empty(len(self.rows))

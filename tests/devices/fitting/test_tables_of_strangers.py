@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.devices.fitting.strangers import Truth, fit_of, layouts, same_numbers, synthetic
 from xbarsim.data import data_file
-from xbarsim.devices import Law, Readings, fit_cell
+from xbarsim.devices import Cell, Law, Readings, fit_cell
 from xbarsim.foundation.validation import FileFormatError, InputError
 
 
@@ -221,3 +222,44 @@ def test_numbers_come_back_whatever_the_unit_the_separator_and_the_sign(
     readings = Readings.from_csv(path, decimal="," if comma else None)
     np.testing.assert_allclose(readings.conductance, values, rtol=1e-14)
     assert readings.cells == len(values)
+
+
+PIECES = (b",", b";", b"\t", b"\n", b"nan", b"inf", b"-", b"1e99", b"1e-400", b"0", b'"', b"(uS)", b"#", b"level", b"\x00",
+          b"\xff", b"9.9e37", b"\r", b"cell", b"1,234", b" ", b"time (s)")  # fmt: skip
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """A file with some of its bytes lost, repeated, or put in the place of others."""
+    made = bytearray(content)
+    for _ in range(rng.randint(1, 6)):
+        place = rng.randrange(len(made) + 1 if rng.random() < 0.6 else min(len(made), 80) + 1)
+        what = rng.random()
+        if what < 0.4:
+            made[place:place] = rng.choice(PIECES)
+        elif what < 0.7:
+            del made[place : place + rng.choice((1, 1, 2, 5, 40, 400))]
+        elif what < 0.9:
+            made[place : place + 1] = rng.choice(PIECES)
+        else:
+            start = rng.randrange(len(made) + 1)
+            made[place:place] = made[start : start + rng.randint(1, 60)]
+    return bytes(made)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_table_gives_a_cell_or_one_of_our_errors(form: str, tmp_path: Path) -> None:
+    truth = synthetic(np.random.default_rng(0), cells=4, targets=(1e-5, 2e-5, 4e-5))
+    content, told, _ = layouts(truth)[form]
+    rng = random.Random(f"damage {form}")
+    refused = 0
+    for _ in range(60):
+        try:
+            fit = fit_of(tmp_path, damaged(content, rng), told)
+        except (FileFormatError, InputError) as error:
+            assert str(error)
+            refused += 1
+        else:
+            fit.save(tmp_path / "cell.toml")
+            assert Cell.load(tmp_path / "cell.toml") == fit.cell
+    assert refused
