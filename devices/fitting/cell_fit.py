@@ -55,7 +55,8 @@ class Finding:
     quantity, value, unit
         What, how much, in what.
     origin
-        ``"measured"``, ``"fitted"``, ``"assumed"``, ``"counted"``, or ``"absent"`` for what the data do not say.
+        ``"measured"``, ``"fitted"``, ``"assumed"``, ``"counted"``, ``"found"`` (how the file is written), or ``"absent"``
+        for what the data do not say.
     basis
         What it rests on, and how good it is.
     """
@@ -80,6 +81,10 @@ class CellFit:
     target, measured, spread, count
         Of each level at the reference time: target, mean and standard deviation of the programmed states, S, and their
         number; arrays ``(levels,)``, empty where the data state no levels. Stuck cells are not in them.
+    reference_time
+        Time after programming that the levels and the programming error hold at, s, or ``None`` if it is not known.
+    levels_note, levels_origin
+        Where the number of levels is from.
     error, noise, drift
         The estimates, or why there is none.
     dead, stuck
@@ -155,13 +160,20 @@ class CellFit:
             doi=doi,
             g_min=CardValue(value=cell.g_min, unit="S", origin="measured", note=lowest),
             g_max=CardValue(value=cell.g_max, unit="S", origin="measured", note=highest),
-            levels=CardValue(value=cell.levels, unit="1", origin=self.levels_origin, note=self.levels_note),
+            levels=CardValue(value=cell.levels, unit="1", origin=self.levels_origin, note=self._levels_note()),
             read_voltage=None if voltage is None else CardValue(value=voltage, unit="V", origin="measured"),
             programming_error=error,
             read_noise=noise,
             drift=drift,
             implausible=cell.implausible,
         )
+
+    def _levels_note(self) -> str:
+        """Where the number of levels is from, with what was left out and assumed."""
+        left = [f"{count} {what}" for what, count in (("dead", self.dead), ("stuck", self.stuck)) if count]
+        assumed = [finding.basis for finding in self.findings if finding.origin == "assumed" and not finding.value]
+        note = [self.levels_note, *([f"Cells left out: {' and '.join(left)}."] if left else [])]
+        return " ".join([*note, *([f"Assumed: {'; '.join(assumed)}."] if assumed else [])])
 
     @entrance
     def save(
@@ -496,6 +508,7 @@ class _Fitter:
         below = int((self.readings.conductance < 0).sum())
         if below:
             add(Finding("readings below 0 S", str(below), "", "counted", "kept: noise of a read"))
+        lines += [Finding("form of the file", "", "", "found", text) for text in self.readings.form]
         return lines + [Finding("assumption", "", "", "assumed", text) for text in dict.fromkeys(self.assumed)]
 
 

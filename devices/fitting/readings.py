@@ -51,6 +51,8 @@ class Readings:
         V, or ``None`` if it is not known.
     source
         What was read: the file and what identifies it.
+    form
+        How the file is written, as far as that had to be found out, a sentence each.
     assumed
         What the reader had to assume, a sentence each.
     counted
@@ -70,6 +72,7 @@ class Readings:
     cycle: IntegerArray | None = None
     read_voltage: float | None = None
     source: str = ""
+    form: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     counted: tuple[tuple[str, int], ...] = ()
 
@@ -281,7 +284,8 @@ class _Reader:
                 cycle=cycles,
                 read_voltage=self.voltage,
                 source=source,
-                assumed=(*self.table.notes, *self.assumed),
+                form=self.table.notes,
+                assumed=tuple(self.assumed),
                 counted=tuple((what, number) for what, number in self.counted if number),
             )
         except InputError as error:

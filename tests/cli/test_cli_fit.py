@@ -35,6 +35,10 @@ def test_a_table_becomes_a_card_and_a_picture(table: Path, tmp_path: Path) -> No
     assert (cell.name, cell.source, cell.levels) == ("mine", "A. Nobody (2026)", 4)
     assert (cell.g_min, cell.g_max, cell.programming_error) == (fitted.g_min, fitted.g_max, fitted.programming_error)
     assert card(output).programming_error is not None
+    assert "no publication was stated" not in result.output
+    again = run("fit", str(table), "--output", str(output), *told[:2])
+    assert "no publication was stated" in " ".join(again.output.replace("│", " ").split())
+    assert "no publication was stated" in Cell.load(output).source
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -76,6 +76,8 @@ def fit(
         rename=meanings or None,
     )  # fmt: skip
     rows = [(line.quantity, line.value, line.unit, line.origin, line.basis) for line in found.findings]
+    if output is not None and source is None:
+        rows.append(("source", "none", "", "absent", "the card names the file, and that no publication was stated"))
     print_table(Console(), f"{found.cell.name}: a cell fitted to {found.readings.source}",
                 ("quantity", "value", "unit", "origin", "rests on"), rows)  # fmt: skip
     if output is not None:

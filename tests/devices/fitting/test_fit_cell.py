@@ -309,6 +309,7 @@ def test_cells_that_are_dead_or_stuck_are_counted_and_left_out() -> None:
     assert isinstance(fit.error, ErrorEstimate)
     assert isinstance(without.error, ErrorEstimate)
     np.testing.assert_array_equal(fit.error.bias.value, without.error.bias.value)
+    assert "Cells left out: 2 dead and 1 stuck." in fit.card().levels.note
     said = {line.quantity: line.value for line in fit.findings}
     assert (said["dead cells"], said["stuck cells"]) == ("2", "1")
     assert truth.target.size == 8
