@@ -119,6 +119,14 @@ class WriteVerify:
     ------
     InputError
         If a value is out of its bound.
+
+    Examples
+    --------
+    Of cells of the NeuRRAM chip, with pulses and what is left of the error, uS; 0.77 % are given up:
+
+    >>> law = WriteVerify.load("wan2022").law(20e-6)
+    >>> [round(float(value), 2) for value in (law.pulses, 1e6 * law.accepted_spread, 100 * law.given_up)]
+    [10.69, 0.58, 0.77]
     """
 
     tolerance: float

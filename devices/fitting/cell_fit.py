@@ -55,8 +55,8 @@ class Finding:
     quantity, value, unit
         What, how much, in what.
     origin
-        ``"measured"``, ``"fitted"``, ``"assumed"``, ``"counted"``, ``"found"`` (how the file is written), or ``"absent"``
-        for what the data do not say.
+        ``"measured"``, ``"fitted"``, ``"assumed"``, ``"counted"``, ``"found"`` (how the file is written), or
+        ``"absent"`` for what the data do not say.
     basis
         What it rests on, and how good it is.
     """
