@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -177,6 +178,22 @@ def test_quantiles_of_measured_errors_foretell_cells_that_were_not_fitted() -> N
     assert isinstance(fit.drift, QuantileEstimate)
     np.testing.assert_allclose(fit.drift.deviation_law, fit.drift.deviation, rtol=0.02)
     assert fit.drift.spread_residual[-1] < 2 * fit.drift.sampling_error[1]
+
+
+@pytest.mark.parametrize("law", ["walk", "quantiles"])
+def test_simulated_cells_age_as_the_device_that_was_measured(law: Literal["walk", "quantiles"]) -> None:
+    fit = fit_cell(device(8, cells=400, noise=0.0, repeats=1)[0], drift_law=law)
+    rng = np.random.default_rng(1)
+    levels = np.repeat(np.arange(8), 4000)
+    drawn = fit.cell.program(levels, 3, rng, stopped=False)
+    target = fit.cell.conductance(levels, 3)
+    for seconds, decades in ((0.0, 0), (999.0, 3)):
+        held = fit.cell.relax(drawn, levels, 3, seconds, np.random.default_rng(2))
+        error = (fit.cell.conductance(held, 3) - target).reshape(8, -1)
+        exact = np.sqrt((0.5e-6 + 0.02 * np.linspace(10e-6, 80e-6, 8)) ** 2 + decades * 0.4e-6**2)
+        # the fit rests on 400 cells a level: 4.5 of their standard errors
+        assert np.abs(error.mean(axis=1) - (0.3e-6 - decades * 0.1e-6)).max() < 4.5 * exact.max() / 20
+        np.testing.assert_allclose(error.std(axis=1), exact, rtol=4.5 / math.sqrt(800))
 
 
 def test_a_walk_is_what_bounded_least_squares_finds() -> None:
