@@ -42,7 +42,18 @@ from xbarsim.devices.faults import (
     WearOutFaults,
     fault_preset,
     preset_names,
+    read_fault_map,
     warn_outside,
+)
+from xbarsim.devices.fitting import (
+    CellFit,
+    DriftEstimate,
+    ErrorEstimate,
+    Finding,
+    Law,
+    QuantileEstimate,
+    Readings,
+    fit_cell,
 )
 from xbarsim.devices.lines import BrokenLines, LineFaults
 from xbarsim.devices.noise import (
@@ -58,6 +69,7 @@ from xbarsim.devices.noise import (
 from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
+from xbarsim.devices.write_verify import WriteCard, WriteLaw, WriteVerify, Written, write_names
 
 __all__ = [
     "GRID",
@@ -67,22 +79,27 @@ __all__ = [
     "Card",
     "CardValue",
     "Cell",
+    "CellFit",
     "ClusteredFaults",
     "CombinedFaults",
     "Conductances",
     "Drift",
+    "DriftEstimate",
     "DriftFit",
     "DriftStep",
     "DriftValue",
+    "ErrorEstimate",
     "FaultDifference",
     "FaultKind",
     "FaultMap",
     "FaultModel",
     "FaultPreset",
     "FieldFaults",
+    "Finding",
     "Fit",
     "FlickerNoise",
     "GradientFaults",
+    "Law",
     "LineFaults",
     "ListedConductances",
     "LogNormalConductances",
@@ -96,9 +113,11 @@ __all__ = [
     "Programming",
     "ProgrammingError",
     "ProgrammingErrorValue",
+    "QuantileEstimate",
     "RadialFaults",
     "ReadNoise",
     "ReadNoiseValue",
+    "Readings",
     "ShotNoise",
     "StuckAtFaults",
     "StuckFaults",
@@ -110,11 +129,18 @@ __all__ = [
     "ThermalNoise",
     "UniformConductances",
     "WearOutFaults",
+    "WriteCard",
+    "WriteLaw",
+    "WriteVerify",
+    "Written",
     "card",
     "cell_names",
     "check_voltage",
     "fault_preset",
+    "fit_cell",
     "preset_names",
+    "read_fault_map",
     "round_to_grid",
     "warn_outside",
+    "write_names",
 ]

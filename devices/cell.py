@@ -15,15 +15,17 @@ from xbarsim.devices.drift import Drift, Programming
 from xbarsim.devices.noise import NoiseModel, NoiseVariance, needs_voltage
 from xbarsim.devices.plausible import LEAST_CONDUCTANCE, check_conductance, check_current, check_voltage
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
-from xbarsim.foundation.cards import CardFolder, cite
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.cards import CardFolder, Origin, cite
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_path, check_real
 
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
 
 MOST_BITS = 8
 # Nothing real is beyond these, S; far from where a level step is no normal number or a square of one overflows.
 _LEAST_CONDUCTANCE, _MOST_CONDUCTANCE = 1e-30, 1e15
+_TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls")  # what measurements come in
 _CHUNK = 1 << 18  # cells programmed at a time: the buffers stay in the cache
 
 
@@ -137,6 +139,67 @@ class Cell:
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
         return card(name_or_path).cell()
+
+    @entrance
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        source: str | None = None,
+        doi: str | None = None,
+        description: str = "",
+        origin: Origin = "cited",
+    ) -> None:
+        """Write the cell as a device card, whole or not at all.
+
+        :meth:`load` reads it back equal to the last bit, with the source that is given here.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.toml``.
+        source
+            Citation of what the values come from; without one, the cell's own.
+        doi
+            Its digital object identifier, if it has one.
+        description
+            The device in one line.
+        origin
+            Of all values: ``"cited"`` if the source states them. A card with the origin and evidence of each value is
+            written by :meth:`CellFit.save`.
+
+        Raises
+        ------
+        InputError
+            If `path` has another ending, or nothing says where the values come from.
+        FileWriteError
+            If the file cannot be written.
+        """
+        if not os.fspath(path).endswith(".toml"):
+            raise InputError(f"path must end in '.toml', as a card does, got {os.fspath(path)!r}")
+        source = self.source if source is None else source
+        if not source.strip():
+            raise InputError(f"source must say where the values come from, got {source!r}")
+
+        def value(number: float, unit: str) -> CardValue:
+            return CardValue(value=number, unit=unit, origin=origin)
+
+        error, noise, drift = self.programming_error, self.read_noise, self.drift
+        written = Card(
+            name=self.name,
+            description=description,
+            source=source,
+            doi=doi,
+            g_min=value(self.g_min, "S"),
+            g_max=value(self.g_max, "S"),
+            levels=value(self.levels, "1"),
+            read_voltage=None if self.read_voltage is None else value(self.read_voltage, "V"),
+            programming_error=None if error is None else ProgrammingErrorValue(value=error, unit="S", origin=origin),
+            read_noise=None if noise is None else ReadNoiseValue(value=noise, unit="S", origin=origin),
+            drift=None if drift is None else DriftValue(value=drift, unit="S", origin=origin),
+            implausible=self.implausible,
+        )
+        tomlio.save(written, path)
 
     def without_errors(self) -> Cell:
         """The same cell, programmed exactly, read without noise, and the same for ever."""
@@ -384,6 +447,8 @@ class Card:
         Digital object identifier, or ``None`` where it could not be verified (the source says so).
     g_min, g_max, levels, read_voltage, programming_error, read_noise, drift
         As in :class:`Cell`, each with its unit and origin.
+    implausible
+        As in :class:`Cell`.
     """
 
     name: str
@@ -397,9 +462,14 @@ class Card:
     programming_error: ProgrammingErrorValue | None = None
     read_noise: ReadNoiseValue | None = None
     drift: DriftValue | None = None
+    implausible: bool | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("name", "description", "source", "doi"):
+            text = getattr(self, name) or ""
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise InputError(f"{name} must be text that UTF-8 can hold, got {text!r}")
         for name, unit in (("g_min", "S"), ("g_max", "S"), ("levels", "1"), ("read_voltage", "V")):
             quantity = getattr(self, name)
             if quantity is not None and quantity.unit != unit:
@@ -431,6 +501,7 @@ class Card:
             drift=None if self.drift is None else self.drift.value,
             read_voltage=None if self.read_voltage is None else float(self.read_voltage.value),
             source=cite(self.source, self.doi),
+            implausible=self.implausible,
         )
 
 
@@ -460,4 +531,10 @@ def card(name_or_path: str | os.PathLike[str]) -> Card:
     FileFormatError
         If the card cannot be read, is not TOML, or has unknown keys or wrong types.
     """
+    text = os.fspath(check_path("cell", name_or_path))
+    if text.lower().endswith(_TABLES):
+        raise InputError(
+            f"cell must be the name of a card or a path ending in '.toml', got {text!r}: fit a card to measurements "
+            f"with xbarsim.devices.fit_cell({text!r}) or 'xbarsim fit {text} --output card.toml'"
+        )
     return CARDS.load(name_or_path)

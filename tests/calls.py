@@ -60,7 +60,21 @@ EXCLUDED = {
     ),
     **dict.fromkeys(["CompiledBackend", "InProcess"], "takes nothing"),
     **dict.fromkeys(
-        ["ChecksumReport", "LinearisationError", "Solution", "TileView", "DigitsSplit", "Proposal"],
+        [
+            "ChecksumReport",
+            "LinearisationError",
+            "Solution",
+            "TileView",
+            "DigitsSplit",
+            "Proposal",
+            "DriftEstimate",
+            "ErrorEstimate",
+            "Finding",
+            "Law",
+            "QuantileEstimate",
+            "WriteLaw",
+            "Written",
+        ],
         "a record that only the library makes",
     ),
     **dict.fromkeys(
@@ -116,7 +130,7 @@ EXCLUDED = {
         ["cost_breakdown", "cost_layers", "layer_errors", "tile", "tile_occupancy"],
         "draws results of rooms above this walk",
     ),
-    **dict.fromkeys(["array_test_names", "cell_names", "preset_names"], "takes nothing"),
+    **dict.fromkeys(["array_test_names", "cell_names", "preset_names", "write_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
     **dict.fromkeys(["FailedDiesWarning", "StuckValueWarning"], "a warning that the library raises"),
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
@@ -171,6 +185,10 @@ class World:
         )
         self.toml = str(self.folder / "design.toml")
         self.design.save(self.toml)
+        self.measured_cells = str(self.folder / "cells.csv")
+        Path(self.measured_cells).write_text("level,g (uS)\n0,1\n1,2\n1,3\n")
+        self.listed_faults = str(self.folder / "listed.csv")
+        Path(self.listed_faults).write_text("row,column,kind\n1,2,x\n")
         os.mkfifo(self.folder / "pipe")
         (self.folder / "deep.toml").write_text("a = " + "[" * 5000 + "]" * 5000)
         (self.folder / "zeros.npz").write_bytes(b"\0" * 100)
@@ -268,7 +286,42 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", w.cell.program, "Cell.program", levels=np.array([0, 3]), cell_bits=2, rng=rng())
     add("devices", w.cell.conductance, "Cell.conductance", levels=np.array([0, 3]), cell_bits=2)
     add("devices", w.cell.maximum_level, "Cell.maximum_level", cell_bits=2)
+    add("devices", w.cell.save, "Cell.save", path=str(w.folder / "out.toml"), source="a", origin="cited")
     add("devices", d.card, name_or_path="milo2021")
+    numbers = np.array([1e-6, 2e-6])
+    writing: dict[str, Any] = {
+        "tolerance": 1e-6,
+        "most_pulses": 9,
+        "pulse_spread": polynomial,
+        "valid_from": 0.0,
+        "valid_to": 1.0,
+    }
+    write = d.WriteVerify(**writing)
+    add("devices", d.WriteVerify, **writing, pulse_bias=None, read_spread=polynomial, pulse_seconds=0.1)
+    add("devices", d.WriteVerify.load, "WriteVerify.load", name_or_path="wan2022")
+    add("devices", d.WriteCard, name="a", description="b", source="c", origin="cited", note="d", value=write)
+    add("devices", write.law, "WriteVerify.law", target=numbers)
+    add("devices", write.program, "WriteVerify.program", target=numbers, rng=rng(), start=numbers)
+    add("devices", write.programming_error, "WriteVerify.programming_error", valid_from=1e-6, valid_to=2e-6)
+    add("devices", d.Readings, conductance=numbers, level=np.array([0, 1]), time=numbers, read_voltage=0.1)
+    add("devices", d.Readings, "Readings of targets", conductance=numbers, target=numbers, cell=np.array([0, 1]))
+    add("devices", d.Readings.from_csv, "Readings.from_csv", path=w.measured_cells, unit="uS", read_voltage=0.1,
+        decimal=".", rename={"level": "level"})  # fmt: skip
+    fitted = d.fit_cell(w.measured_cells)
+    add(
+        "devices",
+        d.fit_cell,
+        data=w.measured_cells,
+        name="a",
+        levels=4,
+        scale=1e-6,
+        drift_law="walk",
+        unit="uS",
+        implausible=None,
+    )
+    add("devices", fitted.save, "CellFit.save", path=str(w.folder / "fit.toml"), source="a", description="b")
+    add("devices", fitted.card, "CellFit.card", source="a", doi="b")
+    add("devices", d.read_fault_map, path=w.listed_faults, layout="list", shape=shape, first=0, kinds={"x": "works"})
     add("devices", d.fault_preset, name_or_path="chen2015_sa0_hrs")
     add("devices", d.FaultModel.load, "FaultModel.load", name_or_path="chen2015_sa0_hrs")
     add("devices", d.Polynomial, coefficients=(1e-6,), scale=1e-6)
@@ -756,6 +809,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
 
     from xbarsim import plot
 
+    add("plot", plot.cell_fit, fit=fitted)
     add("plot", plot.save_figure, figure=Figure(), path=str(w.folder / "out.svg"))
     add("plot", plot.fault_map, faults=w.faults, tile=0, title="a")
     rows = [

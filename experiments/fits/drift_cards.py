@@ -6,14 +6,8 @@ technologies, read at several times after programming.
 
 The error of a cell is its conductance minus the centre of the range that its first read fell into, as for its
 programming error, which is the error 1 s after programming. Later errors have no simple form: most cells hardly move,
-some move far, and poorly conducting cells rise while others fall. So the law is the distribution itself: the quantiles
-of the error in groups of cells by target, at every time. Between the quantiles it is a straight line, which is a little
-too wide where few cells go far. So the last quantile at either end is placed to give these cells their mean, and then
-all are stretched and moved by what it takes for the group's mean and standard deviation to be those measured.
-
-How one time hangs together with the next is kept as the correlation of normal scores, from Spearman's rank correlation
-of the errors within groups. A law of the change since 1 s alone would not do: cells that strayed in the first second
-tend to come back, and the errors of a die would grow too fast.
+some move far, and poorly conducting cells rise while others fall. So the law is the distribution itself, as
+``fit_cell(..., drift_law="quantiles")`` makes it of anybody's measurements.
 
 The check is made on cells that the fit has not seen: the law of one half of the cells against the other half.
 """
@@ -21,7 +15,6 @@ The check is made on cells that the fit has not seen: the law of one half of the
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,27 +25,24 @@ import typer
 from scipy import stats
 
 from xbarsim.data import data_folder
-from xbarsim.devices import Card, DriftFit, DriftStep, DriftValue, MeasuredDrift, card
-from xbarsim.devices.drift import quantile_moments
+from xbarsim.devices import Card, DriftFit, DriftValue, MeasuredDrift, card
+from xbarsim.devices.fitting import quantiles
+from xbarsim.devices.fitting.quantiles import Trajectories, quantile_drift
 from xbarsim.experiments.fits.device_cards import FULL_SCALE
 from xbarsim.experiments.folders import DEVICE_CARDS, FIGURES
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import FileFormatError
+from xbarsim.foundation.validation import FileFormatError, InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PROBABILITIES", "Relaxation", "fit", "groups", "measure", "picture"]
+__all__ = ["Relaxation", "fit", "groups", "measure", "picture"]
 
 Array = npt.NDArray[np.float64]
-
-PROBABILITIES = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 1.0)
-"""Where the quantiles of the change are kept."""
 
 _REFERENCE = 1.0  # s after programming: every cell was read then
 _EDGES = (0, 1, 2, 3, 4, *range(6, 33, 2))  # ranges of conductance that bound the groups; fine where cells differ most
 _RANGES = 32
-_FEWEST = 40  # cells of a group: four in each tenth
 _PICTURE = FIGURES / "drift_fits.png"
 
 
@@ -83,15 +73,14 @@ class Relaxation:
     later: Array
     seconds: Array
 
-    def part(self, which: npt.NDArray[np.bool_]) -> Relaxation:
-        """The cells chosen by `which`."""
-        cells = {name: getattr(self, name)[which] for name in ("first", "target", "start", "later")}
-        return dataclasses.replace(self, **cells)
-
     @property
-    def error(self) -> Array:
-        """Conductance minus target, S, shape ``(cells, times)``."""
-        return self.later - self.target[:, np.newaxis]
+    def trajectories(self) -> Trajectories:
+        """The same cells in groups by target; dealt into halves by their first reads, for addresses go with levels."""
+        return Trajectories(
+            target=self.target, start=self.start, later=self.later, seconds=self.seconds, group=groups(self),
+            groups=len(_EDGES) - 1,
+            order=self.first,
+        )  # fmt: skip
 
 
 def measure(folder: Path, technology: str) -> Relaxation:
@@ -147,20 +136,10 @@ def groups(measured: Relaxation) -> npt.NDArray[np.int64]:
     return np.asarray(np.searchsorted(np.array(_EDGES) * width, target, side="right") - 1)
 
 
-def _quantile_nodes(error: Array) -> tuple[float, ...]:
-    """Quantiles of a sample at `PROBABILITIES`, adjusted so that straight lines between them have its two moments."""
-    ordered = np.sort(error)
-    nodes = np.quantile(ordered, PROBABILITIES)
-    for end, inner, share in ((0, 1, PROBABILITIES[1]), (-1, -2, 1.0 - PROBABILITIES[-2])):
-        count = share * len(ordered)  # cells in the tail, the last of them by its part
-        tail = ordered if end == 0 else ordered[::-1]
-        whole = math.floor(count)
-        mean = (tail[:whole].sum() + (count - whole) * tail[whole]) / count
-        moved = 2.0 * mean - nodes[inner]
-        nodes[end] = min(moved, nodes[inner]) if end == 0 else max(moved, nodes[inner])
-    mean, spread = quantile_moments(nodes, np.array(PROBABILITIES))
-    nodes = error.mean() + (nodes - mean) * (error.std() / spread)
-    return tuple(float(f"{value:.3g}") for value in nodes)
+def _ends(measured: Relaxation) -> tuple[float, float]:
+    """The range that the law holds for, S."""
+    shipped = card(f"levy2021_{measured.technology.lower()}")
+    return float(shipped.g_min.value), float(shipped.g_max.value)
 
 
 def law(measured: Relaxation) -> MeasuredDrift:
@@ -171,57 +150,11 @@ def law(measured: Relaxation) -> MeasuredDrift:
     FileFormatError
         If a group of cells is too small.
     """
-    which, errors = groups(measured), measured.error
-    count = len(_EDGES) - 1
-    present = np.isfinite(errors)
-    fewest = min(int(present[which == g].sum(axis=0).min()) for g in range(count))
-    if fewest < _FEWEST:
-        raise FileFormatError(f"the data must hold at least {_FEWEST} cells in each group and time, got {fewest}")
-    every = np.column_stack([measured.start - measured.target, errors])  # from the reference time on
-    steps = []
-    for index, seconds in enumerate(measured.seconds):
-        both = np.isfinite(every[:, index]) & present[:, index] & (which >= 0)
-        ranks = np.empty((int(both.sum()), 2))
-        for g in range(count):
-            here = which[both] == g
-            size = int(here.sum())
-            for column in (0, 1):
-                ranks[here, column] = (stats.rankdata(every[both][here, index + column]) - (size + 1) / 2) / size
-        spearman = float(np.asarray(np.corrcoef(ranks.T))[0, 1])
-        rows = tuple(_quantile_nodes(errors[(which == g) & present[:, index], index]) for g in range(count))
-        correlation = max(0.0, 2.0 * math.sin(math.pi * spearman / 6.0))
-        steps.append(DriftStep(seconds=float(seconds), correlation=float(f"{correlation:.3g}"), error=rows))
-    ends = card(f"levy2021_{measured.technology.lower()}")
-    return MeasuredDrift(
-        target=tuple(float(f"{measured.target[which == g].mean():.4g}") for g in range(count)),
-        probability=PROBABILITIES,
-        steps=tuple(steps),
-        reference_time=_REFERENCE,
-        valid_from=float(ends.g_min.value),
-        valid_to=float(ends.g_max.value),
-    )
-
-
-def _residuals(drift: MeasuredDrift, other: Relaxation) -> tuple[Array, Array, Array]:
-    """Mean and spread of each group of `other` minus what the law gives the same cells, and their errors of chance.
-
-    Each of shape (2, groups, times): mean and spread; the last as standard errors, from the fourth moment.
-    """
-    which, errors = groups(other), other.error
-    shape = (2, len(_EDGES) - 1, len(other.seconds))
-    measured, modelled, chance = np.empty(shape), np.empty(shape), np.empty(shape)
-    for index, seconds in enumerate(other.seconds):
-        for g in range(shape[1]):
-            here = (which == g) & np.isfinite(errors[:, index])
-            sample = errors[here, index]
-            means, spreads = drift.moments(other.target[here], float(seconds))
-            modelled[:, g, index] = means.mean(), math.sqrt(float((spreads**2).mean() + means.var()))
-            spread = sample.std(ddof=1)
-            fourth = float(np.mean((sample - sample.mean()) ** 4))
-            measured[:, g, index] = sample.mean(), spread
-            chance[0, g, index] = spread / math.sqrt(sample.size)
-            chance[1, g, index] = math.sqrt((fourth / spread**4 - 1) / sample.size) * spread / 2
-    return measured, modelled, chance
+    ends = _ends(measured)
+    try:
+        return quantile_drift(measured.trajectories, reference_time=_REFERENCE, valid_from=ends[0], valid_to=ends[1])
+    except InputError as error:
+        raise FileFormatError(str(error)) from error
 
 
 def held_out(measured: Relaxation) -> tuple[Array, Array]:
@@ -229,12 +162,8 @@ def held_out(measured: Relaxation) -> tuple[Array, Array]:
 
     Both of shape (2, groups, times), S: mean and spread.
     """
-    half = np.empty(len(measured.start), dtype=bool)  # every second cell by its first read: addresses go with levels
-    half[np.argsort(measured.first, kind="stable")] = np.arange(len(half)) % 2 == 0
-    one, other = measured.part(half), measured.part(~half)
-    shown, said, chance = _residuals(law(one), other)
-    _, _, chance_of_fit = _residuals(law(other), one)
-    return shown - said, np.hypot(chance, chance_of_fit)
+    low, high = _ends(measured)
+    return quantiles.held_out(measured.trajectories, reference_time=_REFERENCE, valid_from=low, valid_to=high)
 
 
 def _root_mean_square(values: Array) -> tuple[float, ...]:
@@ -243,12 +172,13 @@ def _root_mean_square(values: Array) -> tuple[float, ...]:
 
 def fit(measured: Relaxation) -> DriftValue:
     """The drift of a measured technology, as its card holds it."""
+    value = law(measured)
     residual, chance = held_out(measured)
     used = measured.later[groups(measured) >= 0]
     cells = tuple(int(count) for count in np.isfinite(used).sum(axis=0))
     technology = measured.technology
     return DriftValue(
-        value=law(measured),
+        value=value,
         unit="S",
         origin="fitted",
         note=(
@@ -289,7 +219,7 @@ def picture(measurements: list[Relaxation], cards: list[Card]) -> Figure:
         drift, evidence = cell_card.drift.value, cell_card.drift.fit
         assert isinstance(drift, MeasuredDrift)
         assert evidence is not None
-        shown, _, chance = _residuals(drift, measured)
+        shown, _, chance = quantiles.residuals(drift, measured.trajectories)
         unseen, chance_unseen = held_out(measured)
         target = np.array(drift.target) * 1e6
         fine = np.linspace(drift.valid_from, drift.valid_to, 300)
@@ -313,10 +243,10 @@ def picture(measurements: list[Relaxation], cards: list[Card]) -> Figure:
             rest_ax.fill_between(target, -error, error, alpha=0.2, lw=0, color=colour)
             rest_ax.plot(target, unseen[row, :, last] * 1e6, marker, markersize=4, color=colour, label=name)
         rest_ax.axhline(0.0, color="grey", lw=0.6)
-        which = groups(measured)
+        which, error_of_cells = groups(measured), measured.trajectories.error
         for place, (g, style) in enumerate(((0, "-"), (7, "--"), (len(_EDGES) - 2, ":"))):
-            here = (which == g) & np.isfinite(measured.error[:, last])
-            sample = np.sort(measured.error[here, last]) * 1e6
+            here = (which == g) & np.isfinite(error_of_cells[:, last])
+            sample = np.sort(error_of_cells[here, last]) * 1e6
             chances = (np.arange(sample.size) + 0.5) / sample.size
             label = f"{drift.target[g] * 1e6:.3g} µS"
             quantile_ax.plot(stats.norm.ppf(chances), sample, ".", ms=3, color=colours[place], alpha=0.5)

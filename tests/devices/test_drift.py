@@ -461,8 +461,8 @@ def test_a_die_programmed_like_the_measured_cells_ages_as_they_did(measured: dri
     which = drift_cards.groups(measured)
     levels = np.rint(np.nan_to_num(measured.target) / (FULL_SCALE[measured.technology] / 32) - 0.5).astype(np.int64)
     for index, seconds in enumerate(measured.seconds):
-        present = np.isfinite(measured.error[:, index])
-        chosen, groups, shown = levels[present], which[present], measured.error[present, index]
+        present = np.isfinite(measured.trajectories.error[:, index])
+        chosen, groups, shown = levels[present], which[present], measured.trajectories.error[present, index]
         held = made.program(chosen, 5, rng(7))
         later = made.conductance(made.relax(held, chosen, 5, float(seconds), rng(8)), 5)
         simulated = later - measured.target[present]

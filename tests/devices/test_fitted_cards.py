@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xbarsim.data import data_file, data_folder
-from xbarsim.devices import card
-from xbarsim.experiments.fits.device_cards import FULL_SCALE, fit, measure, picture
+from xbarsim.devices import ErrorEstimate, card, fit_cell
+from xbarsim.experiments.fits.device_cards import FULL_SCALE, fit, measure, picture, read
 from xbarsim.foundation.validation import FileFormatError
 
 
@@ -27,6 +27,7 @@ def technology(request: pytest.FixtureRequest) -> str:
 def test_a_fitted_card_equals_a_fit_done_again(technology: str) -> None:
     again = fit(measure(data_folder(), technology))
     shipped = card(again.name)
+    assert (again.source, again.description) == (shipped.source, shipped.description)
     new, old = again.programming_error, shipped.programming_error
     assert new is not None
     assert old is not None
@@ -49,15 +50,39 @@ def test_the_fit_lies_within_the_uncertainty_of_the_measurement(technology: str)
     error = card(f"levy2021_{technology.lower()}").programming_error
     assert error is not None
     assert error.value.bias is not None
-    for value, uncertainty, polynomial in (
-        (measured.spread, measured.spread_error, error.value.spread),
-        (measured.bias, measured.bias_error, error.value.bias),
-    ):
-        deviation = np.abs(value - polynomial(measured.target)) / uncertainty
+    assert isinstance(measured.error, ErrorEstimate)
+    for law, polynomial in ((measured.error.spread, error.value.spread), (measured.error.bias, error.value.bias)):
+        deviation = np.abs(law.value - polynomial(law.conductance)) / law.error
         assert np.median(deviation) < 1.5
         assert np.mean(deviation < 4) > 0.9
     window = FULL_SCALE[technology] / 32 / np.sqrt(12)
     assert np.all(measured.spread > window / 2)
+
+
+@pytest.mark.data
+def test_the_same_card_comes_out_of_a_table_of_the_same_readings(technology: str, tmp_path: Path) -> None:
+    readings = read(data_folder(), technology)
+    assert readings.target is not None
+    path = tmp_path / "relaxation.csv"
+    rows = (
+        f"{1 / g:.17g};{'' if np.isnan(target) else f'{1e6 * target:.17g}'};1000"
+        for g, target in zip(readings.conductance, readings.target, strict=True)
+    )
+    path.write_text("\n".join(["R (Ohm);target (uS);t / ms", *rows, ""]), encoding="utf-8")
+    table = fit_cell(path, scale=FULL_SCALE[technology])
+    arrays = measure(data_folder(), technology)
+    assert table.readings.counted == (("readings", len(readings)),)
+    assert (table.cell.g_min, table.cell.g_max, table.cell.levels) == (
+        arrays.cell.g_min, arrays.cell.g_max, arrays.cell.levels
+    )  # fmt: skip
+    one, other = table.cell.programming_error, arrays.cell.programming_error
+    assert one is not None
+    assert other is not None
+    assert one.bias is not None
+    assert other.bias is not None
+    fine = np.linspace(one.valid_from, one.valid_to, 500)
+    np.testing.assert_allclose(one.spread(fine), other.spread(fine), atol=1e-4 * one.valid_to)
+    np.testing.assert_allclose(one.bias(fine), other.bias(fine), atol=1e-4 * one.valid_to)
 
 
 @pytest.mark.data

@@ -16,6 +16,7 @@ from xbarsim.cli.demo import demo
 from xbarsim.cli.errors import EXIT_CODES, INTERRUPTED, guarded
 from xbarsim.cli.evaluate import evaluate
 from xbarsim.cli.export import export
+from xbarsim.cli.fit import fit
 from xbarsim.cli.info import info
 from xbarsim.cli.merge import merge
 from xbarsim.cli.plot import plot
@@ -26,7 +27,7 @@ from xbarsim.foundation.version import VERSION
 
 __all__ = ["COMMANDS", "application", "main"]
 
-COMMANDS: tuple[Callable[..., None], ...] = (demo, info, cost, evaluate, sweep, show, merge, export, plot, report)
+COMMANDS: tuple[Callable[..., None], ...] = (demo, info, fit, cost, evaluate, sweep, show, merge, export, plot, report)
 """In the order in which help lists them."""
 
 application = typer.Typer(

@@ -1,4 +1,4 @@
-"""Pictures: results of sweeps, fault maps, tiles of a die, errors of its layers, repair, circuits and costs.
+"""Pictures: results of sweeps, fault maps, tiles of a die, errors of its layers, repair, circuits, costs, fitted cells.
 
 matplotlib is loaded when a picture is drawn. Every function takes the axes to draw on (``None`` for a new figure of its
 own, outside of pyplot) and returns them; ``axes.figure.savefig("picture.png")`` saves the picture. No global setting is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
+from xbarsim.plot.devices import cell_fit
 from xbarsim.plot.errors import layer_errors
 from xbarsim.plot.files import save_figure
 from xbarsim.plot.mitigations import mitigation, noise_to_signal
@@ -17,6 +18,7 @@ from xbarsim.plot.tiles import fault_map, tile, tile_occupancy
 
 __all__ = [
     "accuracy",
+    "cell_fit",
     "circuit",
     "cost_breakdown",
     "cost_layers",
