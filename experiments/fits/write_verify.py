@@ -199,6 +199,7 @@ def picture(writes: Writes, card: WriteCard) -> Figure:
     place_ax.axhline(1.0, color="black", ls="--", label="uniform")
     place_ax.set_xlabel("last read: place in the window, 0 to 1")
     place_ax.set_ylabel("density")
+    place_ax.set_ylim(0.0, 1.6)  # room for the legend
     for axis in (spread_ax, mean_ax):
         axis.set_xlabel("target conductance (µS)")
         axis.set_ylim(bottom=0)
