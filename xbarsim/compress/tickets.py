@@ -207,12 +207,12 @@ def find_tickets(
     dense, snapshot = copy.deepcopy(model), _Snapshot(rewind)
     history = train(dense, data, training, callbacks=(snapshot,), checkpoint=file(0), progress=progress)
     initial = snapshot.restore(model)
-    accuracies = [history.validation_accuracy[-1]]
+    accuracies = [history.validation_accuracy[history.selected]]
     masks = [magnitude_masks(dense, 1.0 - share, layers=layers)]
     for number in range(1, rounds):
         trained = retrain(initial, data, training, masks=masks[-1], checkpoint=file(number), progress=progress)
         assert trained.retraining is not None
-        accuracies.append(trained.retraining.validation_accuracy[-1])
+        accuracies.append(trained.retraining.validation_accuracy[trained.retraining.selected])
         masks.append(magnitude_masks(trained.model, 1.0 - share, layers=layers, among=masks[-1]))
     return Tickets(dense=dense.eval(), initial=initial, masks=tuple(masks), accuracies=tuple(accuracies))
 

@@ -1,0 +1,317 @@
+"""Sanity checks for lottery tickets: whether subnetworks found by pruning win, and whether they survive stuck cells.
+
+``python -m xbarsim.experiments.papers.lottery2021`` trains a network at several learning rates and from several seeds,
+prunes it round by round (IMP) and at once (OMP), and trains what is left: from the weights it began with (the ticket),
+from other weights, and a small dense network with as many weights. It judges every sparsity by the five conditions of
+the paper, and asks what the paper does not: what is left of each on dies with stuck cells. A run that is cut short goes
+on with ``--folder``.
+
+``--network mlp`` is a perceptron of 64-48-32-10 on the 8 x 8 digits, in minutes; ``lenet300`` one of 784-300-100-10 on
+MNIST, in hours. Judged by images held back from the training data; the published networks are larger, so conditions and
+order of the arms can be compared, and not figures.
+
+X. Ma et al., Sanity Checks for Lottery Tickets: Does Your Winning Ticket Really Win the Jackpot?, NeurIPS 2021,
+doi:10.48550/arXiv.2107.00166. ResNet-20 on CIFAR-10 there, at a sparsity of 0.914 and a rate of 0.005: dense 88.0 %,
+ticket 87.1 %, other weights 80.3 %, after 78 epochs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+
+import xbarsim as xb
+from xbarsim.compress import TicketArms, find_tickets, magnitude_masks, retrain, ticket
+from xbarsim.data import load_digits_split
+from xbarsim.devices import Cell, fault_preset
+from xbarsim.experiments.folders import FIGURES
+from xbarsim.foundation.intervals import student_half_width
+from xbarsim.foundation.tables import csv_bytes, format_table
+from xbarsim.foundation.validation import check_choice, write_atomically
+from xbarsim.mapping import Differential, Mapping
+from xbarsim.plot import save_figure
+from xbarsim.training import Training, TrainingSet, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ARMS", "NETWORKS", "Network", "main", "measure", "picture", "verdicts"]
+
+ARMS = ("dense", "IMP", "IMP, other weights", "OMP", "OMP, other weights", "small")
+"""The dense network; its subnetworks, each begun with the weights of old and with others; and a small dense network."""
+
+PUBLISHED = {0.914: {"dense": 88.0, "ticket": 87.1, "random": 80.3}}  # ResNet-20, rate 0.005, 78 epochs
+_CALIBRATION = 100
+_STUCK = 0.01  # share of the cells of a faulty die
+_SHARE = 0.2  # of the weights that are left, that a round takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What is trained.
+
+    Attributes
+    ----------
+    widths
+        Inputs, hidden neurons, outputs of a perceptron.
+    data
+        What it is trained on, with images held back.
+    training
+        How, at each of the learning rates.
+    """
+
+    widths: tuple[int, ...]
+    data: Callable[[], TrainingSet]
+    training: Training
+
+
+def _digits() -> TrainingSet:
+    split = load_digits_split()
+    pixels = np.rint(split.train_images * 255).astype(np.uint8)
+    return TrainingSet.split(
+        "digits", pixels, split.train_labels, validation=400, mean=(0.3,), standard_deviation=(0.37,)
+    )
+
+
+NETWORKS = {
+    "mlp": Network(
+        widths=(64, 48, 32, 10),
+        data=_digits,
+        training=Training(epochs=40, batch=32, weight_decay=5e-4, device="cpu"),
+    ),
+    "lenet300": Network(
+        widths=(784, 300, 100, 10),
+        data=TrainingSet.mnist,
+        training=Training(epochs=15, batch=64, weight_decay=5e-4, device="cpu"),
+    ),
+}
+
+
+def _perceptron(widths: Sequence[int], seed: int) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in itertools.pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+
+def small_widths(widths: Sequence[int], weights: int) -> tuple[int, ...]:
+    """Widths of a perceptron with about as many weights, its hidden layers all narrower by one factor."""
+
+    def scaled(factor: float) -> tuple[int, ...]:
+        return (widths[0], *(max(1, round(factor * width)) for width in widths[1:-1]), widths[-1])
+
+    def count(chosen: Sequence[int]) -> int:
+        return sum(inputs * outputs for inputs, outputs in itertools.pairwise(chosen))
+
+    return min((scaled(step / 400) for step in range(1, 401)), key=lambda chosen: abs(count(chosen) - weights))
+
+
+def measure(
+    network: Network,
+    *,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    rounds: Sequence[int],
+    dies: int,
+    folder: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Train every arm, and measure it without and with stuck cells.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    rates
+        Learning rates.
+    seeds
+        Of weights and of the order of images.
+    rounds
+        After how many rounds of IMP there are arms, ascending.
+    dies
+        Faulty dies of every trained network.
+    folder
+        Where checkpoints are kept.
+
+    Returns
+    -------
+    list of dict
+        One row for each arm, sparsity, rate and seed: accuracies on the held-back images, 0 to 1.
+    """
+    data = network.data()
+    images, labels = data.normalise(data.validation_images), data.validation_labels
+    rows: list[dict[str, Any]] = []
+
+    def note(arm: str, model: nn.Module, sparsity: float, rate: float, seed: int) -> None:
+        with torch.no_grad():
+            clean = float((model(images).argmax(dim=1) == labels).float().mean())
+        faulty = _on_dies(model, data, dies, seed) if dies else []
+        rows.append(
+            {
+                "arm": arm, "sparsity": round(sparsity, 4), "rate": rate, "seed": seed, "accuracy": round(clean, 5),
+                "faulty": round(math.fsum(faulty) / len(faulty), 5) if faulty else "",
+            }
+        )  # fmt: skip
+
+    for rate in rates:
+        for seed in seeds:
+            settings = replace(network.training, learning_rate=rate, seed=seed)
+            place = None if folder is None else folder / f"{rate:g}-{seed}"
+            begun = _perceptron(network.widths, seed)
+            found = find_tickets(begun, data, settings, rounds=max(rounds), share=_SHARE, folder=place, progress=False)
+            note("dense", found.dense, 0.0, rate, seed)
+            other = _perceptron(network.widths, seed + 1000)
+            for count in rounds:
+                masks, sparsity = found.masks[count - 1], found.sparsities[count - 1]
+                kept = sum(int(mask.sum()) for mask in masks.values())
+                at_once = magnitude_masks(found.dense, 1.0 - sparsity)
+                for arm, model, held in zip(
+                    ARMS[1:-1], (begun, other, begun, other), (masks, masks, at_once, at_once), strict=True
+                ):
+                    file = None if place is None else place / f"{arm}-{count}.safetensors"
+                    trained = _retrain(model, data, settings, held, file)
+                    note(arm, trained, sparsity, rate, seed)
+                small = _perceptron(small_widths(network.widths, kept), seed)
+                file = None if place is None else place / f"small-{count}.safetensors"
+                train(small, data, settings, checkpoint=file, progress=False)
+                note("small", small.eval(), sparsity, rate, seed)
+    return rows
+
+
+def _retrain(
+    model: nn.Module, data: TrainingSet, training: Training, masks: dict[str, Tensor], file: Path | None
+) -> nn.Module:
+    return retrain(model, data, training, masks=masks, checkpoint=file, progress=False).model
+
+
+def _on_dies(model: nn.Module, data: TrainingSet, dies: int, seed: int) -> list[float]:
+    """Accuracy on dies of the differential mapping, whose pruned weights take cells that are stuck as others are."""
+    design = xb.Design(
+        cell=Cell.load("wan2022").without_errors(),
+        mapping=Mapping(encoding=Differential(), rows=128, columns=128, weight_bits=9, cell_bits=4),
+        faults=fault_preset("chen2015_sa0_hrs").faults.with_total(_STUCK),
+    )
+    inputs = data.normalise(data.validation_images)
+    network = xb.map_model(model, design, calibration=inputs[:_CALIBRATION])
+    labels = data.validation_labels.numpy()
+    return [
+        xb.evaluate(network.fabricate(seed=100 * seed + die), inputs.numpy(), labels, progress=False).accuracy
+        for die in range(dies)
+    ]
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the subnetwork of each sparsity is, by IMP and by OMP, on sound dies and on faulty ones."""
+    found = []
+    for column in ("accuracy", "faulty"):
+        if any(row[column] == "" for row in rows):
+            continue
+        for arm in ("IMP", "OMP"):
+            for sparsity in sorted({row["sparsity"] for row in rows if row["arm"] == arm}):
+                verdict = ticket(
+                    TicketArms(
+                        sparsity=sparsity,
+                        dense=_by_rate(rows, "dense", 0.0, column),
+                        ticket=_by_rate(rows, arm, sparsity, column),
+                        random=_by_rate(rows, f"{arm}, other weights", sparsity, column),
+                        small=_by_rate(rows, "small", sparsity, column),
+                    )
+                )
+                differences = {
+                    f"condition {number}": "yes" if each.holds else "no"
+                    for number, each in enumerate(verdict.conditions, start=1)
+                }
+                found.append(
+                    {
+                        "dies": "sound" if column == "accuracy" else f"{_STUCK:.0%} stuck", "found by": arm,
+                        "sparsity": sparsity, **differences,
+                        "ticket": verdict.kind, "certain": "yes" if verdict.certain else "no",
+                    }
+                )  # fmt: skip
+    return found
+
+
+def _by_rate(rows: Sequence[dict[str, Any]], arm: str, sparsity: float, column: str) -> dict[float, tuple[float, ...]]:
+    chosen = [row for row in rows if row["arm"] == arm and row["sparsity"] == sparsity]
+    return {
+        rate: tuple(row[column] for row in chosen if row["rate"] == rate)
+        for rate in sorted({row["rate"] for row in chosen})
+    }
+
+
+def picture(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Accuracy of every arm, at its best learning rate, against sparsity: on sound dies and on faulty ones."""
+    from matplotlib.figure import Figure
+
+    columns = [column for column in ("accuracy", "faulty") if all(row[column] != "" for row in rows)]
+    figure = Figure(figsize=(5.2 * len(columns) + 1.6, 4.2), layout="constrained", dpi=150)
+    panels = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+    for axes, column in zip(panels, columns, strict=True):
+        best = max(_by_rate(rows, "dense", 0.0, column).values(), key=lambda values: math.fsum(values) / len(values))
+        axes.axhline(100 * math.fsum(best) / len(best), color="black", linewidth=1, linestyle=":", label="dense")
+        for number, arm in enumerate(ARMS[1:]):
+            places, means, halves = [], [], []
+            for sparsity in sorted({row["sparsity"] for row in rows if row["arm"] == arm}):
+                arms = _by_rate(rows, arm, sparsity, column)
+                values = max(arms.values(), key=lambda each: math.fsum(each) / len(each))
+                places.append(100 * sparsity)
+                means.append(100 * math.fsum(values) / len(values))
+                spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+                halves.append(100 * student_half_width(spread, len(values), 0.95) if len(values) > 1 else 0.0)
+            low, high = np.subtract(means, halves), np.add(means, halves)
+            axes.plot(places, means, color=f"C{number}", marker="osD^v"[number], markersize=4, label=arm)
+            axes.fill_between(places, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
+        axes.set_xlabel("weights that are gone (%)")
+        axes.set_title("no cell stuck" if column == "accuracy" else f"{_STUCK:.0%} of the cells stuck", fontsize=10)
+        axes.grid(color="0.92", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy, best learning rate (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def main(
+    network: Annotated[str, typer.Option(help="mlp or lenet300.")] = "mlp",
+    rates: Annotated[list[float] | None, typer.Option(help="Learning rates; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 5,
+    rounds: Annotated[list[int] | None, typer.Option(help="Rounds of pruning after which there are arms.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of every training.", min=1)] = None,
+    dies: Annotated[int, typer.Option(help="Faulty dies of every network; 0 for none.", min=0)] = 5,
+    folder: Annotated[Path | None, typer.Option(help="Where checkpoints are kept.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for tables and the picture.")] = FIGURES,
+) -> None:
+    """Find tickets, judge them by the five conditions, and write tables and a picture."""
+    chosen = NETWORKS[check_choice("network", network, NETWORKS)]
+    if epochs is not None:
+        chosen = replace(chosen, training=replace(chosen.training, epochs=epochs))
+    torch.set_num_threads(1)  # sums in one order
+    rows = measure(
+        chosen,
+        rates=rates or (0.02, 0.1),
+        seeds=range(1, seeds + 1),
+        rounds=sorted(set(rounds or (4, 8, 11, 14))),
+        dies=dies,
+        folder=folder,
+    )
+    judged = verdicts(rows)
+    typer.echo(format_table(list(judged[0]), [list(each.values()) for each in judged], left=2))
+    typer.echo(f"published, ResNet-20: {PUBLISHED}")
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / f"lottery2021_{network}.csv", csv_bytes(rows))
+    write_atomically(output / f"lottery2021_{network}_verdicts.csv", csv_bytes(judged))
+    save_figure(picture(rows), output / f"lottery2021_{network}.png")
+
+
+if __name__ == "__main__":
+    typer.run(main)
