@@ -28,13 +28,13 @@ def test_it_keeps_the_promises_of_a_paper() -> None:
 def rows() -> list[dict[str, Any]]:
     mlp = NETWORKS["mlp"]
     quick = replace(mlp, training=replace(mlp.training, epochs=3))
-    return measure(quick, rates=(0.05, 0.1), seeds=(1, 2), rounds=(2, 6), dies=1)
+    return measure(quick, rates=(0.1,), seeds=(1, 2), rounds=(2, 5), dies=1)
 
 
 def test_every_arm_is_measured_at_every_rate_and_seed(rows: list[dict[str, Any]]) -> None:
     assert {row["arm"] for row in rows} == set(ARMS)
-    assert len(rows) == 2 * 2 * (1 + 2 * (len(ARMS) - 1))
-    assert sorted({row["sparsity"] for row in rows}) == pytest.approx([0.0, 1 - 0.8**2, 1 - 0.8**6], abs=1e-3)
+    assert len(rows) == 2 * (1 + 2 * (len(ARMS) - 1))
+    assert sorted({row["sparsity"] for row in rows}) == pytest.approx([0.0, 1 - 0.8**2, 1 - 0.8**5], abs=1e-3)
     dense = [row for row in rows if row["arm"] == "dense"]
     assert all(row["accuracy"] > 0.8 for row in dense)
     mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in ("accuracy", "faulty")}
