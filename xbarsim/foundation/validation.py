@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import errno
 import os
 import stat
@@ -45,6 +46,7 @@ __all__ = [
     "check_tensor",
     "check_writable",
     "memory",
+    "one_of",
     "prepare_folder",
     "read_bytes",
     "shown",
@@ -60,6 +62,7 @@ LARGEST_TEXT = 64 * 2**20
 MOST_LEVELS = 32
 """How deep tables, lists and parts may stand in one another."""
 
+_MOST_CHOICES = 8  # that a message names
 _BLOCK = 2**20  # bytes
 _LONGEST_VALUE = 200  # characters of a value in a message
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of Linux and of most file systems
@@ -70,9 +73,13 @@ A = TypeVar("A")
 class InputError(ValueError):
     """A parameter is outside its bound; the message names the parameter, the bound and the value."""
 
+    place = ""  # the key of a table of TOML that it is about, where it is known: "mapping.rows"
+
 
 class FileFormatError(ValueError):
     """A file is truncated, corrupt, or holds keys and types that its format does not have."""
+
+    place = ""  # as of an InputError
 
 
 class FileWriteError(OSError):
@@ -222,17 +229,58 @@ def check_plausible(
     )
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+def one_of(value: Any, choices: Iterable[str], *, listed: str = "", other: str = "") -> str:
+    """What a message says of a value that is none of the choices: ``"one of 'a', 'b', got 'c'"``.
+
+    Few choices are named; of many, the closest to what was given, or the first, and where they are listed.
+
+    Parameters
+    ----------
+    value
+        What was given.
+    choices
+        What could have been.
+    listed
+        A command that lists them.
+    other
+        What could have been given besides, such as ``"or a path ending in '.toml'"``.
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(value, names, n=3) if isinstance(value, str) else []
+    if not near and isinstance(value, str):
+        near = [known for known in names if len(value) >= 3 and value.lower() in known.lower()][:3]
+    if len(names) <= _MOST_CHOICES:
+        text = ", ".join(map(repr, names))
+    else:
+        some = ", ".join(map(repr, names[:_MOST_CHOICES]))
+        text = f"{len(names)} names" if near else f"{some} and {len(names) - _MOST_CHOICES} others"
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    where = f"; '{listed}' lists them" if listed else ""
+    return f"one of {text}{f', {other}' if other else ''}, got {shown(value)}{hint}{where}"
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str], *, listed: str = "") -> str:
     """Return `value` if it is one of `choices`.
+
+    Parameters
+    ----------
+    name
+        What the message calls the parameter.
+    value
+        What was given.
+    choices
+        What it may be.
+    listed
+        A command that lists the choices, for the message.
 
     Raises
     ------
     InputError
-        Naming every choice.
+        Naming every choice where they are few, else those that are close to the value.
     """
     names = list(choices)
     if not isinstance(value, str) or value not in names:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, names))}, got {shown(value)}")
+        raise InputError(f"{name} must be {one_of(value, names, listed=listed)}")
     return value
 
 
