@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-__all__ = ["DESIGN", "own_folder", "write_onnx"]
+__all__ = ["DESIGN", "OwnParts", "own", "write_onnx"]
 
 _CODE = '''
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from own_helper_of_tests import SIZE
+from own_helper_NUMBER import SIZE
 from xbarsim.devices import FaultMap, OnOffFaults
 from xbarsim.devices.faults import as_shape
 from xbarsim.mapping import PairEncoding
@@ -41,10 +43,10 @@ def subject():
 
 
 @dataclass(frozen=True, kw_only=True)
-class RaisedOfTests(PairEncoding):
+class RaisedNUMBER(PairEncoding):
     """Pairs whose lower cell holds at least `level`, where that leaves room."""
 
-    name: ClassVar[str] = "RaisedOfTests"
+    name: ClassVar[str] = "RaisedNUMBER"
     level: int = 1
 
     def pair(self, slices, largest):
@@ -53,7 +55,7 @@ class RaisedOfTests(PairEncoding):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstRowsOfTests(OnOffFaults):
+class FirstRowsNUMBER(OnOffFaults):
     """Cells of the first rows break, as many as the rates say."""
 
     on: float
@@ -68,7 +70,7 @@ class FirstRowsOfTests(OnOffFaults):
         return FaultMap(shape=shape, index=index, kind=self.draw_kinds(index.size, rng))
 
 
-FAULTS = FirstRowsOfTests(on=0.02, off=0.02)
+FAULTS = FirstRowsNUMBER(on=0.02, off=0.02)
 '''
 
 DESIGN = """
@@ -78,19 +80,40 @@ periphery.adc_range = "lossless"
 """
 
 
+_numbers = itertools.count()  # a class stays known as long as the process: each test has its own
+
+
+@dataclass(frozen=True)
+class OwnParts:
+    """A user's folder and the names in it.
+
+    Attributes
+    ----------
+    folder
+        The working folder; it has ``design.toml``.
+    module
+        The name of the module in it.
+    encoding, faults
+        The names of two classes of the module.
+    """
+
+    folder: Path
+    module: str
+    encoding: str
+    faults: str
+
+
 @pytest.fixture
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that is the working folder, with ``own_code_of_tests.py`` and what that imports."""
-    path, modules = list(sys.path), set(sys.modules)
-    (tmp_path / "own_code_of_tests.py").write_text(_CODE)
-    (tmp_path / "own_helper_of_tests.py").write_text("SIZE = 12\n")
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnParts]:
+    """Parts that nobody has imported yet."""
+    path, number = list(sys.path), next(_numbers)
+    made = OwnParts(tmp_path, f"own_code_{number}", f"Raised{number}", f"FirstRows{number}")
+    (tmp_path / f"{made.module}.py").write_text(_CODE.replace("NUMBER", str(number)))
+    (tmp_path / f"own_helper_{number}.py").write_text("SIZE = 12\n")
     (tmp_path / "design.toml").write_text(DESIGN)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    yield made
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if name.startswith("own_"):
-            del sys.modules[name]
 
 
 def write_onnx(folder: Path) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xbarsim.cli.output import new_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -34,7 +36,6 @@ def print_failed(results: Results) -> None:
 
 def summary_table(results: Results, target: float | None) -> Table:
     """Mean accuracy of each task, and what tells the tasks apart."""
-    from rich.table import Table
     from rich.text import Text
 
     rows = results.summary(target=target)
@@ -46,7 +47,7 @@ def summary_table(results: Results, target: float | None) -> Table:
             continue  # a tag says it already
         if name == "fault_rate" or len(set(values)) > 1 or (name == "network" and not tags):
             shown.append(name)
-    table = Table(title="Mean accuracy (%) and 95 % interval over dies")
+    table = new_table("Mean accuracy (%) and 95 % interval over dies")
     for name in shown:
         table.add_column(name.replace("_", " "), overflow="fold")
     table.add_column("dies", justify="right")

@@ -214,6 +214,8 @@ def load_subject(network: str, data_set: str | None, images: int | None, calibra
         )
     if data_set not in (None, own):
         raise InputError(f"data_set must be {own!r} for network {network!r}, got {data_set!r}")
+    if images is not None:
+        check_integer("images", images, at_least=1, at_most=MODELS[network].test_images)
     pictures, labels = load_test_set(network, count=images)
     model, _ = load_model(network)
     return Subject(
