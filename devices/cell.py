@@ -17,6 +17,7 @@ from xbarsim.devices.plausible import LEAST_CONDUCTANCE, check_conductance, chec
 from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, round_to_grid
 from xbarsim.foundation.cards import CardFolder, cite
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.html import html_table
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
@@ -137,6 +138,19 @@ class Cell:
             If the card cannot be read, is not TOML, or has unknown keys or wrong types.
         """
         return card(name_or_path).cell()
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("conductance", f"{1e6 * self.g_min:.4g} to {1e6 * self.g_max:.4g} uS (on/off {self.g_max / self.g_min:.4g})"),
+            ("levels", f"up to {self.levels}"),
+            *((name, "none" if part is None else str(part)) for name, part in (
+                ("programming error", self.programming_error), ("read noise", self.read_noise), ("drift", self.drift),
+            )),
+            ("read voltage", "not known" if self.read_voltage is None else f"{self.read_voltage:g} V"),
+        ]  # fmt: skip
+        return html_table(
+            f"Cell {self.name}", (), rows, left=2, notes=[f"source: {self.source}"] if self.source else []
+        )
 
     def without_errors(self) -> Cell:
         """The same cell, programmed exactly, read without noise, and the same for ever."""

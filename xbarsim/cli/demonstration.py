@@ -271,7 +271,7 @@ def run_demo(
     workers
         Processes to share the dies, of one thread each; 1 for none but this one, with the threads it has.
     progress
-        Show a progress bar on standard error; ``None`` for only where that is a terminal.
+        Show a progress bar on standard error; ``None`` for a line now and then where that is no terminal.
 
     Raises
     ------

@@ -268,22 +268,23 @@ def _fault(console: Console, name: str) -> None:
 def _layers(console: Console) -> None:
     from xbarsim.network import layer_support
 
+    print_lines(console, ["(one of each is mapped to find out, which takes some seconds)"])
     rows = [(each.name, each.status, each.products or "", each.remark) for each in layer_support()]
     print_table(console, "types of module in torch.nn, and what becomes of them", _LAYER_HEADER, rows)
 
 
 def _layer(console: Console, name: str) -> None:
-    from xbarsim.network import layer_support
+    from xbarsim.network.support import support_of
 
-    (found,) = (each for each in layer_support() if each.name == name)
+    found = support_of(name)
     products = [f"products with trained weights: {found.products}"] if found.products else []
     print_lines(console, [f"torch.nn.{name}: {found.status}", *products, *([found.remark] if found.remark else [])])
 
 
 def _layer_names() -> list[str]:
-    from xbarsim.network import layer_support
+    from xbarsim.network.support import layer_types
 
-    return [each.name for each in layer_support()]
+    return list(layer_types())
 
 
 def _mitigations(console: Console) -> None:

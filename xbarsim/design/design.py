@@ -210,6 +210,13 @@ class Design:
             self.cell, self.mapping, self.periphery, self.faults, self.wires, self.line_faults, self.subtraction
         )
 
+    @property
+    def in_a_line(self) -> str:
+        """What was chosen, in one line: cell, encoding, arrays and what is broken."""
+        said = dict(self._summary())
+        cell = said["cell"].partition(":")[0]
+        return f"{said['encoding']} of {cell} cells in arrays of {said['arrays']}; faults: {said['faults']}"
+
     def __str__(self) -> str:
         return format_table(("design", ""), self._summary(), left=2)
 
