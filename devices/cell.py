@@ -140,14 +140,19 @@ class Cell:
         return card(name_or_path).cell()
 
     def _repr_html_(self) -> str:
+        ends = self.g_min, self.g_max
+        error = "none: programmed exactly"
+        if self.programming_error is not None:
+            spread = self.programming_error.spread(np.array(ends))
+            error = " and ".join(f"{1e6 * s:.3g} uS at {1e6 * g:.4g} uS" for s, g in zip(spread, ends, strict=True))
         rows = [
-            ("conductance", f"{1e6 * self.g_min:.4g} to {1e6 * self.g_max:.4g} uS (on/off {self.g_max / self.g_min:.4g})"),
+            ("conductance", f"{1e6 * ends[0]:.4g} to {1e6 * ends[1]:.4g} uS (on/off {ends[1] / ends[0]:.4g})"),
             ("levels", f"up to {self.levels}"),
-            *((name, "none" if part is None else str(part)) for name, part in (
-                ("programming error", self.programming_error), ("read noise", self.read_noise), ("drift", self.drift),
-            )),
+            ("programming error, spread", error),
+            ("read noise", "none" if self.read_noise is None else str(self.read_noise)),
+            ("drift", "not known" if self.drift is None else str(self.drift)),
             ("read voltage", "not known" if self.read_voltage is None else f"{self.read_voltage:g} V"),
-        ]  # fmt: skip
+        ]
         return html_table(
             f"Cell {self.name}", (), rows, left=2, notes=[f"source: {self.source}"] if self.source else []
         )

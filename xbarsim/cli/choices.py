@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,8 +20,6 @@ __all__ = [
     "DataSet", "DesignFile", "EncodingName", "FaultsName", "NetworkName", "Parts", "Rate", "chosen_design",
     "chosen_subject", "first_design",
 ]  # fmt: skip
-
-T = TypeVar("T")
 
 _ALL_DIGITS = 1201  # training images of scikit-learn's digits: all there are
 _CALIBRATION = 128  # training images of the larger data sets

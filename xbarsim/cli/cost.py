@@ -260,8 +260,8 @@ def _source(name: str, trained: bool, data_set: str | None, seed: int) -> _Sourc
 
     if trained or names_code(name) or (name.endswith(".onnx") and data_set is not None):
         subject = chosen_subject(name, data_set)
-        images = f"{len(subject.calibration):,} training images of {subject.data_set}"
-        return _Source(map=subject.map, data=True, notes=(f"weights are its own, inputs those of {images}",))
+        seen = f"{len(subject.calibration):,} training images of {subject.data_set}"
+        return _Source(map=subject.map, data=True, notes=(f"weights are its own, inputs those of {seen}",))
     rng = np.random.default_rng(seed)
     if name.endswith(".onnx"):
         random = _random_inputs(name, rng)

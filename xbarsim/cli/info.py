@@ -168,7 +168,7 @@ def _networks(console: Console) -> None:
         kept = card.details.get("weights_kept", card.parameters)
         simulator = card.details.get("accuracy_simulator")
         rows.append((
-            name, card.data_set, card.weight_bits or "", f"{kept:,}", f"{100 * card.accuracy:.2f}",
+            name, card.data_set, str(card.weight_bits or ""), f"{kept:,}", f"{100 * card.accuracy:.2f}",
             "" if simulator is None else f"{100 * simulator:.2f}",
             "the data folder" if card.needs_data_folder else "",
         ))  # fmt: skip

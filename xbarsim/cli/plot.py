@@ -39,7 +39,7 @@ def plot(
     for text in where or ():
         name, sign, value = text.partition("=")
         if not (name and sign):
-            raise InputError(f"where must be COLUMN=VALUE (--where fault_rate=0.01, for example), got {text!r}")
+            raise InputError(f"where must be COLUMN=VALUE, got {text!r} (--where fault_rate=0.01, for example)")
         chosen[name] = value
     with Store(store, read_only=True) as kept:
         results = kept.results()

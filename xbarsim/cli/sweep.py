@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import warnings
 from collections.abc import Iterator
@@ -133,6 +134,11 @@ def sweep(
         if part is not None and not results.complete:
             typer.echo(f"part {shard} is done; 'xbarsim merge' brings the parts together")
         typer.echo(f"{kept.count()} dies in {target}, {kept.count() - before} of them new")
+        if results.complete:
+            place = shlex.quote(str(target))
+            typer.echo(
+                f"next: xbarsim plot {place} picture.png; xbarsim report {place}; xbarsim export {place} dies.csv"
+            )
         if results.failed:
             print_failed(results)
             raise typer.Exit(FAILED)

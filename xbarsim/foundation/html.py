@@ -16,8 +16,9 @@ _TEMPLATE = """\
 {% macro cell(tag, value, index) -%}
 {% set side = "left" if index < left else "right" -%}
 {% set line = "border-bottom:1px solid; " if tag == "th" else "" -%}
+{% set wrap = "" if index == last else "white-space:nowrap; " -%}
 <{{ tag }}{{ ' scope="col"' | safe if tag == "th" }} style="padding:0.15em 0.8em; vertical-align:top; background:none; \
-{{ line }}text-align:{{ side }}">{{ value }}</{{ tag }}>
+{{ line }}{{ wrap }}text-align:{{ side }}">{{ value }}</{{ tag }}>
 {%- endmacro %}
 {% macro table(rows) -%}
 <table style="border-collapse:collapse; border:none; font-variant-numeric:tabular-nums">
@@ -73,7 +74,7 @@ def html_table(
     header
         Names of the columns, with units; none for a table of a name and a value a row.
     rows
-        Cells; turned into text with ``str``.
+        Cells; turned into text with ``str``. Only those of the last column wrap.
     left
         How many columns, from the first, are flush left; the rest are flush right.
     notes
@@ -84,6 +85,12 @@ def html_table(
     listed = [[str(value) for value in row] for row in rows]
     most = most if len(listed) > most + 1 else len(listed)  # nobody unfolds a single row
     page: str = _template().render(
-        title=title, header=list(header), first=listed[:most], rest=listed[most:], left=left, notes=list(notes)
+        title=title,
+        header=list(header),
+        first=listed[:most],
+        rest=listed[most:],
+        left=left,
+        last=max(map(len, listed), default=0) - 1,
+        notes=list(notes),
     )
     return page

@@ -15,13 +15,11 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from xbarsim.foundation.validation import InputError, first_line
 
 __all__ = ["import_code", "look_in", "named_callable", "named_class", "named_value", "names_code"]
-
-T = TypeVar("T")
 
 
 def names_code(text: str) -> bool:
@@ -146,7 +144,7 @@ def named_class(parameter: str, text: str, base: type, *, folder: str | os.PathL
     return kind
 
 
-def named_value(parameter: str, text: str, base: type[T], *, folder: str | os.PathLike[str] | None = None) -> T:
+def named_value(parameter: str, text: str, base: type, *, folder: str | os.PathLike[str] | None = None) -> Any:
     """What ``"module:name"`` or ``"file.py:name"`` names: a `base`, or a class of such that needs nothing to be made.
 
     Parameters

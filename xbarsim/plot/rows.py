@@ -117,8 +117,8 @@ def table_of(
     results = _results_of(data)
     if results is None:
         rows = rows_of(name, data, (), what)
-        group = _chosen("group", group, groups, rows)
-        rate = _chosen("rate", rate, rates, rows) if rates else ""
+        group = _chosen(name, rows, "group", group, groups)
+        rate = _chosen(name, rows, "rate", rate, rates) if rates else ""
         return rows_of(name, rows, (*([rate] if rate else []), group, *keys), what), group, rate
     counted: list[Row] = list(results.rows())
     if not counted:
@@ -139,13 +139,16 @@ def table_of(
     return rows_of(name, counted, (*([rate] if rate else []), group, *keys), what), group, rate
 
 
-def _chosen(parameter: str, asked: str | None, known: Sequence[str], rows: Sequence[Row]) -> str:
+def _chosen(name: str, rows: Sequence[Row], parameter: str, asked: str | None, known: Sequence[str]) -> str:
     if asked is not None:
         return asked
     for key in known:
         if key in rows[0]:
             return key
-    raise InputError(f"{parameter} must be given where no column is called {' or '.join(map(repr, known))}, got None")
+    raise InputError(
+        f"{name}[0] must have a key {' or '.join(map(repr, known))}, got {', '.join(map(str, rows[0]))}; {parameter} "
+        "names another"
+    )
 
 
 def _results_of(data: Any) -> Results | None:
