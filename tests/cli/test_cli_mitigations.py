@@ -143,7 +143,18 @@ def test_a_file_says_all_of_the_diagnosis(tmp_path: Path) -> None:
 
 
 def test_evaluate_repairs_each_die_and_says_what_was_done() -> None:
-    arguments = ("evaluate", "digits", "--dies", "2", "--images", "20")
+    arguments = (
+        "evaluate",
+        "digits",
+        "--dies",
+        "2",
+        "--images",
+        "20",
+        "--faults",
+        "chen2015_sa0_hrs",
+        "--rate",
+        "0.02",
+    )
     plain = run(*arguments)
     result = run(*arguments, "--mitigate", "permute-rows", "--mitigate", "recalibrate-outputs", "--coverage", "0.99")
     assert result.exit_code == 0, result.output
@@ -157,4 +168,13 @@ def test_evaluate_repairs_each_die_and_says_what_was_done() -> None:
         assert word in result.output
         assert word not in plain.output
     assert result.output.count("in all: ") == 2
+    assert "nothing to repair" not in result.output
     assert "once for a die, in no number here: to test its" in result.output
+
+
+def test_repair_of_whole_dies_says_that_there_is_nothing_to_repair() -> None:
+    result = run(
+        "evaluate", "digits", "--dies", "1", "--images", "20", "--mitigate", "closest-value", "--coverage", "1"
+    )
+    assert result.exit_code == 0, result.output
+    assert "note: nothing is broken on these dies, so there is nothing to repair (--faults NAME" in result.output

@@ -97,6 +97,8 @@ def _evaluate(
     )
     for note in quantised_anew(name, design):
         typer.echo(f"note: {note}\n")
+    if mitigations and design.faults is None and design.line_faults is None:
+        typer.echo("note: nothing is broken on these dies, so there is nothing to repair (--faults NAME --rate 0.01)\n")
     start = time.perf_counter()
     network = subject.map(design)
     mapped = time.perf_counter() - start
