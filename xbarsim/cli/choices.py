@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xbarsim.foundation.named import import_code, look_in, named_value, names_code
-from xbarsim.foundation.validation import InputError, check_real, one_of
+from xbarsim.foundation.validation import InputError, check_real
+from xbarsim.foundation.words import one_of
 
 if TYPE_CHECKING:
     from xbarsim.design import Design

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from xbarsim.cli.output import new_console, print_lines, print_table
-from xbarsim.foundation.validation import InputError, one_of
+from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.words import one_of
 
 if TYPE_CHECKING:
     from xbarsim.devices import Polynomial

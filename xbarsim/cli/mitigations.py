@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.named import named_class, names_code
-from xbarsim.foundation.validation import FileFormatError, InputError, one_of
+from xbarsim.foundation.validation import FileFormatError, InputError
+from xbarsim.foundation.words import one_of
 
 if TYPE_CHECKING:
     from xbarsim.mitigation import Diagnosis, Mitigation

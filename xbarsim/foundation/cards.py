@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import FileFormatError, InputError, check_path, one_of
+from xbarsim.foundation.validation import FileFormatError, InputError, check_path
+from xbarsim.foundation.words import one_of
 
 __all__ = ["ORIGINS", "CardFolder", "Origin", "cite"]
 

@@ -31,11 +31,11 @@ from xbarsim.foundation.validation import (
     InputError,
     check_depth,
     check_instance,
-    one_of,
     read_bytes,
     shown,
     write_atomically,
 )
+from xbarsim.foundation.words import one_of
 
 __all__ = ["dumps", "from_table", "load", "loads", "located", "parse", "read_text", "save", "to_table"]
 
@@ -166,7 +166,7 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "", code: Pat
             name = _named(cls, name, f"{here}.type", code).__name__
             subclasses = _concrete(cls)
         if not isinstance(name, str) or name not in subclasses:
-            raise _wrong(f"{here}.type must be {one_of(name, sorted(subclasses))}", f"{path}.type")
+            raise _wrong(f"{here}.type must be {one_of(name, sorted(subclasses), got=shown(name))}", f"{path}.type")
         cls = subclasses[name]
     elif any(_concrete(base) for base in cls.__mro__[1:-1]):
         table = {key: item for key, item in table.items() if key != "type"}

@@ -1,6 +1,6 @@
 """Checks of user input, and file writes that leave nothing half-written.
 
-The ground floor of the project: it imports nothing of ours, and every package may use it.
+The ground floor of the project: every package may use it.
 Each check returns the accepted value or raises :class:`InputError` with one sentence that names the
 parameter, the bound it must respect and the value it had. What is large is estimated before it is allocated, and what
 is read is a regular file of a bounded size.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import errno
 import os
 import stat
@@ -24,6 +23,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from xbarsim.foundation.words import one_of
 
 __all__ = [
     "LARGEST_TEXT",
@@ -46,7 +47,6 @@ __all__ = [
     "check_tensor",
     "check_writable",
     "memory",
-    "one_of",
     "prepare_folder",
     "read_bytes",
     "shown",
@@ -62,7 +62,6 @@ LARGEST_TEXT = 64 * 2**20
 MOST_LEVELS = 32
 """How deep tables, lists and parts may stand in one another."""
 
-_MOST_CHOICES = 8  # that a message names
 _BLOCK = 2**20  # bytes
 _LONGEST_VALUE = 200  # characters of a value in a message
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of Linux and of most file systems
@@ -229,49 +228,8 @@ def check_plausible(
     )
 
 
-def one_of(value: Any, choices: Iterable[str], *, listed: str = "", other: str = "") -> str:
-    """What a message says of a value that is none of the choices: ``"one of 'a', 'b', got 'c'"``.
-
-    Few choices are named; of many, the closest to what was given, or the first, and where they are listed.
-
-    Parameters
-    ----------
-    value
-        What was given.
-    choices
-        What could have been.
-    listed
-        A command that lists them.
-    other
-        What could have been given besides, such as ``"or a path ending in '.toml'"``.
-    """
-    names = list(choices)
-    near = difflib.get_close_matches(value, names, n=3) if isinstance(value, str) else []
-    if not near and isinstance(value, str):
-        near = [known for known in names if len(value) >= 3 and value.lower() in known.lower()][:3]
-    if len(names) <= _MOST_CHOICES:
-        text = ", ".join(map(repr, names))
-    else:
-        some = ", ".join(map(repr, names[:_MOST_CHOICES]))
-        text = f"{len(names)} names" if near else f"{some} and {len(names) - _MOST_CHOICES} others"
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    where = f"; '{listed}' lists them" if listed else ""
-    return f"one of {text}{f', {other}' if other else ''}, got {shown(value)}{hint}{where}"
-
-
 def check_choice(name: str, value: Any, choices: Iterable[str], *, listed: str = "") -> str:
-    """Return `value` if it is one of `choices`.
-
-    Parameters
-    ----------
-    name
-        What the message calls the parameter.
-    value
-        What was given.
-    choices
-        What it may be.
-    listed
-        A command that lists the choices, for the message.
+    """Return `value` if it is one of `choices`; `listed` is a command that lists them, for the message.
 
     Raises
     ------
@@ -280,7 +238,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str], *, listed: str =
     """
     names = list(choices)
     if not isinstance(value, str) or value not in names:
-        raise InputError(f"{name} must be {one_of(value, names, listed=listed)}")
+        raise InputError(f"{name} must be {one_of(value, names, listed=listed, got=shown(value))}")
     return value
 
 

@@ -18,8 +18,9 @@ import jinja2
 import numpy as np
 
 from xbarsim.foundation.intervals import FEW_DIES
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, one_of, write_atomically
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
 from xbarsim.foundation.version import VERSION
+from xbarsim.foundation.words import one_of
 from xbarsim.plot.costs import pareto
 from xbarsim.plot.files import figure_bytes, take_literally
 from xbarsim.plot.rows import Row, mixed_column, telling_columns

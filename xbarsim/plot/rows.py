@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
-from xbarsim.foundation.validation import InputError, check_instance, one_of, shown
+from xbarsim.foundation.validation import InputError, check_instance, shown
+from xbarsim.foundation.words import one_of
 
 if TYPE_CHECKING:
     from xbarsim.sweep.results import Results

@@ -27,10 +27,10 @@ from xbarsim.foundation.validation import (
     check_choice,
     check_instance,
     check_integer,
-    one_of,
     read_bytes,
     shown,
 )
+from xbarsim.foundation.words import one_of
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
