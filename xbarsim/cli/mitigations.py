@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xbarsim.foundation import tomlio
@@ -167,8 +166,7 @@ def _read(path: str) -> tuple[list[Mitigation], Diagnosis | None]:
         raise FileFormatError(f"{path}: diagnosis must be a table, got {test!r}")
     try:
         found: list[Mitigation] = [
-            tomlio.from_table(Mitigation, each, path=f"mitigations[{number}]", code=Path(path).parent)
-            for number, each in enumerate(listed)
+            tomlio.from_table(Mitigation, each, path=f"mitigations[{number}]") for number, each in enumerate(listed)
         ]
         return found, None if test is None else tomlio.from_table(Diagnosis, test, path="diagnosis")
     except (FileFormatError, InputError) as error:
