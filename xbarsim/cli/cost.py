@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xbarsim.cli.choices import DataSet, DesignFile, EncodingName, NetworkName, Parts, chosen_design, chosen_subject
-from xbarsim.cli.notes import quantised_anew
+from xbarsim.cli.notes import quantised_anew, without_faults
 from xbarsim.foundation.named import names_code
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_integer, write_atomically
@@ -228,7 +228,7 @@ def network_cost(
             names = ("this design", "the other")
             changed = report(source.map(other), hardware)
         deltas = compare(peak, changed, names=names, replication=replication)
-    notes = (*source.notes, *quantised_anew(name, design, trained))
+    notes = (*source.notes, *quantised_anew(name, design, trained), *without_faults(design))
     return NetworkCost(report=peak, work=work, deltas=deltas, notes=notes)
 
 

@@ -120,7 +120,7 @@ def table_of(
         rows = rows_of(name, data, (), what)
         group = _chosen(name, rows, "group", group, groups)
         rate = _chosen(name, rows, "rate", rate, rates) if rates else ""
-        return rows_of(name, rows, (*([rate] if rate else []), group, *keys), what), group, rate
+        return rows_of(name, rows, (*([rate] if rates else []), group, *keys), what), group, rate
     counted: list[Row] = list(results.rows())
     if not counted:
         raise InputError(f"{name} must hold at least one die that counts, got none")
@@ -137,7 +137,7 @@ def table_of(
             f"{name} must be of one {column} in each {group}, got {', '.join(map(str, values))}: choose with "
             f"results.to_frame(), or group={column!r}"
         )
-    return rows_of(name, counted, (*([rate] if rate else []), group, *keys), what), group, rate
+    return rows_of(name, counted, (*([rate] if rates else []), group, *keys), what), group, rate
 
 
 def _chosen(name: str, rows: Sequence[Row], parameter: str, asked: str | None, known: Sequence[str]) -> str:
