@@ -18,6 +18,7 @@ from xbarsim.devices.programming import GRID, ProgrammingError, lowest_level, ro
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.cards import CardFolder, Origin, cite
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.html import html_table
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_path, check_real
 
 __all__ = ["CARDS", "Card", "Cell", "card", "cell_names"]
@@ -200,6 +201,24 @@ class Cell:
             implausible=self.implausible,
         )
         tomlio.save(written, path)
+
+    def _repr_html_(self) -> str:
+        ends = self.g_min, self.g_max
+        error = "none: programmed exactly"
+        if self.programming_error is not None:
+            spread = self.programming_error.spread(np.array(ends))
+            error = " and ".join(f"{1e6 * s:.3g} uS at {1e6 * g:.4g} uS" for s, g in zip(spread, ends, strict=True))
+        rows = [
+            ("conductance", f"{1e6 * ends[0]:.4g} to {1e6 * ends[1]:.4g} uS (on/off {ends[1] / ends[0]:.4g})"),
+            ("levels", f"up to {self.levels}"),
+            ("programming error, spread", error),
+            ("read noise", "none" if self.read_noise is None else str(self.read_noise)),
+            ("drift", "not known" if self.drift is None else str(self.drift)),
+            ("read voltage", "not known" if self.read_voltage is None else f"{self.read_voltage:g} V"),
+        ]
+        return html_table(
+            f"Cell {self.name}", (), rows, left=2, notes=[f"source: {self.source}"] if self.source else []
+        )
 
     def without_errors(self) -> Cell:
         """The same cell, programmed exactly, read without noise, and the same for ever."""

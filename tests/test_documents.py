@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,38 @@ def test_the_page_of_repair_names_every_method() -> None:
     text = (ROOT / "docs/repair.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (nothing|rates|images|map) \|", text, flags=re.MULTILINE))
     assert rows == {kind.__name__: kind.needs for kind in methods().values()}
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every command line of the project in a document or an example, with where it stands."""
+    found = []
+    for path in (
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "experiments").rglob("*.toml")),
+    ):
+        text = path.read_text()
+        for command in re.findall(r"(?:^#? *|`)(xbarsim [a-z][^`\n#]*)", text, flags=re.MULTILINE):
+            found.append((path.name, command.partition("   ")[0].strip()))
+    return found
+
+
+def test_every_command_in_a_document_is_one_that_there_is() -> None:
+    from typer.main import get_command
+
+    from xbarsim.cli import application
+    from xbarsim.cli.info import TOPICS
+
+    known: Any = get_command(application)
+    found = commands()
+    assert len(found) > 8
+    for place, command in found:
+        _, name, *arguments = shlex.split(command)
+        assert name in known.commands, (place, command)
+        options = {option for each in known.commands[name].params for option in each.opts}
+        assert {argument for argument in arguments if argument.startswith("--")} <= options, (place, command)
+        if name == "info" and arguments:
+            assert arguments[0] in TOPICS, (place, command)
+        for argument in arguments:
+            if argument.startswith("experiments/"):
+                assert (ROOT / argument).exists(), (place, command)

@@ -195,9 +195,9 @@ def dynamic_imports(tree: ast.AST) -> Iterator[int]:
         yield node.lineno
 
 
-# Modules that may import by a name: the one that makes lazy faces (its tables are read above), and those that load
+# Modules that may import by a name: the one that makes lazy faces (its tables are read above), and the one that loads
 # what a user names.
-MAY_IMPORT_BY_NAME = {"xbarsim.foundation.lazy", "xbarsim.sweep.subject"}
+MAY_IMPORT_BY_NAME = {"xbarsim.foundation.lazy", "xbarsim.foundation.named"}
 
 
 def test_nothing_of_ours_is_imported_by_name() -> None:

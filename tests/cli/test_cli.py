@@ -14,7 +14,7 @@ import xbarsim as xb
 from tests.cli.running import one_line, run
 from xbarsim import cli
 from xbarsim.cli import demonstration
-from xbarsim.cli.info import Topic
+from xbarsim.cli.info import TOPICS
 from xbarsim.devices import card, cell_names, fault_preset, preset_names
 from xbarsim.models import MODELS
 
@@ -46,51 +46,82 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
-def test_info_devices_shows_values_origins_and_sources() -> None:
-    output = run("info", "devices").output
+def test_info_is_an_index_of_one_screen() -> None:
+    result = run("info")
+    assert result.exit_code == 0
+    assert result.output.count("\n") < 24
+    for name, topic in TOPICS.items():
+        (line,) = (line for line in result.output.splitlines() if line.startswith(f"{name} "))
+        assert f" {len(list(topic.names()))} " in line
+        assert next(iter(topic.names())) in line
+    assert "xbarsim info NAME" in result.output
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_info_lists_each_topic_one_line_a_name(name: str) -> None:
+    result = run("info", name)
+    assert result.exit_code == 0
+    starts = [line.split(" ")[0] for line in result.output.splitlines()]
+    for known in TOPICS[name].names():
+        assert starts.count(known) == 1
+    assert f"xbarsim info {next(iter(TOPICS[name].names()))}" in result.output  # the next command
+
+
+def test_info_says_all_of_a_cell() -> None:
     for name in cell_names():
         found = card(name)
+        output = run("info", name).output
         assert f"{name}: {found.description}" in output
         assert found.source in output
         assert found.doi is None or found.doi in output
-    for word in ("uS", "measured", "fitted", "assumed", "cited", "programming error, spread"):
+    output = run("info", "milo2021").output
+    for word in ("uS", "measured", "fitted", "assumed", "programming error, spread"):
         assert word in output
     assert "4.782 - 0.009107 g, at least 0" in output  # milo2021's line, in uS
 
 
-def test_info_faults_shows_rates_and_sources() -> None:
-    output = run("info", "faults").output
+def test_info_says_all_of_fault_statistics() -> None:
     for name in preset_names():
         found = fault_preset(name)
+        output = run("info", name).output
         assert found.source in output
         assert found.doi is None or found.doi in output
+    output = run("info", "chen2015_sa0_hrs").output
     assert "9.04" in output
     assert "1.75" in output
 
 
-def test_info_components_shows_references() -> None:
+def test_info_says_all_of_what_has_one_name_twice() -> None:
     from xbarsim.cost import Hardware
 
-    output = run("info", "components").output
+    output = run("info", "isaac2016").output  # a cell, and hardware
+    assert "g_min" in output
+    assert "read_time" in output
     for reference in Hardware.load("isaac2016").references:
         assert str(reference) in output
     assert "mW" in output
 
 
-def test_info_networks_and_encodings() -> None:
-    output = run("info", "networks").output
-    for found in MODELS.values():
+def test_info_says_all_of_networks_and_encodings() -> None:
+    for name in ("digits", "lenet5-106x-5bit"):
+        found = MODELS[name]
+        output = run("info", name).output
         assert found.source in output
         assert f"{100 * found.accuracy:.2f}" in output
-    output = run("info", "encodings").output
-    for word in ("TwoColumn", "Differential", "Balanced", "Offset", "arXiv:2106.09166", "[[15, 15], [15, 15]]"):
-        assert word in output
+    assert "19,340" in output  # weights that its compression kept
+    assert "random: enough for its cost" in run("info", "vgg16").output
+    assert "[[15, 15], [15, 15]]" in run("info", "encodings").output
+    output = run("info", "differential").output
+    assert output.startswith("Differential: Both cells parked")
+    assert "arXiv:2106.09166" in output
+    assert "`" not in output
+    assert "torch.nn.Linear: mapped" in run("info", "Linear").output
 
 
-def test_info_without_a_topic_shows_all() -> None:
-    result = run("info")
-    assert result.exit_code == 0
-    assert all(run("info", topic).output in result.output for topic in Topic)
+def test_info_of_nothing_names_what_is_close() -> None:
+    one_line(run("info", "milo"), 2, "did you mean 'milo2021'")
+    one_line(run("info", "permute-row"), 2, "did you mean 'permute-rows'")
+    one_line(run("info", "zzz"), 2, "'xbarsim info' lists them")
 
 
 @pytest.fixture
@@ -185,7 +216,13 @@ def test_evaluate_reports_accuracy_errors_and_cost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope"], f"network must be one of {', '.join(map(repr, MODELS))}, got 'nope'"),
+        (["nope"], "network must be one of 'digits', 'resnet20'"),
+        (["digts"], f"network must be one of {len(MODELS)} names, got 'digts'; did you mean 'digits'"),
+        (["digits", "--data-set", "mnist"], "data_set must be 'digits' for network 'digits', got 'mnist'"),
+        (["digits", "--rate", "0.1"], "rate must be given with stuck cells to take the ratio"),
+        (["digits", "--faults", "chen2015_sa0_hrs", "--rate", "2"], "rate must be a finite number >= 0.0 and <= 1.0"),
+        (["digits", "--faults", "chen2015"], "did you mean 'chen2015_sa0_"),
+        (["digits", "--encoding", "Diferential"], "encoding must be one of"),
         (["digits", "--dies", "0"], "dies must be an integer >= 1, got 0"),
         (["digits", "--images", "597"], "images must be an integer >= 1 and <= 596, got 597"),
         (["digits", "--design", "missing.toml"], "cannot read Design from missing.toml"),

@@ -87,6 +87,16 @@ def test_options_that_cost(tmp_path: Path) -> None:
     assert "puma2019 with cimloop2024" in dear
 
 
+def test_a_cost_says_what_it_is_of(tmp_path: Path) -> None:
+    xb.Design(cell=Cell.load("wan2022"), faults=xb.StuckFaults(on=0.1, off=0.1)).save(tmp_path / "broken.toml")
+    output = run("digits", "--trained", "--design", str(tmp_path / "broken.toml")).output
+    assert "cell       wan2022" in output
+    assert output.index("faults     StuckFaults: 10 % stuck off, 10 % stuck on") < output.index("power")
+    assert "note: what the design breaks is in no number here" in output
+    assert "note: weights are its own, inputs those of 1,201 training images of digits" in output
+    assert "in no number here" not in run("digits").output
+
+
 def test_two_kinds_of_hardware() -> None:
     output = run("digits", "--compare", "puma").output
     header = next(line for line in output.splitlines() if "difference" in line)

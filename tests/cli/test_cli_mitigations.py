@@ -58,14 +58,16 @@ def test_info_says_what_each_method_must_know_and_what_it_costs() -> None:
     result = run("info", "mitigations")
     assert result.exit_code == 0
     for name, kind in methods().items():
-        (line, *_) = [line for line in result.output.splitlines() if line.startswith(f"│ {name} ")]
+        (line, *_) = [line for line in result.output.splitlines() if line.startswith(f"{name} ")]
         assert f" {kind.needs} " in line
-        assert f"{name}: " in result.output
-        assert mitigation_costs(kind)
+        detail = run("info", kind.__name__).output
+        assert detail.startswith(f"{name}: ")
+        assert mitigation_costs(kind) in detail
         for setting in mitigation_settings(kind):
             assert f"{setting}=" in result.output
-    assert ":class:" not in result.output
-    assert "`" not in result.output
+            assert f"{setting}=" in detail
+        assert ":class:" not in detail
+        assert "`" not in detail
 
 
 def test_costs_are_told_from_what_a_method_overrides() -> None:
@@ -96,8 +98,8 @@ def test_methods_are_read_in_their_order(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--mitigate", "permute-rows"], "coverage must be given for permute-rows, which needs a map of the faults"),
-        (["--mitigate", "nope"], "mitigate must be one of assign-arrays, average-copies"),
-        (["--mitigate", "math:sqrt"], "mitigate must name a mitigation, got 'math:sqrt'"),
+        (["--mitigate", "nope"], "mitigate must be one of 'assign-arrays', 'average-copies'"),
+        (["--mitigate", "math:sqrt"], "mitigate must name a class derived from Mitigation, got 'math:sqrt'"),
         (["--mitigate", "no_such_module:X"], "No module named 'no_such_module'"),
         (["--mitigate", "protect-layers"], "mitigate must be a TOML file for protect-layers, which needs layers"),
         (["--coverage", "1"], "coverage must be given only with a method that needs a map"),
@@ -117,7 +119,8 @@ def test_what_cannot_be_done_is_one_line(options: list[str], message: str) -> No
         ("", "must have [[mitigations]] tables, got None"),
         ("mitigations = []", "must have [[mitigations]] tables, got []"),
         ("[[mitigations]]\ntype = 'PermuteRows'\nspare = -1", "spare must be an integer >= 0, got -1"),
-        ("[[mitigations]]\ntype = 'Nope'", "mitigations[0].type must be one of"),
+        ("[[mitigations]]\ntype = 'Nope'", "repair.toml:2: mitigations[0].type must be one of"),
+        ("[[mitigations]]\ntype = 'no_such:Nope'", "so import no_such before it is read (--parts on the command line)"),
         ("diagnosis = 1\n[[mitigations]]\ntype = 'ClosestValue'", "diagnosis must be a table, got 1"),
         (FILE.replace("0.95", "1.5"), "coverage must be a finite number >= 0.0 and <= 1.0, got 1.5"),
     ],
@@ -141,7 +144,18 @@ def test_a_file_says_all_of_the_diagnosis(tmp_path: Path) -> None:
 
 
 def test_evaluate_repairs_each_die_and_says_what_was_done() -> None:
-    arguments = ("evaluate", "digits", "--dies", "2", "--images", "20")
+    arguments = (
+        "evaluate",
+        "digits",
+        "--dies",
+        "2",
+        "--images",
+        "20",
+        "--faults",
+        "chen2015_sa0_hrs",
+        "--rate",
+        "0.02",
+    )
     plain = run(*arguments)
     result = run(*arguments, "--mitigate", "permute-rows", "--mitigate", "recalibrate-outputs", "--coverage", "0.99")
     assert result.exit_code == 0, result.output
@@ -155,4 +169,13 @@ def test_evaluate_repairs_each_die_and_says_what_was_done() -> None:
         assert word in result.output
         assert word not in plain.output
     assert result.output.count("in all: ") == 2
+    assert "nothing to repair" not in result.output
     assert "once for a die, in no number here: to test its" in result.output
+
+
+def test_repair_of_whole_dies_says_that_there_is_nothing_to_repair() -> None:
+    result = run(
+        "evaluate", "digits", "--dies", "1", "--images", "20", "--mitigate", "closest-value", "--coverage", "1"
+    )
+    assert result.exit_code == 0, result.output
+    assert "note: nothing is broken on these dies, so there is nothing to repair (--faults NAME" in result.output

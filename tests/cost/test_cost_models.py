@@ -80,7 +80,7 @@ def test_multiply_accumulates_of_the_large_networks() -> None:
 def test_an_architecture_has_no_accuracy() -> None:
     for ask in (load_model, load_test_set, check_trained):
         with pytest.raises(
-            InputError, match=r"model must be one with stored weights .* to have an accuracy, got 'vgg16'"
+            InputError, match=r"model must be one with stored weights .*got 'vgg16'.*xbarsim cost vgg16"
         ):
             ask("vgg16")
     known = "'digits', 'resnet20', 'resnet18', 'vgg16', 'lenet5', 'convnet'"

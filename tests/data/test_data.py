@@ -51,21 +51,46 @@ def test_environment_variable_names_the_folder(tmp_path: Path, monkeypatch: pyte
         data_folder()
 
 
-def test_folder_beside_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout in a folder of its own, where xbarsim is imported from; the working folder is another."""
     monkeypatch.delenv("XBARSIM_DATA", raising=False)
-    monkeypatch.setattr(folder_module, "_PACKAGE", tmp_path / "elsewhere" / "checkout" / "xbarsim")
-    work = tmp_path / "home" / "checkout" / "notebooks"
-    work.mkdir(parents=True)
+    found = tmp_path / "above" / "home" / "checkout"
+    (found / "xbarsim").mkdir(parents=True)
+    (found / "pyproject.toml").write_text("")
+    monkeypatch.setattr(folder_module, "_PACKAGE", found / "xbarsim")
+    work = tmp_path / "work"
+    work.mkdir()
     monkeypatch.chdir(work)
+    return found
+
+
+def test_the_folder_is_in_the_checkout_or_beside_it(checkout: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         data_folder()
-    for place in (tmp_path / "elsewhere" / "checkout", tmp_path / "elsewhere", work, tmp_path / "home"):
-        assert str(place / "shared" / "data") in str(caught.value)
-    assert "XBARSIM_DATA" in str(caught.value)
-    (tmp_path / "home" / "shared" / "data").mkdir(parents=True)
-    assert data_folder() == tmp_path / "home" / "shared" / "data"
-    (tmp_path / "elsewhere" / "checkout" / "shared" / "data").mkdir(parents=True)
-    assert data_folder() == tmp_path / "elsewhere" / "checkout" / "shared" / "data"
+    beside, inside = checkout.parent / "shared" / "data", checkout / "shared" / "data"
+    for words in (str(beside), str(inside), "XBARSIM_DATA"):
+        assert words in str(caught.value)
+    beside.mkdir(parents=True)
+    assert data_folder() == beside
+    inside.mkdir(parents=True)
+    assert data_folder() == inside
+
+
+def test_no_other_folder_is_taken(checkout: Path, tmp_path: Path) -> None:
+    for other in (checkout.parents[1], tmp_path, Path.cwd(), checkout / "xbarsim"):
+        (other / "shared" / "data").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no data folder"):
+        data_folder()
+
+
+def test_an_installed_package_has_no_folder_until_it_is_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (checkout / "pyproject.toml").unlink()
+    (checkout.parent / "shared" / "data").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="set XBARSIM_DATA to it"):
+        data_folder()
+    monkeypatch.setenv("XBARSIM_DATA", str(checkout.parent / "shared" / "data"))
+    assert data_folder() == checkout.parent / "shared" / "data"
 
 
 def test_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,9 @@ def test_a_card_by_path(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_refused_naming_the_others() -> None:
-    with pytest.raises(InputError, match=r"cell must be one of .*'milo2021'.*got 'milo'"):
+    with pytest.raises(
+        InputError, match=r"cell must be one of \d+ names, or a path .*got 'milo'; did you mean 'milo2021'"
+    ):
         Cell.load("milo")
     with pytest.raises(InputError, match=r"faults must be one of .*'liu2017'.*got 'chen2015'"):
         StuckFaults.load("chen2015")

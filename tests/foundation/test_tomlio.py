@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests.strategies import relaxed
 from tests.test_repository import LIBRARY, imports, module_name
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.validation import FileFormatError, FileWriteError
+from xbarsim.foundation.validation import FileFormatError, FileWriteError, InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,3 +178,109 @@ def test_text_that_is_no_toml_is_named(tmp_path: Path) -> None:
         tomlio.read_text(path, "a sweep")
     with pytest.raises(FileFormatError, match="cannot read a sweep from"):
         tomlio.read_text(tmp_path / "absent.toml", "a sweep")
+
+
+class TestPlaces:
+    """Where in a file a message points to."""
+
+    TEXT = """
+# a comment
+count = 1
+choice = 2
+
+[inner]
+number = 3
+many = [
+  1,
+  2,
+]
+text = '''
+[no.table]
+'''
+
+[[rules]]
+a.b = 1
+
+[[rules]]
+a = { c = [1, { d = 2 }] }
+
+[rules.deep]
+e = 1
+"""
+
+    @pytest.mark.parametrize(
+        ("place", "line"),
+        [
+            ("count", 3),
+            ("inner", 6),
+            ("inner.many", 8),
+            ("inner.many[1]", 8),
+            ("inner.text", 12),
+            ("no.table", None),
+            ("rules[0].a.b", 17),
+            ("rules[1].a.c[1].d", 20),
+            ("rules[1].deep.e", 23),
+            ("inner.absent", 6),  # what is missing: the table it should be in
+            ("rules[1].deep.absent.more", 22),
+            ("absent", None),
+            ("", None),
+        ],
+    )
+    def test_the_line_of_a_key(self, place: str, line: int | None) -> None:
+        assert tomlio.located("x.toml", self.TEXT, place) == ("x.toml" if line is None else f"x.toml:{line}")
+
+    def test_a_message_names_the_file_and_the_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "my.toml"
+        for text, message in (
+            ("count = 1\nchoice = 2\n\n[inner]\nnumber = 'x'\nmany = [1, 2]\n", r"my\.toml:5: inner\.number must be"),
+            ("count = 1\n\n[shape]\ntype = 'Circle'\n", r"my\.toml:3: shape\.radius is missing"),
+            ("count = 1\nchoice = 2\ncuont = 3\n", r"my\.toml:3: Outer has no key 'cuont'.*did you mean 'count'"),
+        ):
+            path.write_text(text)
+            with pytest.raises(FileFormatError, match=message):
+                tomlio.load(Outer, path)
+
+
+class Solid:
+    """A base class of parts of a user's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ball(Solid):
+    """One of them."""
+
+    radius: float
+
+
+class TestClassesByModule:
+    """``type = "module:Class"``: data for whoever may be a stranger, code only where the reader says so."""
+
+    def test_a_class_that_is_imported_is_found(self) -> None:
+        text = f'type = "{Ball.__module__}:Ball"\nradius = 1.5'
+        assert tomlio.loads(Solid, text) == Ball(radius=1.5)
+
+    def test_a_module_is_imported_only_where_code_may_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.path", list(sys.path))
+        (tmp_path / "own_solids_of_a_test.py").write_text(
+            f"import sys\nfrom dataclasses import dataclass\nSolid = sys.modules[{Solid.__module__!r}].Solid\n"
+            "@dataclass(frozen=True)\nclass Cube(Solid):\n    side: float = 1.0\n"
+            "class Plain(Solid):\n    pass\n"
+            "@dataclass(frozen=True)\nclass Ball(Solid):\n    other: float = 1.0\n"
+        )
+        table = {"type": "own_solids_of_a_test:Cube", "side": 2.0}
+        for path in ("", "part"):
+            with pytest.raises(FileFormatError, match=r"a file of this kind runs no code, so import own_solids_of"):
+                tomlio.from_table(Solid, table, path=path)
+        assert "own_solids_of_a_test" not in sys.modules
+        made: Any = tomlio.from_table(Solid, table, code=tmp_path)
+        assert (type(made).__name__, made.side) == ("Cube", 2.0)
+        assert tomlio.from_table(Solid, table) == made
+        assert tomlio.to_table(made)["type"] == "Cube"  # files stay as they are
+        with pytest.raises(FileFormatError, match="must name a dataclass"):
+            tomlio.from_table(Solid, {"type": "own_solids_of_a_test:Plain"}, code=tmp_path)
+        with pytest.raises(InputError, match="a class derived from Solid, got 'json:loads'"):
+            tomlio.from_table(Solid, {"type": "json:loads"}, code=tmp_path)
+        with pytest.raises(FileFormatError, match=r"a class called unlike any other, got '.*:Ball' and another one"):
+            tomlio.from_table(Solid, {"type": f"{Ball.__module__}:Ball", "radius": 1.0})

@@ -90,7 +90,9 @@ def test_bad_toml(text: str, message: str) -> None:
 
 
 def test_an_unknown_packing_in_a_file_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"^pack must be one of 'none', 'matrix', 'block'(, '\w+')*, got 'tile'$"):
+    with pytest.raises(
+        InputError, match=r"^TOML text:1: pack must be one of 'none', 'matrix', 'block'(, '\w+')*, got 'tile'$"
+    ):
         tomlio.loads(Mapping, 'pack = "tile"')
 
 

@@ -57,7 +57,7 @@ def test_cards_agree_with_the_networks() -> None:
 
 def test_unknown_model_names_the_known_ones() -> None:
     for load in (load_model, load_test_set):
-        with pytest.raises(InputError, match=r"model must be one of 'digits', 'resnet20'.*, got 'resnet8'"):
+        with pytest.raises(InputError, match=r"model must be one of \d+ names, got 'resnet8'; did you mean 'resnet20'"):
             load("resnet8")
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import xbarsim as xb
 from tests.sweep.subjects import block, task
+from xbarsim import plot
 from xbarsim.cli import application
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
@@ -211,14 +212,45 @@ def test_one_more_column_makes_panels(store: Path) -> None:
         ({"kind": "dies", "where": {"polarity": "off"}}, r"where must choose one fault_rate \(0.0, 0.01, 0.1\)"),
         ({"kind": "pie"}, "kind must be one of 'accuracy', 'yield', 'dies', 'layers', 'cost', got 'pie'"),
         ({"kind": "yield", "where": {"polarity": "off"}}, "target must be an accuracy for a picture of the yield"),
-        ({"where": {"colour": "red"}}, "where must name a column, one of task, polarity, .*got 'colour'"),
+        (
+            {"where": {"colour": "red"}},
+            r"where must name a column, one of \d+ names, got 'colour'; did you mean 'columns'",
+        ),
         ({"where": {"polarity": "up"}}, "polarity must be one of '<on>', 'off', got 'up'"),
-        ({"group": "colour"}, "group must be a column, one of task, .* got 'colour'"),
+        ({"group": "colour"}, r"group must be a column, one of \d+ names, got 'colour'; did you mean 'columns'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(store: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(xb.InputError, match=message):
         draw(results(store), **arguments)
+
+
+def test_pictures_are_drawn_of_results_of_a_store_and_of_its_path(store: Path) -> None:
+    frame = results(store).to_frame()
+    chosen = frame[frame["polarity"] == "off"]
+    drawn = plot.accuracy(chosen, group="mapping")
+    with Store(store, read_only=True) as kept:
+        for data in (kept.results(), kept, store, str(store)):
+            with pytest.raises(xb.InputError, match=r"must be of one polarity in each mapping, got <on>, off: choose"):
+                plot.accuracy(data)
+            with pytest.raises(xb.InputError, match=r"must be of one polarity in each mapping"):
+                plot.yield_curve(data, 0.9)
+            with pytest.raises(xb.InputError, match=r"must be of one polarity in each mapping"):
+                plot.die_violins(data)
+            with pytest.raises(xb.InputError, match=r"must be of one polarity in each mapping"):
+                plot.pareto(data)
+            with pytest.raises(
+                xb.InputError, match=r"group must be one of \d+ names, got 'maping'; did you mean 'mapp"
+            ):
+                plot.accuracy(data, group="maping")
+    one = Results(tasks=tuple(each for each in results(store).tasks if each.columns["polarity"] == "off"))
+    for axes in (plot.accuracy(one), plot.accuracy(chosen)):
+        assert [line.get_label() for line in axes.lines] == [line.get_label() for line in drawn.lines]
+        for line, other in zip(axes.lines, drawn.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+    with pytest.raises(xb.InputError, match=r"must be of one fault_rate in each mapping, got 0.0, 0.01, 0.1"):
+        plot.die_violins(one)
+    assert len(plot.yield_curve(one, 0.9).lines) == 2
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
@@ -246,6 +278,13 @@ def test_the_commands_write_picture_and_page(store: Path, tmp_path: Path, monkey
     for arguments, message in (
         (["plot", str(store), "picture.png", "--where", "polarity"], "where must be COLUMN=VALUE, got 'polarity'"),
         (["plot", str(store), "picture.png", "--kind", "dies"], "where must choose one polarity"),
+        (["plot", str(store), "picture.png", "--kind", "dies"], "for example: --where polarity=off"),
+        (
+            ["plot", str(store), "picture.png", "--kind", "dies", "--where", "polarity=off"],
+            "choose one fault_rate (0.0, 0.01, 0.1), or group must be 'fault_rate', got group 'mapping'; for example: "
+            "--where fault_rate=0.1",
+        ),
+        (["plot", str(store), "picture.png", "--kind", "yield"], "(--target 0.9, for example), got none"),
         (["report", "nothing.sqlite"], "nothing.sqlite"),
     ):
         answer = run(application, arguments)

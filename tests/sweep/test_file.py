@@ -270,3 +270,46 @@ def test_interrupts_end_cleanly(number: int, file: Path, tmp_path: Path) -> None
         count = kept.count()
     assert count > 0
     assert output == f"xbarsim: interrupted; {count} dies are in {store}, the same command goes on\n"
+
+
+class TestExport:
+    """Dies of a store as a file, by its ending."""
+
+    @pytest.fixture
+    def store(self, file: Path, tmp_path: Path) -> str:
+        from xbarsim.sweep import InProcess
+
+        path = tmp_path / "s.sqlite"
+        collect(Sweep.load(file).tasks[:2], stop=2, executor=InProcess(), store=path)
+        return str(path)
+
+    @pytest.mark.parametrize("name", ["dies.xlsx", "dies", "dies.csv.gz"])
+    def test_an_unknown_ending_is_refused(self, store: str, tmp_path: Path, name: str) -> None:
+        result = run("export", store, str(tmp_path / name))
+        assert (result.exit_code, result.output) == (
+            2,
+            f"xbarsim: output must end in .csv or .parquet, got {name!r}\n",
+        )
+        assert not (tmp_path / name).exists()
+
+    def test_parquet_holds_what_the_frame_holds(self, store: str, tmp_path: Path) -> None:
+        pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        result = run("export", store, str(tmp_path / "dies.parquet"))
+        assert result.exit_code == 0, result.output
+        assert "4 dies" in result.output
+        with Store(store, read_only=True) as kept:
+            wanted = kept.results().to_frame()
+        pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "dies.parquet"), wanted)
+
+    @pytest.mark.parametrize("absent", ["pandas", "pyarrow"])
+    def test_what_parquet_needs_is_named_where_it_is_absent(
+        self, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+    ) -> None:
+        monkeypatch.setitem(sys.modules, absent, None)
+        result = run("export", store, str(tmp_path / "dies.parquet"))
+        assert result.exit_code == 3
+        assert absent in result.output
+        assert "pip install 'xbarsim[frames]'" in result.output
+        assert result.output.count("\n") == 1
+        assert not (tmp_path / "dies.parquet").exists()

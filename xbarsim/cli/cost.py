@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xbarsim.cli.defaults import calibration_images, first_design
+from xbarsim.cli.choices import DataSet, DesignFile, EncodingName, NetworkName, Parts, chosen_design, chosen_subject
+from xbarsim.cli.notes import quantised_anew, without_faults
+from xbarsim.foundation.named import names_code
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_integer, write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from xbarsim.cost import CostReport, Deltas, Hardware, Replication, Workload
     from xbarsim.design import Design
     from xbarsim.network import MappedNetwork
@@ -24,14 +30,13 @@ _IMAGES = 2  # random images; they decide no number that is printed for an untra
 
 
 def cost(
-    network: Annotated[str, typer.Argument(help="resnet18, vgg16, resnet20 or digits.")],
+    network: NetworkName,
     preset: Annotated[
         str, typer.Option(help="Hardware: a card of 'xbarsim info components', or a TOML file.")
     ] = "isaac2016",
-    design: Annotated[
-        Path | None,
-        typer.Option(help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit ADC)."),
-    ] = None,
+    design: DesignFile = None,
+    encoding: EncodingName = None,
+    parts: Parts = None,
     adc: Annotated[str | None, typer.Option(help="Another converter: cimloop2024, or a TOML file.")] = None,
     compare: Annotated[
         str | None, typer.Option(help="Another design (a TOML file) or hardware (a card) to print the difference to.")
@@ -44,23 +49,27 @@ def cost(
     trained: Annotated[
         bool, typer.Option("--trained", help="Use stored weights: cells draw the power of their own conductances.")
     ] = False,
+    data_set: DataSet = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for CSV files and plots; made if it does not exist.")
     ] = None,
 ) -> None:
     """Print what a network costs: power, area, energy, latency; of any architecture, without weights.
 
-    Prints peak and workload view by component and by layer, and the difference to another design or hardware. With
-    --output, writes peak.csv, energy.csv, layers.csv, summary.csv, deltas.csv, sources.bib and plots.
+    A network of your own is mapped with its weights. Prints the design, peak and workload view by component and by
+    layer, and the difference to another design or hardware. With --output, writes peak.csv, energy.csv, layers.csv,
+    summary.csv, deltas.csv, sources.bib and plots.
     """
     from xbarsim.cost import Hardware
     from xbarsim.design import Design
 
+    check_integer("spare_columns", spare_columns, at_least=0)
+    check_integer("redundancy", redundancy, at_least=1)
     hardware = Hardware.load(preset)
     if adc is not None:
         hardware = hardware.with_adc(adc)
     copies = parse_replication(replication)
-    chosen = first_design() if design is None else Design.load(design)
+    chosen = chosen_design(design, parts=parts or (), encoding=encoding)
     other: Design | Hardware | None = None
     if compare is not None:
         other = Design.load(compare) if compare.endswith(".toml") else Hardware.load(compare)
@@ -70,10 +79,10 @@ def cost(
 
         folder = prepare_folder(output)
     costs = network_cost(
-        network, chosen, hardware, other=other, trained=trained, replication=copies, spare_columns=spare_columns,
-        redundancy=redundancy,
+        network, chosen, hardware, other=other, trained=trained, data_set=data_set, replication=copies,
+        spare_columns=spare_columns, redundancy=redundancy,
     )  # fmt: skip
-    typer.echo(str(costs))
+    typer.echo(f"{chosen}\n\n{costs}")
     for path in costs.save(folder) if folder is not None else []:
         typer.echo(f"wrote {path}")
 
@@ -163,6 +172,7 @@ def network_cost(
     *,
     other: Design | Hardware | None = None,
     trained: bool = False,
+    data_set: str | None = None,
     seed: int = 0,
     replication: Replication | int = "none",
     spare_columns: int = 0,
@@ -173,7 +183,8 @@ def network_cost(
     Parameters
     ----------
     name
-        A name in `xbarsim.models.ARCHITECTURES`.
+        A name in `xbarsim.models.ARCHITECTURES` or, with `trained`, in `xbarsim.models.MODELS`; or a network of a
+        user's own, see :class:`xbarsim.sweep.Task`.
     design, hardware
         How it is mapped, and on what.
     other
@@ -181,6 +192,8 @@ def network_cost(
     trained
         Use stored weights and the calibration set of the network, so that its cells draw the power of their own
         conductances; else random weights, and the card's power for the cells.
+    data_set
+        Images for a network from an ONNX file; random ones without it.
     seed
         Of random weights and images.
     replication
@@ -194,15 +207,12 @@ def network_cost(
         If there is no such network, or `trained` is asked of one without stored weights.
     """
     from xbarsim.cost import Hardware, compare
-    from xbarsim.network import map_model
 
-    check_integer("spare_columns", spare_columns, at_least=0)
-    check_integer("redundancy", redundancy, at_least=1)
-    model, images = _model(name, trained, seed)
-    mapped = map_model(model, design, calibration=images)
+    source = _source(name, trained, data_set, seed)
+    mapped = source.map(design)
 
     def report(mapped: MappedNetwork, hardware: Hardware) -> CostReport:
-        plain = mapped.cost(hardware, data=trained)
+        plain = mapped.cost(hardware, data=source.data)
         if spare_columns == 0 and redundancy == 1:
             return plain
         uses = [replace(layer.use, spare_columns=spare_columns, redundancy=redundancy) for layer in plain.layers]
@@ -216,26 +226,69 @@ def network_cost(
             names, changed = (hardware.name, other.name), report(mapped, other)
         else:
             names = ("this design", "the other")
-            changed = report(map_model(model, other, calibration=images), hardware)
+            changed = report(source.map(other), hardware)
         deltas = compare(peak, changed, names=names, replication=replication)
-    notes = []
-    if not trained:
-        notes.append(
-            "weights are random: their shapes decide every number, and the cells draw the power of the card's array "
-            "(--trained for that of their own conductances)"
-        )
-    return NetworkCost(report=peak, work=work, deltas=deltas, notes=tuple(notes))
+    notes = (*source.notes, *quantised_anew(name, design, trained), *without_faults(design))
+    return NetworkCost(report=peak, work=work, deltas=deltas, notes=notes)
 
 
-def _model(name: str, trained: bool, seed: int) -> tuple[Any, Any]:
-    """A network and images to calibrate it with."""
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A network to be mapped by any design.
+
+    Attributes
+    ----------
+    map
+        Maps it.
+    data
+        Whether weights and images are its own, so that the power of its cells is known.
+    notes
+        What a reader should know.
+    """
+
+    map: Callable[[Design], MappedNetwork]
+    data: bool
+    notes: tuple[str, ...] = ()
+
+
+def _source(name: str, trained: bool, data_set: str | None, seed: int) -> _Source:
+    """The network that a name means, with images to calibrate it."""
     import numpy as np
 
-    from xbarsim.models import check_trained, load_model, untrained_model
+    from xbarsim.models import untrained_model
+    from xbarsim.network import map_model, map_onnx
 
-    if not trained:
-        model, architecture = untrained_model(name, seed=seed)
-        shape = (_IMAGES, *architecture.input_shape)
-        return model, np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    check_trained(name)
-    return load_model(name)[0], calibration_images(name)
+    if trained or names_code(name) or (name.endswith(".onnx") and data_set is not None):
+        subject = chosen_subject(name, data_set)
+        seen = f"{len(subject.calibration):,} training images of {subject.data_set}"
+        return _Source(map=subject.map, data=True, notes=(f"weights are its own, inputs those of {seen}",))
+    rng = np.random.default_rng(seed)
+    if name.endswith(".onnx"):
+        random = _random_inputs(name, rng)
+        note = "weights are its own and images random: cells draw the power of the card's array (--data-set for theirs)"
+        return _Source(map=lambda design: map_onnx(name, design, calibration=random), data=False, notes=(note,))
+    model, architecture = untrained_model(name, seed=seed)
+    images = rng.standard_normal((_IMAGES, *architecture.input_shape), dtype=np.float32)
+    note = (
+        "weights are random: their shapes decide every number, and the cells draw the power of the card's array "
+        "(--trained for that of their own conductances)"
+    )
+    return _Source(map=lambda design: map_model(model, design, calibration=images), data=False, notes=(note,))
+
+
+def _random_inputs(path: str, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Some images of the shape that an ONNX file says."""
+    import numpy as np
+
+    from xbarsim.network.onnx.file import read_model
+
+    graph = read_model(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in constants]
+    shape = [size.dim_value for size in inputs[0].type.tensor_type.shape.dim[1:]] if len(inputs) == 1 else []
+    if not shape or min(shape) < 1:
+        raise InputError(
+            "network must have one input of a shape that its file says, to be costed without images, got "
+            f"{len(inputs)} inputs{f' of shape {shape}' if shape else ''} in {path}: give --data-set images.npz"
+        )
+    return rng.standard_normal((_IMAGES, *shape), dtype=np.float32)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from xbarsim.cli.output import print_lines
+from xbarsim.cli.output import new_console, print_lines
 from xbarsim.foundation.validation import check_integer
 
 __all__ = ["demo"]
@@ -42,7 +41,7 @@ def demo(
     folder = prepare_folder(output)
     rates = (0.0, 0.01, 0.1) if quick else demonstration.RATES
     result = demonstration.run_demo(dies=dies, seed=seed, rates=rates, workers=workers)
-    console = Console()
+    console = new_console()
     for table in result.tables():
         console.print(table)
     print_lines(console, result.notes(), "note: ")

@@ -21,6 +21,7 @@ import numpy as np
 from rich.table import Table
 
 from xbarsim import plot
+from xbarsim.cli.output import new_table
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import POLARITIES, Cell, StuckFaults, card
 from xbarsim.foundation.intervals import student_half_width
@@ -143,7 +144,7 @@ class DemoResult:
         mappings, count = list(dict.fromkeys(row["mapping"] for row in summary)), summary[0]["dies"]
         many = f"{count:,} die{'' if count == 1 else 's'}"
         interval = "" if count == 1 else ", mean [95 % interval]"
-        accuracy = Table(title=f"Accuracy (%) on {self.dies[0]['images']} digits over {many} a point{interval}")
+        accuracy = new_table(f"Accuracy (%) on {self.dies[0]['images']} digits over {many} a point{interval}")
         accuracy.add_column("stuck cells")
         for name in mappings:
             accuracy.add_column(name, justify="right")
@@ -154,7 +155,7 @@ class DemoResult:
             accuracy.add_row(f"[bold]{polarity}[/bold]", f"[dim]on:off {on}:{off}[/dim]", *[""] * (len(mappings) - 1))
             for rate in dict.fromkeys(row["rate"] for row in summary):
                 accuracy.add_row(f"{100 * rate:g} %", *(cells[polarity, rate, name] for name in mappings))
-        cost = Table(title=f"Power and area on {self.costs[0]['hardware']}, without faults")
+        cost = new_table(f"Power and area on {self.costs[0]['hardware']}, without faults")
         cost.add_column("mapping")
         for head in ("arrays", "ADC bits", "cells (mW)", "power (mW)", "area (mm2)"):
             cost.add_column(head, justify="right")
@@ -270,7 +271,7 @@ def run_demo(
     workers
         Processes to share the dies, of one thread each; 1 for none but this one, with the threads it has.
     progress
-        Show a progress bar on standard error; ``None`` for only where that is a terminal.
+        Show a progress bar on standard error; ``None`` for a line now and then where that is no terminal.
 
     Raises
     ------

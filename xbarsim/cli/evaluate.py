@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
+import time
+import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from xbarsim.cli.defaults import calibration_images, first_design
+from xbarsim.cli.choices import (
+    DataSet,
+    DesignFile,
+    EncodingName,
+    FaultsName,
+    NetworkName,
+    Parts,
+    Rate,
+    chosen_design,
+    chosen_subject,
+)
+from xbarsim.cli.notes import quantised_anew
 from xbarsim.foundation.validation import check_integer
 
 if TYPE_CHECKING:
     from xbarsim.design import Design
     from xbarsim.mitigation import Diagnosis, Mitigation
-    from xbarsim.network import Chip
+    from xbarsim.network import Chip, MappedNetwork
+    from xbarsim.sweep import Subject
 
 __all__ = ["evaluate"]
 
+_REPORTED = 100  # images of the report of errors by layer
+_WARM = 16  # images that are run before any is timed, so that compiled code is loaded
+
 
 def evaluate(
-    network: Annotated[str, typer.Argument(help="digits, resnet20 or another of 'xbarsim info networks'.")],
-    design: Annotated[
-        Path | None,
-        typer.Option(help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit ADC)."),
-    ] = None,
+    network: NetworkName,
+    design: DesignFile = None,
+    encoding: EncodingName = None,
+    faults: FaultsName = None,
+    rate: Rate = None,
     dies: Annotated[int, typer.Option(help="Dies to make.")] = 5,
     seed: Annotated[int, typer.Option(help="Root of the dies' seeds.")] = 1,
     images: Annotated[int | None, typer.Option(help="Test images, from the first (all).")] = None,
+    data_set: DataSet = None,
     mitigate: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,49 +59,55 @@ def evaluate(
     false_alarm: Annotated[
         float | None, typer.Option(help="Share of the sound cells that it takes for stuck ones, 0 to 1 (0).")
     ] = None,
+    parts: Parts = None,
 ) -> None:
     """Map a network by a design, make dies of it, and report accuracy, errors by layer, and cost.
 
-    With --mitigate, also what was done about the faults of each die, and what it costs.
+    No cell is stuck unless the design or --faults says so; the design stands above every number. With --mitigate, also
+    what was done about the faults of each die, and what it costs.
     """
     check_integer("dies", dies, at_least=1)
     check_integer("seed", seed, at_least=0)
-    from xbarsim.cli.mitigations import repair
-    from xbarsim.design import Design
-
-    mitigations, diagnosis = repair(mitigate or (), coverage, false_alarm)
-
-    chosen = first_design() if design is None else Design.load(design)
-    from xbarsim.models import MODELS, check_trained
-
-    check_trained(network, called="network")
     if images is not None:
-        check_integer("images", images, at_least=1, at_most=MODELS[network].test_images)
-    _evaluate(network, chosen, dies, seed, images, mitigations, diagnosis)
+        check_integer("images", images, at_least=1)
+    from xbarsim.cli.mitigations import repair
+
+    chosen = chosen_design(design, parts=parts or (), encoding=encoding, faults=faults, rate=rate)
+    mitigations, diagnosis = repair(mitigate or (), coverage, false_alarm)
+    subject = chosen_subject(network, data_set, images)
+    _evaluate(network, subject, chosen, dies, seed, mitigations, diagnosis)
 
 
 def _evaluate(
     name: str,
+    subject: Subject,
     design: Design,
     dies: int,
     seed: int,
-    images: int | None,
     mitigations: tuple[Mitigation, ...],
     diagnosis: Diagnosis | None,
 ) -> None:
     from xbarsim.foundation.intervals import student_half_width
-    from xbarsim.models import load_model, load_test_set
-    from xbarsim.network import map_model
     from xbarsim.network.evaluation import evaluate as measure
 
-    model, _ = load_model(name)
-    pictures, labels = load_test_set(name, count=images)
-    calibration = calibration_images(name)
-    network = map_model(model, design, calibration=calibration)
+    pictures, labels, calibration = subject.images, subject.labels, subject.calibration
+    typer.echo(
+        f"{subject.name} on {len(pictures):,} test images of {subject.data_set}, calibrated with "
+        f"{len(calibration):,} training images\n\n{design}\n"
+    )
+    for note in quantised_anew(name, design):
+        typer.echo(f"note: {note}\n")
+    if mitigations and design.faults is None and design.line_faults is None:
+        typer.echo("note: nothing is broken on these dies, so there is nothing to repair (--faults NAME --rate 0.01)\n")
+    start = time.perf_counter()
+    network = subject.map(design)
+    mapped = time.perf_counter() - start
     typer.echo(f"{network}\n\n{network.plan()}\n")
+    typer.echo(f"floating point: {measure(network.floating, pictures, labels)}")
     typer.echo(f"digital, quantised: {measure(network.digital, pictures, labels)}")
     accuracies: list[float] = []
     chip = None
+    typer.echo(f"mapped in {mapped:.1f} s; kernels ready in {_ready(network, subject):.1f} s, in no time below")
     for die_seed in np.random.SeedSequence(seed).generate_state(dies, np.uint32):
         chip = network.fabricate(int(die_seed), mitigations=mitigations, diagnosis=diagnosis, images=calibration)
         result = measure(chip, pictures, labels)
@@ -97,11 +120,32 @@ def _evaluate(
     if dies > 1:
         half = student_half_width(statistics.stdev(accuracies), dies, 0.95)
         text += (
-            f" (95 % interval {max(0.0, mean - half):.2%} to {min(1.0, mean + half):.2%}, Student's t over {dies} dies)"
+            f" (95 % interval {max(0.0, mean - half):.2%} to {min(1.0, mean + half):.2%}, Student's t over {dies} dies "
+            f"on the same {len(pictures):,} images)"
         )
     assert chip is not None
-    typer.echo(f"{text}\n\nthe last die against the quantised digital network:")
-    typer.echo(f"{chip.report(pictures[:100])}\n\n{chip.cost()}")
+    typer.echo(f"{text}\n{_broken(chip, design)}\n\nthe last die against the quantised digital network:")
+    typer.echo(f"{chip.report(pictures[:_REPORTED])}\n\n{chip.cost()}")
+
+
+def _ready(network: MappedNetwork, subject: Subject) -> float:
+    """Run a die of no other use, so that compiled code is loaded; returns the seconds that takes."""
+    from xbarsim.network.samples import Samples
+
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the dies that count say it
+        network.fabricate(0).run(Samples.of(subject.images[:_WARM]), first_image=0)
+    return time.perf_counter() - start
+
+
+def _broken(chip: Chip, design: Design) -> str:
+    """What is broken on the dies, in one line: the number above it says nothing of that."""
+    if design.faults is None and design.line_faults is None:
+        return "no cell is stuck on these dies: --faults NAME --rate 0.01 breaks some ('xbarsim info faults' has names)"
+    cells = sum(faults.cells for faults in chip.faults.values())
+    stuck = sum(sum(faults.counts.values()) for faults in chip.faults.values())
+    return f"{stuck:,} of {cells:,} cells of the last die are stuck ({stuck / cells:.3%})"
 
 
 def _total(chip: Chip) -> str:

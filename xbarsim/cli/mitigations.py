@@ -9,7 +9,9 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from xbarsim.foundation import tomlio
+from xbarsim.foundation.named import named_class, names_code
 from xbarsim.foundation.validation import FileFormatError, InputError
+from xbarsim.foundation.words import one_of
 
 if TYPE_CHECKING:
     from xbarsim.mitigation import Diagnosis, Mitigation
@@ -132,19 +134,16 @@ def repair(
 def _method(text: str) -> Mitigation:
     """A method with the settings that it has by itself."""
     from xbarsim.mitigation import Mitigation
-    from xbarsim.sweep.subject import imported
 
     known = methods()
-    if ":" in text:
-        named: Any = imported("mitigate", text)
-        if not (isinstance(named, type) and issubclass(named, Mitigation)):
-            raise InputError(f"mitigate must name a mitigation, got {text!r}, which is none")
-        kind: type[Mitigation] = named
-    else:
-        by_name = {**{each.__name__: each for each in known.values()}, **known}
-        if text not in by_name:
-            raise InputError(f"mitigate must be one of {', '.join(known)}, module:Class or a TOML file, got {text!r}")
+    by_name = {**{each.__name__: each for each in known.values()}, **known}
+    if names_code(text):
+        kind: type[Mitigation] = named_class("mitigate", text, Mitigation, folder=".")
+    elif text in by_name:
         kind = by_name[text]
+    else:
+        fitting = one_of(text, known, other="module:Class or a TOML file", listed="xbarsim info mitigations")
+        raise InputError(f"mitigate must be {fitting}")
     missing = [field.name for field in _fields(kind) if _needed(field)]
     if missing:
         raise InputError(f"mitigate must be a TOML file for {text}, which needs {', '.join(missing)}; got its name")
@@ -155,7 +154,8 @@ def _read(path: str) -> tuple[list[Mitigation], Diagnosis | None]:
     """The methods and the diagnosis of a file."""
     from xbarsim.mitigation import Diagnosis, Mitigation
 
-    table = tomlio.parse(tomlio.read_text(path, "mitigations"), source=path)
+    text = tomlio.read_text(path, "mitigations")
+    table = tomlio.parse(text, source=path)
     unknown = sorted(set(table) - set(_KEYS))
     if unknown:
         raise FileFormatError(f"{path} has no key {', '.join(map(repr, unknown))}; its keys are {', '.join(_KEYS)}")
@@ -170,4 +170,4 @@ def _read(path: str) -> tuple[list[Mitigation], Diagnosis | None]:
         ]
         return found, None if test is None else tomlio.from_table(Diagnosis, test, path="diagnosis")
     except (FileFormatError, InputError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{tomlio.located(path, text, error.place)}: {error}") from error

@@ -1,14 +1,35 @@
-"""Lines and tables on the terminal."""
+"""Lines and tables on the terminal; all tables of the command line have this one look."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from typing import Literal
 
+from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_lines", "print_table"]
+__all__ = ["new_console", "new_table", "print_lines", "print_table"]
+
+# As the tables of reports (xbarsim.foundation.tables): names of columns, a rule under each, and no lines else.
+_BOX = Box("    \n    \n -  \n    \n    \n    \n    \n    \n", ascii=True)
+_ANY_WIDTH = 10_000  # characters: what goes into a file or to another program is not folded
+
+
+def new_console() -> Console:
+    """Standard output: as wide as the terminal, or as wide as tables need where it is none."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_ANY_WIDTH)
+
+
+def new_table(title: str | None = None) -> Table:
+    """An empty table in the look of all."""
+    heading = None if title is None else Text(title, style="bold")
+    return Table(
+        title=heading, title_justify="left", title_style="", box=_BOX, show_edge=False, pad_edge=False, padding=(0, 1)
+    )
 
 
 def print_lines(console: Console, lines: Iterable[object], start: str = "") -> None:
@@ -22,9 +43,10 @@ def print_table(
 ) -> None:
     """Print a table under its title; the column `right` is flush right."""
     console.print(Text(title, style="bold"), soft_wrap=True)
-    table = Table()
+    table = new_table()
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index == right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if index == right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,22 +32,28 @@ def plot(
 ) -> None:
     """Draw a picture of a store."""
     from xbarsim.plot import save_figure
-    from xbarsim.plot.page import draw
+    from xbarsim.plot.page import ChoiceNeeded, draw
     from xbarsim.sweep.store import Store
 
     chosen = {}
     for text in where or ():
         name, sign, value = text.partition("=")
         if not (name and sign):
-            raise InputError(f"where must be COLUMN=VALUE, got {text!r}")
+            raise InputError(f"where must be COLUMN=VALUE, got {text!r} (--where fault_rate=0.01, for example)")
         chosen[name] = value
     with Store(store, read_only=True) as kept:
         results = kept.results()
-    figure = draw(
-        results,
-        kind,  # type: ignore[arg-type]  # checked there
-        group=group, where=chosen, target=target, baseline=baseline, chance=chance,
-    )  # fmt: skip
+    if kind == "yield" and target is None:
+        raise InputError("target must be given for a picture of the yield (--target 0.9, for example), got none")
+    try:
+        figure = draw(
+            results,
+            kind,  # type: ignore[arg-type]  # checked there
+            group=group, where=chosen, target=target, baseline=baseline, chance=chance,
+        )  # fmt: skip
+    except ChoiceNeeded as error:
+        option = shlex.quote(f"{error.column}={error.values[-1]}")
+        raise InputError(f"{error}; for example: --where {option}") from error
     save_figure(figure, output)
     typer.echo(f"wrote {output}")
     print_failed(results)

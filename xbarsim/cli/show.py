@@ -6,9 +6,9 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
+from xbarsim.cli.output import new_console
 from xbarsim.cli.stores import StoreFile, print_failed, summary_table
 from xbarsim.foundation.validation import check_real
 
@@ -35,9 +35,9 @@ def show(
     with Store(store, read_only=True) as kept:
         results = kept.results()
         if watch is None or results.complete:
-            Console().print(summary_table(results, target))
+            new_console().print(summary_table(results, target))
         else:
-            with Live(summary_table(results, target), console=Console(), auto_refresh=False) as live:
+            with Live(summary_table(results, target), console=new_console(), auto_refresh=False) as live:
                 while not results.complete:
                     time.sleep(watch)
                     results = kept.results()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import warnings
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from xbarsim.cli.errors import FAILED, INTERRUPTED
+from xbarsim.cli.output import new_console
 from xbarsim.cli.stores import print_failed, summary_table
 from xbarsim.foundation.validation import InputError, check_integer
 
@@ -129,10 +130,15 @@ def sweep(
             _say(f"xbarsim: {error} in {target}")
             print_failed(error.results)
             raise typer.Exit(FAILED) from None
-        Console().print(summary_table(results, None))
+        new_console().print(summary_table(results, None))
         if part is not None and not results.complete:
             typer.echo(f"part {shard} is done; 'xbarsim merge' brings the parts together")
         typer.echo(f"{kept.count()} dies in {target}, {kept.count() - before} of them new")
+        if results.complete:
+            place = shlex.quote(str(target))
+            typer.echo(
+                f"next: xbarsim plot {place} picture.png; xbarsim report {place}; xbarsim export {place} dies.csv"
+            )
         if results.failed:
             print_failed(results)
             raise typer.Exit(FAILED)

@@ -18,8 +18,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def data_folder() -> Path:
     """The folder that holds the data sets, measured chips and networks trained by others.
 
-    The environment variable ``XBARSIM_DATA`` names it; without one it is the first ``shared/data`` found in
-    the checkout or the working folder, or in a folder above one of them.
+    The environment variable ``XBARSIM_DATA`` names it. Without one it is ``shared/data`` in the checkout that xbarsim
+    is imported from, or in the folder that holds the checkout. No other place is looked at: neither the working folder
+    nor the folders above, whose ``shared/data`` may be anybody's; an installed xbarsim has none until it is named.
 
     Raises
     ------
@@ -32,13 +33,14 @@ def data_folder() -> Path:
         if folder.is_dir():
             return folder
         raise FileNotFoundError(f"{_VARIABLE} must name the data folder, but {named!r} is not a folder")
-    here = Path.cwd()
-    starts = [*_PACKAGE.parents, here, *here.parents]
-    places = [start / "shared" / "data" for start in dict.fromkeys(starts)]
+    checkout = _PACKAGE.parent
+    if not (checkout / "pyproject.toml").is_file():
+        raise FileNotFoundError(f"no data folder: set {_VARIABLE} to it (xbarsim does not run from a checkout)")
+    places = [folder / "shared" / "data" for folder in (checkout, checkout.parent)]
     for place in places:
         if place.is_dir():
             return place
-    raise FileNotFoundError(f"no data folder: set {_VARIABLE} to it, or put it at one of {', '.join(map(str, places))}")
+    raise FileNotFoundError(f"no data folder: set {_VARIABLE} to it, or put it at {' or '.join(map(str, places))}")
 
 
 @entrance

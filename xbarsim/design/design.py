@@ -15,9 +15,12 @@ from xbarsim.circuit.wires import Wires
 from xbarsim.design.converter import Converter
 from xbarsim.design.drive import Drive
 from xbarsim.design.periphery import Periphery
+from xbarsim.design.summary import summary_rows
 from xbarsim.devices import GRID, Cell, FaultModel, LineFaults
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.html import html_table
+from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import MappedMatrix, Mapping, Reading
 
@@ -201,6 +204,24 @@ class Design:
     def replace(self, **changes: Any) -> Design:
         """A copy with some parts exchanged, validated anew."""
         return replace(self, **changes)
+
+    def _summary(self) -> list[tuple[str, str]]:
+        return summary_rows(
+            self.cell, self.mapping, self.periphery, self.faults, self.wires, self.line_faults, self.subtraction
+        )
+
+    @property
+    def in_a_line(self) -> str:
+        """What was chosen, in one line: cell, encoding, arrays and what is broken."""
+        said = dict(self._summary())
+        cell = said["cell"].partition(":")[0]
+        return f"{said['encoding']} of {cell} cells in arrays of {said['arrays']}; faults: {said['faults']}"
+
+    def __str__(self) -> str:
+        return format_table(("design", ""), self._summary(), left=2)
+
+    def _repr_html_(self) -> str:
+        return html_table("Design", (), self._summary(), left=2)
 
     def to_toml(self) -> str:
         """TOML text of the design, every number exact."""

@@ -5,7 +5,6 @@ A new card is one TOML file. What stands in it is a dataclass of the room whose 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import FileFormatError, InputError, check_path
+from xbarsim.foundation.words import one_of
 
 __all__ = ["ORIGINS", "CardFolder", "Origin", "cite"]
 
@@ -83,11 +83,8 @@ class CardFolder(Generic[C]):
             dated = [known for known in names if re.fullmatch(re.escape(name) + r"\d{4}", known)]
             name = dated[0] if len(dated) == 1 else name
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise InputError(
-                f"{self.parameter} must be one of {', '.join(map(repr, names))}, or a path ending in '.toml', "
-                f"got {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
-            )
+            fitting = one_of(name, names, other="or a path ending in '.toml'")
+            raise InputError(f"{self.parameter} must be {fitting}")
         return self.folder / (name + self.ending)
 
     def load(self, name_or_path: str | os.PathLike[str]) -> C:

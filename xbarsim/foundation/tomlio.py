@@ -4,21 +4,27 @@ The only module of the project that reads or writes TOML, so that all its files 
 
 Fields may be numbers, strings, bools, tuples of numbers, literals, unions of these, ``None`` (the key is left out),
 other dataclasses (a table), or a base class with dataclass subclasses: a table with the subclass's name under ``type``.
-Every subclass whose module is imported will do, also one of your own. A dataclass with a ``load`` class method may also
-be given by name: ``cell = "milo2021"``.
+Every subclass whose module is imported will do, also one of your own: by its name, or as ``"module:Class"``. Such a
+module is imported only where whoever reads says so (``code``), because that runs it. A dataclass with a ``load`` class
+method may also be given by name: ``cell = "milo2021"``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
+import re
 import tomllib
 import types
 import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 import tomli_w
 
+from xbarsim.foundation.named import named_class, names_code
 from xbarsim.foundation.validation import (
     LARGEST_TEXT,
     FileFormatError,
@@ -29,8 +35,9 @@ from xbarsim.foundation.validation import (
     shown,
     write_atomically,
 )
+from xbarsim.foundation.words import one_of
 
-__all__ = ["dumps", "from_table", "load", "loads", "parse", "read_text", "save", "to_table"]
+__all__ = ["dumps", "from_table", "load", "loads", "located", "parse", "read_text", "save", "to_table"]
 
 T = TypeVar("T")
 
@@ -81,12 +88,12 @@ def _describe(annotation: Any) -> str:
 _MISMATCH = object()
 
 
-def _convert(annotation: Any, value: Any, path: str) -> Any:
+def _convert(annotation: Any, value: Any, path: str, code: Path | None) -> Any:
     """`value` as `annotation` wants it, or `_MISMATCH`."""
     origin = typing.get_origin(annotation)
     if origin in (Union, types.UnionType):
         for member in typing.get_args(annotation):
-            converted = _convert(member, value, path)
+            converted = _convert(member, value, path, code)
             if converted is not _MISMATCH:
                 return converted
         return _MISMATCH
@@ -101,7 +108,7 @@ def _convert(annotation: Any, value: Any, path: str) -> Any:
             return _MISMATCH
         wanted = [members[0]] * len(value) if variable else list(members)
         items = [
-            _convert(kind, item, f"{path}[{index}]")
+            _convert(kind, item, f"{path}[{index}]", code)
             for index, (kind, item) in enumerate(zip(wanted, value, strict=True))
         ]
         return _MISMATCH if any(item is _MISMATCH for item in items) else tuple(items)
@@ -122,11 +129,11 @@ def _convert(annotation: Any, value: Any, path: str) -> Any:
         if isinstance(value, str) and hasattr(annotation, "load"):
             return annotation.load(value)
         if isinstance(value, dict) and (_concrete(annotation) or dataclasses.is_dataclass(annotation)):
-            return from_table(annotation, value, path=path)
+            return from_table(annotation, value, path=path, code=code)
     return _MISMATCH
 
 
-def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
+def from_table(cls: type[T], table: dict[str, Any], *, path: str = "", code: Path | None = None) -> T:
     """Build a `cls` from plain tables.
 
     Parameters
@@ -137,6 +144,9 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
         What a TOML reader returns.
     path
         Where the table stands in its file, for messages.
+    code
+        Import the modules that ``type = "module:Class"`` names, also those in this folder, which runs them; ``None``
+        for files that may be a stranger's: then only classes will do whose module is imported already.
 
     Raises
     ------
@@ -152,10 +162,11 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
         name = table.pop("type", None)
         if name is None and dataclasses.is_dataclass(cls):
             name, subclasses = cls.__name__, {**subclasses, cls.__name__: cls}
+        if isinstance(name, str) and names_code(name):
+            name = _named(cls, name, f"{here}.type", code).__name__
+            subclasses = _concrete(cls)
         if not isinstance(name, str) or name not in subclasses:
-            raise FileFormatError(
-                f"{here}.type must be one of {', '.join(map(repr, sorted(subclasses)))}, got {shown(name)}"
-            )
+            raise _wrong(f"{here}.type must be {one_of(name, sorted(subclasses), got=shown(name))}", f"{path}.type")
         cls = subclasses[name]
     elif any(_concrete(base) for base in cls.__mro__[1:-1]):
         table = {key: item for key, item in table.items() if key != "type"}
@@ -163,20 +174,145 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     unknown = sorted(set(table) - set(fields))
     if unknown:
-        raise FileFormatError(
+        near = difflib.get_close_matches(unknown[0], fields, n=1)
+        raise _wrong(
             f"{here} has no key {', '.join(map(repr, unknown))}; its keys are {', '.join(sorted(fields))}"
+            + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"{path}.{unknown[0]}",
         )
     arguments: dict[str, Any] = {}
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
         if name in table:
-            value = _convert(hints[name], table[name], where)
+            value = _convert(hints[name], table[name], where, code)
             if value is _MISMATCH:
-                raise FileFormatError(f"{where} must be {_describe(hints[name])}, got {shown(table[name])}")
+                raise _wrong(f"{where} must be {_describe(hints[name])}, got {shown(table[name])}", where)
             arguments[name] = value
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise FileFormatError(f"{where} is missing; it must be {_describe(hints[name])}")
-    return cls(**arguments)
+            raise _wrong(f"{where} is missing; it must be {_describe(hints[name])}", where)
+    try:
+        return cls(**arguments)
+    except (InputError, FileFormatError) as error:
+        if not error.place:  # a message begins with the parameter
+            parameter = re.split(r"[ .\[]", str(error), maxsplit=1)[0]
+            error.place = ".".join(filter(None, (path, parameter if parameter in table else "")))
+        raise
+
+
+def _named(cls: type, name: str, where: str, code: Path | None) -> type:
+    """The class ``"module:Class"``, imported if it may be."""
+    module, _, attribute = name.rpartition(":")
+    if module.endswith(".py"):
+        module = Path(module).stem
+    known = [kind for kind in _every_concrete(cls) if (kind.__module__, kind.__name__) == (module, attribute)]
+    if not known:
+        if code is None:
+            raise _wrong(
+                f"{where} must name a class whose module is imported, got {name!r}: a file of this kind runs no code, "
+                f"so import {module} before it is read (--parts on the command line)",
+                where,
+            )
+        kind = named_class(where, name, cls, folder=code)
+        if not dataclasses.is_dataclass(kind):
+            raise _wrong(f"{where} must name a dataclass, got {name!r}, which is none", where)
+        known = [kind]
+    if _concrete(cls).get(known[0].__name__) is not known[0]:
+        raise _wrong(f"{where} must name a class called unlike any other, got {name!r} and another one", where)
+    return known[0]
+
+
+def _every_concrete(kind: type) -> Iterator[type]:
+    """As :func:`_concrete`, and those with the name of another."""
+    subclass: type
+    for subclass in kind.__subclasses__():
+        yield from _every_concrete(subclass)
+        if dataclasses.is_dataclass(subclass):
+            yield subclass
+
+
+def _wrong(message: str, place: str) -> FileFormatError:
+    error = FileFormatError(message)
+    error.place = place.lstrip(".")
+    return error
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The line of each key and table of TOML text, from 1, by its path: ``"mapping.rows"``, ``"rules[1].levels"``."""
+    rows = text.splitlines()
+    found: dict[str, int] = {}
+    counts: dict[str, int] = {}  # of the tables of an array so far
+    home = ""
+    number = 0
+    while number < len(rows):
+        row = rows[number].strip()
+        if row.startswith("["):
+            home = ""
+            for key, inside in _keys(tomllib.loads(row)):
+                home = f"{home}.{key}".lstrip(".")
+                if inside and row.startswith("[["):
+                    counts[home] = counts.get(home, -1) + 1
+                home += f"[{counts[home]}]" if home in counts else ""
+            found.setdefault(home, number + 1)
+        elif row and not row.startswith("#"):
+            last = number
+            while (table := _parsed("\n".join(rows[number : last + 1]))) is None:
+                last += 1
+                if last == len(rows):
+                    return found
+            for path in _paths(table):
+                found.setdefault(f"{home}.{path}".lstrip("."), number + 1)
+            number = last
+        number += 1
+    return found
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except ValueError:
+        return None
+
+
+def _keys(header: Any) -> Iterator[tuple[str, bool]]:
+    """The keys of a table's header, from outside to inside, and whether each is the last."""
+    while isinstance(header, dict) and header:
+        ((key, header),) = header.items()
+        if isinstance(header, list):
+            header = header[0]
+        yield key, not header
+
+
+def _paths(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{path}.{key}".lstrip(".")
+            yield from _paths(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _paths(item, f"{path}[{index}]")
+
+
+def located(source: str, text: str, places: str | Iterable[str]) -> str:
+    """What a message calls a place in TOML text: the source, and the line where it is known, ``"my.toml:12"``.
+
+    Parameters
+    ----------
+    source
+        What messages call the text.
+    text
+        The TOML.
+    places
+        Paths of keys, the likeliest first: the line is that of the first one that stands there, or of the innermost
+        table around one.
+    """
+    lines = _lines(text)
+    wanted = [places] if isinstance(places, str) else list(places)
+    while any(wanted):
+        for place in wanted:
+            if place in lines:
+                return f"{source}:{lines[place]}"
+        wanted = [place.rpartition("[" if place.endswith("]") else ".")[0] for place in wanted]
+    return source
 
 
 def dumps(value: Any) -> str:
@@ -208,6 +344,8 @@ def parse(text: str, *, source: str = "TOML text") -> dict[str, Any]:
 def loads(cls: type[T], text: str, *, source: str = "TOML text") -> T:
     """Read a `cls` from TOML text.
 
+    Messages name the source and, where it is known, the line.
+
     Raises
     ------
     FileFormatError
@@ -215,7 +353,11 @@ def loads(cls: type[T], text: str, *, source: str = "TOML text") -> T:
     InputError
         If a value is out of bounds.
     """
-    return from_table(cls, parse(text, source=source))
+    table = parse(text, source=source)
+    try:
+        return from_table(cls, table)
+    except (InputError, FileFormatError) as error:
+        raise type(error)(f"{located(source, text, error.place)}: {error}") from error
 
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:

@@ -1,6 +1,6 @@
 """Checks of user input, and file writes that leave nothing half-written.
 
-The ground floor of the project: it imports nothing of ours, and every package may use it.
+The ground floor of the project: every package may use it.
 Each check returns the accepted value or raises :class:`InputError` with one sentence that names the
 parameter, the bound it must respect and the value it had. What is large is estimated before it is allocated, and what
 is read is a regular file of a bounded size.
@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from xbarsim.foundation.words import one_of
 
 __all__ = [
     "LARGEST_TEXT",
@@ -70,9 +72,13 @@ A = TypeVar("A")
 class InputError(ValueError):
     """A parameter is outside its bound; the message names the parameter, the bound and the value."""
 
+    place = ""  # the key of a table of TOML that it is about, where it is known: "mapping.rows"
+
 
 class FileFormatError(ValueError):
     """A file is truncated, corrupt, or holds keys and types that its format does not have."""
+
+    place = ""  # as of an InputError
 
 
 class FileWriteError(OSError):
@@ -222,17 +228,17 @@ def check_plausible(
     )
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return `value` if it is one of `choices`.
+def check_choice(name: str, value: Any, choices: Iterable[str], *, listed: str = "") -> str:
+    """Return `value` if it is one of `choices`; `listed` is a command that lists them, for the message.
 
     Raises
     ------
     InputError
-        Naming every choice.
+        Naming every choice where they are few, else those that are close to the value.
     """
     names = list(choices)
     if not isinstance(value, str) or value not in names:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, names))}, got {shown(value)}")
+        raise InputError(f"{name} must be {one_of(value, names, listed=listed, got=shown(value))}")
     return value
 
 

@@ -63,10 +63,10 @@ def check_trained(name: str, *, called: str = "model") -> str:
     """
     if name in ARCHITECTURES and name not in MODELS:
         raise InputError(
-            f"{called} must be one with stored weights ({', '.join(map(repr, MODELS))}) to have an accuracy, "
-            f"got {name!r}: of it only the architecture is known, which is enough for its cost"
+            f"{called} must be one with stored weights to have an accuracy ('xbarsim info networks' lists them), got "
+            f"{name!r}: of it only the architecture is known, which is enough for its cost ('xbarsim cost {name}')"
         )
-    return check_choice(called, name, MODELS)
+    return check_choice(called, name, MODELS, listed="xbarsim info networks")
 
 
 @entrance
@@ -85,7 +85,7 @@ def untrained_model(name: str, *, seed: int = 0) -> tuple[nn.Module, Architectur
     InputError
         If `name` is not in `ARCHITECTURES`, the seed is negative, or weights stand in modules of another type.
     """
-    architecture = ARCHITECTURES[check_choice("model", name, ARCHITECTURES)]
+    architecture = ARCHITECTURES[check_choice("model", name, ARCHITECTURES, listed="xbarsim info networks")]
     seed = check_integer("seed", seed, at_least=0)
     with torch.device("meta"):  # no initial weights: the caller's random state stays as it is
         model = architecture.build()

@@ -49,6 +49,7 @@ from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bi
 from xbarsim.network.placed import PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples
+from xbarsim.network.shown import die_html
 from xbarsim.network.skeleton import Network, Watch, check_fit
 from xbarsim.network.tuning import adjusted, tune
 
@@ -436,6 +437,13 @@ class Chip:
             return ReferenceLayer(self.running[name].layer, product)
 
         return Network(self.network.skeleton, {name: layer(name) for name in self.layers})
+
+    def _repr_html_(self) -> str:
+        plans = {name: plan for name, plan, _ in self.plan().rows}
+        title = f"Die of seed {self.seed}" + (f", {self.seconds:g} s old" if self.seconds else "")
+        repaired = " and ".join(type(method).__name__ for method in self._given["mitigations"])
+        notes = [f"design: {self.network.design.in_a_line}", *([f"repaired: {repaired}"] if repaired else [])]
+        return die_html(self.faults, plans, title, notes)
 
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""

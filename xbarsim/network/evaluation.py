@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.html import html_table
 from xbarsim.foundation.intervals import share_interval
 from xbarsim.foundation.progress import progress_bar
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, shown
@@ -73,6 +74,18 @@ class Evaluation:
         )
         return text if self.metric == "accuracy" else f"{self.metric} {self.score:.6g}; {text}"
 
+    def _repr_html_(self) -> str:
+        low, high = self.interval()
+        rows = [
+            ("accuracy", f"{self.accuracy:.2%}"),
+            ("95 % interval (Clopper-Pearson)", f"{low:.2%} to {high:.2%}"),
+            ("right", f"{self.correct:,} of {self.images:,}"),
+            ("time", f"{self.seconds:.1f} s"),
+        ]
+        if self.metric != "accuracy":
+            rows.insert(0, (self.metric, f"{self.score:.6g}"))
+        return html_table("Evaluation", (), rows, left=1)
+
 
 @entrance
 def evaluate(
@@ -112,7 +125,7 @@ def evaluate(
     first_image
         Number of the first sample for the read noise of a chip: the same number, the same answers.
     progress
-        Show a progress bar on standard error; ``None`` for only where that is a terminal.
+        Show a progress bar on standard error; ``None`` for a line now and then where that is no terminal.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from xbarsim.network.layers import SampleOrder
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.placed import MappedLayer, PlacedNetwork
 from xbarsim.network.samples import Samples
+from xbarsim.network.shown import LAYER_HEADER, layer_rows, network_html
 
 __all__ = ["MappedNetwork", "NotMappedWarning"]
 
@@ -202,30 +203,18 @@ class MappedNetwork(PlacedNetwork):
         return cls(**read_network(path, "mapped network", model).parts)
 
     def __str__(self) -> str:
-        rows = []
-        for name, mapped in self.layers.items():
-            layer, matrix = mapped.layer, mapped.matrix
-            rows.append(
-                (
-                    name,
-                    layer.kind,
-                    f"{matrix.shape[0]} x {matrix.shape[1]}",
-                    matrix.tiles,
-                    f"{matrix.utilisation:.1%}",
-                    f"{'signed' if layer.signed else 'unsigned'} {layer.input_bits}",
-                    mapped.converter.bits or "ideal",
-                )
-            )
-        text = format_table(
-            ("layer", "kind", "inputs x outputs", "tiles", "cells used", "input bits", "ADC bits"),
-            rows,
-            left=2,
-        )
-        for item in self.not_mapped:
-            text += f"\nstays digital: {item.name} ({item.kind}, {item.parameters} weights): {item.reason}"
-        for note in self.notes:
-            text += f"\nnote: {note}"
-        return text
+        return "\n".join([format_table(LAYER_HEADER, layer_rows(self.layers), left=2), *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """What stays digital, and what a user should know."""
+        digital = [
+            f"stays digital: {item.name} ({item.kind}, {item.parameters} weights): {item.reason}"
+            for item in self.not_mapped
+        ]
+        return [*digital, *(f"note: {note}" for note in self.notes)]
+
+    def _repr_html_(self) -> str:
+        return network_html(self.layers, self.tiles, self.design.in_a_line, self._remarks())
 
 
 Chip.network_type = MappedNetwork  # of what a chip is that is loaded: a chip stands below the network it is made of

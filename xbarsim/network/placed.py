@@ -16,6 +16,7 @@ from xbarsim.design import Converter, Design, Drive
 from xbarsim.devices import check_voltage
 from xbarsim.engine import choose_plan
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.html import html_table
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_choice, check_integer
 from xbarsim.mapping import MappedMatrix, Reading
@@ -148,6 +149,9 @@ class PlanTable:
             first, *rest = textwrap.wrap(reason, _REASON_WIDTH) or [""]
             lines += [(name, plan, first), *(("", "", line) for line in rest)]
         return format_table(("layer", "plan", "because"), lines, left=3)
+
+    def _repr_html_(self) -> str:
+        return html_table("Plans", ("layer", "plan", "because"), self.rows, left=3)
 
 
 NetworkT = TypeVar("NetworkT", bound="PlacedNetwork")

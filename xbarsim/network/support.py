@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_leaves
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.mapping import Mapping
 from xbarsim.network.lowering import lowering_of
 from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
 from xbarsim.network.pipeline import map_model
 
-__all__ = ["LayerSupport", "Status", "layer_page", "layer_support", "layer_types", "try_layer"]
+__all__ = ["LayerSupport", "Status", "layer_page", "layer_support", "layer_types", "support_of", "try_layer"]
 
 Status = Literal["mapped", "lowered", "folded", "digital and named", "digital", "refused", "container", "loss", "base"]
 """What becomes of a type of layer; see :class:`LayerSupport`."""
@@ -279,7 +279,16 @@ def try_layer(name: str, *, bits: int = 15) -> tuple[nn.Module, tuple[Tensor, ..
         return host, inputs, map_model(host, design, calibration=inputs)
 
 
-def _support(name: str, kind: type[nn.Module]) -> LayerSupport:
+@entrance
+def support_of(name: str) -> LayerSupport:
+    """What becomes of one type of module of ``torch.nn``.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    kind = layer_types()[check_choice("name", name, layer_types())]
     if name in _CONTAINERS:
         return LayerSupport(name=name, status="container")
     if name in _BASES:
@@ -309,7 +318,7 @@ def _support(name: str, kind: type[nn.Module]) -> LayerSupport:
 
 def layer_support() -> tuple[LayerSupport, ...]:
     """What becomes of every public type of module in the installed ``torch.nn``, found by mapping one of each."""
-    return tuple(_support(name, kind) for name, kind in layer_types().items())
+    return tuple(map(support_of, layer_types()))
 
 
 @entrance

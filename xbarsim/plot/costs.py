@@ -11,7 +11,7 @@ import numpy.typing as npt
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import check_confidence, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
-from xbarsim.plot.rows import grouped, rows_of
+from xbarsim.plot.rows import grouped, table_of
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, literal, new_axes, plain, these_axes
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 def pareto(
     rows: Any,
     *,
-    group: str = "name",
+    group: str | None = None,
     against: Literal["area", "accuracy"] = "area",
     power: str = "power_W",
     area: str = "area_m2",
@@ -191,9 +191,11 @@ def pareto(
     Parameters
     ----------
     rows
-        One row a die, or one a design: ``accuracy`` (0 to 1), power (W), area (m^2) and the key `group`.
+        Results of one fault rate, a store of such or its path; or a table of one row a die, or one a design:
+        ``accuracy`` (0 to 1), power (W), area (m^2) and the key `group`.
     group
-        The key whose values name the designs.
+        The key whose values name the designs; ``None`` for the last that tells the tasks of results apart, or
+        ``"name"`` or ``"encoding"`` of a table.
     against
         What power is drawn against.
     power, area
@@ -212,7 +214,9 @@ def pareto(
     InputError
         If there are no rows, one lacks a key, or `against` or `confidence` is out of bounds.
     """
-    listed = rows_of("rows", rows, (group, power, area, "accuracy"), "design")
+    listed, group, _ = table_of(
+        "rows", rows, (power, area, "accuracy"), group=group, groups=("name", "encoding"), what="design"
+    )
     check_choice("against", against, ("area", "accuracy"))
     check_confidence(confidence)
     designs = []

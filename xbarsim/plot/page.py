@@ -20,8 +20,10 @@ import numpy as np
 from xbarsim.foundation.intervals import FEW_DIES
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
 from xbarsim.foundation.version import VERSION
+from xbarsim.foundation.words import one_of
 from xbarsim.plot.costs import pareto
 from xbarsim.plot.files import figure_bytes, take_literally
+from xbarsim.plot.rows import Row, mixed_column, telling_columns
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
 from xbarsim.sweep.results import Results
 from xbarsim.sweep.store import Store
@@ -29,26 +31,27 @@ from xbarsim.sweep.store import Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "draw", "report_html", "write_report"]
-
-Row = Mapping[str, Any]
+__all__ = ["KINDS", "ChoiceNeeded", "draw", "report_html", "write_report"]
 
 #: What can be drawn of a store.
 KINDS = ("accuracy", "yield", "dies", "layers", "cost")
 _CURVES = 7  # that colours, markers and dashes tell apart in one picture
 _PANELS = 4  # side by side in one picture
-_TELLING = ("network", "encoding", "cell", "fault_model", "mitigation", "age", "seed")
 
 
-def _telling_columns(results: Results, rows: Sequence[Row]) -> list[str]:
-    """Columns, tags first, that tell the tasks of one fault rate apart; none that the others already say."""
-    tags = list(dict.fromkeys(name for task in results.tasks for name in task.tags))
-    kept: list[str] = []
-    for name in [*tags, *_TELLING]:
-        without = {tuple(row.get(k) for k in kept) for row in rows}
-        if len({tuple(row.get(k) for k in [*kept, name]) for row in rows}) > len(without):
-            kept.append(name)
-    return kept
+class ChoiceNeeded(InputError):
+    """Dies that differ would be drawn as one: a value of a column must be chosen.
+
+    Attributes
+    ----------
+    column, values
+        The column and what is in it.
+    """
+
+    def __init__(self, message: str, column: str, values: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.column = column
+        self.values = tuple(values)
 
 
 def _spread_rate(rows: Sequence[Row]) -> float:
@@ -70,7 +73,7 @@ def _figure(width: float, height: float) -> Figure:
 def _value(name: str, text: str, rows: Sequence[Row]) -> list[Row]:
     """Rows in which a column has a value that was given as text."""
     if name not in rows[0]:
-        raise InputError(f"where must name a column, one of {', '.join(rows[0])}, got {name!r}")
+        raise InputError(f"where must name a column, {one_of(name, rows[0])}")
     values = list(dict.fromkeys(row[name] for row in rows))
     chosen = [value for value in values if str(value) == text]
     if not chosen:
@@ -149,10 +152,10 @@ def draw(
         raise InputError("results must hold at least one die that counts, got none")
     for name, text in (where or {}).items():
         rows = _value(name, text, rows)
-    telling = _telling_columns(results, rows)
+    telling = telling_columns(results, rows)
     group = (telling[-1] if telling else "encoding") if group is None else group
     if group not in rows[0]:
-        raise InputError(f"group must be a column, one of {', '.join(rows[0])}, got {group!r}")
+        raise InputError(f"group must be a column, {one_of(group, rows[0])}")
     over_rates = kind in ("accuracy", "yield")
     if kind == "yield" and target is None:
         raise InputError("target must be an accuracy for a picture of the yield, got None")
@@ -162,18 +165,13 @@ def draw(
         if 1 < len(panels) <= _PANELS and all(len(_values(part, group)) <= _CURVES for part in panels.values()):
             return _panels(panels, others[0], group=group, target=target if kind == "yield" else None, chance=chance)
     fixed = [*telling, *(() if over_rates or group == "fault_rate" else ("fault_rate",))]
-    for name in fixed:
-        mixed = next(
-            (
-                values
-                for value in {row[group] for row in rows}
-                if len(values := {row[name] for row in rows if row[group] == value}) > 1
-            ),
-            None,
+    mixed = mixed_column(rows, group, fixed)
+    if mixed is not None:
+        name, values = mixed
+        listed = ", ".join(map(str, values))
+        raise ChoiceNeeded(
+            f"where must choose one {name} ({listed}), or group must be {name!r}, got group {group!r}", name, values
         )
-        if mixed:
-            listed = ", ".join(sorted(map(str, mixed)))
-            raise InputError(f"where must choose one {name} ({listed}), or group must be {name!r}, got group {group!r}")
     groups = len(_values(rows, group))
     if over_rates and groups > _CURVES:
         raise InputError(f"group must have at most {_CURVES} values to be told apart, got {groups} of {group!r}")
@@ -341,7 +339,7 @@ def report_html(
     rows: list[Row] = list(results.rows())
     if not rows:
         raise InputError("results must hold at least one die that counts, got none")
-    telling = _telling_columns(results, rows)
+    telling = telling_columns(results, rows)
     curve, facets = (telling[-1], telling[:-1]) if telling else ("encoding", [])
     counted = [row for row in rows if row["accuracy"] is not None]  # what can be drawn
     sections = []

@@ -1,7 +1,8 @@
 """Pictures of sweeps: how accuracy and yield fall with faults, how dies differ, which layer hurts.
 
-They take a table with one row a die: a pandas frame (``results.to_frame()``), a list of dictionaries
-(``results.rows()``) or a dictionary of columns.
+They take the results of a sweep, a store or its path; or a table with one row a die: a pandas frame
+(``results.to_frame()``), a list of dictionaries (``results.rows()``) or a dictionary of columns. Results that differ in
+more than what is drawn are refused, and never drawn as one; of a table that is the caller's to choose.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import FEW_DIES, check_confidence, mean_interval, share_interval
 from xbarsim.foundation.validation import check_real
-from xbarsim.plot.rows import grouped, rows_of
+from xbarsim.plot.rows import grouped, rows_of, table_of
 from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, literal, new_axes, plain, rate_axis
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ _SINGLE = "\0single"  # key of the dies of a point that are too few for their ba
 def accuracy(
     rows: Any,
     *,
-    group: str = "mapping",
-    rate: str = "rate",
+    group: str | None = None,
+    rate: str | None = None,
     confidence: float = 0.95,
     chance: float | None = None,
     ax: Axes | None = None,
@@ -43,13 +44,15 @@ def accuracy(
     Parameters
     ----------
     rows
-        One row a die, with its ``accuracy``; or one a point, as the rows of the demo's ``summary.csv`` and of
-        ``Results.summary()``: ``accuracy_mean``, ``accuracy_low``, ``accuracy_high`` (from 0 to 1; the last two
-        ``None`` or NaN where there is no interval). Each with the keys `group` and `rate`.
+        Results, a store or its path; or a table of one row a die, with its ``accuracy``; or one a point, as the rows
+        of the demo's ``summary.csv`` and of ``Results.summary()``: ``accuracy_mean``, ``accuracy_low``,
+        ``accuracy_high`` (from 0 to 1; the last two ``None`` or NaN where there is no interval). Each with the keys
+        `group` and `rate`.
     group
-        The key whose values name the curves; they are drawn in the order in which they first appear.
+        The key whose values name the curves; they are drawn in the order in which they first appear. ``None`` for the
+        last that tells the tasks of results apart, or ``"mapping"`` or ``"encoding"`` of a table.
     rate
-        The key of the total fault rate, 0 to 1; ``"fault_rate"`` in the tables of sweeps.
+        The key of the total fault rate, 0 to 1; ``None`` for ``"rate"`` or ``"fault_rate"``.
     confidence
         Of the bands (Student's t) where there is one row a die.
     chance
@@ -66,7 +69,9 @@ def accuracy(
     InputError
         If there are no rows, or one lacks a key.
     """
-    points = rows_of("rows", rows, (group, rate))
+    points, group, rate = table_of(
+        "rows", rows, (), group=group, groups=("mapping", "encoding"), rate=rate, rates=("rate", "fault_rate")
+    )
     if "accuracy_mean" not in points[0] and "accuracy" in points[0]:
         points = list(_summary(rows_of("rows", points, ("accuracy",)), group, rate, check_confidence(confidence)))
     points = rows_of("rows", points, ("accuracy_mean", "accuracy_low", "accuracy_high"))
@@ -118,8 +123,8 @@ def yield_curve(
     dies: Any,
     target: float,
     *,
-    group: str = "encoding",
-    rate: str = "fault_rate",
+    group: str | None = None,
+    rate: str | None = None,
     confidence: float = 0.95,
     ax: Axes | None = None,
 ) -> Axes:
@@ -130,11 +135,12 @@ def yield_curve(
     Parameters
     ----------
     dies
-        One row a die, with ``accuracy`` (0 to 1) and the keys `group` and `rate`.
+        Results, a store or its path; or a table of one row a die, with ``accuracy`` (0 to 1) and the keys `group` and
+        `rate`.
     target
         Accuracy from which a die is good, 0 to 1.
     group, rate
-        As in :func:`accuracy`.
+        As in :func:`accuracy`; of a table, ``"encoding"`` comes before ``"mapping"``.
     confidence
         Of the bands.
     ax
@@ -149,7 +155,15 @@ def yield_curve(
     InputError
         If there are no rows, one lacks a key, or `target` or `confidence` is out of bounds.
     """
-    rows = rows_of("dies", dies, (group, rate, "accuracy"))
+    rows, group, rate = table_of(
+        "dies",
+        dies,
+        ("accuracy",),
+        group=group,
+        groups=("encoding", "mapping"),
+        rate=rate,
+        rates=("fault_rate", "rate"),
+    )
     target = check_real("target", target, at_least=0.0, at_most=1.0)
     check_confidence(confidence)
     axes = new_axes(5.2, 3.8) if ax is None else ax
@@ -171,16 +185,16 @@ def yield_curve(
 
 
 @entrance
-def die_violins(dies: Any, *, group: str = "encoding", chance: float | None = None, ax: Axes | None = None) -> Axes:
+def die_violins(dies: Any, *, group: str | None = None, chance: float | None = None, ax: Axes | None = None) -> Axes:
     """Draw how the accuracy differs from die to die: one violin a group, with a point for every die.
 
     Parameters
     ----------
     dies
-        One row a die, with ``accuracy`` (0 to 1) and the key `group`. Rows of different fault rates are for you to
-        choose from, or to be the groups.
+        Results of one fault rate, a store of such or its path; or a table of one row a die, with ``accuracy`` (0 to 1)
+        and the key `group`. Rows of different fault rates are for you to choose from, or to be the groups.
     group
-        The key whose values name the violins.
+        The key whose values name the violins; ``None`` as in :func:`yield_curve`.
     chance
         Accuracy of guessing, drawn as a line, from 0 to 1.
     ax
@@ -195,7 +209,7 @@ def die_violins(dies: Any, *, group: str = "encoding", chance: float | None = No
     InputError
         If there are no rows, or one lacks a key.
     """
-    rows = rows_of("dies", dies, (group, "accuracy"))
+    rows, group, _ = table_of("dies", dies, ("accuracy",), group=group, groups=("encoding", "mapping"))
     groups = grouped(rows, group)
     axes = new_axes(max(3.2, 1.0 + 1.1 * len(groups)), 3.8) if ax is None else ax
     for place, members in enumerate(groups.values()):
@@ -238,7 +252,8 @@ def layer_sensitivity(
     Parameters
     ----------
     dies
-        One row a die on which only one layer has faults: ``accuracy`` (0 to 1) and the key `layer`.
+        Results, a store or its path; or a table of one row a die, on which only one layer has faults: ``accuracy`` (0
+        to 1) and the key `layer`.
     baseline
         Accuracy without faults, 0 to 1. ``None``: the accuracies themselves are drawn instead of the loss.
     layer
@@ -257,7 +272,7 @@ def layer_sensitivity(
     InputError
         If there are no rows, one lacks a key, or `baseline` or `confidence` is out of bounds.
     """
-    rows = rows_of("dies", dies, (layer, "accuracy"))
+    rows, layer, _ = table_of("dies", dies, ("accuracy",), group=layer, groups=())
     check_confidence(confidence)
     if baseline is not None:
         baseline = check_real("baseline", baseline, at_least=0.0, at_most=1.0)

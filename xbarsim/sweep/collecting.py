@@ -151,7 +151,7 @@ def collect(
     retry_failed
         Try again the dies that the store holds as failed.
     progress
-        Show progress and the time left, on standard error; ``None`` for only where that is a terminal.
+        Show progress and the time left, on standard error; ``None`` for a line now and then where that is no terminal.
     report
         Called with each task when it is complete.
     configuration
@@ -495,7 +495,7 @@ class _Display:
         self.bar.stop()
 
     def update(self) -> None:
-        if self.bar.disable:
+        if self.bar.hidden:
             return
         visible = 0
         total = count = 0

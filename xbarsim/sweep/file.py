@@ -2,7 +2,7 @@
 
 .. code-block:: toml
 
-    network = "digits"          # the fields of a Task: network, images, calibration, seed, measures, tags
+    network = "digits"          # the fields of a Task: network, data_set, images, calibration, seed, measures, tags
     images = 200
     rates = [0.0, 0.01, 0.05]   # total probability that a cell is stuck; the ratio on : off is that of design.faults
 
@@ -26,7 +26,10 @@
     [vary.mapping.Differential]
     design.mapping.encoding.type = "Differential"
 
-Every combination of the values of all tags, and of the rates, is a task.
+Every combination of the values of all tags, and of the rates, is a task. Paths start in the folder of the file. Parts
+of your own are named where those of the project are: ``network = "my_networks.py:subject"`` or ``"net.onnx"``,
+``design.mapping.encoding.type = "my_parts:Parked"``; modules are found where Python finds them, or beside the file.
+What is named so is imported, which runs it; a design in a file of its own names no code.
 """
 
 from __future__ import annotations
@@ -41,8 +44,10 @@ from typing import Any
 
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.named import look_in, names_code
 from xbarsim.foundation.validation import FileFormatError, InputError, check_real
 from xbarsim.sweep.stopping import StopRule
+from xbarsim.sweep.subject import absolute_files
 from xbarsim.sweep.task import Task
 
 __all__ = ["Sweep"]
@@ -102,13 +107,29 @@ class Sweep:
             Where the path of a design starts.
         """
         table = tomlio.parse(text, source=source)
+        home = Path(folder)
+        if _names_code(table):
+            look_in(home)
+        at: list[str] = []  # where the values stand that are being read: in the tables of vary, then in the others
         try:
             if "stop" not in table:
                 raise FileFormatError("stop is missing; it must be a table (StopRule)")
-            stop = tomlio.from_table(StopRule, _table(table.pop("stop"), "stop"), path="stop")  # type: ignore[type-abstract]
-            return cls(tasks=tuple(_tasks(table, Path(folder))), stop=stop, text=text)
+            kind: Any = StopRule
+            stop: StopRule = tomlio.from_table(kind, _table(table.pop("stop"), "stop"), path="stop", code=home)
+            return cls(tasks=tuple(_tasks(table, home, at)), stop=stop, text=text)
         except (FileFormatError, InputError) as error:
-            raise type(error)(f"{source}: {error}") from error
+            varied = list(reversed(at))
+            places = [*(f"{where}.{error.place}" for where in varied), error.place] if error.place else varied
+            raise type(error)(f"{tomlio.located(source, text, places)}: {error}") from error
+
+
+def _names_code(value: Any, key: str = "") -> bool:
+    """Whether something of a sweep is a name of code: a network, a measure or the type of a part."""
+    if isinstance(value, dict):
+        return any(_names_code(item, name) for name, item in value.items())
+    if isinstance(value, list):
+        return any(_names_code(item, key) for item in value)
+    return isinstance(value, str) and key in ("network", "measures", "metrics", "type") and names_code(value)
 
 
 def _table(value: Any, path: str) -> dict[str, Any]:
@@ -117,7 +138,7 @@ def _table(value: Any, path: str) -> dict[str, Any]:
     return value
 
 
-def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
+def _tasks(table: dict[str, Any], folder: Path, at: list[str]) -> list[Task]:
     axes: list[list[tuple[str, str, dict[str, Any]]]] = []
     for tag, values in _table(table.pop("vary", {}), "vary").items():
         points = _table(values, f"vary.{tag}")
@@ -142,13 +163,17 @@ def _tasks(table: dict[str, Any], folder: Path) -> list[Task]:
     tasks = []
     for combination in itertools.product(*axes):
         merged = copy.deepcopy(table)
+        at[:] = [f"vary.{tag}.{value}" for tag, value, _ in combination]
         for tag, value, change in combination:
             for key in change:
                 if key in _OWN or key not in known:
                     raise FileFormatError(f"vary.{tag}.{value} cannot change {key!r}")
             merged = _merge(merged, copy.deepcopy(change))
         _read_design(merged, folder)
-        task = tomlio.from_table(Task, merged)
+        if isinstance(merged.get("network"), str) and isinstance(merged.get("data_set", ""), str):
+            network, images = absolute_files(folder, merged["network"], merged.get("data_set"))
+            merged |= {"network": network} | ({} if images is None else {"data_set": images})
+        task = tomlio.from_table(Task, merged, code=folder)
         labels = {**tags, **{tag: value for tag, value, _ in combination}}
         for rate in [None] if rates is None else rates:
             design = task.design
@@ -171,7 +196,13 @@ def _read_design(table: dict[str, Any], folder: Path) -> None:
     design = table.get("design")
     if isinstance(design, str):
         path = folder / design
-        table["design"] = tomlio.parse(tomlio.read_text(path, "a design"), source=str(path))
+        read = tomlio.parse(tomlio.read_text(path, "a design"), source=str(path))
+        if _names_code(read):
+            raise FileFormatError(
+                f"design must be a file that names no code, got {path}: name your parts in the sweep itself, under "
+                "[design], which then has all that stands in the file"
+            )
+        table["design"] = read
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

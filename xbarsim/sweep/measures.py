@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.named import named_callable
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
-from xbarsim.sweep.subject import imported
 
 if TYPE_CHECKING:
     from xbarsim.cost import Hardware
@@ -75,7 +75,7 @@ class Measure(metaclass=ABCMeta):
             If there is none.
         """
         if ":" in name:
-            made = imported("measures", name)()
+            made = named_callable("measures", name)()
             check_instance(f"measures {name!r}", made, Measure)
             assert isinstance(made, Measure)
             return made
@@ -362,7 +362,7 @@ class Metric(Measure):
         """What the name stands for."""
         place = self.text.partition("=")[2] or self.text
         if ":" in place:
-            return imported("metrics", place)
+            return named_callable("metrics", place)
         return METRICS[check_choice("metrics", place, METRICS)]
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.html import html_table
 from xbarsim.foundation.intervals import (
+    FEW_DIES,
+    FewDiesWarning,
     Interval,
     Method,
     mean_interval,
@@ -25,6 +30,7 @@ from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
 from xbarsim.sweep.measures import Value
 from xbarsim.sweep.stopping import StopRule, answer, is_good
+from xbarsim.sweep.summary import summary_cells
 from xbarsim.sweep.task import COLUMNS, seed_of
 
 if TYPE_CHECKING:
@@ -464,6 +470,20 @@ class Results:
             )
         return rows
 
+    def _repr_html_(self) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewDiesWarning)  # said below
+            rows = self.summary()
+        tags = list(dict.fromkeys(name for task in self.tasks for name in task.tags))
+        header, cells, left = summary_cells(rows, tags, None)
+        waiting = sum(not task.complete for task in self.tasks)
+        notes = [f"{waiting} of {len(self.tasks)} tasks need more dies"] if waiting else []
+        if self.failed:
+            notes.append(f"{len(self.failed)} dies failed and are in no statistic: see results.failed")
+        if any(1 < row["dies"] < FEW_DIES for row in rows):
+            notes.append(f"intervals of fewer than {FEW_DIES} dies cover too seldom where some dies fail")
+        return html_table("Mean accuracy over dies", header, cells, left=left, notes=notes)
+
     def _check_column(self, name: str) -> None:
         names = list(dict.fromkeys(column for task in self.tasks for column in task.columns))
         check_choice("by", name, names)
@@ -485,7 +505,9 @@ class Results:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("frames come with pandas, which is not installed: pip install pandas") from error
+            raise ImportError(
+                "frames come with pandas, which is not installed: pip install 'xbarsim[frames]'"
+            ) from error
         rows = self.rows(every=every)
         return pandas.DataFrame(rows, columns=None if rows else self._header([]))
 
@@ -507,3 +529,32 @@ class Results:
         """
         rows = self.rows(every=every)
         write_atomically(path, csv_bytes(rows, self._header(rows)))
+
+    @entrance
+    def to_parquet(self, path: str | os.PathLike[str], *, every: bool = False) -> None:
+        """Write the rows as a Parquet file, whole or not at all, with the types that the columns have.
+
+        Parameters
+        ----------
+        path
+            The file.
+        every
+            Also the dies that do not count for an answer, see :class:`TaskResult`.
+
+        Raises
+        ------
+        ImportError
+            If pandas or pyarrow is absent.
+        FileWriteError
+            If the file cannot be written.
+        """
+        frame = self.to_frame(every=every)
+        try:
+            import pyarrow  # noqa: F401  which pandas writes it with
+        except ImportError as error:
+            raise ImportError(
+                "Parquet files come with pyarrow, which is not installed: pip install 'xbarsim[frames]', or write CSV"
+            ) from error
+        content = io.BytesIO()
+        frame.to_parquet(content, engine="pyarrow", index=False)
+        write_atomically(path, content.getvalue())

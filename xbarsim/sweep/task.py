@@ -117,12 +117,14 @@ class Task:
     Parameters
     ----------
     network
-        A name in :data:`xbarsim.models.MODELS`, ``"module:function"`` for a function that returns a
-        :class:`Subject`, or a :class:`Subject`.
+        A name in :data:`xbarsim.models.MODELS`; ``"module:function"`` or ``"file.py:function"`` for a function that
+        returns a :class:`Subject`; the path of an ONNX file, ``"net.onnx"``; or a :class:`Subject`.
     design
         The accelerator, with its fault model.
     data_set
-        ``"digits"`` or ``"cifar10"``, to be sure; ``None`` for the network's own.
+        ``"digits"``, ``"cifar10"`` or ``"mnist"``, to be sure; ``None`` for the network's own. For an ONNX file what it
+        is measured on: one of these, or the path of an ``.npz`` file with the arrays ``images``, ``labels`` and
+        ``calibration``.
     images
         How many test images, from the first; ``None`` for all.
     calibration
@@ -316,10 +318,7 @@ class Task:
 
     def map(self) -> MappedNetwork:
         """The network placed on crossbars: what all its dies are made of."""
-        from xbarsim.network import map_model
-
-        network = map_model(self.subject.model, self.design.replace(faults=None), calibration=self.subject.calibration)
-        return network.with_faults(self.design.faults)
+        return self.subject.map(self.design.replace(faults=None)).with_faults(self.design.faults)
 
     @entrance
     def fabricate(self, die: int, *, network: MappedNetwork | None = None) -> Chip:

@@ -252,7 +252,7 @@ def _find_bench(job: Job) -> Bench:
         if job.mapping_key in _benches:
             _benches.move_to_end(job.mapping_key)
             return _benches[job.mapping_key]
-        import torch
+        from xbarsim.network.samples import Samples
 
         bench = _open_shared(job.place)
         if bench is None:
@@ -264,7 +264,7 @@ def _find_bench(job: Job) -> Bench:
         chip = bench.network.with_faults(job.design.faults).fabricate(job.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # every worker would say it: `InputClipping` counts what is clipped
-            chip(torch.from_numpy(bench.images[:_WARM_IMAGES]))
+            chip.run(Samples.of(bench.images[:_WARM_IMAGES]))
         _benches[job.mapping_key] = bench
         while len(_benches) > _MOST_BENCHES:
             _benches.popitem(last=False)
