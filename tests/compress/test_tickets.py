@@ -134,7 +134,10 @@ def test_a_verdict_is_certain_where_all_intervals_say_the_same() -> None:
     assert not wide.certain
     assert wide.kind == "jackpot"
     assert "(not certain)" in str(wide)
-    assert wide.conditions[1].low < 0.005 < wide.conditions[1].high
+    low, high = wide.conditions[1].low, wide.conditions[1].high
+    assert low is not None
+    assert high is not None
+    assert low < 0.005 < high
 
 
 def test_bad_input() -> None:

@@ -278,17 +278,17 @@ class Condition:
     holds
         Whether it does, by the means.
     difference, low, high
-        The difference of accuracies that it is about, with its 95 % interval (NaN where an arm has one seed); NaN for
-        the first condition.
+        The difference of accuracies that it is about, with its 95 % interval (``None`` where an arm has one seed);
+        ``None`` for the first condition.
     certain
         Whether the whole interval says the same as the mean.
     """
 
     text: str
     holds: bool
-    difference: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
     certain: bool = True
 
     def __post_init__(self) -> None:
@@ -296,7 +296,8 @@ class Condition:
         for name in ("holds", "certain"):
             check_instance(name, getattr(self, name), bool)
         for name in ("difference", "low", "high"):
-            check_instance(name, getattr(self, name), float)
+            if getattr(self, name) is not None:
+                check_real(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,8 +332,8 @@ class TicketVerdict:
                 number,
                 each.text,
                 "yes" if each.holds else "no",
-                "-" if math.isnan(each.difference) else f"{100 * each.difference:+.2f}",
-                "-" if math.isnan(each.low) else f"{100 * each.low:+.2f} to {100 * each.high:+.2f}",
+                "-" if each.difference is None else f"{100 * each.difference:+.2f}",
+                "-" if each.low is None or each.high is None else f"{100 * each.low:+.2f} to {100 * each.high:+.2f}",
                 "yes" if each.certain else "no",
             )
             for number, each in enumerate(self.conditions, start=1)
@@ -417,8 +418,6 @@ def _compare(
     # accuracies are ratios of counts: a difference that is the bound but for rounding is the bound
     exact = math.isclose(interval.estimate, bound, rel_tol=0.0, abs_tol=1e-12)
     holds = (not clearly) if exact else interval.estimate > bound
-    known = not math.isnan(interval.low)
-    certain = known and (interval.low > bound or interval.high < bound)
-    return Condition(
-        text=text, holds=holds, difference=interval.estimate, low=interval.low, high=interval.high, certain=certain
-    )
+    low, high = (interval.low, interval.high) if interval.has_ends else (None, None)
+    certain = interval.has_ends and (interval.low > bound or interval.high < bound)
+    return Condition(text=text, holds=holds, difference=interval.estimate, low=low, high=high, certain=certain)
