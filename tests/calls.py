@@ -371,7 +371,15 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("mapping", identity.faults_of_tiles, "Arrangement.faults_of_tiles", faults=nothing)
     add("mapping", m.Unary, cells=3)
     add("mapping", m.Offset, reference="column")
-    for encoding in (m.TwoColumn(), m.Differential(), m.Balanced(), m.DuplicatedTop(), m.Offset(), m.Unary()):
+    for encoding in (
+        m.TwoColumn(),
+        m.Differential(),
+        m.Balanced(),
+        m.DuplicatedTop(),
+        m.DuplicatedDifferential(),
+        m.Offset(),
+        m.Unary(),
+    ):
         name = type(encoding).__name__
         add("mapping", encoding.slice_count, f"{name}.slice_count", weight_bits=8, cell_bits=4)
         add("mapping", encoding.slice_weights, f"{name}.slice_weights", weight_bits=8, cell_bits=4)

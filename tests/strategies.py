@@ -19,6 +19,7 @@ from xbarsim.engine import Noise, Plan, make_plan, reference_multiply
 from xbarsim.mapping import (
     Balanced,
     Differential,
+    DuplicatedDifferential,
     DuplicatedTop,
     Encoding,
     MappedMatrix,
@@ -41,6 +42,7 @@ ALL_ENCODINGS: tuple[Encoding, ...] = (
     Offset(reference="digital"),
     Unary(),
     DuplicatedTop(),
+    DuplicatedDifferential(),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbarsim.mapping.encodings.balanced import Balanced
 from xbarsim.mapping.encodings.base import Encoding, PairEncoding
 from xbarsim.mapping.encodings.differential import Differential
+from xbarsim.mapping.encodings.duplicated_differential import DuplicatedDifferential
 from xbarsim.mapping.encodings.duplicated_top import DuplicatedTop
 from xbarsim.mapping.encodings.offset import Offset
 from xbarsim.mapping.encodings.two_column import TwoColumn
@@ -14,6 +15,7 @@ __all__ = [
     "ENCODINGS",
     "Balanced",
     "Differential",
+    "DuplicatedDifferential",
     "DuplicatedTop",
     "Encoding",
     "Offset",
@@ -24,5 +26,6 @@ __all__ = [
 
 #: The encodings that come with the project, by name.
 ENCODINGS: dict[str, type[Encoding]] = {
-    kind.name: kind for kind in (TwoColumn, Differential, Balanced, Offset, Unary, DuplicatedTop)
+    kind.name: kind
+    for kind in (TwoColumn, Differential, Balanced, Offset, Unary, DuplicatedTop, DuplicatedDifferential)
 }

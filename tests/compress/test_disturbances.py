@@ -26,6 +26,7 @@ from xbarsim.devices import (
 from xbarsim.mapping import (
     Balanced,
     Differential,
+    DuplicatedDifferential,
     DuplicatedTop,
     Encoding,
     Mapping,
@@ -37,7 +38,15 @@ from xbarsim.mapping import (
 )
 
 CELL = Cell(g_min=1e-6, g_max=1e-4, levels=16)
-ENCODINGS = (TwoColumn(), Differential(), Balanced(), Unary(cells=2), DuplicatedTop(), Offset(reference="digital"))
+ENCODINGS = (
+    TwoColumn(),
+    Differential(),
+    Balanced(),
+    Unary(cells=2),
+    DuplicatedTop(),
+    DuplicatedDifferential(),
+    Offset(reference="digital"),
+)
 FAULTS = (
     StuckFaults(on=0.08, off=0.03),
     ClusteredFaults(on=0.02, off=0.02, size=5.0, spread=1.0),

@@ -75,7 +75,7 @@ def pair_levels(encoding: Encoding, digit: int, top: int) -> tuple[int, int]:
     """Levels (a, b) of a signed slice: the table of DESIGN section 3."""
     if encoding.name in ("TwoColumn", "Unary", "DuplicatedTop"):
         return max(digit, 0), max(-digit, 0)
-    if encoding.name == "Differential":
+    if encoding.name in ("Differential", "DuplicatedDifferential"):
         return top - max(-digit, 0), top - max(digit, 0)
     a = math.floor(Fraction(top + digit, 2))
     return a, a - digit

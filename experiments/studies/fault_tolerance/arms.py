@@ -10,7 +10,7 @@ import xbarsim as xb
 from xbarsim.circuit import Wires
 from xbarsim.devices import POLARITIES, Cell, ClusteredFaults, FaultKind, FaultModel, StuckLineFaults, fault_preset
 from xbarsim.foundation.validation import check_choice
-from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
+from xbarsim.mapping import Balanced, Differential, DuplicatedDifferential, Encoding, TwoColumn
 from xbarsim.mitigation import (
     AssignArrays,
     AverageCopies,
@@ -121,8 +121,9 @@ def _twice(*rates: float, trained: bool) -> Arm:
     """As many cells as 9 bits once: two slices that count alike, so that a stuck cell errs by half of full scale."""
     return Arm(
         name=f"5 bits twice{', trained with faults' if trained else ''}", known="rates" if trained else "nothing",
-        rates=rates, weight_bits=5, clip=None if trained else 0.995,
-        weights="resnet20_raw_mixed" if trained else "as trained", mitigations=(AverageCopies(),),
+        rates=rates, encoding=DuplicatedDifferential(), weight_bits=5,
+        clip=None if trained else 0.995,
+        weights="resnet20_raw_mixed" if trained else "as trained",
     )  # fmt: skip
 
 
