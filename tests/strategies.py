@@ -30,6 +30,7 @@ from xbarsim.mapping import (
     Unary,
     map_matrix,
 )
+from xbarsim.mapping.encodings.duplicated_top import DuplicatedPairs
 
 # ---------------------------------------------------------------------------------------------- mapping
 
@@ -51,7 +52,7 @@ def slice_weight(mapping: Mapping, number: int) -> float:
     if isinstance(mapping.encoding, Unary):
         cells = mapping.encoding.cells
         return float((cells * mapping.max_level + 1) ** (number // cells))
-    if isinstance(mapping.encoding, DuplicatedTop) and number >= mapping.slices - 2:
+    if isinstance(mapping.encoding, DuplicatedPairs) and number >= mapping.slices - 2:
         return float(2 ** (mapping.cell_bits * (mapping.slices - 2))) / 2
     return float(2 ** (mapping.cell_bits * number))
 

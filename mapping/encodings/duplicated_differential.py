@@ -9,13 +9,13 @@ import numpy as np
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.mapping.encodings.base import IntegerArray
-from xbarsim.mapping.encodings.duplicated_top import DuplicatedTop
+from xbarsim.mapping.encodings.duplicated_top import DuplicatedPairs
 
 __all__ = ["DuplicatedDifferential"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuplicatedDifferential(DuplicatedTop):
+class DuplicatedDifferential(DuplicatedPairs):
     """`Differential` whose top slice is held by two pairs, each of which counts half.
 
     Zero weights sit at the highest level, so that a cell that is stuck on costs nothing there, and a stuck cell of the

@@ -24,7 +24,6 @@ from xbarsim.die import program
 from xbarsim.engine import Noise, Plan, choose_plan, clipping_bounds, count_clipped, kernels, largest_conversion
 from xbarsim.mapping import (
     Differential,
-    DuplicatedTop,
     Encoding,
     MappedMatrix,
     Mapping,
@@ -34,6 +33,7 @@ from xbarsim.mapping import (
     Unary,
     map_matrix,
 )
+from xbarsim.mapping.encodings.duplicated_top import DuplicatedPairs
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +92,7 @@ def slices_by_hand(mapping: Mapping) -> tuple[int, list[Fraction]]:
         return len(counts), counts
     slices = math.ceil(Fraction(mapping.weight_bits - 1 if mapping.sides == 2 else mapping.weight_bits, bits))
     counts = [Fraction(2 ** (bits * s)) for s in range(slices)]
-    if isinstance(encoding, DuplicatedTop):
+    if isinstance(encoding, DuplicatedPairs):
         counts = [*counts[:-1], counts[-1] / 2, counts[-1] / 2]
     return len(counts), counts
 
@@ -111,7 +111,7 @@ def digits_by_hand(mapping: Mapping, weight: int) -> list[int]:
     if mapping.sides == 1:
         return [(weight + 2 ** (mapping.weight_bits - 1)) // base**s % base for s in range(count)]
     digits = [sign * (abs(weight) // base**s % base) for s in range(count)]
-    if isinstance(encoding, DuplicatedTop):
+    if isinstance(encoding, DuplicatedPairs):
         digits[-1] = digits[-2]
     return digits
 

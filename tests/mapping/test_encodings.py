@@ -15,11 +15,11 @@ from xbarsim.mapping import (
     ENCODINGS,
     Balanced,
     Differential,
-    DuplicatedTop,
     Encoding,
     Offset,
     TwoColumn,
 )
+from xbarsim.mapping.encodings.duplicated_top import DuplicatedPairs
 
 BITS = [(weight, cell) for weight in [*range(2, 11), 16] for cell in range(1, 9)]
 PAIRS = (TwoColumn(), Differential(), Balanced())
@@ -41,7 +41,7 @@ def test_decode_inverts_encode_for_every_weight(encoding: Encoding) -> None:
         decoded = encoding.decode(levels, weight_bits, cell_bits)
         halves = encoding.slice_weights(weight_bits, cell_bits).dtype == np.float64  # a slice that counts 1/2
         assert decoded.dtype == (np.float64 if halves else np.int64)
-        assert not halves or isinstance(encoding, DuplicatedTop)
+        assert not halves or isinstance(encoding, DuplicatedPairs)
         np.testing.assert_array_equal(decoded, codes)
         as_float = encoding.decode(levels.astype(np.float32), weight_bits, cell_bits)
         assert as_float.dtype == np.float64
@@ -134,7 +134,7 @@ def test_names() -> None:
     for name, kind in ENCODINGS.items():
         assert kind.name == name == kind.__name__
         assert kind().sides in (1, 2)
-    assert [encoding.has_reference for encoding in ALL_ENCODINGS] == [False, False, False, True, False, False, False]
+    assert [encoding.has_reference for encoding in ALL_ENCODINGS] == [False] * 3 + [True] + [False] * 4
 
 
 @pytest.mark.parametrize("encoding", ALL_ENCODINGS, ids=repr)
