@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from xbarsim.devices.drift import DriftStep, MeasuredDrift, quantile_moments
 from xbarsim.devices.fitting.laws import moments_with_errors, rounded
@@ -120,6 +119,8 @@ def quantile_drift(
     least = min(int(present[which == g].sum(axis=0).min()) for g in range(count))
     if least < fewest:
         raise InputError(f"the data must hold at least {fewest} cells in each group and time, got {least}")
+    from scipy import stats  # takes a second to load, which few need
+
     every = np.column_stack([cells.start - cells.target, errors])  # from the reference time on
     steps = []
     for index, seconds in enumerate(cells.seconds):

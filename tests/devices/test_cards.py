@@ -155,7 +155,7 @@ def test_a_preset_of_another_kind_or_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     text = tomlio.dumps(fault_preset("liu2017"))
     path.write_text(text.replace("StuckFaults", "Lightning"), encoding="utf-8")
-    with pytest.raises(FileFormatError, match=r"faults.type must be one of .*'StuckFaults'.*got 'Lightning'"):
+    with pytest.raises(FileFormatError, match=r"faults.type must be one of .*'ClusteredFaults'.*got 'Lightning'"):
         StuckFaults.load(path)
     path.write_text(text + "seed = 3\n", encoding="utf-8")
     with pytest.raises(FileFormatError, match="no key 'seed'"):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from xbarsim.experiments.studies import torture as script
+from xbarsim.sweep.schema import seal
 from xbarsim.sweep.store import Store
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
@@ -49,6 +50,7 @@ def test_what_is_wrong_is_seen(arena: script.Arena, tmp_path: Path) -> None:
         kept.merge([arena.folder / "undisturbed.sqlite"])
         kept._connection.execute("DELETE FROM blocks WHERE die = 29 AND task = (SELECT min(task) FROM blocks)")
         kept._connection.execute("UPDATE blocks SET correct = correct - 1 WHERE die = 3")
+        seal(kept._connection)  # with checksums of its own: a change without is refused
     outcome = arena.compare("spoilt", store, seen=set(), done=1)
     assert not outcome.good
     assert (outcome.lost, outcome.different) == (1, 6)
