@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 if __name__ != "xbarsim.devices":
     raise ImportError("import xbarsim.devices, not devices")
 
@@ -42,18 +44,7 @@ from xbarsim.devices.faults import (
     WearOutFaults,
     fault_preset,
     preset_names,
-    read_fault_map,
     warn_outside,
-)
-from xbarsim.devices.fitting import (
-    CellFit,
-    DriftEstimate,
-    ErrorEstimate,
-    Finding,
-    Law,
-    QuantileEstimate,
-    Readings,
-    fit_cell,
 )
 from xbarsim.devices.lines import BrokenLines, LineFaults
 from xbarsim.devices.noise import (
@@ -69,7 +60,39 @@ from xbarsim.devices.noise import (
 from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
-from xbarsim.devices.write_verify import WriteCard, WriteLaw, WriteVerify, Written, write_names
+from xbarsim.foundation.lazy import attach
+
+if TYPE_CHECKING:
+    from xbarsim.devices.faults.tables import read_fault_map
+    from xbarsim.devices.fitting import (
+        CellFit,
+        DriftEstimate,
+        ErrorEstimate,
+        Finding,
+        Law,
+        QuantileEstimate,
+        Readings,
+        fit_cell,
+    )
+    from xbarsim.devices.write_verify import WriteCard, WriteLaw, WriteVerify, Written, write_names
+
+# What makes cells of measurements, and writes them, is loaded on first use: most simulations need none of it.
+_HOMES = {
+    "CellFit": "fitting",
+    "DriftEstimate": "fitting",
+    "ErrorEstimate": "fitting",
+    "Finding": "fitting",
+    "Law": "fitting",
+    "QuantileEstimate": "fitting",
+    "Readings": "fitting",
+    "WriteCard": "write_verify",
+    "WriteLaw": "write_verify",
+    "WriteVerify": "write_verify",
+    "Written": "write_verify",
+    "fit_cell": "fitting",
+    "read_fault_map": "faults.tables",
+    "write_names": "write_verify",
+}
 
 __all__ = [
     "GRID",
@@ -144,3 +167,9 @@ __all__ = [
     "warn_outside",
     "write_names",
 ]
+
+__getattr__, _ = attach(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

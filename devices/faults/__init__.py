@@ -33,7 +33,6 @@ from xbarsim.devices.faults.measured import MeasuredFaults
 from xbarsim.devices.faults.outside import StuckOutside, StuckValueWarning, warn_outside
 from xbarsim.devices.faults.stuck import StuckFaults
 from xbarsim.devices.faults.stuck_lines import StuckLineFaults
-from xbarsim.devices.faults.tables import read_fault_map
 from xbarsim.devices.faults.wear import WearOutFaults
 
 __all__ = [
@@ -66,6 +65,5 @@ __all__ = [
     "draw_positions",
     "fault_preset",
     "preset_names",
-    "read_fault_map",
     "warn_outside",
 ]

@@ -112,7 +112,7 @@ def read_fault_map(
     if layout == "list":
         if shape is None:
             raise InputError("shape must be given for a list of cells, got None")
-        return _from_list(table, shape, first, words, dict(rename or {}), note)
+        return _from_list(table, shape, first, words, rename, note)
     tiles = _grid_shape(table, shape)
     if layout == "kinds":
         codes = [[_kind(table, row, column, words) for column in range(tiles[2])] for row in range(len(table.rows))]
@@ -162,7 +162,7 @@ def _grid_shape(table: TextTable, shape: Shape | None) -> Shape:
 
 
 def _from_list(
-    table: TextTable, shape: Shape, first: int, words: dict[str, int], rename: dict[str, str], note: str
+    table: TextTable, shape: Shape, first: int, words: dict[str, int], rename: Mapping[str, str] | None, note: str
 ) -> FaultMap:
     header = check_rename(table.header, rename, table.path)
     places: dict[str, int] = {}

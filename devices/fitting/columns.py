@@ -14,7 +14,7 @@ from xbarsim.devices.fitting.table import TextTable
 from xbarsim.devices.fitting.units import Dimension, Unit, example, parse_unit, split_header
 from xbarsim.foundation.validation import FileFormatError, InputError
 
-__all__ = ["Column", "Layout", "Wide", "read_layout"]
+__all__ = ["Column", "Layout", "Role", "Wide", "read_layout"]
 
 Role = Literal["reading", "target", "level", "voltage", "time", "cell", "row", "column", "tile", "cycle", "read"]
 WideRole = Literal["target", "level", "cell", "cycle", "read", "time"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.devices.fitting.columns import Column, Layout, Wide, read_layout
+from xbarsim.devices.fitting.columns import Column, Layout, Role, Wide, read_layout
 from xbarsim.devices.fitting.table import TextTable, check_rename, file_note, read_table
 from xbarsim.devices.fitting.units import Unit
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_real, read_bytes
+from xbarsim.foundation.validation import FileFormatError, InputError, check_instance, check_real
 
 __all__ = ["Readings", "TimeOrigin"]
 
@@ -179,11 +178,10 @@ class Readings:
         if read_voltage is not None:
             check_real("read_voltage", read_voltage, above=0.0)
         table = read_table(path, _WHAT, decimal=decimal)
-        header = check_rename(table.header, dict(rename or {}), table.path)
+        header = check_rename(table.header, rename, table.path)
         layout = read_layout(table, header, unit)
         reader = _Reader(table, layout, read_voltage)
-        digest = hashlib.sha256(read_bytes(path, _WHAT)).hexdigest()
-        return reader.readings(file_note(path, digest), time_from)
+        return reader.readings(file_note(path, table.digest), time_from)
 
 
 class _Reader:
@@ -197,6 +195,7 @@ class _Reader:
         self.rows = len(table.rows)
         self.assumed = list(layout.notes)
         self.counted: list[tuple[str, int]] = []
+        self.sign: FloatArray | float = 1.0  # of the voltage of each reading
         self.voltage = self._voltage(read_voltage)
 
     def _keep(self, rows: list[int]) -> None:
@@ -204,12 +203,9 @@ class _Reader:
         self.table.rows = [self.table.rows[row] for row in rows]
         self.table.lines = [self.table.lines[row] for row in rows]
 
-    def _column(self, role: str) -> Column | None:
-        return next((column for name, column in self.roles.items() if name == role), None)
-
     def _voltage(self, given: float | None) -> float | None:
         """The read voltage; rows read at another are taken out of the table."""
-        column = self._column("voltage")
+        column = self.roles.get("voltage")
         if column is None:
             return given
         values = self.table.numbers(column.index)
@@ -312,17 +308,17 @@ class _Reader:
                     f"read_voltage must be given for currents such as those in column {table.header[index]!r} of "
                     f"{table.path}, got None"
                 )
-            return np.asarray(values / self.voltage * (self.sign if reading and hasattr(self, "sign") else 1.0))
+            return np.asarray(values / self.voltage * (self.sign if reading else 1.0))
         if not reading:
             for row in np.flatnonzero(values <= 0).tolist():
                 raise table.refuse(row, index, f"a target must be > 0 {unit.text}")
         return values
 
-    def _keys(self, role: str, count: int) -> FloatArray | None:
+    def _keys(self, role: Role, count: int) -> FloatArray | None:
         """Numbers of a role for every reading, from a column or from the headers."""
         if self.layout.wide_role == role:
             return np.repeat([float(column.key) for column in self.layout.wide], self.rows)
-        column = self._column(role)
+        column = self.roles.get(role)
         if column is None:
             return None
         if role == "target":
@@ -330,11 +326,11 @@ class _Reader:
         values = self.table.numbers(column.index)
         return np.tile(values * (1.0 if column.unit is None else column.unit.factor), count)
 
-    def _whole(self, values: FloatArray, role: str, count: int) -> IntegerArray:
+    def _whole(self, values: FloatArray, role: Role, count: int) -> IntegerArray:
         """Numbers that must be whole and are counted from their least one."""
         wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values == np.floor(values)) & (values < 2**53)))
         if wrong.size:
-            column = self._column(role)
+            column = self.roles.get(role)
             assert column is not None
             raise self.table.refuse(int(wrong[0]) % self.rows, column.index, f"a {role} must be a whole number >= 0")
         least = int(values.min())
@@ -345,7 +341,7 @@ class _Reader:
     def _check_times(self, values: FloatArray, count: int) -> None:
         wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if wrong.size:
-            column = self._column("time")
+            column = self.roles.get("time")
             if column is None:
                 raise FileFormatError(f"{self.table.path}: a time must be >= 0 s, got {values[wrong[0]]!r} in a header")
             raise self.table.refuse(int(wrong[0]) % self.rows, column.index, "a time must be a finite number >= 0")
@@ -353,8 +349,9 @@ class _Reader:
     def _cells(self, count: int) -> IntegerArray | None:
         """Numbers of the cells, from one column, from several (row, column, tile), or from the headers."""
         names: list[Sequence[str]] = []
-        for role in ("tile", "row", "column", "cell"):
-            column = self._column(role)
+        parts: tuple[Role, ...] = ("tile", "row", "column", "cell")
+        for role in parts:
+            column = self.roles.get(role)
             if column is None:
                 continue
             texts = self.table.texts(column.index)

@@ -7,9 +7,11 @@ value; whatever it had to decide by itself is written down in :attr:`TextTable.n
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +21,7 @@ import numpy.typing as npt
 
 from xbarsim.foundation.validation import FileFormatError, InputError, check_choice, check_memory, read_bytes, shown
 
-__all__ = ["MISSING", "OVERFLOW", "TextTable", "read_table"]
+__all__ = ["MISSING", "OVERFLOW", "TextTable", "check_rename", "file_note", "read_table"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,6 +59,8 @@ class TextTable:
         Line of each row in the file, from 1.
     decimal
         ``"."`` or ``","``.
+    digest
+        SHA-256 of the file.
     notes
         What was found out about the form of the file.
     """
@@ -66,6 +70,7 @@ class TextTable:
     rows: list[list[str]]
     lines: list[int]
     decimal: Literal[".", ","]
+    digest: str
     notes: tuple[str, ...]
 
     def refuse(self, row: int, column: int, wanted: str) -> FileFormatError:
@@ -185,7 +190,7 @@ def read_table(
     notes.append(f"columns are separated by a {_WORDS[separator]}")
     if comments:
         notes.append(f"{comments} lines of comment are skipped")
-    table = TextTable(name, names, rows, lines, decimal or ".", ())
+    table = TextTable(name, names, rows, lines, decimal or ".", hashlib.sha256(raw).hexdigest(), ())
     if decimal is None:
         table.decimal = _decimal(table)
     if table.decimal == ",":
@@ -279,7 +284,7 @@ def file_note(path: str | os.PathLike[str], digest: str) -> str:
     return f"{name} (SHA-256 {digest[:16]})"
 
 
-def check_rename(names: tuple[str, ...], rename: dict[str, str] | None, path: str) -> tuple[str, ...]:
+def check_rename(names: tuple[str, ...], rename: Mapping[str, str] | None, path: str) -> tuple[str, ...]:
     """Headers with those of `rename` in place of the file's.
 
     Raises
@@ -287,7 +292,7 @@ def check_rename(names: tuple[str, ...], rename: dict[str, str] | None, path: st
     InputError
         If the file has no such column.
     """
-    changed = dict(rename or {})
+    changed = rename or {}
     for old in changed:
         if old not in names:
             raise InputError(f"rename must name columns of {path}, {', '.join(map(repr, names))}, got {old!r}")
