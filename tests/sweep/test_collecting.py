@@ -323,7 +323,9 @@ def test_a_scheduler_that_is_gone_ends_a_sweep_in_words(tmp_path: Path) -> None:
         def close(self) -> None:
             raise self.error
 
-    for number, error in enumerate((OSError("timed out"), RuntimeError("closed"), ValueError("no client"))):
+    own = type("ClosedClientError", (Exception,), {"__module__": "distributed.client"})
+    errors = OSError("timed out"), RuntimeError("closed"), ValueError("no client"), own("no more")
+    for number, error in enumerate(errors):
         for last in (4, 5):
             path = tmp_path / f"{number}-{last}.sqlite"
             executor = _DaskExecutor(Client(error, last), close=True)

@@ -79,10 +79,10 @@ class _DaskExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # there is nobody any more to say good-bye to
+        with contextlib.suppress(BrokenExecutor), self._reaching():  # nobody is left to say good-bye to
             self._executor.shutdown(wait=wait and not cancel_futures)
         if self._close:
-            with contextlib.suppress(OSError, RuntimeError, ValueError):
+            with contextlib.suppress(BrokenExecutor), self._reaching():
                 self._client.close()
 
     @staticmethod
@@ -90,10 +90,13 @@ class _DaskExecutor(Executor):
     def _reaching() -> Iterator[None]:
         try:
             yield
-        # what is raised depends on what the client is doing when it notices: no connection, a timeout (both OSError),
-        # a client that has closed itself (RuntimeError, or ValueError of distributed)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise BrokenExecutor(f"the Dask scheduler cannot be reached: {error}") from error
+        except Exception as error:
+            # what is raised depends on what the client is doing when it notices: no connection or a timeout (both
+            # OSError), an executor that is shut down, or errors of Dask's own, such as that of a client that has closed
+            own = type(error).__module__.startswith("distributed")
+            if own or isinstance(error, OSError | RuntimeError | ValueError):
+                raise BrokenExecutor(f"the Dask scheduler cannot be reached: {error}") from error
+            raise
 
 
 @entrance
