@@ -113,9 +113,12 @@ _SUMMED = {
 
 def tables(version: int) -> list[str]:
     """The statements that make the tables of a version of the schema."""
-    text = _TABLES + (_FAILED if version >= 2 else "")
-    text = text.replace("    {checksum}", f"    , {_CHECKSUM}") if version >= 3 else text.replace("    {checksum}", "")
+    text = _with_checksums(_TABLES + (_FAILED if version >= 2 else ""), version)
     return [statement for statement in text.split(";\n") if statement.strip()]
+
+
+def _with_checksums(text: str, version: int) -> str:
+    return text.replace("    {checksum}", f"    , {_CHECKSUM}" if version >= 3 else "")
 
 
 def checksum(*values: object) -> int:
@@ -146,7 +149,7 @@ def _checksum_of(table: str) -> str:
 def upgrade(connection: sqlite3.Connection, version: int) -> None:
     """Bring the tables of an older version up to date, in the transaction that is open."""
     if version < 2:
-        connection.execute(tables(2)[-1])
+        connection.execute(_with_checksums(_FAILED, 2))
     if version < 3:
         for table in _SUMMED:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {_CHECKSUM}")

@@ -199,18 +199,18 @@ class Store:
                     raise FileFormatError(f"{self.path} is not a store of sweeps: its table {name!r} is another")
         return int(version)
 
-    def _rows(self, table: str, columns: Sequence[str], rest: str = "", values: Sequence[Any] = ()) -> list[list[Any]]:
-        """Values of rows of a table, refused where one is not as it was written."""
+    def _rows(
+        self, table: str, columns: Sequence[str], rest: str = "", values: Sequence[Any] = ()
+    ) -> Iterator[list[Any]]:
+        """Values of rows of a table, one after another, refused where one is not as it was written."""
         question = f"{selection(table, columns, self._version)} {rest}"
-        rows = []
         for whole, *row in self._connection.execute(question, values):
             if not whole:
                 raise FileFormatError(
                     f"{self.path} is corrupt: a row of table {table!r} has changed since it was written: "
                     f"{', '.join(shown(value) for value in row[:2])}, ..."
                 )
-            rows.append(row)
-        return rows
+            yield row
 
     # ------------------------------------------------------------------------------------- housekeeping
 
@@ -474,7 +474,7 @@ class Store:
         """All dies of one task on the disk, in the order of their numbers."""
         with self._errors():
             rows = self._rows("blocks", COLUMNS, "WHERE task = ? ORDER BY die", (task,))
-        return [measured_die(row, self.path) for row in rows]
+            return [measured_die(row, self.path) for row in rows]
 
     def _failed_rows(self, task: str | None = None) -> list[tuple[FailedDie, str]]:
         """Dies that failed, with the run of each: of one task, or all."""
@@ -493,7 +493,9 @@ class Store:
         """Everything that was asked for and what is known of it, in the order of asking."""
         with self._errors():
             descriptions = dict(self._connection.execute("SELECT task, description FROM tasks").fetchall())
-            rows = self._rows("asked", ("task", "tags", "columns", "stop"), "ORDER BY asked, position, task, tags")
+            rows = list(
+                self._rows("asked", ("task", "tags", "columns", "stop"), "ORDER BY asked, position, task, tags")
+            )
             # every row is read, not looked for: where a key has changed in the file, others are not found by theirs
             dies: dict[str, list[MeasuredDie]] = {}
             for row in self._rows("blocks", COLUMNS, "ORDER BY task, die"):
@@ -539,6 +541,6 @@ class Store:
     def runs(self) -> list[dict[str, Any]]:
         """Where the dies came from: start, host, commit, versions and configuration of each run, and its dies."""
         with self._errors():
-            rows = self._rows("runs", RUN_COLUMNS, "ORDER BY started, run")
+            rows = list(self._rows("runs", RUN_COLUMNS, "ORDER BY started, run"))
             dies = dict(self._connection.execute("SELECT run, count(*) FROM blocks GROUP BY run").fetchall())
         return [dict(zip((*RUN_COLUMNS, "dies"), (*row, dies.get(row[0], 0)), strict=True)) for row in rows]
