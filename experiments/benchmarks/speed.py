@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -203,11 +202,12 @@ def _network(
     design: xb.Design,
     threads: int,
     name: str,
-    must: float,
-    aim: float,
+    must: float | None,
+    aim: float | None,
     runs: int,
+    dense: nn.Module | None = None,
 ) -> Measurement:
-    """A whole network against the same network in float32."""
+    """A whole network against the same network in float32, or against a dense one."""
     network = xb.map_model(model, design, calibration=images[:64])
     chip = network.fabricate(seed=1)
     double = network.fabricate(seed=1, precision="double")
@@ -224,47 +224,37 @@ def _network(
     check = (
         f"{'logits equal' if same else 'logits close'} to double precision; {agree} of {len(images)} classes the same"
     )
+    if dense is not None:
+        check += f"; {network.tiles} arrays, dense {xb.map_model(dense, design, calibration=images[:64]).tiles}"
+    baseline_model = model if dense is None else dense
     with torch.no_grad():
-        ours, baseline = _compare(lambda: chip(images), lambda: model(images), runs=runs)
+        ours, baseline = _compare(lambda: chip(images), lambda: baseline_model(images), runs=runs)
     return Measurement(name=name, threads=threads, ours=ours, baseline=baseline, must=must, aim=aim, check=check)
 
 
 def _block_pruned(threads: int) -> list[Measurement]:
     """Networks with block-column-row pruning, whose zeros take no cells, against the same networks dense in float32.
 
-    Each block of as many outputs as a tile has keeps its own share of the rows, of the largest norm.
+    Each block of as many outputs as a tile has keeps its own share of the rows, of the largest norm; the first and the
+    last layer stay dense.
     """
     from xbarsim.compress import BlockColumnRow, LayerRule, Recipe, mappable_layers
+    from xbarsim.compress.hardening import Hardening
 
-    dense = _one_pulse()
-    packed = dense.replace(mapping=replace(dense.mapping, pack="block"))
-    outputs = packed.mapping.outputs_per_tile
+    design = _one_pulse()
+    packed = design.replace(mapping=replace(design.mapping, pack="block"))
     found = []
     for name, (model, images), rates in (("vgg16", _vgg16(), (2, 4, 8, 16)), ("resnet20", _resnet20(256), (2, 8))):
         for rate in rates:
             pruned = copy.deepcopy(model)
-            target = BlockColumnRow(block_filters=outputs, block_columns=2**20, keep_columns=1 / rate)
-            layers = tuple(mappable_layers(pruned))[1:-1]  # the first and the last layer stay dense
-            masks = Recipe(rules=(LayerRule(layers=layers, targets=(target,)),)).masks(pruned)
-            with torch.no_grad():
-                for layer, mask in masks.items():
-                    pruned.get_submodule(layer).weight.mul_(mask)  # type: ignore[operator]
-            kept = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-            network = xb.map_model(pruned, packed, calibration=images[:64])
-            chip, double = network.fabricate(seed=1), network.fabricate(seed=1, precision="double")
-            agree = int((chip(images[:16]).argmax(1) == double(images[:16]).argmax(1)).sum())
-            with torch.no_grad():
-                ours, baseline = _compare(partial(chip, images), partial(model, images), runs=5)
-            whole = xb.map_model(model, dense, calibration=images[:64])
-            arrays = [sum(layer.matrix.tiles for layer in each.layers.values()) for each in (network, whole)]
-            found.append(
-                Measurement(
-                    name=f"{name}-bcr-{rate}x", threads=threads, ours=ours, baseline=baseline,
-                    must=0.25 if name == "vgg16" and rate == 8 else None, aim=None, against="dense torch network",
-                    check=f"{kept:.1%} of the weights, {arrays[0]} of {arrays[1]} arrays; {agree} of 16 classes as in "
-                    "double precision",
-                )
-            )  # fmt: skip
+            target = BlockColumnRow(
+                block_filters=packed.mapping.outputs_per_tile, block_columns=2**20, keep_columns=1 / rate
+            )
+            layers = tuple(mappable_layers(pruned))[1:-1]
+            Hardening.hold(pruned, Recipe(rules=(LayerRule(layers=layers, targets=(target,)),)).masks(pruned))
+            must = 0.25 if name == "vgg16" and rate == 8 else None
+            one = _network(pruned, images, packed, threads, f"{name}-bcr-{rate}x", must, None, runs=5, dense=model)
+            found.append(replace(one, against="dense torch network"))
     return found
 
 

@@ -292,12 +292,7 @@ class Condition:
     certain: bool = True
 
     def __post_init__(self) -> None:
-        check_instance("text", self.text, str)
-        for name in ("holds", "certain"):
-            check_instance(name, getattr(self, name), bool)
-        for name in ("difference", "low", "high"):
-            if getattr(self, name) is not None:
-                check_real(name, getattr(self, name))
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

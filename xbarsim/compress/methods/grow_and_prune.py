@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -234,16 +234,18 @@ def parts_of(method: GrowAndPrune, matrices: Mapping[str, Tensor]) -> dict[str, 
 class _PartCallback(MethodCallback):
     """Holds masks of which one part is dense: one replica of a round."""
 
+    method: GrowAndPrune
+
     def __init__(self, method: GrowAndPrune, recipe: Recipe, masks: Mapping[str, Tensor], part: int) -> None:
         super().__init__(method, recipe)
-        self._masks, self._part, self._method = masks, part, method
+        self._masks, self._part = masks, part
 
     def settings(self) -> str:
         return f"{super().settings()}\npart {self._part}"
 
     def begin_epoch(self, epoch: int) -> None:
         if epoch == 0:
-            parts = parts_of(self._method, {name: self.matrix(name) for name in self.pruned_layers()})
+            parts = parts_of(self.method, {name: self.matrix(name) for name in self.pruned_layers()})
             for layer, mask in self._masks.items():
                 self.set_mask(layer, mask | (parts[layer] == self._part))
 
@@ -294,9 +296,9 @@ def grow_and_prune_in_parallel(
         If the recipe prunes nothing or does not suit the model, or there are too many parts.
     """
     check_instance("method", method, GrowAndPrune)
-    probe = GrowAndPruneCallback(replace(method, every=1), recipe)
+    probe = _PartCallback(method, recipe, {}, 0)  # finds the layers
     current = copy.deepcopy(model)
-    probe.start(current, method.turns)
+    probe.start(current, training.epochs)
     rules = probe.pruned_layers()
     masks = {
         layer: _first_mask(method, layer, rule, probe.matrix(layer), number)
