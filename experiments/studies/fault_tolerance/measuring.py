@@ -176,7 +176,10 @@ def rows(results: Sequence[TaskResult], sound: float) -> list[dict[str, Any]]:
 
 
 def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[str, Any]]:
-    """The rate at which each arm has lost so many points, with its interval; where it was measured at three or more.
+    """The rate at which each arm has lost so many points, with its interval.
+
+    It is between two of the rates that were measured, three or more with that of no faults; or infinite, for more than
+    the highest of them.
 
     Parameters
     ----------
@@ -193,8 +196,6 @@ def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[s
     found = []
     for (network, part, arm, polarity), points in grouped.items():
         curve = sorted(points, key=lambda each: float(each["rate"]))
-        if len(curve) < 3:
-            continue
         target = curve[0]["accuracy"] + curve[0]["lost"] - loss
         if len({each["rate"] for each in curve}) < len(curve):
             raise InputError(f"table must have a rate of an arm once, got {arm!r} with one twice")
@@ -202,6 +203,8 @@ def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[s
         low, rate, high = (
             crossing(rates, [each[name] for each in curve], target) for name in ("low", "accuracy", "high")
         )
+        if len(curve) < 2 or (len(curve) < 3 and not math.isinf(low)):
+            continue  # from no faults to the only rate with them there is nothing to read a rate off
         found.append(
             {"network": network, "part": part, "arm": arm, "polarity": polarity, "known": curve[0]["known"],
              "loss": loss, "rate": rate, "low": low, "high": high, "highest": rates[-1]}

@@ -86,9 +86,12 @@ def picture(table: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) ->
         counted[known] = number + 1
         rates = [100 * each["rate"] for each in curve]
         colour = _COLOURS[known]
-        left.plot(
-            rates, [each["accuracy"] for each in curve], color=colour, linestyle=styles[number % 4], marker="o",
-            markersize=4, label=name,
+        ends = [
+            [each["accuracy"] - each["low"] for each in curve], [each["high"] - each["accuracy"] for each in curve]
+        ]  # fmt: skip
+        left.errorbar(
+            rates, [each["accuracy"] for each in curve], yerr=ends if len(curve) == 1 else None, color=colour,
+            linestyle=styles[number % 4], marker="osD^"[number % 4], markersize=4, capsize=2, label=name,
         )  # fmt: skip
         left.fill_between(
             rates, [each["low"] for each in curve], [each["high"] for each in curve], color=colour, alpha=0.15,

@@ -97,6 +97,14 @@ def test_the_rate_that_is_tolerated_lies_between_those_measured() -> None:
         tolerated([*TABLE, row("differential", 0.03, 1.4)])
 
 
+def test_one_rate_that_is_tolerated_bounds_from_below_and_one_that_is_not_says_nothing() -> None:
+    kept, lost = [row("kept", 0.0, 0.0), row("kept", 0.01, 0.3)], [row("lost", 0.0, 0.0), row("lost", 0.01, 0.8)]
+    (found,) = tolerated([*kept, *lost, row("alone", 0.0, 0.0)])  # 0.8 lost, of which the interval reaches beyond 1
+    assert found["arm"] == "kept"
+    assert math.isinf(found["rate"])
+    assert "> 0.01" in tolerance_table([found])
+
+
 def test_pictures_show_every_arm() -> None:
     figure = picture(TABLE, tolerated(TABLE))
     left, right = figure.axes
