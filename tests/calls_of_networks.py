@@ -137,7 +137,10 @@ def add_networks(add: Add, w: Any) -> None:
     chip.save(w.folder / "die.safetensors")
     add("network", n.Chip.load, "Chip.load", path=str(w.folder / "die.safetensors"), model=model)
     add("network", chip.report, "Chip.report", images=samples, batch_size=3, clipping=0.5)
-    add("network", chip.cost, "Chip.cost", hardware="isaac2016", read_voltage=0.2)
+    add("network", chip.activity, "Chip.activity", images=samples, batch_size=3)
+    table = chip.activity(samples)
+    add("network", network.ActivityTable, layers=dict(table.layers), samples=3)
+    add("network", chip.cost, "Chip.cost", hardware="isaac2016", read_voltage=0.2, activity=table)
     add("network", chip.tile, "Chip.tile", layer=first, tile=0)
     add("network", chip.solve, "Chip.solve", layer=first, tile=0, voltages=np.full(4, 0.1), law=None)
     add("network", chip.to, "Chip.to", device="cpu")
@@ -206,7 +209,9 @@ def add_costs(add: Add, w: Any) -> None:
         "macs_per_vector": 4096, "vectors_per_image": 1, "cells_power": 0.1, "driven_rows": 100, "inputs": 128,
         "input_bits": 8, "copies": 1, "spare_columns": 0, "columns_per_adc": 8,
     }  # fmt: skip
-    add("cost", c.LayerUse, name="a", **sizes)
+    shares = {"inputs": 0.5, "drives": 0.25, "reads": 0.5, "conversions": 0.5, "steps": 1.0}
+    add("cost", c.Activity, **shares)
+    add("cost", c.LayerUse, name="a", **sizes, activity=c.Activity(**shares), skip_idle=True)
     use = c.LayerUse(name="a", **sizes)
     digital = c.DigitalUse(name="a", kind="b", elementwise=3)
     add("cost", c.DigitalUse, **{f.name: getattr(digital, f.name) for f in dataclasses.fields(digital)})

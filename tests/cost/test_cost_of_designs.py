@@ -152,6 +152,7 @@ COUNTS: dict[str, dict[str, Any]] = {
     "periphery.adc_bits": {"periphery.adc_bits": 6},
     "periphery.adc_range": {"periphery.adc_range": "lossless", "periphery.adc_bits": None},
     "periphery.subtraction": {"periphery.subtraction": "digital"},
+    "periphery.skip_idle": {"periphery.skip_idle": True},
     "periphery.signed_inputs": {"periphery.signed_inputs": "offset"},
     "periphery.active_rows": {"periphery.active_rows": None},
     "periphery.columns_per_adc": {"periphery.columns_per_adc": 8},

@@ -7,6 +7,7 @@ occupies is called *arrays* here.
 
 from __future__ import annotations
 
+from xbarsim.cost.activity import Activity
 from xbarsim.cost.adc import Adc, AdcCard, AdcRegression, AdcTable, adc_names
 from xbarsim.cost.deltas import Change, Deltas, compare
 from xbarsim.cost.digital import OPERATIONS, DigitalCard, DigitalPrices, DigitalUse, digital_names
@@ -20,15 +21,17 @@ from xbarsim.cost.hardware import (
 )
 from xbarsim.cost.peak import ComponentCost, LayerCost, Peak
 from xbarsim.cost.published import Comparison, compare_published, totals
+from xbarsim.cost.replication import replicate
 from xbarsim.cost.report import CostReport, Sources, estimate
 from xbarsim.cost.units import parse_unit
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.values import Amount, Reference, Series, SourcedValue
-from xbarsim.cost.workload import Actions, ComponentEnergy, LayerWork, Replication, Workload, replicate, run_workload
+from xbarsim.cost.workload import Actions, ComponentEnergy, LayerWork, Replication, Workload, run_workload
 
 __all__ = [
     "OPERATIONS",
     "Actions",
+    "Activity",
     "Adc",
     "AdcCard",
     "AdcRegression",

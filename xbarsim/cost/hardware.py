@@ -90,7 +90,8 @@ class Component:
     role
         How its cost depends on the design: ``"plain"`` not at all; ``"adc"`` through the card's converter;
         ``"dac"`` grows with the DAC's bits; ``"cells"``: its power may be replaced by that of the programmed
-        conductances.
+        conductances; ``"idle_detector"``: what finds the reads that drive no word line, counted in the array level only
+        for layers that skip them, and above it, where it is part of the hardware, always.
     per
         What has `count` of it: one ``"parent"`` (the level it is listed in), or, in the array level
         only, one ``"row"``, ``"column"`` or ``"cell"`` of an array, or one ``"index_bit"`` that packing has to
@@ -119,7 +120,7 @@ class Component:
     """
 
     name: str
-    role: Literal["plain", "adc", "dac", "cells"] = "plain"
+    role: Literal["plain", "adc", "dac", "cells", "idle_detector"] = "plain"
     per: Literal["parent", "row", "column", "cell", "index_bit"] = "parent"
     count: int = 1
     shared_by: int = 1
@@ -380,10 +381,11 @@ class Hardware:
                 wanted = "left out of the first level" if index == 0 else "given"
                 raise InputError(f"{level.name}: children must be {wanted}, got {level.children!r}")
             for component in level.components:
-                if index > 0 and (component.per != "parent" or component.role != "plain"):
+                plain = component.role in ("plain", "idle_detector")
+                if index > 0 and (component.per != "parent" or not plain):
                     raise InputError(
-                        f"{level.name}: {component.name}: per and role must be 'parent' and 'plain' above "
-                        f"the first level, got {component.per!r} and {component.role!r}"
+                        f"{level.name}: {component.name}: per must be 'parent', and role 'plain' or 'idle_detector' "
+                        f"above the first level, got {component.per!r} and {component.role!r}"
                     )
                 if index > 0 and component.busy == "read":
                     raise InputError(
@@ -510,6 +512,11 @@ class Hardware:
     def _references_with(self, others: tuple[Reference, ...]) -> tuple[Reference, ...]:
         known = {reference.key for reference in self.references}
         return self.references + tuple(each for each in others if each.key not in known)
+
+    @property
+    def detects_idle(self) -> bool:
+        """Whether the card gives the cost of finding reads that drive no word line."""
+        return any(component.role == "idle_detector" for level in self.levels for component in level.components)
 
     def reads_of_vector(self, use: LayerUse) -> int:
         """Reads of an array for one input vector of a layer: more than the layer's own if few rows are read at once."""

@@ -187,6 +187,23 @@ def _digital_notes(digital: Sequence[DigitalUse], hardware: Hardware) -> list[st
     return notes
 
 
+def _activity_notes(occupied: Sequence[LayerUse], hardware: Hardware) -> list[str]:
+    """What is to be known of reads that are skipped."""
+    skipping = [use for use in occupied if use.skip_idle]
+    notes = []
+    if skipping and not hardware.detects_idle:
+        notes.append("this card does not give the cost of finding idle reads: skipping them costs nothing here")
+    blind = [use.name for use in skipping if use.activity is None]
+    if blind:
+        notes.append(f"no inputs were looked at: no read of {', '.join(blind)} is known to be idle, none is skipped")
+    if any(hardware.reads_of_vector(use) > use.reads_per_vector for use in skipping):
+        notes.append(
+            "the card reads fewer rows at once than the design: all reads of a group with a driven row are counted, "
+            "which is an upper bound"
+        )
+    return notes
+
+
 def _notes(
     uses: Sequence[LayerUse], digital: Sequence[DigitalUse], hardware: Hardware, units: dict[str, int], sharing: str
 ) -> tuple[str, ...]:
@@ -199,6 +216,7 @@ def _notes(
                 f"{use.name} takes {count(use.vectors_per_image)} vectors an image in the mean: energies are means, "
                 f"times are those of {use.whole_vectors:,}"
             )
+    notes += _activity_notes(occupied, hardware)
     roles = {component.role for component in hardware.levels[0].components}
     if "cells" not in roles and any(use.cells_power is not None for use in occupied):
         notes.append("this card does not give the cost of cells separately: programmed conductances change nothing")
@@ -318,7 +336,11 @@ class Peak:
                     use=use,
                     read_time=read_time,
                     peak_throughput=2 * use.macs_per_vector * use.copies / vector_time if use.arrays else 0.0,
-                    components=tuple(_array_cost(c, use, hardware) for c in hardware.levels[0].components),
+                    components=tuple(
+                        _array_cost(c, use, hardware)
+                        for c in hardware.levels[0].components
+                        if c.role != "idle_detector" or use.skip_idle
+                    ),
                 )
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from xbarsim.cost.activity import Activity
 from xbarsim.cost.adc import MOST_ADC_BITS
 from xbarsim.foundation.validation import InputError, check_count, check_instance, check_integer, check_real
 
@@ -66,6 +67,11 @@ class LayerUse:
     converter_inputs
         Of one array: its columns, or half of them where pairs are subtracted before the converter; ``None`` for the
         columns.
+    activity
+        How much of it is driven and read as its inputs are; ``None`` where no inputs were looked at.
+    skip_idle
+        Whether reads without a driven word line are left out, see :class:`xbarsim.design.Periphery`; without
+        `activity`, none is known to be.
     """
 
     name: str
@@ -94,6 +100,8 @@ class LayerUse:
     spare_columns: int = 0
     columns_per_adc: int | None = None
     converter_inputs: int | None = None
+    activity: Activity | None = None
+    skip_idle: bool = False
 
     def __post_init__(self) -> None:
         check_instance("name", self.name, str)
@@ -145,6 +153,8 @@ class LayerUse:
             raise InputError(
                 f"{self.name}: row_groups must divide reads_per_vector ({self.reads_per_vector}), got {self.row_groups}"
             )
+        check_instance(f"{self.name}: activity", self.activity, (Activity, type(None)))
+        check_instance(f"{self.name}: skip_idle", self.skip_idle, bool)
         if self.cells_power is not None:
             power = check_real(f"{self.name}: cells_power", self.cells_power, at_least=0.0)
             if self.arrays == 0 and power > 0:
@@ -179,6 +189,10 @@ class LayerUse:
         if self.columns_per_adc is None:
             return None
         return -(-self.counted("converter_inputs") // self.columns_per_adc)
+
+    def share(self, field: str) -> float:
+        """The part of what could be done that is done: a field of `activity` where idle reads are skipped, else 1."""
+        return getattr(self.activity, field) if self.skip_idle and self.activity is not None else 1.0
 
     def counted(self, field: str) -> int:
         """One of the fields that may be ``None``, such as `driven_rows`, with its default filled in."""

@@ -27,28 +27,31 @@ number of vectors, which an image that needs the layer waits for. Layers are tak
 a network runs side by side, and a layer waits for the whole map before it: the latency is an upper bound for chips that
 stream maps row by row.
 
+Where idle reads are skipped, reads, conversions and bits at word lines are those that the inputs ask for, by the shares
+of :class:`xbarsim.cost.Activity`: what is busy in proportion to the rows or cells in use takes its power for those that
+are driven (cells of a die, whose mean power knows their inputs, as before), columns for those that are converted, and
+``T_l`` is as much shorter as there are fewer steps. What finds the idle reads looks at all of them.
+
 Digital operations take their number times the price of their kind, where the card has one; they take no time here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
 
 from xbarsim.cost.digital import OPERATIONS, added
 from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.peak import Peak
+from xbarsim.cost.replication import replicate
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.views import count, frame, html_tree, number, percent
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_memory, shown
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 
-__all__ = ["Actions", "ComponentEnergy", "LayerWork", "Workload", "replicate", "run_workload"]
+__all__ = ["Actions", "ComponentEnergy", "LayerWork", "Workload", "run_workload"]
 
 Replication = Literal["none", "chip"]
 
@@ -70,7 +73,7 @@ class Actions:
 
     Notes
     -----
-    Whole numbers, unless the vectors of an image are a mean that is not.
+    Whole numbers, unless the vectors of an image are a mean that is not, or idle reads are skipped.
     """
 
     read: float
@@ -89,10 +92,15 @@ class Actions:
         every = vectors * hardware.reads_of_vector(use) * use.redundancy
         inputs, outputs = use.counted("inputs"), use.counted("outputs")
         return cls(
-            read=every * use.arrays,
-            conversion=every * use.counted("conversions"),
+            read=every * use.arrays * use.share("reads"),
+            conversion=every * use.counted("conversions") * use.share("conversions"),
             output=vectors * outputs,
-            input_bit=vectors * (reads // use.row_groups) * use.redundancy * use.counted("driven_rows") * use.dac_bits,
+            input_bit=vectors
+            * (reads // use.row_groups)
+            * use.redundancy
+            * use.counted("driven_rows")
+            * use.dac_bits
+            * use.share("drives"),
             buffer_bit=vectors * (inputs + outputs) * use.input_bits,
             network_bit=vectors * outputs * use.input_bits,
         )
@@ -137,6 +145,10 @@ class LayerWork:
         return math.fsum(cost.energy for cost in self.components)
 
 
+# What of a layer's activity says how much of what there is for each of these is busy.
+_ACTIVE = {"parent": "reads", "row": "drives", "column": "conversions", "cell": "drives", "index_bit": "reads"}
+
+
 def _read_energy(component: Component, use: LayerUse, hardware: Hardware) -> float:
     """Energy of a component of the array level that is busy while arrays are read, J."""
     if use.arrays == 0:
@@ -158,6 +170,8 @@ def _read_energy(component: Component, use: LayerUse, hardware: Hardware) -> flo
         power *= hardware.dac_growth.value ** (use.dac_bits - 1)
     if component.per in ("row", "cell"):
         power /= use.row_groups
+    if component.role != "idle_detector":
+        power *= use.share(_ACTIVE[component.per])
     return power * vectors * hardware.reads_of_vector(use) * read_time
 
 
@@ -167,7 +181,7 @@ def _layer_work(use: LayerUse, hardware: Hardware, levels: int) -> LayerWork:
     energies = []
     for level in hardware.levels[:levels]:
         for component in level.components:
-            if component.busy == "always":
+            if component.busy == "always" or (component.role == "idle_detector" and not use.skip_idle):
                 continue
             if component.role == "adc":
                 assert hardware.adc is not None
@@ -183,72 +197,10 @@ def _layer_work(use: LayerUse, hardware: Hardware, levels: int) -> LayerWork:
     return LayerWork(
         use=use,
         actions=actions,
-        time=vectors * reads * read_time,
+        time=vectors * reads * read_time * use.share("steps"),
         delay=hardware.stages_after_read.value * read_time if vectors else 0.0,
         components=tuple(energies),
     )
-
-
-@entrance
-def replicate(uses: Sequence[LayerUse], hardware: Hardware, arrays: int) -> list[LayerUse]:
-    """Copy layers so that the slowest takes as little time as so many arrays allow.
-
-    Parameters
-    ----------
-    uses
-        The layers; their own copies are not kept.
-    hardware
-        Gives the read time.
-    arrays
-        How many arrays there are to fill.
-
-    Returns
-    -------
-    uses
-        The same layers with `copies` set, as few as reach that time. No choice of copies has a shorter longest
-        ``ceil(V / copies) p s t``.
-
-    Raises
-    ------
-    InputError
-        If the arrays do not hold one copy of each layer.
-
-    Notes
-    -----
-    A time T needs ``ceil(V / floor(T / (p s t)))`` copies of a layer; the least T among the multiples of the layers'
-    vector times that fits is found by bisection.
-    """
-    needed = sum(use.arrays * use.redundancy for use in uses)
-    arrays = check_integer("arrays", arrays, at_least=needed)
-    once = [replace(use, copies=1) for use in uses]
-    busy = [(index, use) for index, use in enumerate(once) if use.arrays and use.vectors_per_image]
-    if not busy:
-        return once
-    per_vector = {index: hardware.reads_of_vector(use) * hardware.time_of_read(use) for index, use in busy}
-
-    def copies(limit: float) -> dict[int, int] | None:
-        needed = {}
-        for index, use in busy:
-            vectors = math.floor(limit / per_vector[index] * (1 + 1e-12))
-            if vectors < 1:
-                return None
-            needed[index] = -(-use.whole_vectors // vectors)
-        total = sum(use.arrays * use.redundancy * needed.get(index, 1) for index, use in enumerate(once))
-        return needed if total <= arrays else None
-
-    vectors = sum(use.whole_vectors for _, use in busy)
-    check_memory("uses", f"{shown(vectors)} vectors an image", 8 * vectors)
-    times = np.unique(np.concatenate([np.arange(1, use.whole_vectors + 1) * per_vector[index] for index, use in busy]))
-    low, high = 0, len(times) - 1  # the longest time always fits
-    while low < high:
-        middle = (low + high) // 2
-        if copies(float(times[middle])) is None:
-            low = middle + 1
-        else:
-            high = middle
-    chosen = copies(float(times[high]))
-    assert chosen is not None
-    return [replace(use, copies=chosen.get(index, 1)) for index, use in enumerate(once)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -490,6 +442,8 @@ class Workload:
                 "energy_J": layer.energy,
                 "time_s": layer.time,
                 "delay_s": layer.delay,
+                "input_activity": None if layer.use.activity is None else layer.use.activity.inputs,
+                "reads_made": layer.use.share("reads"),
             }
             | {f"{name}s": getattr(layer.actions, name) for name in names}
             for layer in self.layers
@@ -498,7 +452,16 @@ class Workload:
         if not self._digital():
             del others["(digital)"]
         return rows + [
-            {"layer": layer, "arrays": 0, "copies": 0, "energy_J": energy, "time_s": 0.0, "delay_s": 0.0}
+            {
+                "layer": layer,
+                "arrays": 0,
+                "copies": 0,
+                "energy_J": energy,
+                "time_s": 0.0,
+                "delay_s": 0.0,
+                "input_activity": None,
+                "reads_made": 0.0,
+            }
             | {f"{name}s": 0 for name in names}
             for layer, energy in others.items()
         ]
@@ -530,11 +493,22 @@ class Workload:
             ),
             "",
             format_table(
-                ("layer", "copies", "conversions", "buffer (KB)", "energy (uJ)", "time (us)"),
+                (
+                    "layer",
+                    "copies",
+                    "inputs not 0",
+                    "reads made",
+                    "conversions",
+                    "buffer (KB)",
+                    "energy (uJ)",
+                    "time (us)",
+                ),
                 [
                     (
                         layer.use.name,
                         f"{layer.use.copies:,}",
+                        "-" if layer.use.activity is None else f"{layer.use.activity.inputs:.1%}",
+                        f"{layer.use.share('reads'):.1%}",
                         count(layer.actions.conversion),
                         number(layer.actions.buffer_bit / 8e3),
                         number(layer.energy / 1e-6),

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from xbarsim.circuit.wires import Wires
 from xbarsim.design.converter import Converter
 from xbarsim.design.drive import Drive
@@ -99,6 +101,18 @@ class Design:
             )
         if self.periphery.adc_range == "lossless":
             self.converter(rows=self.mapping.rows)  # refuses too few bits
+        self._check_idle_reads()
+
+    def _check_idle_reads(self) -> None:
+        """Only a read that gives nothing may be left out."""
+        cell, bits = self.cell, self.mapping.cell_bits
+        if self.periphery.skip_idle and cell.noisy:
+            levels = np.arange(2**bits, dtype=np.float64)
+            if cell.read_variance(levels, bits, 2**self.periphery.dac_bits - 1).constant.any():
+                raise InputError(
+                    f"skip_idle must be False for cell {cell.name!r}, whose read noise is there without a voltage (a "
+                    "read of nothing then gives noise), got True"
+                )
 
     @property
     def subtraction(self) -> Literal["analog", "digital"]:

@@ -46,6 +46,11 @@ class Periphery:
         They share its errors, its area and its time: an array has ``ceil(inputs / columns_per_adc)`` converters, and a
         read takes `columns_per_adc` conversions. ``None``: the design leaves that to the hardware, so that the cost
         counts what the component card has, and each column has errors of its own.
+    skip_idle
+        Whether an array is not read with a plane that drives none of its word lines, and a word line draws nothing
+        where its code is 0 (event-driven reads): what is computed stays the same, energy and time fall with the
+        activity of the inputs. Refused where a read of nothing would give something: drivers or converters with
+        offsets, and read noise that cells have without a voltage.
     adc_errors, dac_errors
         How converters and drivers differ from ideal ones, or ``None``.
 
@@ -64,6 +69,7 @@ class Periphery:
     signed_inputs: Literal["two_pass", "offset"] = "two_pass"
     active_rows: int | None = None
     columns_per_adc: int | None = None
+    skip_idle: bool = False
     adc_errors: AdcErrors | None = None
     dac_errors: DacErrors | None = None
 
@@ -87,11 +93,18 @@ class Periphery:
             check_integer("active_rows", self.active_rows, at_least=1)
         if self.columns_per_adc is not None:
             check_integer("columns_per_adc", self.columns_per_adc, at_least=1)
+        check_instance("skip_idle", self.skip_idle, bool)
         check_instance("adc_errors", self.adc_errors, (AdcErrors, type(None)))
         check_instance("dac_errors", self.dac_errors, (DacErrors, type(None)))
         if self.adc_errors is not None and self.adc_range is None:
             raise InputError(
                 f"adc_errors must be None for an ideal read-out (no adc_bits and no adc_range), got {self.adc_errors!r}"
+            )
+
+        if self.skip_idle and self.has_offsets:
+            raise InputError(
+                "skip_idle must be False where drivers have offsets, or converters offsets or mismatched capacitors "
+                "(a read of nothing then gives a code), got True"
             )
 
     @property

@@ -36,6 +36,8 @@ def summary_rows(
     inputs += ", negative ones in a second pass" if periphery.signed_inputs == "two_pass" else ", signed by an offset"
     if periphery.active_rows is not None:
         inputs += f", {_many(periphery.active_rows, 'row')} at a time"
+    if periphery.skip_idle:
+        inputs += ", reads of nothing skipped"
     rows = [
         ("cell", _cell(cell)),
         ("encoding", part_text(mapping.encoding)),

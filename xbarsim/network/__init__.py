@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xbarsim.foundation.lazy import attach
 
 if TYPE_CHECKING:
+    from xbarsim.network.activity import ActivityTable
     from xbarsim.network.chip import Chip
     from xbarsim.network.crossbar import Crossbar
     from xbarsim.network.evaluation import Evaluation, evaluate
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
 _HOMES = {
+    "ActivityTable": "activity",
     "Call": "lowering",
     "Chip": "mapped",  # with the networks that a chip is loaded with
     "ClippedInputs": "layers",
@@ -65,6 +67,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActivityTable",
     "Call",
     "Chip",
     "ClippedInputs",

@@ -12,6 +12,7 @@ from xbarsim.design import Design, Drive
 from xbarsim.die.seen import seen_cells
 from xbarsim.engine import largest_conversion
 from xbarsim.mapping import Reading
+from xbarsim.network.activity import ActivityCounts
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.placed import MappedLayer, fullest_tile
 from xbarsim.network.samples import Samples, per_sample
@@ -138,6 +139,8 @@ def calibrate_layer(
         Matrix-vector products for one sample.
     """
     drive = design.drive(signed=layer.signed)
+    counts = ActivityCounts(reading, drive)
+    counts.add(vectors)
     return MappedLayer(
         layer=layer,
         reading=reading,
@@ -147,4 +150,5 @@ def calibrate_layer(
         ),
         mean_square_input=_mean_square_input(vectors, drive),
         vectors_per_image=vectors_per_image,
+        activity=counts.shares(),
     )

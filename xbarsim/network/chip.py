@@ -19,7 +19,7 @@ from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, TileView, check_age
 from xbarsim.engine import reference_multiply
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real, shown
+from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real, shown
 from xbarsim.mitigation import (
     Diagnosis,
     Mitigation,
@@ -27,7 +27,8 @@ from xbarsim.mitigation import (
     TileMitigation,
     check_mitigations,
 )
-from xbarsim.network.fabrication import Fabricated, fabricate_layer
+from xbarsim.network.activity import ActivityTable, count_activity
+from xbarsim.network.fabrication import Fabricated, check_fault_maps, fabricate_layer
 from xbarsim.network.files import (
     read_adjustments,
     read_die,
@@ -48,7 +49,7 @@ from xbarsim.network.layers import (
 from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bits
 from xbarsim.network.placed import PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
-from xbarsim.network.samples import Samples
+from xbarsim.network.samples import Samples, joined
 from xbarsim.network.shown import die_html
 from xbarsim.network.skeleton import Network, Watch, check_fit
 from xbarsim.network.tuning import adjusted, tune
@@ -127,7 +128,7 @@ class Chip:
         for method in self._given["mitigations"]:
             network = method.prepare(network)
         self.network = network
-        self._given["faults"] = _check_faults(network, faults)
+        self._given["faults"] = check_fault_maps(network.layers, faults)
         new = fabricated is None
         if fabricated is None:
             self._check_images(images)
@@ -358,7 +359,7 @@ class Chip:
             return check_fit(lambda: self._skeleton.run(part, self.running, watch=watch), samples, name="images")
 
         if self._alone and len(samples) > 1:
-            return _joined([run(index, samples.part(index, index + 1)) for index in range(len(samples))])
+            return joined([run(index, samples.part(index, index + 1)) for index in range(len(samples))])
         return run(0, samples)
 
     @property
@@ -451,7 +452,13 @@ class Chip:
         return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
 
     @entrance
-    def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:
+    def cost(
+        self,
+        hardware: Hardware | str = "isaac2016",
+        *,
+        read_voltage: float | None = None,
+        activity: ActivityTable | None = None,
+    ) -> CostReport:
         """Power, area and peak throughput, with the static power of this die's own cells.
 
         What mitigations add is in it: spare lines, copies, stored bits, digital operations. What is done once for a
@@ -463,6 +470,9 @@ class Chip:
             A component card, or its name.
         read_voltage
             V, for a cell card that has none; ``None`` for the card's own.
+        activity
+            From :meth:`activity`; ``None`` for that of the calibration set. It decides what a design that skips idle
+            reads saves; the power of cells is that of the inputs of the calibration either way.
         """
         cells = {name: layer.cells() for name, layer in self.layers.items()}
         return self.network.cost_of(
@@ -474,7 +484,28 @@ class Chip:
             remarks=once_for_a_die(
                 self.mitigations, self._given["mitigations"], self._given["diagnosis"], self.network.layers
             ),
+            activity=activity,
         )
+
+    @entrance
+    def activity(self, images: Any, *, batch_size: int = 64) -> ActivityTable:
+        """Run samples and count what their inputs drive and read in every layer of this die, exactly.
+
+        Parameters
+        ----------
+        images
+            Samples, as :func:`map_model` takes them; read noise is drawn as for sample 0 on.
+        batch_size
+            Samples run at a time; changes no number.
+
+        Raises
+        ------
+        InputError
+            If the samples do not fit the model.
+        """
+        samples = Samples.of(images)
+        check_integer("batch_size", batch_size, at_least=1)
+        return count_activity(self.network.layers, samples, run=self._run, batch_size=batch_size)
 
     def stored_bits(self) -> dict[str, int]:
         """What mitigations store for each layer: tables and switches of tiles, and a gain and an offset an output."""
@@ -560,31 +591,3 @@ class Chip:
         if name not in self.layers:
             raise InputError(f"layer must be one of {', '.join(map(repr, self.layers))}, got {name!r}")
         return self.layers[name]
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Outputs of single samples as those of a batch."""
-    first = parts[0]
-    if isinstance(first, Mapping):
-        return {key: _joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, tuple | list):
-        return type(first)(_joined([part[index] for part in parts]) for index in range(len(first)))
-    if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
-    import torch
-
-    return torch.cat(parts)
-
-
-def _check_faults(network: PlacedNetwork, faults: Mapping[str, FaultMap] | None) -> dict[str, FaultMap]:
-    """Fault maps by layer name, refused unless they fit the network."""
-    check_instance("faults", faults, (Mapping, type(None)))
-    given = dict(faults or {})
-    for name, fault_map in given.items():
-        if name not in network.layers:
-            raise InputError(f"faults must name mapped layers ({', '.join(network.layers)}), got {name!r}")
-        check_instance(f"faults[{name!r}]", fault_map, FaultMap)
-        wanted = network.layers[name].arrays_shape
-        if fault_map.shape != wanted:
-            raise InputError(f"faults[{name!r}] must have shape {wanted}, got {fault_map.shape}")
-    return given

@@ -555,4 +555,5 @@ def _map(weights: npt.NDArray[Any], design: Design, vectors: npt.NDArray[Any] | 
     reading = design.reading(map_matrix(codes, design.mapping))
     given = np.zeros((1, inputs), np.float32) if vectors is None else vectors[:SAMPLED_IMAGES].astype(np.float32)
     mapped = calibrate_layer(layer, reading, layer.quantise(given), design)
-    return mapped if vectors is not None else replace(mapped, mean_square_input=np.ones(inputs))  # all inputs alike
+    # without inputs, all are taken to be alike, and none to be 0
+    return mapped if vectors is not None else replace(mapped, mean_square_input=np.ones(inputs), activity=None)

@@ -9,10 +9,11 @@ import numpy as np
 
 from xbarsim.devices import FaultMap
 from xbarsim.die import DieLayer, Silicon
+from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mitigation import Diagnosis, Mitigation, MitigationTable, OutputAdjustment, mitigate
 from xbarsim.network.placed import MappedLayer, PlacedNetwork
 
-__all__ = ["Fabricated", "fabricate_layer"]
+__all__ = ["Fabricated", "check_fault_maps", "fabricate_layer"]
 
 
 class Fabricated(NamedTuple):
@@ -102,3 +103,17 @@ def fabricate_layer(
         correction=done.correction,
     )
     return die_layer, MitigationTable(done.done)
+
+
+def check_fault_maps(layers: Mapping[str, MappedLayer], faults: Mapping[str, FaultMap] | None) -> dict[str, FaultMap]:
+    """Fault maps by layer name, refused unless they fit the network."""
+    check_instance("faults", faults, (Mapping, type(None)))
+    given = dict(faults or {})
+    for name, fault_map in given.items():
+        if name not in layers:
+            raise InputError(f"faults must name mapped layers ({', '.join(layers)}), got {name!r}")
+        check_instance(f"faults[{name!r}]", fault_map, FaultMap)
+        wanted = layers[name].arrays_shape
+        if fault_map.shape != wanted:
+            raise InputError(f"faults[{name!r}] must have shape {wanted}, got {fault_map.shape}")
+    return given

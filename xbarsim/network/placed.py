@@ -11,15 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.cost import CostReport, DigitalUse, Hardware, estimate
+from xbarsim.cost import Activity, CostReport, DigitalUse, Hardware, estimate
 from xbarsim.design import Converter, Design, Drive
 from xbarsim.devices import check_voltage
 from xbarsim.engine import choose_plan
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.html import html_table
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError, check_choice, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.mapping import MappedMatrix, Reading
+from xbarsim.network.activity import ActivityTable
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Skeleton
@@ -55,6 +56,8 @@ class MappedLayer:
         positions, passes and planes), shape ``(inputs,)``; unitless.
     vectors_per_image
         Matrix-vector products for one sample: all vectors of the layer in a call over the samples of that call.
+    activity
+        How much of it the calibration set drives and reads; ``None`` where that is not known.
     spare_rows, spare_columns
         Lines that every array has beside those of the mapping.
     copies
@@ -67,6 +70,7 @@ class MappedLayer:
     converter: Converter
     mean_square_input: npt.NDArray[np.float64]
     vectors_per_image: float
+    activity: Activity | None = None
     spare_rows: int = 0
     spare_columns: int = 0
     copies: int = 1
@@ -346,6 +350,7 @@ class PlacedNetwork:
         stored_bits: Mapping[str, int] | None = None,
         digital: tuple[DigitalUse, ...] = (),
         remarks: Sequence[str] = (),
+        activity: ActivityTable | None = None,
     ) -> CostReport:
         """As :meth:`cost`, with what the cells of each layer really hold, in level units, or ``None`` (no `data`).
 
@@ -359,7 +364,20 @@ class PlacedNetwork:
             What is computed digitally beside the network's own.
         remarks
             What a reader must know beside.
+        activity
+            Of the inputs of a run, in the place of that of the calibration set.
+
+        Raises
+        ------
+        InputError
+            As there; or if `activity` is not of these layers.
         """
+        check_instance("activity", activity, (ActivityTable, type(None)))
+        if activity is not None and set(activity.layers) != set(self.layers):
+            raise InputError(
+                f"activity must be of the layers {', '.join(map(repr, self.layers))}, got one of "
+                f"{', '.join(map(repr, activity.layers))}"
+            )
         if read_voltage is not None:
             if cells is None:
                 raise InputError(f"read_voltage must be None where data is False, got {read_voltage!r}")
@@ -380,6 +398,7 @@ class PlacedNetwork:
                 spare_rows=mapped.spare_rows,
                 spare_columns=mapped.spare_columns,
                 stored_bits=(stored_bits or {}).get(name, 0),
+                activity=mapped.activity if activity is None else activity[name],
             )
             for name, mapped in self.layers.items()
         ]

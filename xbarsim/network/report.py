@@ -51,6 +51,9 @@ class LayerError:
         clipping cost before any die. ``None`` where it is not known.
     float_total
         As `total`, of the chip's output against that of the network in floating point.
+    activity
+        Share of the chip's inputs that are not 0, on the inputs that `clipped` is of; see
+        :meth:`xbarsim.Chip.activity` for all of them.
     parts
         As `total`, for each named block of outputs, such as the gates of a recurrent layer.
     """
@@ -63,6 +66,7 @@ class LayerError:
     clipped_inputs: float | None = None
     quantisation: float | None = None
     float_total: float | None = None
+    activity: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,11 +120,12 @@ class ErrorReport:
             "against float",
             "reads clipped",
             "inputs clipped",
+            "inputs not 0",
         )
         rows: list[tuple[str, ...]] = []
         for e in self.layers:
             errors = (error(e.own), error(e.total), error(e.quantisation), error(e.float_total))
-            rows.append((e.layer or "(model)", *errors, share(e.clipped), share(e.clipped_inputs)))
+            rows.append((e.layer or "(model)", *errors, share(e.clipped), share(e.clipped_inputs), share(e.activity)))
         if self.tiles:
             head = (*head, "current lost", "tile losing most", "loses")
             for index, e in enumerate(self.layers):
@@ -264,6 +269,7 @@ def error_report(
             clipped=_clipped(layers[name], entry.inputs),
             current_loss=_mean_loss(name, tiles),
             clipped_inputs=entry.clipped / entry.inputs_seen if entry.inputs_seen else None,
+            activity=_active(entry.inputs),
             quantisation=_relative(entry.quantisation, entry.float_signal),
             float_total=_relative(entry.against_float, entry.float_signal),
             parts=_parts(network.layers[name].layer.output_names, entry),
@@ -314,6 +320,7 @@ def vectors_report(
         own=own,
         total=own,
         clipped=_clipped(layer, [codes]),
+        activity=_active([codes]),
         current_loss=_mean_loss(layer.name, tiles),
     )
     _warn_of_clipping([error], clipping)
@@ -344,6 +351,12 @@ def _clipped(layer: DieLayer, inputs: list[npt.NDArray[np.int32]]) -> float | No
         return None
     vectors = np.concatenate(inputs)[:_CLIPPING_VECTORS]
     return clipped_share(layer.reading, layer.drive, layer.converter, vectors, layer.seen()[0])
+
+
+def _active(inputs: list[npt.NDArray[np.int32]]) -> float | None:
+    """Share of sampled codes that are not 0."""
+    vectors = np.concatenate(inputs)[:_CLIPPING_VECTORS] if inputs else np.zeros((0, 1))
+    return float(np.count_nonzero(vectors)) / vectors.size if vectors.size else None
 
 
 def _warn_of_clipping(errors: list[LayerError], clipping: float) -> None:

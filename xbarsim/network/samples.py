@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from xbarsim.foundation.validation import InputError, as_array, check_memory, check_tensor, shown
 
-__all__ = ["Samples", "labelled_samples", "per_sample", "plain_array"]
+__all__ = ["Samples", "joined", "labelled_samples", "per_sample", "plain_array"]
 
 Array = npt.NDArray[Any]
 
@@ -276,3 +276,17 @@ def _join(join: Any, values: list[Any], name: str) -> Array:
 def per_sample(count: float, samples: int) -> float:
     """A count of several samples for one of them; an integer where it is one."""
     return count / samples if count % samples else count // samples
+
+
+def joined(parts: list[Any]) -> Any:
+    """Outputs of single samples as those of a batch."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {key: joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple | list):
+        return type(first)(joined([part[index] for part in parts]) for index in range(len(first)))
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(parts)

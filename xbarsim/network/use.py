@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbarsim.cost import LayerUse
+from xbarsim.cost import Activity, LayerUse
 from xbarsim.design import Converter, Design, Drive
 from xbarsim.mapping import MappedMatrix, Reading
 
@@ -85,6 +85,7 @@ def layer_use(
     spare_rows: int = 0,
     spare_columns: int = 0,
     stored_bits: int = 0,
+    activity: Activity | None = None,
 ) -> LayerUse:
     """What one layer of a mapped network uses.
 
@@ -108,6 +109,8 @@ def layer_use(
         Lines that every array has beside those of the mapping.
     stored_bits
         What it stores beside its indices, such as the order of its rows.
+    activity
+        How much of it its inputs drive and read, or ``None``.
 
     Notes
     -----
@@ -146,4 +149,6 @@ def layer_use(
         spare_columns=spare_columns,
         columns_per_adc=design.periphery.columns_per_adc,
         converter_inputs=reading.reads,
+        activity=activity,
+        skip_idle=design.periphery.skip_idle,
     )

@@ -271,6 +271,8 @@ class Task:
             design["periphery"]["columns_per_adc"] = 1
         else:
             content["converters"] = "as designed"
+        if not self.design.periphery.skip_idle:
+            del design["periphery"]["skip_idle"]
         if self.measures != (Accuracy(),):
             content["measures"] = sorted(describe(self.measures), key=_encode)
         if self.seeds is not None:

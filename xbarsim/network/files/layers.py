@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cost import Activity
 from xbarsim.design import Converter, Design, Drive
 from xbarsim.engine import Window
 from xbarsim.foundation.validation import FileFormatError, check_integer, check_real
@@ -39,6 +40,7 @@ class LayerRecord:
     converter: Converter
     vectors_per_image: int | float
     placement: str
+    activity: Activity | None = None
 
 
 def placement_digest(matrix: MappedMatrix) -> str:
@@ -79,6 +81,7 @@ def write_layer(mapped: MappedLayer, prefix: str) -> tuple[LayerRecord, dict[str
         converter=mapped.converter,
         vectors_per_image=mapped.vectors_per_image,
         placement=placement_digest(mapped.matrix),
+        activity=mapped.activity,
     )
     arrays = {
         "codes": _blocks(layer.codes, layer.groups),
@@ -148,6 +151,7 @@ def read_layer(record: LayerRecord, contents: Contents, prefix: str, design: Des
         converter=record.converter,
         mean_square_input=contents.take(f"{prefix}mean_square_input", np.float64, (inputs,), at_least=0.0, at_most=1.0),
         vectors_per_image=record.vectors_per_image,
+        activity=record.activity,
     )
 
 
