@@ -111,6 +111,7 @@ EXCLUDED = {
             "load_keyword_net",
             "load_keywords",
             "load_mnist",
+            "load_neurram_network",
             "load_resnet20",
             "load_spoken_digits",
             "spoken_digit_features",
@@ -119,7 +120,9 @@ EXCLUDED = {
     ),
     **dict.fromkeys(["Recordings", "SpokenDigitFeatures", "StoryQuestions"], "a record that only the library makes"),
     **dict.fromkeys(["log_mel", "mel_filters"], "features of recordings: bad ones are tried in the tests of data"),
-    **dict.fromkeys(["KeywordNet", "SpokenDigitsNet", "StoryTransformer"], "a torch module"),
+    **dict.fromkeys(
+        ["KeywordNet", "NeuRRAMMnistNet", "NeuRRAMResNet20", "SpokenDigitsNet", "StoryTransformer"], "a torch module"
+    ),
     "RecurrentCell": "a type",
     **dict.fromkeys(
         ["load_spoken_digits_net", "load_story_transformer", "spoken_digits_weights"],

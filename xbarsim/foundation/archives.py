@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
+from typing import Any
 
-from xbarsim.foundation.validation import FileFormatError
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["check_archive", "gunzip"]
+from xbarsim.foundation.validation import FileFormatError, read_bytes
+
+__all__ = ["check_archive", "gunzip", "read_npz"]
 
 _SMALL = 64 * 2**20  # bytes: an archive that unpacks to no more is taken whatever its ratio
 _MOST_TIMES = 100  # lists of positions do not pack better; deflate reaches 1,032
@@ -53,3 +58,27 @@ def check_archive(raw: bytes, *, source: str) -> None:
         raise FileFormatError(
             f"{source} must unpack to at most {most} bytes ({_MOST_TIMES} times its size, or 64 MiB), got {unpacked}"
         )
+
+
+def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of an npz file, by name; nothing is unpickled.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it holds, in words, for messages.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be read, is no npz file, is truncated or corrupt, unpacks to too much, or holds objects.
+    """
+    raw = read_bytes(path, what)
+    check_archive(raw, source=str(path))
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, TypeError) as error:
+        raise FileFormatError(f"{path} is not a valid npz file of {what}: {error}") from error

@@ -27,12 +27,14 @@ from xbarsim.models.convnet import ConvNet, convnet
 from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
 from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
 from xbarsim.models.keywords import KeywordNet, load_keyword_net
+from xbarsim.models.neurram import NEURRAM_NETWORKS, NeuRRAMMnistNet, NeuRRAMResNet20, load_neurram_network
 # isort: on
 
 __all__ = [
     "ARCHITECTURES",
     "DATA_SETS",
     "MODELS",
+    "NEURRAM_NETWORKS",
     "STORY_WEIGHTS",
     "VGG16",
     "ZOO",
@@ -43,6 +45,8 @@ __all__ = [
     "KeywordNet",
     "LeNet5",
     "ModelCard",
+    "NeuRRAMMnistNet",
+    "NeuRRAMResNet20",
     "RecurrentCell",
     "ResNet18",
     "ResNet20",
@@ -57,6 +61,7 @@ __all__ = [
     "load_images",
     "load_keyword_net",
     "load_model",
+    "load_neurram_network",
     "load_resnet20",
     "load_spoken_digits_net",
     "load_story_transformer",
