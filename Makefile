@@ -5,13 +5,14 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check torture clean
+.PHONY: help demo test check torture mutants clean
 
 help:
 	@echo "make demo   measure a small network on crossbars with stuck cells; results in demo/"
 	@echo "make test   run the tests and the examples in the documentation"
 	@echo "make check  lint, formatting and types"
 	@echo "make torture  kill, stop, starve and lie to sweeps 200 times: nothing may be lost or changed (20 minutes)"
+	@echo "make mutants  change the code here and there, and see which changes no test notices (hours)"
 	@echo "make clean  remove .venv and what tools left behind"
 
 $(VENV)/bin/python:
@@ -36,6 +37,10 @@ check: $(INSTALLED)
 
 torture: $(INSTALLED)
 	$(VENV)/bin/python -m xbarsim.experiments.studies.torture
+
+mutants: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt cosmic-ray
+	$(VENV)/bin/python -m xbarsim.experiments.studies.mutants
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
