@@ -61,6 +61,6 @@ def brute_force(local: Any, rules: Warping) -> tuple[float, int]:
     local = np.asarray(local, np.float64)
     found = [
         (sum(weight * float(local[cell]) for cell, weight in each), len(each))
-        for each in alignments(*local.shape, rules)
+        for each in alignments(local.shape[0], local.shape[1], rules)
     ]
     return min(found, default=(math.inf, 0))

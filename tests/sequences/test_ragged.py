@@ -47,7 +47,7 @@ def test_channels_are_standardised_by_the_gallery() -> None:
     ("wrong", "message"),
     [
         (lambda: Sequences.of([]), "sequences must hold at least one, got none"),
-        (lambda: Sequences.of([[[1.0]], [[1.0, 2.0]]]), r"sequences\[1\] must have 1 channels, as those before, got 2"),
+        (lambda: Sequences.of([[[1.0]], [[1.0, 2.0]]]), r"sequences\[1\] must have 1 channels, as the first, got 2"),
         (lambda: Sequences.of([[np.inf]]), r"sequences\[0\] must be finite"),
         (lambda: Sequences(values=np.ones((3, 1)), offsets=np.array([0, 2])), "offsets must rise from 0 to the number"),
         (lambda: Sequences(values=np.ones((3, 1)), offsets=np.array([0, 0, 3])), "offsets must rise"),

@@ -64,7 +64,7 @@ def test_the_cost_of_a_path_is_its_distance(pair: tuple[Any, Any], rules: Warpin
         return
     assert path[0].tolist() == [0, 0]
     assert path[-1].tolist() == [local.shape[0] - 1, local.shape[1] - 1]
-    assert all(inside((int(i), int(j)), *local.shape, rules) for i, j in path)
+    assert all(inside((int(i), int(j)), local.shape[0], local.shape[1], rules) for i, j in path)
     steps = np.diff(path, axis=0)
     assert {tuple(step) for step in steps.tolist()} <= {(1, 0), (0, 1), (1, 1)}
     if rules.steps == "symmetric1":

@@ -312,4 +312,5 @@ def _sample(codes: Codes) -> Codes:
     """The frames that set the range of converters: evenly spaced ones, the longest, and one that shows the sign."""
     spaced = np.linspace(0, len(codes) - 1, min(len(codes), SAMPLED_IMAGES - 2)).astype(np.int64)
     longest, least = int((codes**2).sum(axis=1).argmax()), int(codes.min(axis=1).argmin())
-    return codes[np.concatenate([[longest, least], spaced])]
+    chosen: Codes = codes[np.concatenate([[longest, least], spaced])]
+    return chosen

@@ -78,7 +78,7 @@ class Sequences:
             arrays.append(check_array(f"sequences[{number}]", array, dimensions=2, kind=kind))
             if array.shape[1] != arrays[0].shape[1]:
                 raise InputError(
-                    f"sequences[{number}] must have {arrays[0].shape[1]} channels, as those before, got {array.shape[1]}"
+                    f"sequences[{number}] must have {arrays[0].shape[1]} channels, as the first, got {array.shape[1]}"
                 )
         offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])])
         return cls(values=np.concatenate(arrays), offsets=offsets)

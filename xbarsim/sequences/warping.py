@@ -166,7 +166,7 @@ def warp(distances: npt.ArrayLike, rules: Warping = Warping()) -> Alignment:
         return Alignment(distance, np.zeros((0, 2), np.int64))
     if per_step:
         distance /= int(lengths[-1, -1]) if steps == SYMMETRIC1 else sum(local.shape)
-    windows = [band(row, *local.shape, radius, slope) for row in range(len(local))]
+    windows = [band(row, len(local), local.shape[1], radius, slope) for row in range(len(local))]
     i, j = local.shape[0] - 1, local.shape[1] - 1
     path = [(i, j)]
     while (i, j) != (0, 0):
