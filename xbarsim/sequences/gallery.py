@@ -32,7 +32,7 @@ from xbarsim.sequences.warping import Warping, check_weights
 
 __all__ = ["Gallery"]
 
-Norms = Literal["own", "cells", "codes"]
+Norms = Literal["cells", "own", "codes"]
 
 _AT_ONCE = 2**21  # products kept at a time: 16 MiB
 _CLIPPED = 0.01  # share of a call's inputs that may be clipped without a warning
@@ -48,11 +48,13 @@ class Gallery:
     x . y. |x|^2 is worked out digitally from the codes that are driven. n stands for |y|^2 and must belong to the
     cells as they are, not to what they should hold: stuck cells and coarse weights else shift all distances of a frame.
 
-    - ``norms="own"``: every frame y of the gallery is driven once, and n = 2 y . y' - |y|^2, where y' is what the cells
-      of the frame hold: a frame is at no distance from itself, whatever is broken, and a frame that is e away from it
-      is at |e|^2 + 2 e . (y - y'), right on average over directions. As many reads as the gallery has frames.
-    - ``norms="cells"``: every word line is driven alone once, which reads y', and n = |y'|^2: the distance is that from
-      what the cells hold, greater by |y - y'|^2 than right. As many reads as a frame has numbers.
+    - ``norms="cells"``: every word line is driven alone once, which reads y', what the cells of a frame hold, and n =
+      |y'|^2: the distance is that from what the cells hold, greater by |y - y'|^2 than right on average, so that broken
+      frames are found less. As many reads as a frame has numbers.
+    - ``norms="own"``: every frame y of the gallery is driven once, and n = 2 y . y' - |y|^2: a frame is at no distance
+      from itself, whatever is broken, and one that is e away from it at |e|^2 + 2 e . (y - y'), right on average over
+      directions of e. But the least of many distances is sought, and a broken frame can be at a negative one: with many
+      stuck cells this is the worst of the three (docs/sequences.md). As many reads as the gallery has frames.
     - ``norms="codes"``: n = |y|^2 of the quantised frames, blind to the die, for comparison.
 
     Parameters
@@ -122,14 +124,14 @@ class Gallery:
         weights: npt.ArrayLike | None = None,
         context: int = 0,
         largest: float | None = None,
-        norms: Literal["own", "cells", "codes"] = "own",
+        norms: Literal["cells", "own", "codes"] = "cells",
         faults: FaultMap | None = None,
         seconds: float = 0.0,
     ) -> None:
         check_instance("sequences", sequences, Sequences)
-        check_choice("norms", norms, ("own", "cells", "codes"))
+        check_choice("norms", norms, ("cells", "own", "codes"))
         self.sequences = sequences
-        self._context = check_integer("context", context, at_least=0)
+        self._context = check_integer("context", context, at_least=0, at_most=int(sequences.lengths.max()))
         self._integer = sequences.values.dtype.kind == "i"
         for name, value in (("weights", weights), ("largest", largest)):
             if self._integer and value is not None:

@@ -12,7 +12,10 @@ import numpy.typing as npt
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, as_array, check_array, check_instance, check_integer
 
-__all__ = ["Sequences", "check_alike"]
+__all__ = ["Sequences", "check_alike", "check_magnitude"]
+
+_LARGEST = 1e100  # sums of squares of floating numbers stay finite
+_LARGEST_CODE = 2**31  # and those of codes stay exact
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +33,7 @@ class Sequences:
     Raises
     ------
     InputError
-        If there is no sequence, one has no frame, or a value is not finite.
+        If there is no sequence, one has no frame, or a value is not finite, or beyond 1e100 (integers: 2^31).
 
     Examples
     --------
@@ -46,6 +49,7 @@ class Sequences:
         check_fields(self)
         integer = self.values.dtype.kind in "iu"
         values = check_array("values", self.values, dimensions=2, kind="integer" if integer else "floating")
+        check_magnitude("values", values)
         offsets = check_array("offsets", self.offsets, dimensions=1, kind="integer").astype(np.int64)
         if offsets[0] != 0 or offsets[-1] != len(values) or len(offsets) < 2 or (np.diff(offsets) < 1).any():
             raise InputError(
@@ -165,6 +169,14 @@ class Sequences:
     def __repr__(self) -> str:
         lengths = self.lengths
         return f"<{len(self)} sequences of {lengths.min()} to {lengths.max()} frames with {self.channels} channels>"
+
+
+def check_magnitude(name: str, values: npt.NDArray[Any], largest: float | None = None) -> None:
+    """Raise `InputError` if numbers are so large that sums of their squares could overflow."""
+    largest = largest or (_LARGEST_CODE if values.dtype.kind in "iu" else _LARGEST)
+    least, most = values.min(), values.max()
+    if most > largest or least < -largest:
+        raise InputError(f"{name} must be of magnitude <= {largest:g}, got {most if most > largest else least}")
 
 
 def check_alike(name: str, sequences: Any, channels: int) -> None:

@@ -56,7 +56,7 @@ class TimeShift:
     References
     ----------
     X. Ma et al., Person re-identification by unsupervised video matching, Pattern Recognition 65, 197 (2017),
-    https://doi.org/10.1016/j.patcog.2016.11.018 (arXiv:1611.08512).
+    https://arxiv.org/abs/1611.08512.
     """
 
     most: int

@@ -19,6 +19,7 @@ from xbarsim.foundation.validation import (
     check_real,
 )
 from xbarsim.sequences.kernels import SYMMETRIC1, SYMMETRIC2, SYMMETRIC_P1, accumulate, band, squared_distances
+from xbarsim.sequences.ragged import check_magnitude
 
 __all__ = ["Alignment", "Warping", "check_frames", "check_weights", "dtw", "local_distances", "warp"]
 
@@ -27,6 +28,7 @@ _STEPS = {"symmetric1": SYMMETRIC1, "symmetric2": SYMMETRIC2, "symmetricP1": SYM
 #: Additions and comparisons for one cell of the matrix: the least of three sums. Doubling is a shift.
 _ADDITIONS = {"symmetric1": 1, "symmetric2": 2, "symmetricP1": 4}
 _COMPARISONS = 2
+_LARGEST_DISTANCE, _LARGEST_WEIGHT = 1e290, 1e50  # sums stay finite
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -157,7 +159,7 @@ def warp(distances: npt.ArrayLike, rules: Warping = Warping()) -> Alignment:
     >>> found.distance, found.path.tolist()
     (9.0, [[0, 0], [1, 1], [1, 2]])
     """
-    local = _matrix("distances", distances)
+    local = _matrix("distances", distances, _LARGEST_DISTANCE)
     check_memory("distances", f"shape {local.shape}", 16 * local.size)
     steps, radius, slope, per_step = rules.arguments
     costs, lengths = accumulate(local, steps, radius, slope)
@@ -276,10 +278,11 @@ def check_frames(name: str, value: Any) -> FloatArray:
     return _matrix(name, array[:, np.newaxis] if array.ndim == 1 else array)
 
 
-def _matrix(name: str, value: Any) -> FloatArray:
+def _matrix(name: str, value: Any, largest: float | None = None) -> FloatArray:
     array = as_array(name, value)
     kind = "integer" if array.dtype.kind in "iu" else "floating"
     checked = check_array(name, array, dimensions=2, kind=kind)
+    check_magnitude(name, checked, largest)
     return np.ascontiguousarray(checked, dtype=np.float64)
 
 
@@ -290,4 +293,5 @@ def check_weights(weights: Any, channels: int) -> FloatArray:
     checked = check_array("weights", array, dimensions=1, kind=kind).astype(np.float64)
     if len(checked) != channels or checked.min() < 0:
         raise InputError(f"weights must be >= 0, one for each of {channels} channels, got {checked.tolist()}")
+    check_magnitude("weights", checked, _LARGEST_WEIGHT)
     return checked
