@@ -39,7 +39,7 @@ def stuck_frames(gallery: Gallery) -> Any:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2), st.sampled_from(["own", "cells", "codes"]))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_an_ideal_gallery_is_exact(seed: int, context: int, norms: Literal["own", "cells", "codes"]) -> None:
     rng = np.random.default_rng(seed)
     sequences, probes = codes(rng, 5), codes(rng, 3)

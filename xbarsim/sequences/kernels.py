@@ -96,18 +96,23 @@ def accumulate(local: Any, steps: int, radius: int, slope: float) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def squared_distances(frames: Any, others: Any, local: Any) -> None:
-    """Write squared Euclidean distances of frames (n, channels) and of columns (channels, m) into (n, m)."""
+def squared_distances(frames: Any, others: Any, left: int, local: Any) -> None:
+    """Write squared Euclidean distances of frames (n, channels) and of others (channels, ...) into (n, m).
+
+    The others are m columns, from `left` on.
+    """
     rows, channels = frames.shape
-    columns = others.shape[1]
+    columns = local.shape[1]
     for i in range(rows):
+        out = local[i]
         for j in range(columns):
-            local[i, j] = 0.0
+            out[j] = 0.0
         for channel in range(channels):
             value = frames[i, channel]
+            against = others[channel, left : left + columns]  # a slice, in which no index has to be looked at: for SIMD
             for j in range(columns):
-                apart = value - others[channel, j]
-                local[i, j] += apart * apart
+                apart = value - against[j]
+                out[j] += apart * apart
 
 
 @njit(cache=True, nogil=True)
@@ -129,9 +134,10 @@ def _end(local: Any, top: int, left: int, rows: int, columns: int, radius: int, 
             diagonal = row[first - 1]
             row[first - 1] = np.inf
         least = np.inf
+        here = local[top + i, left : left + columns]
         for j in range(first, last):
             up = row[j]
-            cost = local[top + i, left + j] + min(min(up, diagonal), before)
+            cost = here[j] + min(min(up, diagonal), before)
             row[j] = cost
             diagonal = up
             before = cost
@@ -160,6 +166,7 @@ def _end_with_length(
         elif first > 0:
             diagonal, diagonal_length = row[first - 1], lengths[first - 1]
             row[first - 1] = np.inf
+        here = local[top + i, left : left + columns]
         for j in range(first, last):
             up, up_length = row[j], lengths[j]
             best, length = diagonal, diagonal_length
@@ -167,7 +174,7 @@ def _end_with_length(
                 best, length = up, up_length
             if before < best or (before == best and before_length < length):
                 best, length = before, before_length
-            cost = local[top + i, left + j] + best
+            cost = here[j] + best
             row[j], lengths[j] = cost, length + 1
             diagonal, diagonal_length = up, up_length
             before, before_length = cost, length + 1
@@ -185,7 +192,7 @@ def _distance(
             return _end(local, top, left, rows, columns, radius, row, np.inf)
         cost, length = _end_with_length(local, top, left, rows, columns, radius, row, lengths)
     else:
-        block = local[top : top + rows, left : left + columns]
+        block = local[top : top + rows, left : left + columns].copy()
         costs, cells = accumulate(block, steps, radius, slope)
         cost, length = costs[rows - 1, columns - 1], cells[rows - 1, columns - 1]
     if per_step and cost < np.inf:
@@ -217,7 +224,7 @@ def warp_gallery(
     distances, shifts
         Written: float64 and int64 (sequences of the gallery,).
     """
-    rows = local.shape[0]
+    rows, top = local.shape[0], offsets[0]  # 0, but no literal: each would be compiled anew
     longest = 0
     for number in range(len(offsets) - 1):
         longest = max(longest, offsets[number + 1] - offsets[number])
@@ -227,7 +234,7 @@ def warp_gallery(
         left = offsets[number]
         columns = offsets[number + 1] - left
         if most_shift < 0:
-            distances[number] = _distance(local, 0, left, rows, columns, steps, radius, slope, per_step, row, lengths)
+            distances[number] = _distance(local, top, left, rows, columns, steps, radius, slope, per_step, row, lengths)
             shifts[number] = 0
             continue
         least = min(least_overlap, min(rows, columns))
@@ -310,8 +317,8 @@ def search(
     -----
     Of equal distances the first in the gallery is the nearest, whatever the order.
     """
-    rows = frames.shape[0]
-    local = np.empty((rows, longest))
+    rows, zero = frames.shape[0], offsets[0]
+    room = np.empty(rows * longest)
     row = np.empty(longest)
     lengths = np.empty(longest, np.int64)
     best, nearest, warped = np.inf, -1, 0
@@ -322,13 +329,13 @@ def search(
             continue
         left = offsets[number]
         columns = offsets[number + 1] - left
-        block = local[:, :columns]
-        squared_distances(frames, gallery[:, left : left + columns], block)
+        block = room[: rows * columns].reshape(rows, columns)
+        squared_distances(frames, gallery, left, block)
         warped += 1
         if plain:
-            found = _end(block, 0, 0, rows, columns, radius, row, best)
+            found = _end(block, zero, zero, rows, columns, radius, row, best)
         else:
-            found = _distance(block, 0, 0, rows, columns, steps, radius, slope, per_step, row, lengths)
+            found = _distance(block, zero, zero, rows, columns, steps, radius, slope, per_step, row, lengths)
         if found < best or (found == best and found < np.inf and number < nearest):
             best, nearest = found, number
     return nearest, best, warped

@@ -94,7 +94,7 @@ def pair_distances(
 
     def of_probe(number: int) -> FloatArray:
         own = frames[probes.offsets[number] : probes.offsets[number + 1]]
-        squared_distances(own, columns, local)
+        squared_distances(own, columns, 0, local[: len(own)])
         return local[: len(own)]
 
     return warp_all(map(of_probe, range(len(probes))), len(probes), gallery.offsets, rules)[0]

@@ -237,7 +237,7 @@ def local_distances(
         left, right = left * scale, right * scale
     check_memory("one", f"{len(left)} x {len(right)} frames", 8 * len(left) * len(right))
     local = np.empty((len(left), len(right)))
-    squared_distances(left, np.ascontiguousarray(right.T), local)
+    squared_distances(left, np.ascontiguousarray(right.T), 0, local)
     return local
 
 
