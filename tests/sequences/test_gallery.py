@@ -159,6 +159,7 @@ def test_a_match_is_costed() -> None:
     assert shifted.warping_energy > cost.warping_energy
     assert shifted.reads == cost.reads  # distances are read once for all shifts
     assert "only local distances are on crossbars" in str(cost)
+    assert len(set(cost.report.notes)) == len(cost.report.notes)
     priced = replace(cost.report.hardware, name="other")
     assert gallery.cost(probes, hardware=priced).report.hardware.name == "other"
 

@@ -182,7 +182,9 @@ def match_cost(
     )
     alone = crossbar.cost(card)
     uses = [replace(layer.use, vectors_per_image=frames) for layer in alone.layers]
-    report = estimate(uses, card, digital=(*_others(alone.digital, frames), local, warping), remarks=alone.notes)
+    work = (*_others(alone.digital, frames), local, warping)
+    known = estimate(uses, card, digital=work).notes
+    report = estimate(uses, card, digital=work, remarks=[note for note in alone.notes if note not in known])
     return MatchCost(report=report, local=local, warping=warping, digital=digital, frames=frames, cells=cells)
 
 
