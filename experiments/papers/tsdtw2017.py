@@ -1,6 +1,6 @@
 """Identity from short sequences that were cut, by time-shift dynamic time warping, and on faulty crossbars.
 
-``python -m xbarsim.experiments.papers.tsdtw2017`` takes about seven minutes on one core. It repeats known figures of
+``python -m xbarsim.experiments.papers.tsdtw2017`` takes about ten minutes on one core. It repeats known figures of
 the archives; cuts 0 to 50 % off probes at random at both ends, or puts noise there, and compares warping (DTW), warping
 per step of the alignment, and time-shift warping (TS-DTW); and puts the gallery on crossbars: with few bits, and with
 1 to 20 % of the cells stuck. It prints what a match costs beside a digital machine, and writes tables and a picture
