@@ -345,7 +345,8 @@ def picture(cut: Sequence[Row], few: Sequence[Row], faulty: Sequence[Row]) -> Fi
                 places, [row["low"] for row in rows], [row["high"] for row in rows],
                 color=colour, alpha=0.15, linewidth=0,
             )  # fmt: skip
-        axes.set_xlabel("frames of a probe (%)")
+        axes.set_xlabel("frames of a probe that are gone (%)")
+        axes.set_ylim(40, 100)
         axes.set_title(title, fontsize=10)
     _bits_panel(panels[1, 0], few)
     _stuck_panel(panels[1, 1], faulty)
@@ -385,16 +386,16 @@ def _stuck_panel(axes: Axes, rows: Sequence[Row]) -> None:
         axes.fill_between(
             places, np.subtract(means, halves), np.add(means, halves), color=colour, alpha=0.15, linewidth=0
         )
-    rates, means, _ = over_dies(
-        rows, norms="own", cells=POLARITIES[_MOSTLY_OFF], frames="whole", rules="DTW"
-    )  # fmt: skip
-    axes.plot([100 * rate for rate in rates], means, color="0.45", marker="x", linestyle=":", label="DTW, norms own")
+    rates, means, halves = over_dies(rows, norms="own", cells=same["cells"], frames="whole", rules="DTW")
+    places = [100 * rate for rate in rates]
+    axes.plot(places, means, color="0.45", marker="x", linestyle=":", label="DTW, whole, norms own")
+    axes.fill_between(places, np.subtract(means, halves), np.add(means, halves), color="0.45", alpha=0.12, linewidth=0)
     axes.set_xscale("log")
-    axes.set_xticks([100 * rate for rate in rates], [f"{100 * rate:g}" for rate in rates])
+    axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.minorticks_off()
-    axes.set_xlabel("cells stuck (%), mostly off; gallery of 5 bits")
+    axes.set_xlabel("cells stuck (%), mostly off; gallery of 5 bits, probes of 8")
     axes.set_title("faulty crossbars (bands: 95 % over dies)", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, loc="lower left", handlelength=4)
 
 
 def _print(title: str, rows: Sequence[Row], left: int = 1) -> None:
