@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests import calls_of_networks
+from tests import calls_of_networks, calls_of_sequences
 from tests.sweep.subjects import DESIGN, tiny
 from tests.training.squares import QUICK, data, network
 from xbarsim import circuit, compress, design, devices, die, engine, mapping, mitigation, models, sweep
@@ -138,6 +138,7 @@ EXCLUDED = {
     **dict.fromkeys(["FailedDiesWarning", "StuckValueWarning"], "a warning that the library raises"),
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
     **calls_of_networks.EXCLUDED,
+    **calls_of_sequences.EXCLUDED,
 }
 
 
@@ -841,6 +842,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("plot", plot.circuit, solution=solution)
     calls_of_networks.add_networks(add, w)
     calls_of_networks.add_costs(add, w)
+    calls_of_sequences.add_sequences(add, w)
     return calls
 
 
@@ -926,7 +928,7 @@ def bad_values(w: World) -> dict[str, Any]:
 NOT_TRIED = {("sweep.collect(executor)", "None"): "starts processes", **calls_of_networks.NOT_TRIED}
 
 #: What single parameters take besides what their annotation says.
-ALSO = {"devices.FaultMap(value)": "None"}
+ALSO = {"devices.FaultMap(value)": "None", "sequences.Sequences.of(sequences)": "ragged"}
 
 #: Of each kind of parameter, the names of the values that might do: these may pass or be refused, all others must be
 #: refused. A parameter of several kinds takes what any of them might.

@@ -48,6 +48,11 @@ def test_how_to_repair_a_die(capsys: pytest.CaptureFixture[str]) -> None:
     run([formula], "docs/repair.md")
 
 
+def test_how_to_match_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    run(blocks("docs/sequences.md"), "docs/sequences.md")
+    assert "only local distances are on crossbars" in capsys.readouterr().out
+
+
 def test_the_page_of_repair_names_every_method() -> None:
     from xbarsim.cli.mitigations import methods
 

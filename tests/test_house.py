@@ -26,6 +26,7 @@ FLOORS = (
     "mitigation",
     "cost",
     "network",
+    "sequences",
     "data",
     "models",
     "training",

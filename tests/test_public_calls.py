@@ -33,7 +33,7 @@ from xbarsim.sweep import CollectError
 
 ROOMS = (
     "devices", "mapping", "design", "circuit", "engine", "die", "mitigation", "data", "models", "training", "compress",
-    "sweep", "plot", "cli", "network", "network.onnx", "cost",
+    "sweep", "plot", "cli", "network", "network.onnx", "cost", "sequences",
 )  # fmt: skip
 OURS = (InputError, FileFormatError, FileWriteError, FloatingNodeError, ConvergenceError, CollectError)
 SECONDS = 5

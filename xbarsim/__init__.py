@@ -68,6 +68,7 @@ _ROOMS = (
     "models",
     "network",
     "plot",
+    "sequences",
     "sweep",
     "testing",
 )

@@ -372,6 +372,19 @@ def _sweep(threads: int) -> Measurement:
     )
 
 
+def _warping(threads: int) -> Measurement:
+    """Dynamic time warping of all pairs against an established package, on one thread, whatever `threads` says."""
+    from xbarsim.experiments.benchmarks.sequences import all_pairs
+
+    xb.set_threads(1)
+    ours, baseline, against, check = all_pairs()
+    fast, slow = _compare(ours, baseline, runs=7)
+    return Measurement(
+        name="dtw", threads=1, ours=fast, baseline=slow, must=None, aim=1.0, check=check, against=against
+    )
+
+
+_ONE_THREAD = ("dtw", "irdrop")  # always on one thread
 _SEGMENT = 1.0  # ohm, of the lines in the circuit benchmark
 _LIMIT = "; ours must take no more than 40 ms"
 
@@ -470,6 +483,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "import": ("import numpy", _import),
     "irdrop": ("circuit solvers", _voltage_drop),
     "sweep": ("its inference alone", _sweep),
+    "dtw": ("an established package", _warping),
 }
 
 
@@ -487,8 +501,8 @@ def run(names: list[str], threads: list[int]) -> list[Measurement]:
     measured = []
     for name in names:
         for count in threads:
-            if name == "irdrop" and count != threads[-1]:
-                continue  # always on one thread
+            if name in _ONE_THREAD and count != threads[-1]:
+                continue
             xb.set_threads(count)
             result = BENCHMARKS[name][1](count)
             measured += result if isinstance(result, list) else [result]

@@ -13,6 +13,7 @@ from xbarsim.data.cifar10 import CIFAR10_CLASSES, load_cifar10
 from xbarsim.data.digits import DigitsSplit, load_digits_split
 from xbarsim.data.folder import data_file, data_folder
 from xbarsim.data.mnist import load_mnist
+from xbarsim.data.sequences import SEQUENCE_SETS, SequenceSet, load_sequences
 from xbarsim.data.speech import (
     KEYWORDS,
     SPOKEN_DIGITS_SHAPE,
@@ -29,9 +30,11 @@ from xbarsim.data.splits import validation_split
 __all__ = [
     "CIFAR10_CLASSES",
     "KEYWORDS",
+    "SEQUENCE_SETS",
     "SPOKEN_DIGITS_SHAPE",
     "DigitsSplit",
     "Recordings",
+    "SequenceSet",
     "SpokenDigitFeatures",
     "StoryQuestions",
     "data_file",
@@ -41,6 +44,7 @@ __all__ = [
     "load_digits_split",
     "load_keywords",
     "load_mnist",
+    "load_sequences",
     "load_spoken_digits",
     "log_mel",
     "mel_filters",
