@@ -23,7 +23,9 @@ from xbarsim.models.resnet import ResNet20, load_resnet20, resnet20
 from xbarsim.models.resnet18 import ResNet18, resnet18
 from xbarsim.models.vgg import VGG16, vgg16
 from xbarsim.models.lenet import LeNet5, lenet5
+from xbarsim.models.mnist_net import MnistNet, mnist_net
 from xbarsim.models.convnet import ConvNet, convnet
+from xbarsim.models.discrete import DiscreteActivation
 from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
 from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
 from xbarsim.models.keywords import KeywordNet, load_keyword_net
@@ -40,8 +42,10 @@ __all__ = [
     "CodedClassifier",
     "ConvNet",
     "DigitsNet",
+    "DiscreteActivation",
     "KeywordNet",
     "LeNet5",
+    "MnistNet",
     "ModelCard",
     "RecurrentCell",
     "ResNet18",
@@ -62,6 +66,7 @@ __all__ = [
     "load_story_transformer",
     "load_test_set",
     "load_zoo_file",
+    "mnist_net",
     "normalise",
     "random_code",
     "read_card",
