@@ -79,7 +79,7 @@ class DiscreteActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Values of the staircase, same shape."""
-        if torch.is_grad_enabled() and x.requires_grad:
+        if isinstance(x, Tensor) and torch.is_grad_enabled() and x.requires_grad:  # no tensor while it is traced
             result: Tensor = _Staircase.apply(x, self)  # type: ignore[no-untyped-call]  # torch has no types for it
             return result
         return self.values(x)
