@@ -23,8 +23,8 @@ from xbarsim.models.resnet import ResNet20, load_resnet20, resnet20
 from xbarsim.models.resnet18 import ResNet18, resnet18
 from xbarsim.models.vgg import VGG16, vgg16
 from xbarsim.models.lenet import LeNet5, lenet5
-from xbarsim.models.mnist_net import MnistNet, mnist_net
 from xbarsim.models.convnet import ConvNet, convnet
+from xbarsim.models.mnist_net import MnistNet, mnist_net
 from xbarsim.models.discrete import DiscreteActivation
 from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
 from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer

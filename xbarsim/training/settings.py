@@ -147,7 +147,7 @@ class Training:
             return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
         if self.schedule == "exponential":
             passed = min((epoch - self.warm_up) / (self.epochs - self.warm_up), 1.0)
-            return self.learning_rate * self.factor**passed
+            return self.learning_rate * float(self.factor**passed)
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 
     @entrance
