@@ -57,12 +57,12 @@ def subject(weights: str, images: int, folder: Path) -> Subject:
     split = load_digits_split()
     means = np.stack([split.train_images[split.train_labels == label].mean(axis=0).ravel() for label in range(10)])
     free = torch.from_numpy(means - means.mean(axis=0)).float()
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    linear = nn.Linear(64, 10, bias=False)
     with torch.no_grad():
-        model[1].weight.copy_(DiscreteStates().spread(free) if weights == "mnist-transitions" else free)
+        linear.weight.copy_(DiscreteStates().spread(free) if weights == "mnist-transitions" else free)
     return Subject(
-        name=weights, data_set="digits", model=model.eval(), images=split.test_images[:images],
-        labels=split.test_labels[:images], calibration=split.train_images[:50],
+        name=weights, data_set="digits", model=nn.Sequential(nn.Flatten(), linear).eval(),
+        images=split.test_images[:images], labels=split.test_labels[:images], calibration=split.train_images[:50],
     )  # fmt: skip
 
 
@@ -80,8 +80,8 @@ def test_points_and_tolerated_rates_are_measured_and_kept(monkeypatch: pytest.Mo
         assert each["dies"] == (2 if each["rate"] else 1)
         assert each["rate"] or each["lost"] == 0
     for arm in arms:  # none goes on beyond what is enough
-        lost = [each["lost"] for each in points if (each["part"], each["arm"], each["polarity"]) == arm]
-        assert all(value <= study.ENOUGH for value in lost[:-1])
+        curve = [each["lost"] for each in points if (each["part"], each["arm"], each["polarity"]) == arm]
+        assert all(value <= study.ENOUGH for value in curve[:-1])
     lost = {(each["part"], each["arm"], each["polarity"], each["rate"]): each["lost"] for each in points}
     one = FORMS[-1].name
     assert lost[one, "closest value", "mostly stuck on", 0.02] < lost[one, "nothing", "mostly stuck on", 0.02]
