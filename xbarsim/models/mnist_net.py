@@ -70,10 +70,10 @@ def mnist_net(num_classes: int = 10, *, ternary: bool = False) -> MnistNet:
     Raises
     ------
     InputError
-        If `num_classes` is not a positive integer, or `ternary` no truth value.
+        If `num_classes` is no integer from 1 to 1,000,000, or `ternary` no truth value.
     """
     check_instance("ternary", ternary, bool)
-    return MnistNet(check_integer("num_classes", num_classes, at_least=1), ternary=ternary)
+    return MnistNet(check_integer("num_classes", num_classes, at_least=1, at_most=10**6), ternary=ternary)
 
 
 for _name, _ternary in (("mnistnet", False), ("mnistnet-ternary", True)):
