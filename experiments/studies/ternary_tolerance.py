@@ -34,7 +34,7 @@ from xbarsim.experiments.papers.gxnor2018 import STORED, full_scale_ratio
 from xbarsim.experiments.studies.fault_tolerance.measuring import row, tolerated
 from xbarsim.experiments.tolerance import rate_text
 from xbarsim.foundation.tables import csv_bytes, format_table
-from xbarsim.foundation.validation import write_atomically
+from xbarsim.foundation.validation import check_choice, write_atomically
 from xbarsim.mapping import Mapping
 from xbarsim.mitigation import ClosestValue, Diagnosis, FlipSigns, Mitigation
 from xbarsim.models import DATA_SETS, load_images, load_zoo_file
@@ -352,6 +352,7 @@ def picture(points: Sequence[dict[str, Any]]) -> Figure:
 
 
 def main(
+    form: Annotated[list[str] | None, typer.Option(help="Only weights in this form; may be repeated.")] = None,
     dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 5,
     images: Annotated[int, typer.Option(help="Test images.", min=1)] = 1000,
     store: Annotated[Path, typer.Option(help="Where dies are kept.")] = Path("ternary_tolerance.sqlite"),
@@ -359,7 +360,9 @@ def main(
 ) -> None:
     """Measure the tolerated rates of ternary and of 8-bit weights."""
     torch.set_num_threads(1)  # dies are measured one by one in this process
-    points, tolerances = measure(FORMS, rates=RATES, dies=dies, images=images, store=store)
+    names = [each.name for each in FORMS]
+    forms = [FORMS[names.index(check_choice("form", name, names))] for name in form or names]
+    points, tolerances = measure(forms, rates=RATES, dies=dies, images=images, store=store)
     typer.echo(table(tolerances))
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "ternary_tolerance.csv", csv_bytes(points))
