@@ -114,7 +114,7 @@ def test_networks_of_few_classes_can_be_built() -> None:
     assert isinstance(mnist_net(3, ternary=True), MnistNet)
     assert isinstance(convnet(3, ternary=True), ConvNet)
     for build in (mnist_net, convnet):
-        with pytest.raises(InputError, match="num_classes must be an integer >= 1.*, got 0"):
+        with pytest.raises(InputError, match=r"num_classes must be an integer >= 1.*, got 0"):
             build(0)
         with pytest.raises(InputError, match="ternary must be"):
             build(ternary=1)  # type: ignore[arg-type]
