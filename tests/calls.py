@@ -98,7 +98,8 @@ EXCLUDED = {
     "main": "the command line, with tests of its own",
     "application": "the command line, with tests of its own",
     **dict.fromkeys(
-        ["ConvNet", "DigitsNet", "LeNet5", "ResNet18", "ResNet20", "VGG16"], "a torch module that takes nothing"
+        ["ConvNet", "DigitsNet", "LeNet5", "MnistNet", "ResNet18", "ResNet20", "VGG16"],
+        "a torch module that takes nothing",
     ),
     **dict.fromkeys(
         ["convnet", "lenet5", "resnet18", "resnet20", "vgg16", "load_digits_net", "data_folder", "load_digits_split"],
@@ -661,6 +662,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("models", models.untrained_model, name="lenet5", seed=0)
     add("models", models.check_trained, name="digits")
     add("models", models.exhaustive_code, classes=4)
+    add("models", models.mnist_net, num_classes=3, ternary=True)
+    add("models", models.DiscreteActivation, exponent=1, limit=1.0, window=0.5, width=0.5)
     add("models", models.random_code, classes=4, length=5, seed=0)
     add("models", models.CodedClassifier, network=holder, code=models.exhaustive_code(3))
     add(
@@ -733,6 +736,11 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.nearest_codes, matrix=matrix, bits=4, zero=True)
     add("compress", k.nearest_levels, matrix=matrix, bits=4, mask=matrix > 2)
     add("compress", k.Levels, bits=4)
+    add("compress", k.Levels, "ternary Levels", bits=2, threshold=0.7)
+    add("compress", k.DiscreteStates, exponent=1, limit=1.0, steepness=3.0)
+    add("compress", k.DiscreteStates().nearest, "DiscreteStates.nearest", weights=matrix)
+    add("compress", k.DiscreteStates().spread, "DiscreteStates.spread", weights=matrix)
+    add("compress", k.DiscreteTransitions, states=k.DiscreteStates(), layers=("*",), rate_factor=1.0)
     add("compress", k.kept_count, keep=0.5, total=4)
     add("compress", k.gemm_view, weight=matrix)
     add("compress", k.mappable_layers, model=holder)

@@ -53,6 +53,12 @@ def test_how_to_match_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     assert "only local distances are on crossbars" in capsys.readouterr().out
 
 
+def test_how_to_train_and_map_a_ternary_network(capsys: pytest.CaptureFixture[str]) -> None:
+    (ternary,) = blocks("docs/ternary.md")
+    accuracy = re.search(r"([0-9.]+) ?%", capsys.readouterr().out + str(run([ternary], "docs/ternary.md")["network"]))
+    assert accuracy is not None
+
+
 def test_the_page_of_repair_names_every_method() -> None:
     from xbarsim.cli.mitigations import methods
 

@@ -110,7 +110,8 @@ def test_two_kinds_of_hardware() -> None:
         (
             ["nope"],
             2,
-            "model must be one of 'digits', 'resnet20', 'resnet18', 'vgg16', 'lenet5', 'convnet', got 'nope'",
+            "model must be one of 'digits', 'resnet20', 'resnet18', 'vgg16', 'lenet5', 'convnet', "
+            "'convnet-ternary', 'mnistnet' and 1 others, got 'nope'",
         ),
         (["digits", "--preset", "nope"], 2, "hardware must be one of"),
         (["digits", "--adc", "nope"], 2, "adc must be one of 'cimloop2024'"),

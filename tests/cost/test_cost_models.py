@@ -83,8 +83,8 @@ def test_an_architecture_has_no_accuracy() -> None:
             InputError, match=r"model must be one with stored weights .*got 'vgg16'.*xbarsim cost vgg16"
         ):
             ask("vgg16")
-    known = "'digits', 'resnet20', 'resnet18', 'vgg16', 'lenet5', 'convnet'"
-    with pytest.raises(InputError, match=f"model must be one of {known}, got 'x'"):
+    known = "'digits', 'resnet20', 'resnet18', 'vgg16', 'lenet5', 'convnet', 'convnet-ternary', 'mnistnet' and 1"
+    with pytest.raises(InputError, match=f"model must be one of {known} others, got 'x'"):
         untrained_model("x")
     with pytest.raises(InputError, match="seed must be an integer >= 0, got -1"):
         untrained_model("digits", seed=-1)

@@ -118,3 +118,19 @@ def test_a_model_whose_weights_overlap_is_the_same_in_a_worker_or_refused() -> N
         if other is not None:
             assert torch.equal(other.digital(x), network.digital(x))
             assert not torch.equal(other.digital(x), network.floating(x))  # on its tiles, and not in floating point
+
+
+def test_single_numbers_of_a_model_stay_so_in_a_worker() -> None:
+    """A batch norm that is not folded counts its batches in a tensor without dimensions."""
+    x = images()
+    network = mapped(network=nn.Sequential(nn.ReLU(), nn.BatchNorm2d(x.shape[1]), model()).eval(), calibration=x)
+    assert any(tensor.ndim == 0 for tensor in network.skeleton.model.buffers())
+    shared = SharedBench(
+        Bench(network=network, images=x.numpy(), labels=torch.zeros(len(x), dtype=torch.int64).numpy())
+    )
+    try:
+        bench = _open_shared(shared.place)
+    finally:
+        shared.close()
+    assert bench is not None
+    assert torch.equal(bench.network.digital(x), network.digital(x))

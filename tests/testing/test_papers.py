@@ -13,7 +13,7 @@ import pytest
 from tests.experiments.papers.shipped import shipped
 from xbarsim.experiments import papers
 from xbarsim.experiments.folders import FIGURES
-from xbarsim.experiments.papers import islped2019, isqed2021
+from xbarsim.experiments.papers import gxnor2018, islped2019, isqed2021
 from xbarsim.experiments.tolerance import Point
 from xbarsim.testing import check_paper
 
@@ -112,7 +112,7 @@ def test_writing_where_it_writes_by_default_is_told(tmp_path: Path) -> None:
 def test_every_paper_is_checked_here() -> None:
     files = {path.stem for path in Path(inspect.getfile(papers)).parent.glob("*.py")}
     # others than the first two where they are tested: they are measured in miniature
-    assert files == {"__init__", "islped2019", "isqed2021", "lottery2021", "neurram2022", "tsdtw2017"}
+    assert files == {"__init__", "gxnor2018", "islped2019", "isqed2021", "lottery2021", "neurram2022", "tsdtw2017"}
 
 
 def test_islped2019_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -124,6 +124,14 @@ def test_islped2019_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     check_paper(islped2019)
     islped2019.main(output=tmp_path)
     assert (tmp_path / "islped2019.csv").read_bytes() == (FIGURES / "islped2019.csv").read_bytes()
+
+
+def test_gxnor2018_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = {row.name: row for row in shipped(gxnor2018.Measured, "gxnor2018.csv")}
+    monkeypatch.setattr(gxnor2018, "measure", lambda row, **options: rows[row.name])
+    check_paper(gxnor2018)
+    gxnor2018.main(output=tmp_path)
+    assert (tmp_path / "gxnor2018.csv").read_bytes() == (FIGURES / "gxnor2018.csv").read_bytes()
 
 
 def test_isqed2021_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

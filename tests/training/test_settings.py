@@ -54,7 +54,7 @@ def test_settings_survive_a_file(tmp_path: Path) -> None:
         ({"learning_rate": math.nan}, "learning_rate must be a finite number"),
         ({"momentum": 1.0}, r"momentum must be .* < 1\.0, got 1\.0"),
         ({"weight_decay": -1e-4}, "weight_decay must be .* >= 0.0, got -0.0001"),
-        ({"schedule": "linear"}, "schedule must be one of 'cosine', 'step', 'constant'"),
+        ({"schedule": "linear"}, "schedule must be one of 'cosine', 'step', 'exponential', 'constant'"),
         ({"schedule": "step"}, "milestones go with schedule 'step', and may with 'cosine', got .* with 'step'"),
         ({"schedule": "constant", "milestones": (2,)}, r"milestones go with .*, got \(2.0,\) with 'constant'"),
         ({"warm_up": 2, "milestones": (2,)}, r"milestones of 'cosine' must be above 2 \(warm_up\), got 2"),
@@ -79,7 +79,9 @@ def test_settings_are_checked(changes: dict[str, Any], message: str) -> None:
 
 
 @few
-@given(st.integers(2, 50), st.floats(0, 1), st.floats(0, 1), st.sampled_from(["cosine", "constant", "step"]))
+@given(
+    st.integers(2, 50), st.floats(0, 1), st.floats(0, 1), st.sampled_from(["cosine", "constant", "step", "exponential"])
+)
 def test_learning_rate_over_time(epochs: int, share: float, time: float, schedule: Any) -> None:
     warm_up = share * epochs * 0.9
     milestones = (epochs / 2,) if schedule == "step" else ()
@@ -91,6 +93,8 @@ def test_learning_rate_over_time(epochs: int, share: float, time: float, schedul
         wanted = 0.4 * now / warm_up
     elif schedule == "cosine":
         wanted = 0.4 * math.cos(math.pi / 2 * (now - warm_up) / (epochs - warm_up)) ** 2
+    elif schedule == "exponential":
+        wanted = 0.4 * 0.25 ** ((now - warm_up) / (epochs - warm_up))
     else:
         wanted = 0.1 if milestones and now >= epochs / 2 else 0.4
     assert training.rate(now) == pytest.approx(wanted, abs=1e-12)

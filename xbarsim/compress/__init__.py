@@ -8,6 +8,7 @@ of the trainer (:mod:`xbarsim.training`); :func:`compress` prunes by it, and ret
 from __future__ import annotations
 
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
+from xbarsim.compress.discrete import DiscreteStates, DiscreteTransitions
 from xbarsim.compress.distillation import Distillation
 from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
 from xbarsim.compress.fine_tuning import FineTuned, fine_tune
@@ -65,6 +66,8 @@ __all__ = [
     "Compressed",
     "Compression",
     "Condition",
+    "DiscreteStates",
+    "DiscreteTransitions",
     "Distillation",
     "Disturbance",
     "Filters",

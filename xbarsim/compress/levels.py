@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xbarsim.compress.targets.selection import check_mask, check_numbers
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
+from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
 
 __all__ = ["Levels", "nearest_codes", "nearest_levels"]
 
@@ -155,6 +155,25 @@ def nearest_levels(
     return levels
 
 
+def _ternary(matrix: Tensor, threshold: float, per: str, mask: Tensor | None) -> Tensor:
+    """Weights beyond a multiple of their mean magnitude as plus or minus the mean magnitude of those, else 0."""
+    _check_levels(matrix, 2, per, mask)
+    weights = matrix.detach().to(torch.float64)
+    weights = weights if mask is None else torch.where(mask, weights, 0.0)
+    magnitude = weights.abs()
+    if not torch.isfinite(magnitude).all():
+        raise InputError("matrix must be finite, got NaN or infinity")
+    counted = torch.ones_like(matrix, dtype=torch.bool) if mask is None else mask
+    dimensions = (0, 1) if per == "tensor" else (1,)
+
+    def mean(chosen: Tensor) -> Tensor:
+        count = chosen.sum(dim=dimensions, keepdim=True).clamp(min=1)
+        return torch.where(chosen, magnitude, 0.0).sum(dim=dimensions, keepdim=True) / count
+
+    beyond = magnitude > threshold * mean(counted)
+    return torch.where(beyond, weights.sign() * mean(beyond), 0.0).to(matrix.dtype)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Levels:
     """The levels that the weights of a layer stand on.
@@ -168,25 +187,43 @@ class Levels:
     per
         One scale for the ``"tensor"`` or one for each ``"output"``. Only those of outputs are still levels after a
         batch norm is folded into the layer.
+    threshold
+        Of ternary levels, > 0 and < 1: weights of at most this times the mean magnitude become 0, and the scale is the
+        mean magnitude of the others, instead of the largest. Goes with 2 bits. With 0.7 it comes near the least squared
+        error of all ternary levels (F. Li, B. Zhang, B. Liu, Ternary weight networks, 2016,
+        doi:10.48550/arXiv.1605.04711). ``None`` for the nearest levels of the largest magnitude.
 
     Raises
     ------
     InputError
-        If a value is out of its bound.
+        If a value is out of its bound, or a threshold comes with other levels than three.
     """
 
     bits: int
     zero: bool = True
     per: Literal["tensor", "output"] = "output"
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         check_integer("bits", self.bits, at_least=2, at_most=16)
         check_instance("zero", self.zero, bool)
         check_choice("per", self.per, ("tensor", "output"))
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", check_real("threshold", self.threshold, above=0.0, below=1.0))
+            if self.bits != 2 or not self.zero:
+                raise InputError(
+                    f"threshold must be None but for 2 bits with zero, got {self.threshold:g} with {self.bits} bits"
+                    + ("" if self.zero else " without zero")
+                )
+
+    def __repr__(self) -> str:
+        """Without a threshold where there is none: checkpoints hold this text."""
+        threshold = "" if self.threshold is None else f", threshold={self.threshold!r}"
+        return f"Levels(bits={self.bits!r}, zero={self.zero!r}, per={self.per!r}{threshold})"
 
     @entrance
     def project(self, matrix: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The nearest levels: :func:`nearest_levels`.
+        """The nearest levels, :func:`nearest_levels`; with a threshold those that it gives.
 
         Parameters
         ----------
@@ -195,4 +232,6 @@ class Levels:
         mask
             Which of them are not pruned; ``None`` for all.
         """
+        if self.threshold is not None:
+            return _ternary(matrix, self.threshold, self.per, mask)
         return nearest_levels(matrix, self.bits, zero=self.zero, per=self.per, mask=mask)

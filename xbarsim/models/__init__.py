@@ -24,6 +24,8 @@ from xbarsim.models.resnet18 import ResNet18, resnet18
 from xbarsim.models.vgg import VGG16, vgg16
 from xbarsim.models.lenet import LeNet5, lenet5
 from xbarsim.models.convnet import ConvNet, convnet
+from xbarsim.models.mnist_net import MnistNet, mnist_net
+from xbarsim.models.discrete import DiscreteActivation
 from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
 from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
 from xbarsim.models.keywords import KeywordNet, load_keyword_net
@@ -42,8 +44,10 @@ __all__ = [
     "CodedClassifier",
     "ConvNet",
     "DigitsNet",
+    "DiscreteActivation",
     "KeywordNet",
     "LeNet5",
+    "MnistNet",
     "ModelCard",
     "NeuRRAMMnistNet",
     "NeuRRAMResNet20",
@@ -67,6 +71,7 @@ __all__ = [
     "load_story_transformer",
     "load_test_set",
     "load_zoo_file",
+    "mnist_net",
     "normalise",
     "random_code",
     "read_card",

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import check_integer
+from xbarsim.foundation.validation import check_instance, check_integer
 from xbarsim.models.cards import Architecture, register_architecture
+from xbarsim.models.discrete import DiscreteActivation
 
 __all__ = ["ConvNet", "convnet"]
 
@@ -23,9 +24,18 @@ class ConvNet(nn.Module):
     (The ReLU before the pool would give the same, but slower.)
 
     Input float32 (images, 3, 32, 32); output (images, classes) logits.
+
+    Parameters
+    ----------
+    num_classes
+        Outputs.
+    ternary
+        Whether ReLUs are :class:`DiscreteActivation` with its defaults, {-1, 0, 1}, instead, and a batch norm brings
+        the last layer's sums, of discrete weights, to the size of logits. What weights are is decided by how they are
+        trained.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, *, ternary: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
@@ -34,11 +44,12 @@ class ConvNet(nn.Module):
                 nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.MaxPool2d(2),
-                nn.ReLU(),
+                DiscreteActivation() if ternary else nn.ReLU(),
             ]
             inputs = outputs
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(4 * inputs, num_classes))
+        last: list[nn.Module] = [nn.Linear(4 * inputs, num_classes, bias=not ternary)]
+        self.classifier = nn.Sequential(nn.Flatten(), *last, *([nn.BatchNorm1d(num_classes)] if ternary else []))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (images, classes) of images (images, 3, 32, 32)."""
@@ -47,15 +58,16 @@ class ConvNet(nn.Module):
 
 
 @entrance
-def convnet(num_classes: int = 10) -> ConvNet:
+def convnet(num_classes: int = 10, *, ternary: bool = False) -> ConvNet:
     """An untrained ConvNet; its initial weights come from torch's generator.
 
     Raises
     ------
     InputError
-        If `num_classes` is not a positive integer.
+        If `num_classes` is not a positive integer, or `ternary` no truth value.
     """
-    return ConvNet(check_integer("num_classes", num_classes, at_least=1))
+    check_instance("ternary", ternary, bool)
+    return ConvNet(check_integer("num_classes", num_classes, at_least=1), ternary=ternary)
 
 
 register_architecture(
@@ -67,5 +79,16 @@ register_architecture(
         classes=10,
         source="this project",
         build=convnet,
+    )
+)
+register_architecture(
+    Architecture(
+        name="convnet-ternary",
+        description="the same with ternary activations",
+        parameters=246_324,
+        input_shape=(3, 32, 32),
+        classes=10,
+        source="this project",
+        build=lambda: ConvNet(ternary=True),
     )
 )

@@ -93,7 +93,7 @@ def untrained_model(name: str, *, seed: int = 0) -> tuple[nn.Module, Architectur
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.reset_running_stats()
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)

@@ -76,7 +76,9 @@ class _Sender(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
 
         plain = type(value) is torch.Tensor and value.device.type == "cpu" and value.dtype != torch.bfloat16
         if plain and value.is_contiguous():  # as an array, its numbers would lie in another order else
-            return torch.from_numpy, (np.ascontiguousarray(value.detach().numpy()),)
+            array = value.detach().numpy()
+            # what is made contiguous has a dimension: single numbers, such as a batch norm's count, have none
+            return torch.from_numpy, (np.ascontiguousarray(array).reshape(array.shape),)
         return super().reducer_override(value)
 
 

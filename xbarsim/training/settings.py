@@ -14,7 +14,7 @@ from xbarsim.foundation.validation import InputError, check_choice, check_instan
 __all__ = ["Augmentation", "Device", "Optimiser", "Precision", "Schedule", "Selection", "Training"]
 
 Optimiser = Literal["sgd", "adam", "adamw"]
-Schedule = Literal["cosine", "step", "constant"]
+Schedule = Literal["cosine", "step", "exponential", "constant"]
 Augmentation = Literal["none", "crop-flip", "shift", "affine"]
 Precision = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda", "auto"]
@@ -41,13 +41,13 @@ class Training:
     weight_decay
         On weights of layers only: parameters with fewer than two dimensions (biases, batch norm) are not decayed.
     schedule
-        ``"cosine"`` (to zero at the end, or at each milestone), ``"step"`` (times `factor` at every milestone) or
-        ``"constant"``.
+        ``"cosine"`` (to zero at the end, or at each milestone), ``"step"`` (times `factor` at every milestone),
+        ``"exponential"`` (to `factor` times the highest at the end, by as much in each epoch) or ``"constant"``.
     milestones
         Epochs, ascending: where ``"step"`` acts, and where ``"cosine"``, that reached zero, begins anew at its highest
         (warm restarts: I. Loshchilov, F. Hutter, ICLR 2017, doi:10.48550/arXiv.1608.03983).
     factor
-        What ``"step"`` multiplies the learning rate with.
+        What ``"step"`` multiplies the learning rate with at every milestone, and ``"exponential"`` in all.
     warm_up
         Epochs over which the learning rate rises linearly from zero; the schedule follows.
     label_smoothing
@@ -145,6 +145,9 @@ class Training:
             number = min(sum(epoch >= end for end in ends[1:]), len(ends) - 2)  # at the end it is zero
             passed = (epoch - ends[number]) / (ends[number + 1] - ends[number])
             return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
+        if self.schedule == "exponential":
+            passed = min((epoch - self.warm_up) / (self.epochs - self.warm_up), 1.0)
+            return self.learning_rate * float(self.factor**passed)
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 
     @entrance
