@@ -27,6 +27,7 @@ from xbarsim.models.convnet import ConvNet, convnet
 from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
 from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
 from xbarsim.models.keywords import KeywordNet, load_keyword_net
+from xbarsim.models.liaf import EventNet, Fire, LiafLayer, Neuron, RecurrentLiaf, SequenceNet, Surrogate
 # isort: on
 
 __all__ = [
@@ -40,14 +41,21 @@ __all__ = [
     "CodedClassifier",
     "ConvNet",
     "DigitsNet",
+    "EventNet",
+    "Fire",
     "KeywordNet",
     "LeNet5",
+    "LiafLayer",
     "ModelCard",
+    "Neuron",
     "RecurrentCell",
+    "RecurrentLiaf",
     "ResNet18",
     "ResNet20",
+    "SequenceNet",
     "SpokenDigitsNet",
     "StoryTransformer",
+    "Surrogate",
     "check_trained",
     "convnet",
     "exhaustive_code",

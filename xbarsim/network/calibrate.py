@@ -13,7 +13,7 @@ from xbarsim.die.seen import seen_cells
 from xbarsim.engine import largest_conversion
 from xbarsim.mapping import Reading
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
-from xbarsim.network.placed import MappedLayer, fullest_tile
+from xbarsim.network.placed import MappedLayer, fullest_tile, layer_drive
 from xbarsim.network.samples import Samples, per_sample
 from xbarsim.network.skeleton import Skeleton, check_fit
 
@@ -137,7 +137,7 @@ def calibrate_layer(
     vectors_per_image
         Matrix-vector products for one sample.
     """
-    drive = design.drive(signed=layer.signed)
+    drive = layer_drive(design, signed=layer.signed, input_bits=layer.input_bits)
     return MappedLayer(
         layer=layer,
         reading=reading,
