@@ -40,6 +40,11 @@ _SEEDS = 3  # of the networks of spoken digits
 _POOL = 2  # pixels of the camera in one of a frame
 
 
+def _in_bins(images: Tensor, bins: int) -> Tensor:
+    """Images with two channels a bin as frames (samples, bins, 2, size, size)."""
+    return images.reshape(len(images), bins, 2, *images.shape[2:])
+
+
 class _Bins(nn.Module):
     """A network of frames (samples, bins, 2, size, size) as one of images with two channels a bin."""
 
@@ -48,7 +53,7 @@ class _Bins(nn.Module):
         self.network, self.bins = network, bins
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images.unflatten(1, (self.bins, 2)))
+        logits: Tensor = self.network(_in_bins(images, self.bins))
         return logits
 
 
@@ -65,7 +70,7 @@ class _Words(nn.Module):
 
 
 class Gated(nn.Module):
-    """One layer of GRU or LSTM units, the mean of its outputs over time, and a linear layer, in products of their own.
+    """One layer of GRU or LSTM units, the mean of its outputs over time, and a linear layer.
 
     Input (samples, time, 24), output (samples, 10) logits.
 
@@ -79,10 +84,7 @@ class Gated(nn.Module):
 
     def __init__(self, kind: str, units: int) -> None:
         super().__init__()
-        if kind == "gru":
-            self.recurrent = LowerGRU().lower(nn.GRU(24, units, batch_first=True))
-        else:
-            self.recurrent = LowerLSTM().lower(nn.LSTM(24, units, batch_first=True))
+        self.recurrent: nn.Module = (nn.GRU if kind == "gru" else nn.LSTM)(24, units, batch_first=True)
         self.classifier = nn.Linear(units, 10)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -90,6 +92,14 @@ class Gated(nn.Module):
         outputs, _ = self.recurrent(frames)
         logits: Tensor = self.classifier(outputs.mean(dim=1))
         return logits
+
+
+def _taken_apart(network: nn.Module) -> nn.Module:
+    """A network whose gated layer is one of linear products, which a file of codes can hold; changed in place."""
+    if isinstance(network, Gated):
+        lowering = LowerGRU() if isinstance(network.recurrent, nn.GRU) else LowerLSTM()
+        network.recurrent = lowering.lower(network.recurrent.eval())
+    return network
 
 
 def _convolutions() -> nn.Module:
@@ -133,11 +143,11 @@ class Arm:
 
 
 _EVENTS = Training(
-    epochs=30, batch=40, optimiser="adamw", learning_rate=3e-3, weight_decay=0.02, warm_up=1.0, augmentation="shift",
+    epochs=16, batch=20, optimiser="adamw", learning_rate=5e-3, weight_decay=0.02, warm_up=1.0, augmentation="shift",
     device="cpu",
 )  # fmt: skip
 _SPEECH = Training(
-    epochs=25, batch=50, optimiser="adamw", learning_rate=3e-3, weight_decay=0.01, warm_up=1.0, augmentation="shift",
+    epochs=20, batch=50, optimiser="adamw", learning_rate=5e-3, weight_decay=0.01, warm_up=1.0, augmentation="shift",
     device="cpu",
 )  # fmt: skip
 ARMS: dict[str, Arm] = {
@@ -217,7 +227,7 @@ def train_run(name: str, run: int, folder: Path) -> Path:
         network = arm.build()
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     history = train(_wrapped(network, arm), data, training, checkpoint=folder / "checkpoints" / path.name)
-    round_weights(network)
+    round_weights(_taken_apart(network), BITS)
     about = {
         "network": name,
         "trained_by": "python -m xbarsim.experiments.papers.liaf2021 --train",
@@ -232,7 +242,7 @@ def train_run(name: str, run: int, folder: Path) -> Path:
 def load_run(name: str, run: int, folder: Path = FOLDER) -> nn.Module:
     """A trained network, ready to evaluate."""
     with torch.random.fork_rng(devices=[]):
-        network = ARMS[name].build()
+        network = _taken_apart(ARMS[name].build())
     load_coded(folder / f"{name}-{run}.safetensors", network)
     return network
 
@@ -246,7 +256,7 @@ def as_inputs(arm: Arm, levels: npt.NDArray[np.uint8], labels: Any) -> tuple[Ten
     """Levels on the scale 0 to 255 as the networks of an arm take them; labels as they are."""
     images = torch.from_numpy(levels).float().div(255)
     if arm.bins > 1:
-        images = images.unflatten(1, (arm.bins, 2))
+        images = _in_bins(images, arm.bins)
     return images if arm.bins else images.squeeze(1), labels
 
 

@@ -73,7 +73,10 @@ _CALIBRATION = 100
 def _right(model: Any, images: Tensor, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which samples a network, digital or on a die, puts in the right class."""
     with torch.no_grad():
-        answers = [torch.as_tensor(model(part)).argmax(dim=1).numpy() for part in images.split(110)]
+        answers = [
+            torch.as_tensor(model(images[start : start + 110])).argmax(dim=1).numpy()
+            for start in range(0, len(images), 110)
+        ]
     return np.asarray(np.concatenate(answers) == labels)
 
 
@@ -216,9 +219,7 @@ POINTS: tuple[tuple[str, int], ...] = (
 """Kinds of network and bits that are put on crossbars."""
 
 
-def on_crossbars(
-    points: Sequence[tuple[str, int]] = POINTS, folder: Path = FOLDER, *, check: int = 4
-) -> list[OnCrossbars]:
+def on_crossbars(points: Sequence[tuple[str, int]], folder: Path = FOLDER, *, check: int = 4) -> list[OnCrossbars]:
     """Accuracy and cost of networks of events on ideal crossbars.
 
     Parameters
@@ -435,26 +436,24 @@ def picture(judged: Sequence[Accuracy], crossbars: Sequence[OnCrossbars], faulty
     energy.set_xlabel("energy of an inference (nJ)")
     energy.set_ylabel("accuracy, N-MNIST (%)")
     energy.set_title("spikes and analog values on ideal crossbars", fontsize=10)
-    for name in dict.fromkeys(row.arm for row in faulty):
-        part = [row for row in faulty if row.arm == name]
-        rates = [100 * row.rate for row in part]
-        stuck.plot(rates, [row.lost for row in part], "o-", color=colours[name], label=f"{name}, {part[0].bits} b")
-        stuck.fill_between(
-            rates, [row.lost_low for row in part], [row.lost_high for row in part], color=colours[name], alpha=0.15,
-            linewidth=0,
-        )  # fmt: skip
+    for name in dict.fromkeys(each.arm for each in faulty):
+        curve = [each for each in faulty if each.arm == name]
+        rates = [100 * each.rate for each in curve]
+        low, high = [each.lost_low for each in curve], [each.lost_high for each in curve]
+        stuck.plot(rates, [each.lost for each in curve], "o-", color=colours[name], label=f"{name}, {curve[0].bits} b")
+        stuck.fill_between(rates, low, high, color=colours[name], alpha=0.15, linewidth=0)
     stuck.set_xscale("log")
     stuck.set_xlabel("stuck cells (%)")
     stuck.set_ylabel("points lost")
     stuck.invert_yaxis()
     stuck.set_title("dies with stuck cells, N-MNIST", fontsize=10)
-    spoken = [row for row in judged if row.task == "FSDD"]
-    for place, row in enumerate(spoken):
+    spoken = [each for each in judged if each.task == "FSDD"]
+    for place, one in enumerate(spoken):
         words.errorbar(
-            [place], [row.accuracy], yerr=[[row.accuracy - row.low], [row.high - row.accuracy]], fmt="o",
+            [place], [one.accuracy], yerr=[[one.accuracy - one.low], [one.high - one.accuracy]], fmt="o",
             color="#0072B2", capsize=4,
         )  # fmt: skip
-    words.set_xticks(range(len(spoken)), [row.arm for row in spoken])
+    words.set_xticks(range(len(spoken)), [each.arm for each in spoken])
     words.set_xlim(-0.5, max(0.5, len(spoken) - 0.5))
     words.set_ylabel("accuracy, spoken digits (%)")
     words.set_title("as many parameters, floating point", fontsize=10)
@@ -484,7 +483,7 @@ def main(
     typer.echo(accuracy_table(judged))
     said = ", ".join(f"{name} {value} %" for name, value in PUBLISHED.items())
     typer.echo(f"published, LIAF, other data: {said}; bAbI comparable to GRU and LSTM\n")
-    crossbars = on_crossbars(folder=folder)
+    crossbars = on_crossbars(POINTS, folder)
     typer.echo(crossbar_table(crossbars) + "\n\n" + per_joule(crossbars) + "\n")
     faulty = [row for name, bits in FAULTY if dies for row in on_faulty_crossbars(name, bits, dies=dies, folder=folder)]
     if faulty:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +147,8 @@ def test_the_gradient_of_a_spike_is_the_surrogate_through_the_leak_and_not_throu
     used = width or (0.5 if surrogate == "rectangle" else 1.0)
     for first, second in ((0.4, 0.2), (0.9, 0.7), (-0.3, 0.1), (0.45, 0.9)):
         currents = torch.tensor([[[first], [second]]], dtype=torch.float64, requires_grad=True)
-        Neuron("lif", leak=0.5, surrogate=surrogate, width=width)(currents)[0, 1].sum().backward()
+        spike: Any = Neuron("lif", leak=0.5, surrogate=surrogate, width=width)(currents)[0, 1].sum()
+        spike.backward()
         fired = first > 0.5
         potential = second + (0.0 if fired else 0.5 * first)
         of_second = slope(potential - 0.5, surrogate, used)
@@ -165,7 +166,7 @@ def test_gradients_reach_every_weight(fire: Any) -> None:
         seeded(lambda: SequenceNet(fire, inputs=128, units=7, classes=3)).train(),
     )
     for model, inputs in zip(nets, (x, x.flatten(2)), strict=True):
-        nn.functional.cross_entropy(model(inputs), torch.arange(6) % 3).backward()
+        nn.functional.cross_entropy(model(inputs), torch.arange(6) % 3).backward()  # type: ignore[no-untyped-call]
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.abs().max() > 0, name
@@ -326,13 +327,13 @@ def test_threshold_relation_takes_a_subtraction() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Neuron("step"), "fire must be one of 'lif', 'selu', 'relu', 'relu1', 'sigmoid', got 'step'"),
+        (lambda: Neuron(cast(Any, "step")), r"fire must be one of 'lif', .* 'sigmoid', got 'step'"),
         (lambda: Neuron("lif", leak=1.5), "leak must be"),
         (lambda: Neuron("lif", threshold=math.nan), "threshold must be"),
-        (lambda: Neuron("lif", surrogate="sine"), "surrogate must be one of"),
+        (lambda: Neuron("lif", surrogate=cast(Any, "sine")), "surrogate must be one of"),
         (lambda: Neuron("lif", width=0.0), "width must be"),
-        (lambda: LiafLayer(nn.Conv1d(1, 1, 1), Neuron()), "product must be of type Linear or Conv2d"),
-        (lambda: LiafLayer(nn.Linear(2, 2), nn.ReLU()), "neuron must be of type Neuron"),
+        (lambda: LiafLayer(cast(Any, nn.Conv1d(1, 1, 1)), Neuron()), "product must be of type Linear or Conv2d"),
+        (lambda: LiafLayer(nn.Linear(2, 2), cast(Any, nn.ReLU())), "neuron must be of type Neuron"),
         (lambda: LiafLayer(nn.Linear(2, 2), Neuron(), pool=2), "pool must be None behind a linear layer, got 2"),
         (lambda: LiafLayer(nn.Linear(2, 2), Neuron(), input_bits=0), "input_bits must be"),
         (lambda: LiafLayer(nn.Linear(2, 2), Neuron(), input_limit=-1.0), "input_limit must be"),

@@ -53,7 +53,7 @@ class _Spike(torch.autograd.Function):
         return (above > 0).to(above.dtype)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (above,), width = context.saved_tensors, context.width
         if context.surrogate == "rectangle":
             slope = (above.abs() < width) / (2 * width)
@@ -140,12 +140,12 @@ class Neuron(nn.Module):
         width: float | None = None,
     ) -> None:
         super().__init__()
-        self.fire: Fire = check_choice("fire", fire, get_args(Fire))
+        self.fire: str = check_choice("fire", fire, get_args(Fire))
         self.threshold = check_real("threshold", threshold)
         self.leak = check_real("leak", leak, at_least=0.0, at_most=1.0)
         check_instance("threshold_related", threshold_related, bool)
         self.threshold_related = threshold_related
-        self.surrogate: Surrogate = check_choice("surrogate", surrogate, get_args(Surrogate))
+        self.surrogate: str = check_choice("surrogate", surrogate, get_args(Surrogate))
         default = 0.5 if surrogate == "rectangle" else 1.0
         self.width = check_real("width", default if width is None else width, above=0.0)
         self.limit = _LIMITS[fire]
@@ -204,10 +204,15 @@ def _through_time(currents: Tensor, neuron: _Settings) -> Tensor:
 fx.wrap("_through_time")  # the loop over time is one node of a model's graph: batch norms before it can be folded
 
 
+def _in_steps(values: Tensor, like: Tensor) -> Tensor:
+    """Values of samples times steps, as (samples, time, ...) of another tensor."""
+    apart: Tensor = values.unflatten(0, like.shape[:2])  # type: ignore[no-untyped-call]
+    return apart
+
+
 def _at_all_steps(module: nn.Module, inputs: Tensor) -> Tensor:
     """A module without state at all steps: time is folded into the samples."""
-    outputs: Tensor = module(inputs.flatten(0, 1))
-    return outputs.unflatten(0, inputs.shape[:2])
+    return _in_steps(module(inputs.flatten(0, 1)), inputs)
 
 
 def _driven(product: nn.Module, bits: int | None, limit: float | None) -> nn.Module:
@@ -275,7 +280,7 @@ class LiafLayer(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """What is sent at all steps."""
         currents: Tensor = self.norm(self.product(inputs.flatten(0, 1)))
-        sent: Tensor = self.neuron(currents.unflatten(0, inputs.shape[:2]))
+        sent: Tensor = self.neuron(_in_steps(currents, inputs))
         return _at_all_steps(self.pool, sent)
 
 
