@@ -156,10 +156,16 @@ ARMS: dict[str, Arm] = {
     "liaf3": Arm(title="LIAF, 3 bins", build=partial(EventNet, "relu1", size=17), bins=3, training=_EVENTS),
     "cnn": Arm(title="CNN, sum of bins", build=_convolutions, bins=1, training=_EVENTS),
     "rlif": Arm(
-        title="RLIF", build=partial(SequenceNet, "lif", inputs=24, units=117, leak=0.8), bins=0, training=_SPEECH
+        title="RLIF",
+        build=partial(SequenceNet, "lif", inputs=24, units=117, norm=True, leak=0.8),
+        bins=0,
+        training=_SPEECH,
     ),
     "rliaf": Arm(
-        title="RLIAF", build=partial(SequenceNet, "relu1", inputs=24, units=117, leak=0.8), bins=0, training=_SPEECH
+        title="RLIAF",
+        build=partial(SequenceNet, "relu1", inputs=24, units=117, norm=True, leak=0.8),
+        bins=0,
+        training=_SPEECH,
     ),
     "gru": Arm(title="GRU", build=partial(Gated, "gru", 64), bins=0, training=_SPEECH),
     "lstm": Arm(title="LSTM", build=partial(Gated, "lstm", 54), bins=0, training=_SPEECH),
@@ -179,9 +185,10 @@ def _events(bins: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
 
 @cache
 def _words(split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Words (recordings, 1, 64, 24) on 256 levels, and labels."""
+    """Words (recordings, 1, 32, 24) on 256 levels, each frame the mean of two, and labels."""
     features, labels, _ = spoken_digit_features(split)
-    return np.rint(features * 255).astype(np.uint8)[:, None], labels
+    frames = features.reshape(len(features), -1, 2, features.shape[2]).mean(axis=2)
+    return np.rint(frames * 255).astype(np.uint8)[:, None], labels
 
 
 def parts_of(arm: Arm, run: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

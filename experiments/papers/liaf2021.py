@@ -5,8 +5,8 @@
 - N-MNIST, 10 bins of 30 ms: convolutions 2-16-32 and a linear layer, of LIF neurons, of LIAF neurons (with 10 bins and
   with 3 of 100 ms), and of rectifiers on the sum of the bins. 1,100 recordings in 5 parts: each is judged by the
   network that was trained on the other four;
-- spoken digits (FSDD), 64 frames: one recurrent layer of LIF or LIAF neurons against GRU and LSTM, with as many
-  parameters each;
+- spoken digits (FSDD), 32 frames of 32 ms: one recurrent layer of LIF or LIAF neurons against GRU and LSTM, with as
+  many parameters each;
 - the same networks of events on crossbars: spikes as one-bit inputs, analog values with 1 to 4 bits; activity, reads,
   conversions and energy of an inference, and accuracy on dies with stuck cells.
 

@@ -241,7 +241,24 @@ def test_ideal_chips_of_recurrent_neurons_are_the_quantised_networks_bit_for_bit
     model = seeded(lambda: SequenceNet(fire, inputs=7, units=9, classes=3, leak=0.8))
     network = xb.map_model(model, design(), calibration=x)
     assert list(network.layers) == ["recurrent.product", "recurrent.recurrent", "classifier"]
+    if fire in ("lif", "relu1", "sigmoid"):
+        assert network.layers["recurrent.recurrent"].layer.input_scale == (
+            1.0 if fire == "lif" else pytest.approx(1 / 15)
+        )
     assert [layer.vectors_per_image for layer in network.layers.values()] == [6, 6, 6]
+    assert_ideal(network, x)
+
+
+def test_a_norm_of_recurrent_neurons_goes_into_their_weights() -> None:
+    x = noise(5, 6, 7).abs()
+    model = seeded(lambda: SequenceNet("lif", inputs=7, units=9, classes=3, norm=True))
+    norm: Any = model.get_submodule("recurrent.norm")
+    norm.running_mean.copy_(0.2 * noise(9))
+    norm.running_var.copy_(0.5 + noise(9, seed=1).abs())
+    network = xb.map_model(model, design(), calibration=x)
+    assert not network.not_mapped
+    assert "1 batch norms folded into the layers before them" in network.notes
+    assert network.layers["recurrent.recurrent"].drive.input_bits == 1
     assert_ideal(network, x)
 
 
@@ -343,6 +360,7 @@ def test_threshold_relation_takes_a_subtraction() -> None:
         (lambda: EventNet("lif", leak=-1.0), "leak must be"),
         (lambda: SequenceNet("lif", inputs=3, units=0), "units must be"),
         (lambda: Neuron()(torch.zeros(2, 3)), r"currents must be of shape \(samples, time, ...\), got \(2, 3\)"),
+        (lambda: LiafLayer(nn.Linear(2, 2), Neuron())(torch.zeros(2, 2)), "inputs must be of shape"),
         (lambda: RecurrentLiaf(3, 2, Neuron())(torch.zeros(2, 3)), "inputs must be of shape"),
     ],
 )  # fmt: skip

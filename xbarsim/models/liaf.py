@@ -204,6 +204,16 @@ def _through_time(currents: Tensor, neuron: _Settings) -> Tensor:
 fx.wrap("_through_time")  # the loop over time is one node of a model's graph: batch norms before it can be folded
 
 
+def _folded(inputs: Tensor) -> Tensor:
+    """Samples and steps in one dimension."""
+    if inputs.ndim < 3:
+        raise InputError(f"inputs must be of shape (samples, time, ...), got {tuple(inputs.shape)}")
+    return inputs.flatten(0, 1)
+
+
+fx.wrap("_folded")  # what is checked is no part of a model's graph
+
+
 def _in_steps(values: Tensor, like: Tensor) -> Tensor:
     """Values of samples times steps, as (samples, time, ...) of another tensor."""
     apart: Tensor = values.unflatten(0, like.shape[:2])  # type: ignore[no-untyped-call]
@@ -212,7 +222,7 @@ def _in_steps(values: Tensor, like: Tensor) -> Tensor:
 
 def _at_all_steps(module: nn.Module, inputs: Tensor) -> Tensor:
     """A module without state at all steps: time is folded into the samples."""
-    return _in_steps(module(inputs.flatten(0, 1)), inputs)
+    return _in_steps(module(_folded(inputs)), inputs)
 
 
 def _driven(product: nn.Module, bits: int | None, limit: float | None) -> nn.Module:
@@ -279,9 +289,22 @@ class LiafLayer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What is sent at all steps."""
-        currents: Tensor = self.norm(self.product(inputs.flatten(0, 1)))
+        currents: Tensor = self.norm(self.product(_folded(inputs)))
         sent: Tensor = self.neuron(_in_steps(currents, inputs))
         return _at_all_steps(self.pool, sent)
+
+
+def _recurrent_through_time(currents: Tensor, weight: Tensor, neuron: _Settings) -> Tensor:
+    """All steps of a population that is also driven by what it sent a step before."""
+    membrane = sent = torch.zeros_like(currents[:, 0])
+    outputs = []
+    for current in currents.unbind(1):
+        sent, membrane = _step(current + nn.functional.linear(sent, weight), membrane, neuron)
+        outputs.append(sent)
+    return torch.stack(outputs, dim=1)
+
+
+fx.wrap("_recurrent_through_time")
 
 
 class RecurrentLiaf(nn.Module):
@@ -296,6 +319,9 @@ class RecurrentLiaf(nn.Module):
         Features of a step, and neurons.
     neuron
         What the neurons are.
+    norm
+        Whether the currents of the inputs are normalised, over samples and steps; on crossbars the norm is part of the
+        weights.
     input_bits, input_limit
         Of the inputs, as for :class:`LiafLayer`; those of what was sent follow from the neuron.
 
@@ -311,27 +337,24 @@ class RecurrentLiaf(nn.Module):
         units: int,
         neuron: Neuron,
         *,
+        norm: bool = False,
         input_bits: int | None = None,
         input_limit: float | None = None,
     ) -> None:
         super().__init__()
-        self.units = check_integer("units", units, at_least=1)
+        units, inputs = check_integer("units", units, at_least=1), check_integer("inputs", inputs, at_least=1)
         check_instance("neuron", neuron, Neuron)
+        check_instance("norm", norm, bool)
         self.neuron = neuron
-        self.product = _driven(nn.Linear(check_integer("inputs", inputs, at_least=1), units), input_bits, input_limit)
-        self.recurrent = _driven(nn.Linear(units, units, bias=False), neuron.bits, neuron.limit)
+        self.product = _driven(nn.Linear(inputs, units, bias=not norm), input_bits, input_limit)
+        self.norm = nn.BatchNorm1d(units) if norm else nn.Identity()
+        self.recurrent = nn.Linear(units, units, bias=False)
+        _driven(self.recurrent, neuron.bits, neuron.limit)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What is sent at all steps."""
-        if inputs.ndim != 3:
-            raise InputError(f"inputs must be of shape (samples, time, features), got {tuple(inputs.shape)}")
-        currents: Tensor = self.product(inputs)
-        membrane = sent = torch.zeros_like(currents[:, 0])
-        outputs = []
-        for current in currents.unbind(1):
-            sent, membrane = self.neuron.step(current + self.recurrent(sent), membrane)
-            outputs.append(sent)
-        return torch.stack(outputs, dim=1)
+        currents: Tensor = self.norm(self.product(_folded(inputs)))
+        return _recurrent_through_time(_in_steps(currents, inputs), self.recurrent.weight, self.neuron._settings)
 
 
 class EventNet(nn.Module):
@@ -397,6 +420,8 @@ class SequenceNet(nn.Module):
         What the neurons send.
     inputs, units, classes
         Features of a step, neurons, outputs.
+    norm
+        As for :class:`RecurrentLiaf`.
     **neuron
         Further arguments of :class:`Neuron`.
 
@@ -407,11 +432,13 @@ class SequenceNet(nn.Module):
     """
 
     @entrance
-    def __init__(self, fire: Fire, *, inputs: int, units: int, classes: int = 10, **neuron: Any) -> None:
+    def __init__(
+        self, fire: Fire, *, inputs: int, units: int, classes: int = 10, norm: bool = False, **neuron: Any
+    ) -> None:
         super().__init__()
         check_integer("classes", classes, at_least=1)
         population = Neuron(fire, **neuron)
-        self.recurrent = RecurrentLiaf(inputs, units, population)
+        self.recurrent = RecurrentLiaf(inputs, units, population, norm=norm)
         self.classifier = _driven(nn.Linear(units, classes), population.bits, population.limit)
 
     def forward(self, frames: Tensor) -> Tensor:
