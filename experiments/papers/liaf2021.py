@@ -25,6 +25,7 @@ on bAbI "comparable to GRU and LSTM".
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ from xbarsim.experiments.fits.train_liaf import (
     train_run,
 )
 from xbarsim.experiments.folders import FIGURES
-from xbarsim.foundation.intervals import mean_interval, share_interval
+from xbarsim.foundation.intervals import FewDiesWarning, mean_interval, share_interval
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.mapping import Mapping, TwoColumn
@@ -120,7 +121,9 @@ def accuracies(name: str, folder: Path = FOLDER) -> Accuracy:
     if arm.bins:
         interval = share_interval(sum(int(each.sum()) for each in right), sum(map(len, right)))
     else:
-        interval = mean_interval(shares)
+        with warnings.catch_warnings():  # that these are few, the table says
+            warnings.simplefilter("ignore", FewDiesWarning)
+            interval = mean_interval(shares)
     return Accuracy(
         task="N-MNIST" if arm.bins else "FSDD", arm=arm.title,
         parameters=sum(parameter.numel() for parameter in networks[0].parameters()),
