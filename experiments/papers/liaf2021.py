@@ -317,27 +317,33 @@ FAULTY: tuple[tuple[str, int], ...] = (("lif", 1), ("liaf", 4), ("liaf3", 4), ("
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
-def on_faulty_crossbars(name: str, bits: int, *, dies: int, folder: Path = FOLDER) -> list[Faulty]:
-    """Accuracy on dies with stuck cells, one row a rate; most of the cells are stuck off, as the source has it."""
-    arm = ARMS[name]
-    faults = fault_preset("chen2015_sa0_lrs").faults
-    found: dict[float, list[tuple[float, float]]] = {rate: [] for rate in RATES}
-    for run in range(arm.runs):
-        images, labels = judges(arm, run)
-        network = mapped(name, run, bits, folder)
-        sound = float(_right(network.digital, images, labels).mean())
-        for rate in RATES:
-            broken = network.with_faults(faults.with_total(rate))
-            for die in range(dies):
-                share = float(_right(broken.fabricate(seed=1000 * run + die), images, labels).mean())
-                found[rate].append((100 * share, 100 * (sound - share)))
+def on_dies(name: str, run: int, bits: int, *, dies: int, folder: Path = FOLDER) -> dict[float, list[float]]:
+    """Accuracy of one network on sound cells (rate 0) and on dies with stuck ones, %, by rate.
+
+    Most of the cells are stuck off.
+    """
+    images, labels = judges(ARMS[name], run)
+    network = mapped(name, run, bits, folder)
+    found = {0.0: [100 * float(_right(network.digital, images, labels).mean())]}
+    for rate in RATES:
+        broken = network.with_faults(fault_preset("chen2015_sa0_lrs").faults.with_total(rate))
+        found[rate] = [
+            100 * float(_right(broken.fabricate(seed=1000 * run + die), images, labels).mean()) for die in range(dies)
+        ]
+    return found
+
+
+def on_faulty_crossbars(name: str, bits: int, runs: Sequence[dict[float, list[float]]]) -> list[Faulty]:
+    """What :func:`on_dies` gave for every network of one kind, as one row a rate."""
     rows = []
-    for rate, values in found.items():
-        accuracy, lost = (mean_interval([each[place] for each in values]) for place in (0, 1))
+    for rate in RATES:
+        shares = [share for run in runs for share in run[rate]]
+        accuracy = mean_interval(shares)
+        lost = mean_interval([run[0.0][0] - share for run in runs for share in run[rate]])
         numbers = [round(x, 3) for each in (accuracy, lost) for x in (each.estimate, each.low, each.high)]
         rows.append(
             Faulty(
-                arm=arm.title, bits=bits, rate=rate, dies=len(values), accuracy=numbers[0], low=numbers[1],
+                arm=ARMS[name].title, bits=bits, rate=rate, dies=len(shares), accuracy=numbers[0], low=numbers[1],
                 high=numbers[2], lost=numbers[3], lost_low=numbers[4], lost_high=numbers[5],
             )
         )  # fmt: skip
@@ -488,7 +494,10 @@ def main(
     typer.echo(f"published, LIAF, other data: {said}; bAbI comparable to GRU and LSTM\n")
     crossbars = on_crossbars(POINTS, folder)
     typer.echo(crossbar_table(crossbars) + "\n\n" + per_joule(crossbars) + "\n")
-    faulty = [row for name, bits in FAULTY if dies for row in on_faulty_crossbars(name, bits, dies=dies, folder=folder)]
+    faulty: list[Faulty] = []
+    for name, bits in FAULTY if dies else ():
+        runs = [on_dies(name, run, bits, dies=dies, folder=folder) for run in range(ARMS[name].runs)]
+        faulty += on_faulty_crossbars(name, bits, runs)
     if faulty:
         typer.echo(faulty_table(faulty))
     output.mkdir(parents=True, exist_ok=True)
