@@ -59,6 +59,12 @@ def test_how_to_train_and_map_a_ternary_network(capsys: pytest.CaptureFixture[st
     assert accuracy is not None
 
 
+def test_how_to_map_a_network_of_spikes(capsys: pytest.CaptureFixture[str]) -> None:
+    (spikes,) = blocks("docs/spikes.md")
+    run([spikes], "docs/spikes.md")
+    assert capsys.readouterr().out.strip().endswith("True")
+
+
 def test_the_page_of_repair_names_every_method() -> None:
     from xbarsim.cli.mitigations import methods
 

@@ -16,8 +16,9 @@ NAMES = (
     "3_a_sweep_from_script_to_figure",
     "4_your_own_device_encoding_and_fault_model",
     "5_repair_a_die",
+    "6_spikes_on_a_crossbar",
 )
-PICTURES = {1: 3, 2: 4, 3: 1, 4: 2, 5: 4}
+PICTURES = {1: 3, 2: 4, 3: 1, 4: 2, 5: 4, 6: 3}
 
 
 def cells(name: str) -> list[dict[str, Any]]:

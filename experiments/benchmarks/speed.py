@@ -196,6 +196,14 @@ def _resnet20(images: int) -> tuple[nn.Module, torch.Tensor]:
     return model, torch.from_numpy(pictures)
 
 
+def _liaf(samples: int) -> tuple[nn.Module, torch.Tensor]:
+    """Analog neurons over 10 steps of 34 x 34 events, as dense as those of N-MNIST; untrained, for timing only."""
+    from xbarsim.models import EventNet
+
+    torch.manual_seed(1)
+    return EventNet("relu1", size=34).eval(), (torch.rand(samples, 10, 2, 34, 34) < 0.08).float()
+
+
 def _network(
     model: nn.Module,
     images: torch.Tensor,
@@ -475,6 +483,10 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "resnet20-bitserial": (
         "torch network",
         lambda threads: _network(*_resnet20(64), _bit_serial(), threads, "resnet20-bitserial", 20.0, 8.0, runs=5),
+    ),
+    "liaf": (
+        "torch network",
+        lambda threads: _network(*_liaf(64), _one_pulse(), threads, "liaf", None, 1.0, runs=5),
     ),
     "bcr": ("dense torch network", _block_pruned),
     "resnet20-noise": ("noise-free die", _noisy_network),

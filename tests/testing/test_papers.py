@@ -112,7 +112,16 @@ def test_writing_where_it_writes_by_default_is_told(tmp_path: Path) -> None:
 def test_every_paper_is_checked_here() -> None:
     files = {path.stem for path in Path(inspect.getfile(papers)).parent.glob("*.py")}
     # others than the first two where they are tested: they are measured in miniature
-    assert files == {"__init__", "gxnor2018", "islped2019", "isqed2021", "lottery2021", "neurram2022", "tsdtw2017"}
+    assert files == {
+        "__init__",
+        "gxnor2018",
+        "islped2019",
+        "isqed2021",
+        "liaf2021",
+        "lottery2021",
+        "neurram2022",
+        "tsdtw2017",
+    }
 
 
 def test_islped2019_conforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from xbarsim.data.cifar10 import CIFAR10_CLASSES, load_cifar10
 from xbarsim.data.digits import DigitsSplit, load_digits_split
 from xbarsim.data.folder import data_file, data_folder
 from xbarsim.data.mnist import load_mnist
+from xbarsim.data.nmnist import EventFrames, EventRecordings, event_frames, folds, load_nmnist
 from xbarsim.data.sequences import SEQUENCE_SETS, SequenceSet, load_sequences
 from xbarsim.data.speech import (
     KEYWORDS,
@@ -33,17 +34,22 @@ __all__ = [
     "SEQUENCE_SETS",
     "SPOKEN_DIGITS_SHAPE",
     "DigitsSplit",
+    "EventFrames",
+    "EventRecordings",
     "Recordings",
     "SequenceSet",
     "SpokenDigitFeatures",
     "StoryQuestions",
     "data_file",
     "data_folder",
+    "event_frames",
+    "folds",
     "load_babi",
     "load_cifar10",
     "load_digits_split",
     "load_keywords",
     "load_mnist",
+    "load_nmnist",
     "load_sequences",
     "load_spoken_digits",
     "log_mel",

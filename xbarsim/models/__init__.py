@@ -30,6 +30,7 @@ from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_sp
 from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
 from xbarsim.models.keywords import KeywordNet, load_keyword_net
 from xbarsim.models.neurram import NEURRAM_NETWORKS, NeuRRAMMnistNet, NeuRRAMResNet20, load_neurram_network
+from xbarsim.models.liaf import EventNet, Fire, LiafLayer, Neuron, RecurrentLiaf, SequenceNet, Surrogate
 # isort: on
 
 __all__ = [
@@ -45,17 +46,24 @@ __all__ = [
     "ConvNet",
     "DigitsNet",
     "DiscreteActivation",
+    "EventNet",
+    "Fire",
     "KeywordNet",
     "LeNet5",
+    "LiafLayer",
     "MnistNet",
     "ModelCard",
     "NeuRRAMMnistNet",
     "NeuRRAMResNet20",
+    "Neuron",
     "RecurrentCell",
+    "RecurrentLiaf",
     "ResNet18",
     "ResNet20",
+    "SequenceNet",
     "SpokenDigitsNet",
     "StoryTransformer",
+    "Surrogate",
     "check_trained",
     "convnet",
     "exhaustive_code",

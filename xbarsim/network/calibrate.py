@@ -14,7 +14,7 @@ from xbarsim.engine import largest_conversion
 from xbarsim.mapping import Reading
 from xbarsim.network.activity import ActivityCounts
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
-from xbarsim.network.placed import MappedLayer, fullest_tile
+from xbarsim.network.placed import MappedLayer, fullest_tile, layer_drive
 from xbarsim.network.samples import Samples, per_sample
 from xbarsim.network.skeleton import Skeleton, check_fit
 
@@ -138,7 +138,7 @@ def calibrate_layer(
     vectors_per_image
         Matrix-vector products for one sample.
     """
-    drive = design.drive(signed=layer.signed)
+    drive = layer_drive(design, signed=layer.signed, input_bits=layer.input_bits)
     counts = ActivityCounts(reading, drive)
     counts.add(vectors)
     return MappedLayer(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xbarsim.cost import DigitalUse
 from xbarsim.engine import Window
 from xbarsim.foundation.entrances import check_fields, entrance
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_integer
 from xbarsim.network.layers.base import LayerAdapter
 from xbarsim.network.skeleton import Skeleton
 
@@ -65,6 +65,9 @@ class Product:
     input_limit
         The largest magnitude that inputs can have, such as 1 for a hidden state: their range, whatever calibration
         samples show; ``None`` where only these say.
+    input_bits
+        Bits that tell all inputs apart, such as 1 for spikes: a design that drives more drives as many; ``None`` for
+        those of the design.
     divisors
         What each input channel is divided by digitally before it is driven; the weights are as many times larger.
         ``None`` for nothing.
@@ -79,12 +82,15 @@ class Product:
     given: GivenCodes | None = None
     input_scale: float | None = None
     input_limit: float | None = None
+    input_bits: int | None = None
     divisors: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.weights.ndim != 2:
             raise InputError(f"weights must have shape (inputs, outputs), got {self.weights.shape}")
+        if self.input_bits is not None:
+            check_integer("input_bits", self.input_bits, at_least=1, at_most=16)
         outputs = self.weights.shape[1]
         if self.bias.size not in (1, outputs):
             raise InputError(f"bias must be one number or one for each of {outputs} outputs, got {self.bias.shape}")

@@ -27,7 +27,7 @@ from xbarsim.network.skeleton import Network, Skeleton
 from xbarsim.network.tuning import Observed, Totals
 from xbarsim.network.use import layer_use
 
-__all__ = ["MappedLayer", "PlacedNetwork", "PlanTable", "fullest_tile"]
+__all__ = ["MappedLayer", "PlacedNetwork", "PlanTable", "fullest_tile", "layer_drive"]
 
 _REASON_WIDTH = 80  # characters in a line of a reason, so that a table of plans fits a wide terminal
 
@@ -35,6 +35,15 @@ _REASON_WIDTH = 80  # characters in a line of a reason, so that a table of plans
 def fullest_tile(matrix: MappedMatrix) -> int:
     """Word lines in use in the tile that has most; at least 1."""
     return int((matrix.tile_rows >= 0).sum(axis=1).max(initial=1))
+
+
+def layer_drive(design: Design, *, signed: bool, input_bits: int) -> Drive:
+    """How the inputs of a layer are applied that take so many bits, which may be fewer than the design drives.
+
+    A word line that gets fewer bits than its converter has is driven with the highest voltage for the highest code.
+    """
+    drive = design.drive(signed=signed)
+    return replace(drive, input_bits=input_bits, dac_bits=min(drive.dac_bits, input_bits))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -43,7 +43,7 @@ def quantise(
 
 def _quantise_product(name: str, product: Product, seen: Seen, ranges: InputRange, design: Design) -> QuantisedLayer:
     signed = seen.low < 0
-    bits = design.periphery.input_bits
+    bits = min(design.periphery.input_bits, product.input_bits or design.periphery.input_bits)
     if signed and bits < 2:
         raise InputError(f"input_bits must be >= 2 for layer {name!r}, whose inputs are signed, got {bits}")
     limit = None if product.input_limit is None or product.input_limit < seen.largest else product.input_limit

@@ -16,7 +16,7 @@ from xbarsim.foundation.validation import FileFormatError, check_integer, check_
 from xbarsim.mapping import MappedMatrix, map_matrix
 from xbarsim.network.files.contents import Contents, digest
 from xbarsim.network.layers import LayerAdapter, QuantisedLayer
-from xbarsim.network.placed import MappedLayer, fullest_tile
+from xbarsim.network.placed import MappedLayer, fullest_tile, layer_drive
 
 __all__ = ["LayerRecord", "placement_digest", "read_layer", "write_layer"]
 
@@ -141,7 +141,7 @@ def read_layer(record: LayerRecord, contents: Contents, prefix: str, design: Des
         raise FileFormatError(
             f"{where} is placed in other cells than it was: its encoding, packing or codes are not those of the file"
         )
-    if record.drive != replace(design.drive(signed=record.signed), input_bits=record.input_bits):
+    if record.drive != layer_drive(design, signed=record.signed, input_bits=record.input_bits):
         raise FileFormatError(f"{where}: drive must be that of the design, got {record.drive}")
     _check_converter(where, record.converter, design, fullest_tile(reading.matrix))
     return MappedLayer(

@@ -32,8 +32,9 @@ class Lowering(metaclass=ABCMeta):
         """A module that computes the same from linear layers, convolutions, matrix products and digital operations.
 
         A linear layer in it may have an attribute ``output_names``, a tuple of texts that name equal blocks of its
-        outputs, in order: reports then say how far each is off; and an attribute ``input_limit``, the largest magnitude
-        that its inputs can have, such as 1 for a hidden state behind a tanh.
+        outputs, in order: reports then say how far each is off; an attribute ``input_limit``, the largest magnitude
+        that its inputs can have, such as 1 for a hidden state behind a tanh; and an attribute ``input_bits``, the bits
+        that tell its inputs apart where they are fewer than the design drives, such as 1 for spikes.
 
         Parameters
         ----------

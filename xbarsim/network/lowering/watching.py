@@ -170,7 +170,8 @@ class ProductTable:
     def enter(self, call: Call, parameters: Parameters, name: str, module: nn.Module | None) -> str:
         """A new product; its name gets a number where another has it.
 
-        What the module that holds its weights says of it (``output_names``, ``input_limit``) goes with it.
+        What the module that holds its weights says of it (``output_names``, ``input_limit``, ``input_bits``) goes with
+        it.
 
         Returns
         -------
@@ -188,6 +189,7 @@ class ProductTable:
             call.product(weight.array(), added),
             output_names=tuple(getattr(module, "output_names", ())),
             input_limit=getattr(module, "input_limit", None),
+            input_bits=getattr(module, "input_bits", None),
         )
         self.products[unique] = made
         self._entries.setdefault(self._key(call), []).append(_Entry(unique, weight, bias))
