@@ -158,7 +158,7 @@ def _array(arrays: Mapping[str, Any], module: str, tensor: str, wanted: torch.Te
 
 @entrance
 def load_neurram_network(name: str) -> nn.Module:
-    """A network of the NeuRRAM chip with its weights, ready to evaluate.
+    """A network of the NeuRRAM chip with its weights, ready to evaluate; mapped, its layers take 3 and 4 bits.
 
     Parameters
     ----------
@@ -196,4 +196,13 @@ def load_neurram_network(name: str) -> nn.Module:
         else:
             state[key] = _array(arrays, names[module], tensor, wanted)
     network.load_state_dict(state, assign=True)
+    _tell_bits(network)
     return network.eval()
+
+
+def _tell_bits(network: nn.Module) -> None:
+    """Say of each layer what tells its inputs apart, so that a chip drives no more: 4 bits for images of 15 steps."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            first = name == "stem"
+            layer.input_bits = 4 if first else 3  # type: ignore[assignment]
