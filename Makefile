@@ -39,7 +39,7 @@ torture: $(INSTALLED)
 	$(VENV)/bin/python -m xbarsim.experiments.studies.torture
 
 mutants: $(INSTALLED)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt cosmic-ray
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
 	$(VENV)/bin/python -m xbarsim.experiments.studies.mutants
 
 clean:

@@ -188,7 +188,17 @@ def test_every_library_that_is_imported_is_required() -> None:
     required = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
     required |= {"llvmlite"}  # numba's own, of the version that numba asks for
     # extras; imported in functions, with a message
-    optional = {"badcrossbar", "distributed", "dtaidistance", "hypothesis", "onnx", "pandas", "pyarrow", "sklearn"}
+    optional = {
+        "badcrossbar",
+        "cosmic_ray",
+        "distributed",
+        "dtaidistance",
+        "hypothesis",
+        "onnx",
+        "pandas",
+        "pyarrow",
+        "sklearn",
+    }
     wrong = []
     for path in LIBRARY:
         for module, line in imports(path):

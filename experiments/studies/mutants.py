@@ -11,7 +11,6 @@ but what is printed.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from xbarsim.foundation.tables import format_table
@@ -105,9 +105,12 @@ def try_mutants(root: Path, room: str, *, sample: int, seed: int, report: Any = 
         If the tests fail without any change.
     """
     tests = ROOMS[check_choice("room", room, ROOMS)]
-    from cosmic_ray.commands import init
-    from cosmic_ray.mutating import mutate_and_test
-    from cosmic_ray.work_db import WorkDB, use_db
+    try:
+        from cosmic_ray.commands import init
+        from cosmic_ray.mutating import mutate_and_test
+        from cosmic_ray.work_db import WorkDB, use_db
+    except ImportError as error:
+        raise ImportError("changes are made by cosmic-ray: pip install 'xbarsim[mutants]'") from error
 
     command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider --import-mode=importlib {' '.join(tests)}"
     found: list[Mutant] = []
@@ -129,7 +132,8 @@ def try_mutants(root: Path, room: str, *, sample: int, seed: int, report: Any = 
                     for item in database.work_items
                     if not item.mutations[0].operator_name.rpartition("/")[2].startswith(_LEFT_ALONE)
                 ]
-            chosen = random.Random(seed).sample(items, min(sample, len(items)))
+            drawn = np.random.default_rng(seed).choice(len(items), min(sample, len(items)), replace=False)
+            chosen = [items[index] for index in drawn]
             report(f"{room}: {len(chosen)} of {len(items):,} changes, {time.monotonic() - start:.0f} s for the tests")
             for number, item in enumerate(chosen, start=1):
                 result = mutate_and_test(item.mutations, command, timeout)
