@@ -164,6 +164,15 @@ def test_a_match_is_costed() -> None:
     assert gallery.cost(probes, hardware=priced).report.hardware.name == "other"
 
 
+def test_a_gallery_of_zeros_takes_no_arrays() -> None:
+    gallery = Gallery(Sequences.of([[[0, 0]], [[0, 0]]]), DESIGN, seed=1)
+    probes = Sequences.of([[[3, 4]]])
+    assert gallery.distances(probes).tolist() == [[25.0, 25.0]]
+    cost = gallery.cost(probes)
+    assert (cost.reads, cost.latency, cost.array_energy) == (0, 0.0, 0.0)
+    assert cost.keeping_up == float("inf")
+
+
 FLOATS = Sequences.of([[[1.0, 2.0]]])
 INTEGERS = Sequences.of([[[1, 2]]])
 

@@ -109,8 +109,11 @@ class MatchCost:
 
     @property
     def keeping_up(self) -> float:
-        """Multiply-accumulates a second that a digital machine must do to have its distances in the same time."""
-        return self.digital.multiply_accumulates / self.latency
+        """Multiply-accumulates a second that a digital machine must do to have its distances in the same time.
+
+        Infinite for a gallery of zeros, which takes no arrays and no time.
+        """
+        return self.digital.multiply_accumulates / self.latency if self.latency else math.inf
 
     def rows(self) -> list[dict[str, object]]:
         """The figures as rows with name, value and unit (SI)."""

@@ -211,6 +211,8 @@ class Gallery:
         numpy.ndarray
             float64 (frames of the probe, frames of the gallery).
         """
+        if first_vector is not None:
+            check_integer("first_vector", first_vector, at_least=0)
         frames = self._frames("probes", probes)
         codes = self._codes(frames)
         if not self._integer:
@@ -276,8 +278,6 @@ class Gallery:
         InputError
             If the probes have other channels or are of another kind, or codes are out of their range.
         """
-        if first_vector is not None:
-            check_integer("first_vector", first_vector, at_least=0)
         found = self.local_distances(probes, first_vector=first_vector)
         return warp_all(found, len(probes), self.sequences.offsets, rules)[0]
 
