@@ -124,7 +124,7 @@ def test_single_numbers_of_a_model_stay_so_in_a_worker() -> None:
     """A batch norm that is not folded counts its batches in a tensor without dimensions."""
     x = images()
     network = mapped(network=nn.Sequential(nn.ReLU(), nn.BatchNorm2d(x.shape[1]), model()).eval(), calibration=x)
-    assert any(tensor.ndim == 0 for tensor in network.skeleton.model.buffers())
+    assert any(tensor.ndim == 0 for tensor in network.skeleton.model.buffers())  # type: ignore[attr-defined]
     shared = SharedBench(
         Bench(network=network, images=x.numpy(), labels=torch.zeros(len(x), dtype=torch.int64).numpy())
     )
