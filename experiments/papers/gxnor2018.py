@@ -336,7 +336,7 @@ def picture(measured: Sequence[Measured]) -> Figure:
     from matplotlib.figure import Figure
 
     sets = list(dict.fromkeys(one.data_set for one in measured))
-    figure = Figure(figsize=(0.8 + 4.2 * len(sets), 4.0), layout="constrained", dpi=150)
+    figure = Figure(figsize=(0.8 + 5.4 * len(sets), 4.4), layout="constrained", dpi=150)
     for axes, data_set in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
         mine = [one for one in measured if one.data_set == data_set]
         for place, one in enumerate(mine):
@@ -345,11 +345,11 @@ def picture(measured: Sequence[Measured]) -> Figure:
                           label="test images, 95 % interval" if not place else None)  # fmt: skip
             if one.published is not None:
                 axes.plot(place, one.published, "s", color="#D55E00", markerfacecolor="white",
-                          label="published, chosen on the test images")  # fmt: skip
+                          label="" if place else "published, chosen on the test images")  # fmt: skip
         names = [one.name.removeprefix(f"{data_set}-").replace("-", "\n") for one in mine]
         axes.set_xticks(
             range(len(mine)),
-            [f"{name}\n{one.bits} bits, epoch {one.kept}" for name, one in zip(names, mine, strict=True)],
+            [f"{name}\n{one.bits} bits\nepoch {one.kept}" for name, one in zip(names, mine, strict=True)],
         )
         axes.margins(x=0.2)
         axes.set_title(data_set)

@@ -332,10 +332,9 @@ def picture(points: Sequence[dict[str, Any]]) -> Figure:
                 axes.plot(
                     rates, [each["lost"] for each in curve], marker=marker, markersize=4, color=colour, label=form
                 )
-                half = [(each["high"] - each["low"]) / 2 for each in curve]
                 axes.fill_between(
-                    rates, [each["lost"] - width for each, width in zip(curve, half, strict=True)],
-                    [each["lost"] + width for each, width in zip(curve, half, strict=True)],
+                    rates, [each["lost"] - (each["high"] - each["accuracy"]) for each in curve],
+                    [each["lost"] + (each["accuracy"] - each["low"]) for each in curve],
                     color=colour, alpha=0.18, linewidth=0,
                 )  # fmt: skip
             axes.axhline(1.0, color="black", linewidth=0.9, linestyle=":")
