@@ -411,7 +411,7 @@ def per_joule(rows: Sequence[OnCrossbars]) -> str:
         else:
             verdict = "not to be told apart in accuracy"
         lines.append(
-            f"{row.arm}, {row.bits} bits: {row.energy / spikes.energy:.2f} x the energy of LIF, {verdict} "
+            f"{row.arm}, {row.bits} bit{'s' * (row.bits > 1)}: {row.energy / spikes.energy:.2f} x the energy of LIF, {verdict} "
             f"({row.gain:+.2f} points)"
         )
     return "\n".join(lines)
