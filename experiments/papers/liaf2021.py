@@ -410,10 +410,9 @@ def per_joule(rows: Sequence[OnCrossbars]) -> str:
             verdict = "less accurate"
         else:
             verdict = "not to be told apart in accuracy"
-        lines.append(
-            f"{row.arm}, {row.bits} bit{'s' * (row.bits > 1)}: {row.energy / spikes.energy:.2f} x the energy of LIF, {verdict} "
-            f"({row.gain:+.2f} points)"
-        )
+        bits = "1 bit" if row.bits == 1 else f"{row.bits} bits"
+        ratio = row.energy / spikes.energy
+        lines.append(f"{row.arm}, {bits}: {ratio:.2f} x the energy of LIF, {verdict} ({row.gain:+.2f} points)")
     return "\n".join(lines)
 
 
