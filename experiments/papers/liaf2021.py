@@ -222,6 +222,23 @@ POINTS: tuple[tuple[str, int], ...] = (
 """Kinds of network and bits that are put on crossbars."""
 
 
+def right_on_crossbars(
+    name: str, run: int, bits: int, folder: Path = FOLDER, *, check: int = 4
+) -> npt.NDArray[np.bool_]:
+    """Which samples one network puts in the right class on ideal crossbars.
+
+    Raises
+    ------
+    AssertionError
+        If an ideal die does not give the quantised network's answer to the first `check` of them bit for bit.
+    """
+    network = mapped(name, run, bits, folder)
+    images, labels = judges(ARMS[name], run)
+    if not torch.equal(network.fabricate(seed=run)(images[:check]), network.digital(images[:check])):
+        raise AssertionError(f"an ideal die of {ARMS[name].title} with {bits} bits is not the quantised network")
+    return _right(network.digital, images, labels)
+
+
 def on_crossbars(points: Sequence[tuple[str, int]], folder: Path = FOLDER, *, check: int = 4) -> list[OnCrossbars]:
     """Accuracy and cost of networks of events on ideal crossbars.
 
@@ -239,18 +256,12 @@ def on_crossbars(points: Sequence[tuple[str, int]], folder: Path = FOLDER, *, ch
     hardware = Hardware.load("isaac2016").with_digital("horowitz2014")
     for name, bits in points:
         arm = ARMS[name]
-        networks = [mapped(name, run, bits, folder) for run in range(arm.runs)]
-        right = []
-        for run, network in enumerate(networks):
-            images, labels = judges(arm, run)
-            if not torch.equal(network.fabricate(seed=run)(images[:check]), network.digital(images[:check])):
-                raise AssertionError(f"an ideal die of {arm.title} with {bits} bits is not the quantised network")
-            right.append(_right(network.digital, images, labels))
+        right = [right_on_crossbars(name, run, bits, folder, check=check) for run in range(arm.runs)]
         joined = np.concatenate(right).astype(np.float64)
         reference = joined if reference is None else reference
         share = share_interval(int(joined.sum()), len(joined))
         gain = mean_interval(joined - reference)
-        first = networks[0]
+        first = mapped(name, 0, bits, folder)
         seen = activity(first, judges(arm, 0)[0])
         work = first.cost(hardware).workload()
         driven = {layer.use.name: layer.actions.input_bit for layer in work.layers}
@@ -399,10 +410,9 @@ def per_joule(rows: Sequence[OnCrossbars]) -> str:
             verdict = "less accurate"
         else:
             verdict = "not to be told apart in accuracy"
-        lines.append(
-            f"{row.arm}, {row.bits} bits: {row.energy / spikes.energy:.2f} x the energy of LIF, {verdict} "
-            f"({row.gain:+.2f} points)"
-        )
+        bits = "1 bit" if row.bits == 1 else f"{row.bits} bits"
+        ratio = row.energy / spikes.energy
+        lines.append(f"{row.arm}, {bits}: {ratio:.2f} x the energy of LIF, {verdict} ({row.gain:+.2f} points)")
     return "\n".join(lines)
 
 
@@ -442,6 +452,10 @@ def picture(judged: Sequence[Accuracy], crossbars: Sequence[OnCrossbars], faulty
                 color=colours[name],
             )  # fmt: skip
     energy.set_xscale("log")
+    cheapest, dearest = (limit(row.energy for row in crossbars) for limit in (min, max))
+    marks = [mark for mark in (100, 200, 500, 1000, 2000, 5000, 10_000) if cheapest / 2 <= mark <= 2 * dearest]
+    energy.set_xticks(marks, [f"{mark:,}" for mark in marks])
+    energy.minorticks_off()
     energy.set_xlabel("energy of an inference (nJ)")
     energy.set_ylabel("accuracy, N-MNIST (%)")
     energy.set_title("spikes and analog values on ideal crossbars", fontsize=10)
@@ -452,6 +466,8 @@ def picture(judged: Sequence[Accuracy], crossbars: Sequence[OnCrossbars], faulty
         stuck.plot(rates, [each.lost for each in curve], "o-", color=colours[name], label=f"{name}, {curve[0].bits} b")
         stuck.fill_between(rates, low, high, color=colours[name], alpha=0.15, linewidth=0)
     stuck.set_xscale("log")
+    stuck.set_xticks([100 * rate for rate in RATES], [f"{100 * rate:g}" for rate in RATES])
+    stuck.minorticks_off()
     stuck.set_xlabel("stuck cells (%)")
     stuck.set_ylabel("points lost")
     stuck.invert_yaxis()
