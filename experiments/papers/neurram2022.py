@@ -80,6 +80,7 @@ CAUSES = (
 )
 """One on top of the other; those with *if* each on top of the four before them: what the source does not say."""
 
+_NEAR = 15.0  # points below the best that a picture reaches
 _WIRE = 0.5  # ohm from cell to cell, assumed
 _MISSED = 10 / 1300  # share of the cells that were not within 1 uS of their target after 50 pulses
 _BATCH = 250  # images; changes no answer
@@ -306,7 +307,7 @@ def _noise_panel(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
         axes.plot(places, values, color=f"C{index}", marker="osD^"[index], markersize=4, label=f"{trained:.0%}")
         axes.fill_between(places, values - bounds, values + bounds, color=f"C{index}", alpha=0.2, linewidth=0)
         theirs = [row["published"] for row in here]
-        axes.plot(places, theirs, "x", color=f"C{index}", markersize=8, label="authors" if index == 0 else None)
+        axes.plot(places, theirs, "x", color=f"C{index}", markersize=8)
     axes.set_xlabel("noise in the test (% of the largest weight of a layer)")
     axes.set_ylabel("accuracy (%)")
     axes.set_title("ResNet-20, by noise in training (crosses: authors)", fontsize=10)
@@ -317,10 +318,18 @@ def _noise_panel(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 
 def _chip_panel(axes: Axes, network: str, rows: Sequence[dict[str, Any]]) -> None:
     places = np.arange(len(rows))[::-1]
+    best = max(row["accuracy"] for row in rows)
+    near = [row for row in rows if row["accuracy"] > best - _NEAR]  # what is further off is written, not drawn
+    edge = min(min(row["low"] for row in near), rows[0]["measured"])
+    edge -= 0.1 * (best - edge)
     for place, row in zip(places, rows, strict=True):
+        if row not in near:
+            text = f"{row['accuracy']:.1f} ({row['low']:.0f} to {min(row['high'], 100):.0f})"
+            axes.annotate(f"\u2190 {text}", (edge, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+            continue
         beside = row["cause"].startswith("if ")
         color = "C7" if beside else "C0"
-        error = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
+        error = [[row["accuracy"] - row["low"]], [min(row["high"], 100.0) - row["accuracy"]]]
         axes.errorbar(row["accuracy"], place, xerr=error, fmt="s" if beside else "o", color=color, capsize=3)
         axes.annotate(
             f"{row['accuracy']:.1f}",
@@ -333,7 +342,8 @@ def _chip_panel(axes: Axes, network: str, rows: Sequence[dict[str, Any]]) -> Non
     measured = rows[0]["measured"]
     axes.axvline(measured, color="C3", linewidth=1.2, label=f"measured on the chip: {measured:.2f}")
     axes.set_yticks(places, [row["cause"] for row in rows], fontsize=9)
-    axes.set_ylim(-0.6, len(rows) - 0.3)
+    axes.set_xlim(left=edge)
+    axes.set_ylim(-1.2, len(rows) - 0.3)
     axes.set_xlabel("accuracy (%), with the interval of one more die")
     axes.set_title(network, fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
