@@ -548,8 +548,8 @@ def experiments(arena: Arena, *, kills: int, dies: int, images: int) -> Iterator
 
 def main(
     kills: Annotated[int, typer.Option(help="How many processes are killed, in all.")] = 200,
-    dies: Annotated[int, typer.Option(help="Dies of each of the six tasks.")] = 60,
-    images: Annotated[int, typer.Option(help="Images of each die: how long one takes.")] = 100,
+    dies: Annotated[int, typer.Option(help="Dies of each of the six tasks.")] = 40,
+    images: Annotated[int, typer.Option(help="Images of each die: how long one takes.")] = 40,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="Only these experiments.")] = None,
 ) -> None:
