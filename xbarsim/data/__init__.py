@@ -13,7 +13,7 @@ from xbarsim.data.cifar10 import CIFAR10_CLASSES, load_cifar10
 from xbarsim.data.digits import DigitsSplit, load_digits_split
 from xbarsim.data.folder import data_file, data_folder
 from xbarsim.data.mnist import load_mnist
-from xbarsim.data.nmnist import EventFrames, EventRecordings, event_frames, folds, load_nmnist
+from xbarsim.data.nmnist import EventFrames, EventRecordings, event_frames, load_nmnist
 from xbarsim.data.sequences import SEQUENCE_SETS, SequenceSet, load_sequences
 from xbarsim.data.speech import (
     KEYWORDS,
@@ -26,7 +26,7 @@ from xbarsim.data.speech import (
     mel_filters,
     spoken_digit_features,
 )
-from xbarsim.data.splits import validation_split
+from xbarsim.data.splits import folds, validation_split
 
 __all__ = [
     "CIFAR10_CLASSES",

@@ -24,7 +24,7 @@ from xbarsim.foundation.validation import (
     read_bytes,
 )
 
-__all__ = ["EventFrames", "EventRecordings", "event_frames", "folds", "load_nmnist"]
+__all__ = ["EventFrames", "EventRecordings", "event_frames", "load_nmnist"]
 
 _FILE = ("nmnist", "nmnist_train1000_test100.npz")
 _SHA256 = {  # of the arrays, beginnings
@@ -107,7 +107,8 @@ def load_nmnist() -> EventRecordings:
     Returns
     -------
     EventRecordings
-        1,100 recordings of 34 x 34 pixels. 100 of them are too few to judge a network by; see :func:`folds`.
+        1,100 recordings of 34 x 34 pixels. 100 of them are too few to judge a network by; see
+        :func:`~xbarsim.data.folds`.
 
     Raises
     ------
@@ -217,43 +218,3 @@ def event_frames(recordings: EventRecordings, *, bins: int = 10, seconds: float 
     if counts.max(initial=0) > np.iinfo(np.uint16).max:
         raise InputError(f"bins must hold at most 65,535 events at a place each, got {counts.max()}")
     return EventFrames(counts=counts.astype(np.uint16).reshape(shape), left_out=int((~inside).sum()))
-
-
-@entrance
-def folds(labels: npt.NDArray[np.integer], count: int, *, seed: int) -> tuple[npt.NDArray[np.intp], ...]:
-    """Cut samples into parts of equal size in which each class has its share: each judges what the others train.
-
-    Every class is shuffled and dealt out one by one, each going on at the part where the class before ended.
-
-    Parameters
-    ----------
-    labels
-        Integers, shape (samples,).
-    count
-        How many parts, 2 to the number of samples.
-    seed
-        Of the shuffling.
-
-    Returns
-    -------
-    tuple of ndarray
-        Ascending indices, disjoint, that together are all; sizes differ by at most one.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of bounds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [len(part) for part in folds(np.arange(10) % 2, 3, seed=0)]
-    [4, 3, 3]
-    """
-    classes = check_array("labels", labels, dimensions=1, kind="integer")
-    count = check_integer("count", count, at_least=2, at_most=len(classes))
-    seed = check_integer("seed", seed, at_least=0)
-    # keys of a SeedSequence, whose output NumPy promises never to change
-    keys = np.random.SeedSequence(seed).generate_state(len(classes), np.uint64)
-    order = np.lexsort((keys, classes))
-    return tuple(np.sort(order[part::count]) for part in range(count))

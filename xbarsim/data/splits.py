@@ -1,4 +1,4 @@
-"""Holding images back for validation."""
+"""Holding samples back: for validation, or part after part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_array, check_integer
 
-__all__ = ["validation_split"]
+__all__ = ["folds", "validation_split"]
 
 
 @entrance
@@ -64,3 +64,43 @@ def validation_split(
     for label, count in enumerate(taken):
         held[order[classes[order] == label][:count]] = True
     return np.flatnonzero(~held), order[held[order]]
+
+
+@entrance
+def folds(labels: npt.NDArray[np.integer], count: int, *, seed: int) -> tuple[npt.NDArray[np.intp], ...]:
+    """Cut samples into parts of equal size in which each class has its share: each judges what the others train.
+
+    Every class is shuffled and dealt out one by one, each going on at the part where the class before ended.
+
+    Parameters
+    ----------
+    labels
+        Integers, shape (samples,).
+    count
+        How many parts, 2 to the number of samples.
+    seed
+        Of the shuffling.
+
+    Returns
+    -------
+    tuple of ndarray
+        Ascending indices, disjoint, that together are all; sizes differ by at most one.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of bounds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(part) for part in folds(np.arange(10) % 2, 3, seed=0)]
+    [4, 3, 3]
+    """
+    classes = check_array("labels", labels, dimensions=1, kind="integer")
+    count = check_integer("count", count, at_least=2, at_most=len(classes))
+    seed = check_integer("seed", seed, at_least=0)
+    # keys of a SeedSequence, whose output NumPy promises never to change
+    keys = np.random.SeedSequence(seed).generate_state(len(classes), np.uint64)
+    order = np.lexsort((keys, classes))
+    return tuple(np.sort(order[part::count]) for part in range(count))
