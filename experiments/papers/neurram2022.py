@@ -258,7 +258,7 @@ def measure_chip(*, images: int | None, dies: int, networks: Sequence[str] = tup
                 for seed in range(dies if stage.varies else 1):
                     chip = mapped.fabricate(seed=seed)
                     right = xb.evaluate(chip, pixels.numpy(), labels, batch_size=_BATCH, progress=False).accuracy
-                    found.append(right + beside)
+                    found.append(min(max(right + beside, 0.0), 1.0))
                     bar.advance(task)
                 rows.append(_row(network, stage.cause, found, measured))
     return rows
