@@ -40,6 +40,8 @@ def _few_images_one_thread_and_the_data(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_it_keeps_the_promises_of_a_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "NETWORKS", {MNIST: script.NETWORKS[MNIST]})
     monkeypatch.setattr(measure_chip, "__kwdefaults__", {"networks": (MNIST,)})
+    few = list(script._stages())[:3]  # all of them below
+    monkeypatch.setattr(script, "_stages", lambda: few)
     check_paper(sys.modules[script.__name__], images=20, dies=2, part=["chip"])
 
 
@@ -70,9 +72,9 @@ def test_noise_in_training_helps_against_noise_in_the_test(monkeypatch: pytest.M
 
 @pytest.mark.data
 def test_causes_come_one_after_another_and_a_die_more_has_a_wider_interval_than_the_mean() -> None:
-    rows = measure_chip(images=60, dies=3, networks=[MNIST])
+    rows = measure_chip(images=60, dies=2, networks=[MNIST])
     assert [row["cause"] for row in rows] == list(CAUSES)
-    assert [row["dies"] for row in rows] == [1, 1, 1, 3, 3, 3, 3, 3]
+    assert [row["dies"] for row in rows] == [1, 1, 1, 2, 2, 2, 2, 2]
     assert all(row["accuracy"] > 90 for row in rows[:4])
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in rows)
     one = script._row("n", "c", [0.8, 0.9], 85.0)  # Student's 12.706 for two, spread 0.0707, root of 1.5
