@@ -126,7 +126,7 @@ def try_mutants(root: Path, room: str, *, sample: int, seed: int, report: Any = 
                 raise RuntimeError(f"the tests of {room} fail without any change: {plain.stdout[-2000:]}")
             timeout = 60 + _TIMES * (time.monotonic() - start)
             with use_db(str(Path(name) / "changes.sqlite"), WorkDB.Mode.create) as database:
-                init(_files(folder, room), database)
+                init(_files(folder, room), database, {})
                 items = [
                     item
                     for item in database.work_items

@@ -1,4 +1,4 @@
-"""The study of changed code: what it copies, and what it tries; a change itself is tried by the command."""
+"""The study of changed code: what it copies, what it tries, and that it tells what tests see from what they do not."""
 
 from __future__ import annotations
 
@@ -36,3 +36,26 @@ def test_a_copy_holds_links_as_links_and_nothing_that_is_ignored(tmp_path: Path)
 def test_other_rooms_are_refused() -> None:
     with pytest.raises(InputError, match="room must be one of"):
         script.try_mutants(ROOT, "kitchen", sample=1, seed=1)
+
+
+def test_a_change_that_no_test_sees_survives_and_any_other_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cosmic_ray", reason="changes are made by cosmic-ray, an extra of its own")
+    root = tmp_path / "root"
+    (root / "xbarsim" / "kitchen").mkdir(parents=True)
+    (root / "xbarsim" / "kitchen" / "sums.py").write_text("SEEN = 3\nUNSEEN = 5\n")
+    (root / "test_sums.py").write_text(
+        "from pathlib import Path\n\n\ndef test_seen():\n    names = {}\n"
+        "    exec(Path('xbarsim/kitchen/sums.py').read_text(), names)\n    assert names['SEEN'] == 3\n"
+    )
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    monkeypatch.setitem(script.ROOMS, "kitchen", ("test_sums.py",))
+    before = Path.cwd()
+    found = script.try_mutants(root, "kitchen", sample=100, seed=1, report=lambda text: None)
+    assert Path.cwd() == before
+    assert (root / "xbarsim" / "kitchen" / "sums.py").read_text() == "SEEN = 3\nUNSEEN = 5\n"
+    assert {mutant.file for mutant in found} == {"xbarsim/kitchen/sums.py"}
+    for mutant in found:
+        assert mutant.outcome == ("survived" if "-UNSEEN" in mutant.difference else "killed")
+    assert {mutant.outcome for mutant in found} == {"survived", "killed"}
