@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import lzma
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
+from xbarsim.foundation.archives import read_npz
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import (
-    FileFormatError,
     InputError,
     check_array,
     check_integer,
     check_real,
-    read_bytes,
 )
 
 __all__ = ["EventFrames", "EventRecordings", "event_frames", "load_nmnist"]
@@ -39,10 +32,6 @@ _SHA256 = {  # of the arrays, beginnings
     "test_x": "4530cf56c7060ab2",
     "test_yp": "519fa899fb5060f8",
 }
-_READ_ERRORS = (
-    zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error, EOFError, KeyError, MemoryError,
-    NotImplementedError, OSError, OverflowError, RuntimeError, ValueError,
-)  # fmt: skip
 _SIZE = 34  # pixels
 
 
@@ -123,18 +112,7 @@ def load_nmnist() -> EventRecordings:
     Neuroscience 9, 437 (2015), https://doi.org/10.3389/fnins.2015.00437. Recordings: bamsumit/slayerPytorch at
     01beeeb6, test/test_files/NMNISTsmall.
     """
-    path = data_file(*_FILE)
-    raw = read_bytes(path, "N-MNIST")
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            for name in _SHA256:
-                arrays[name] = np.ascontiguousarray(file[name])
-    except _READ_ERRORS as error:
-        raise FileFormatError(f"cannot read N-MNIST from {path}: {error}") from error
-    for name, expected in _SHA256.items():
-        if not hashlib.sha256(arrays[name].tobytes()).hexdigest().startswith(expected):
-            raise FileFormatError(f"{path}: {name} is not that of N-MNIST: its sha256 must begin {expected}")
+    arrays = read_npz(data_file(*_FILE), "N-MNIST", digests=_SHA256)
     times, offsets, rows, columns, polarities = [], [np.zeros(1, np.int64)], [], [], []
     for split in ("train", "test"):
         bounds = arrays[f"{split}_offsets"].astype(np.int64)

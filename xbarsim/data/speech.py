@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import lzma
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
+from xbarsim.foundation.archives import read_npz
 from xbarsim.foundation.validation import (
-    FileFormatError,
     InputError,
     check_array,
     check_choice,
     check_integer,
     check_real,
-    read_bytes,
 )
 
 __all__ = [
@@ -37,30 +29,6 @@ __all__ = [
     "mel_filters",
     "spoken_digit_features",
 ]
-
-# Whatever a flipped or missing byte can make zipfile, lzma and NumPy raise.
-_READ_ERRORS = (
-    zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error, EOFError, KeyError, MemoryError,
-    NotImplementedError, OSError, OverflowError, RuntimeError, ValueError,
-)  # fmt: skip
-
-
-def _read_arrays(path: Path, digests: dict[str, str], what: str) -> dict[str, npt.NDArray[np.generic]]:
-    """Arrays of an npz file by name, each of which must have the sha256 that begins so."""
-    raw = read_bytes(path, what)
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            for name in digests:
-                arrays[name] = np.ascontiguousarray(file[name])
-    except _READ_ERRORS as error:
-        raise FileFormatError(f"cannot read {what} from {path}: {error}") from error
-    for name, expected in digests.items():
-        found = hashlib.sha256(arrays[name].tobytes()).hexdigest()
-        if not found.startswith(expected):
-            raise FileFormatError(f"{path}: {name} is not that of {what}: its sha256 must begin {expected[:8]}")
-    return arrays
-
 
 # --- recordings
 
@@ -126,7 +94,7 @@ def load_spoken_digits(split: str) -> Recordings:
     4.0).
     """
     check_choice("split", split, ("train", "test"))
-    arrays = _read_arrays(data_file(*_DIGITS_FILE), _DIGITS_SHA256, "spoken digits")
+    arrays = read_npz(data_file(*_DIGITS_FILE), "spoken digits", digests=_DIGITS_SHA256)
     labels, speakers, index = (arrays[name].astype(np.int64) for name in ("label", "speaker", "index"))
     order = np.lexsort((speakers, labels, index))
     chosen = order[(index[order] < _TEST_INDICES) == (split == "test")]
@@ -348,6 +316,6 @@ def load_keywords() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     C. Banbury et al., MLPerf Tiny benchmark, 2021, https://arxiv.org/abs/2106.07597; P. Warden, Speech Commands, 2018,
     https://arxiv.org/abs/1804.03209 (CC BY 4.0). File: eembc/energyrunner at cf7c2f26, datasets/kws01.
     """
-    arrays = _read_arrays(data_file(*_KEYWORDS_FILE), _KEYWORDS_SHA256, "keywords")
+    arrays = read_npz(data_file(*_KEYWORDS_FILE), "keywords", digests=_KEYWORDS_SHA256)
     scale, zero = np.float32(arrays["scale"]), np.float32(arrays["zero_point"])
     return (arrays["features"].astype(np.float32) - zero) * scale, arrays["labels"].astype(np.int64)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import lzma
 import os
+import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,11 @@ from xbarsim.foundation.validation import FileFormatError, read_bytes
 __all__ = ["check_archive", "gunzip", "read_npz"]
 
 _SMALL = 64 * 2**20  # bytes: an archive that unpacks to no more is taken whatever its ratio
+# Whatever a flipped or missing byte can make zipfile, lzma and NumPy raise.
+_READ_ERRORS = (
+    FileFormatError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error, EOFError, KeyError, MemoryError,
+    NotImplementedError, OSError, OverflowError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 _MOST_TIMES = 100  # lists of positions do not pack better; deflate reaches 1,032
 
 
@@ -60,8 +69,10 @@ def check_archive(raw: bytes, *, source: str) -> None:
         )
 
 
-def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of an npz file, by name; nothing is unpickled.
+def read_npz(
+    path: str | os.PathLike[str], what: str, *, digests: Mapping[str, str] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of an npz file, by name; nothing is unpickled.
 
     Parameters
     ----------
@@ -69,16 +80,24 @@ def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, npt.NDArray[A
         The file.
     what
         What it holds, in words, for messages.
+    digests
+        The arrays that are read, each with how the sha256 of its bytes begins; ``None`` for all that there are.
 
     Raises
     ------
     FileFormatError
-        If it cannot be read, is no npz file, is truncated or corrupt, unpacks to too much, or holds objects.
+        If it cannot be read, is no npz file, is truncated or corrupt, unpacks to too much, holds objects, or lacks an
+        array or holds another in its place.
     """
     raw = read_bytes(path, what)
-    check_archive(raw, source=str(path))
     try:
+        check_archive(raw, source=str(path))
         with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, TypeError) as error:
-        raise FileFormatError(f"{path} is not a valid npz file of {what}: {error}") from error
+            arrays = {name: np.asarray(file[name], order="C") for name in digests or file.files}
+    except _READ_ERRORS as error:
+        name = os.path.basename(path)
+        raise FileFormatError(f"cannot read {what} from {path}: {name} is not a valid npz file: {error}") from error
+    for name, expected in (digests or {}).items():
+        if not hashlib.sha256(arrays[name].tobytes()).hexdigest().startswith(expected):
+            raise FileFormatError(f"{path}: {name} is not that of {what}: its sha256 must begin {expected[:8]}")
+    return arrays

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import lzma
 import os
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from xbarsim.data import KEYWORDS, data_file
-from xbarsim.foundation.validation import FileFormatError, read_bytes
+from xbarsim.foundation.archives import read_npz
 from xbarsim.models.weights import fill
 
 __all__ = ["KeywordNet", "load_keyword_net"]
 
 _CHANNELS, _BLOCKS = 64, 4
 _FRAMES, _COEFFICIENTS = 49, 10
-_READ_ERRORS = (
-    zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error, EOFError, KeyError, MemoryError,
-    NotImplementedError, OSError, OverflowError, RuntimeError, ValueError,
-)  # fmt: skip
 
 
 class SeparableBlock(nn.Module):
@@ -91,12 +81,7 @@ def load_keyword_net(path: str | os.PathLike[str] | None = None) -> KeywordNet:
     mlcommons/tiny at 1afd2c98, benchmark/training/keyword_spotting/trained_models (Apache-2.0).
     """
     source = data_file("kws_mlperf_tiny", "kws_dscnn.npz") if path is None else Path(path)
-    raw = read_bytes(source, "network weights")
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            tensors = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files}
-    except (*_READ_ERRORS, TypeError) as error:
-        raise FileFormatError(f"{source} is not a valid npz file of weights: {error}") from error
+    tensors = {name: torch.from_numpy(array) for name, array in read_npz(source, "network weights").items()}
     with torch.device("meta"):  # no random initial weights: the caller's random state stays as it is
         network = KeywordNet()
     fill(network, tensors, source=source)

@@ -153,7 +153,7 @@ def _array(arrays: Mapping[str, Any], module: str, tensor: str, wanted: torch.Te
     shape = getattr(arrays.get(name), "shape", None)
     if shape != tuple(wanted.shape):
         raise FileFormatError(f"{name} must have shape {tuple(wanted.shape)}, got {shape}")
-    return torch.from_numpy(np.ascontiguousarray(arrays[name], np.float32))
+    return torch.from_numpy(np.asarray(arrays[name], np.float32, order="C"))
 
 
 @entrance
