@@ -12,7 +12,7 @@ from xbarsim.models.discrete import DiscreteActivation
 
 __all__ = ["ConvNet", "convnet"]
 
-_WIDTHS = (32, 64, 128, 128)
+_WIDTHS = (1, 2, 4, 4)  # channels, in those of the first convolution
 
 
 class ConvNet(nn.Module):
@@ -33,13 +33,16 @@ class ConvNet(nn.Module):
         Whether ReLUs are :class:`DiscreteActivation` with its defaults, {-1, 0, 1}, instead, and a batch norm brings
         the last layer's sums, of discrete weights, to the size of logits. What weights are is decided by how they are
         trained.
+    width
+        Channels of the first convolution; the others have 2, 4 and 4 times as many.
     """
 
-    def __init__(self, num_classes: int = 10, *, ternary: bool = False) -> None:
+    def __init__(self, num_classes: int = 10, *, ternary: bool = False, width: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
-        for outputs in _WIDTHS:
+        for factor in _WIDTHS:
+            outputs = factor * width
             layers += [
                 nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
@@ -58,16 +61,17 @@ class ConvNet(nn.Module):
 
 
 @entrance
-def convnet(num_classes: int = 10, *, ternary: bool = False) -> ConvNet:
+def convnet(num_classes: int = 10, *, ternary: bool = False, width: int = 32) -> ConvNet:
     """An untrained ConvNet; its initial weights come from torch's generator.
 
     Raises
     ------
     InputError
-        If `num_classes` is not a positive integer, or `ternary` no truth value.
+        If `num_classes` or `width` is not a positive integer (or above 4096), or `ternary` no truth value.
     """
     check_instance("ternary", ternary, bool)
-    return ConvNet(check_integer("num_classes", num_classes, at_least=1), ternary=ternary)
+    check_integer("width", width, at_least=1, at_most=4096)
+    return ConvNet(check_integer("num_classes", num_classes, at_least=1), ternary=ternary, width=width)
 
 
 register_architecture(

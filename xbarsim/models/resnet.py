@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions with batch norm, and the input added before the last ReLU.
 
     Where the block halves the image and widens it, the shortcut takes every other pixel and pads with as many empty
-    channels before as behind: option A of He et al., section 4.2.
+    channels before as behind (one more behind where their number is odd): option A of He et al., section 4.2.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -36,14 +36,14 @@ class ResidualBlock(nn.Module):
         self.normalisation2 = nn.BatchNorm2d(outputs)
         self.relu2 = nn.ReLU()
         self.stride = stride
-        self.padding = (outputs - inputs) // 2
+        self.padding = (outputs - inputs) // 2, outputs - inputs - (outputs - inputs) // 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(images, inputs, height, width) to (images, outputs, height / stride, width / stride)."""
         shortcut = x
-        if self.stride != 1 or self.padding:
+        if self.stride != 1 or any(self.padding):
             shortcut = x[:, :, :: self.stride, :: self.stride]
-            shortcut = functional.pad(shortcut, (0, 0, 0, 0, self.padding, self.padding))
+            shortcut = functional.pad(shortcut, (0, 0, 0, 0, *self.padding))
         y = self.relu1(self.normalisation1(self.convolution1(x)))
         y = self.normalisation2(self.convolution2(y))
         out: torch.Tensor = self.relu2(y + shortcut)
@@ -55,25 +55,32 @@ class ResNet20(nn.Module):
 
     Input float32 (images, 3, height, width), made by :func:`xbarsim.models.normalise`; output (images, classes) logits.
 
+    Parameters
+    ----------
+    num_classes
+        Outputs.
+    width
+        Channels of the first stage; the others have 2 and 4 times as many.
+
     References
     ----------
     K. He et al., Deep residual learning for image recognition, CVPR 2016,
     https://doi.org/10.1109/CVPR.2016.90, section 4.2.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, *, width: int = 16) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.normalisation = nn.BatchNorm2d(16)
+        self.convolution = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.normalisation = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         stages = []
-        for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
+        for inputs, outputs in ((width, width), (width, 2 * width), (2 * width, 4 * width)):
             first = ResidualBlock(inputs, outputs, outputs // inputs)
             stages.append(nn.Sequential(first, *(ResidualBlock(outputs, outputs, 1) for _ in range(2))))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(64, num_classes)
+        self.classifier = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (images, classes) of images (images, 3, height, width)."""
@@ -83,15 +90,16 @@ class ResNet20(nn.Module):
 
 
 @entrance
-def resnet20(num_classes: int = 10) -> ResNet20:
+def resnet20(num_classes: int = 10, *, width: int = 16) -> ResNet20:
     """An untrained ResNet-20; its initial weights come from torch's generator.
 
     Raises
     ------
     InputError
-        If `num_classes` is not a positive integer.
+        If `num_classes` or `width` is not a positive integer (or above 4096).
     """
-    return ResNet20(check_integer("num_classes", num_classes, at_least=1))
+    check_integer("width", width, at_least=1, at_most=4096)
+    return ResNet20(check_integer("num_classes", num_classes, at_least=1), width=width)
 
 
 _THEIR_BLOCK = re.compile(r"layer([123])\.([012])\.(conv|bn)([12])\.(.*)")

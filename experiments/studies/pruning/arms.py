@@ -1,0 +1,244 @@
+"""What is trained: networks, ways to prune them, and settings, from the recipes; and how an arm is trained."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import typer
+from torch import nn
+
+from xbarsim.compress import (
+    GrowAndPrune,
+    LayerRule,
+    Levels,
+    Method,
+    Recipe,
+    grow_and_prune_in_parallel,
+    mappable_layers,
+    prune,
+    retrain,
+)
+from xbarsim.experiments.folders import RECIPES, WEIGHTS
+from xbarsim.foundation import tomlio
+from xbarsim.foundation.validation import InputError, check_choice
+from xbarsim.models import save_coded, untrained_model
+from xbarsim.training import Training, TrainingSet, train
+
+__all__ = ["BITS", "NETWORKS", "STORED", "Arm", "Study", "load_study", "stored_file", "train_arm", "train_dense"]
+
+BITS = 8
+"""Of every stored weight, sign included."""
+
+NETWORKS = ("convnet", "resnet20", "lenet5")
+"""Networks that have a recipe."""
+
+STORED = WEIGHTS / "pruning"
+"""Where the trained networks are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to prune a network.
+
+    Attributes
+    ----------
+    name
+        Of the arm and of what is stored.
+    recipe
+        What is pruned, and how much of it.
+    method
+        How the weights that stay are found.
+    start
+        ``"dense"``: from the trained dense network; ``"untrained"``: from random weights.
+    pruning, retraining
+        Settings of the two trainings; ``None`` for those of the study.
+    parallel
+        Whether parts grow side by side, each in a replica, for a method that has parts.
+    family
+        Arms of one family are one line in pictures: a method and a structure at several shares.
+
+    Raises
+    ------
+    InputError
+        If `parallel` is set for a method without parts.
+    """
+
+    name: str
+    family: str
+    recipe: Recipe
+    method: Method
+    start: Literal["dense", "untrained"] = "dense"
+    pruning: Training | None = None
+    retraining: Training | None = None
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        if self.parallel and not isinstance(self.method, GrowAndPrune):
+            raise InputError(f"parallel must be False for a method without parts, got True with {self.method!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One network, and all arms.
+
+    Attributes
+    ----------
+    network, data_set
+        What is trained on what.
+    dense, pruning, retraining, quantising
+        Settings of the four trainings.
+    arms
+        The ways to prune.
+    """
+
+    network: str
+    data_set: str
+    dense: Training
+    pruning: Training
+    retraining: Training
+    quantising: Training
+    arms: tuple[Arm, ...]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of a name.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        names = [arm.name for arm in self.arms]
+        return self.arms[names.index(check_choice("arm", name, names))]
+
+
+def load_study(network: str) -> Study:
+    """Read the settings of a network.
+
+    Raises
+    ------
+    InputError
+        If there is no recipe for it.
+    """
+    return tomlio.load(Study, RECIPES / f"pruning_{check_choice('network', network, NETWORKS)}.toml")
+
+
+def stored_file(network: str, arm: str | None, folder: Path = STORED) -> Path:
+    """Where a trained network is; ``None`` for the dense one."""
+    return folder / f"{network}-{'dense' if arm is None else arm}.safetensors"
+
+
+def _levels(model: nn.Module) -> Recipe:
+    """Levels of an output each, for all layers: what is stored is what is mapped."""
+    return Recipe(rules=(LayerRule(layers=tuple(mappable_layers(model)), levels=Levels(bits=BITS, per="output")),))
+
+
+def _store(
+    path: Path,
+    model: nn.Module,
+    data: TrainingSet,
+    study: Study,
+    masks: dict[str, torch.Tensor],
+    about: dict[str, object],
+) -> float:
+    """Bring what is left onto the levels in the epochs of the last training, and write it."""
+    done = retrain(
+        model, data, study.quantising, masks=masks, recipe=_levels(model),
+        checkpoint=path.parent / "checkpoints" / f"{path.stem}.levels.safetensors", progress=False,
+    )  # fmt: skip
+    assert done.retraining is not None
+    history = done.retraining
+    validation = history.validation_accuracy[history.selected]
+    layers = mappable_layers(done.model)
+    about |= {
+        "network": study.network,
+        "data_set": study.data_set,
+        "bits": BITS,
+        "recipe": f"experiments/recipes/pruning_{study.network}.toml",
+        "validation_accuracy": round(validation, 4),
+        "weights_kept": sum(int(torch.count_nonzero(layer.weight)) for layer in layers.values()),
+        "licence": "Apache-2.0",
+    }
+    save_coded(path, done.model.cpu(), bits=BITS, about=about)
+    typer.echo(f"{path.stem}: validation accuracy {validation:.2%}", err=True)
+    return validation
+
+
+def train_dense(
+    study: Study, folder: Path, *, data: TrainingSet | None = None, progress: bool | None = None
+) -> nn.Module:
+    """Train the dense network and store it, or go on; what is returned is not on the levels yet.
+
+    Parameters
+    ----------
+    study
+        The settings.
+    folder
+        For checkpoints and the stored network.
+    data
+        Images; ``None`` for those of the study's data set.
+    progress
+        Show progress.
+    """
+    work = folder / "checkpoints"
+    work.mkdir(parents=True, exist_ok=True)
+    data = TrainingSet.load(study.data_set) if data is None else data
+    model, _ = untrained_model(study.network, seed=study.dense.seed)
+    train(model, data, study.dense, checkpoint=work / f"{study.network}.dense.safetensors", progress=progress)
+    model.eval()
+    path = stored_file(study.network, None, folder)
+    if not path.exists():
+        _store(path, model, data, study, {}, {"arm": "dense", "epochs": study.dense.epochs})
+    return model
+
+
+def train_arm(
+    study: Study, arm: Arm, folder: Path, *, data: TrainingSet | None = None, progress: bool | None = None
+) -> None:
+    """Prune, retrain, bring onto levels, store; a training that was cut short goes on, a stored arm is left alone.
+
+    Parameters
+    ----------
+    study, folder, data, progress
+        As in :func:`train_dense`, whose network is made first where the arm starts from it.
+    arm
+        Which.
+    """
+    path = stored_file(study.network, arm.name, folder)
+    if path.exists():
+        return
+    work = folder / "checkpoints" / arm.name
+    work.mkdir(parents=True, exist_ok=True)
+    data = TrainingSet.load(study.data_set) if data is None else data
+    pruning = study.pruning if arm.pruning is None else arm.pruning
+    retraining = study.retraining if arm.retraining is None else arm.retraining
+    if arm.start == "dense":
+        model = train_dense(study, folder, data=data, progress=progress)
+    else:
+        model, _ = untrained_model(study.network, seed=pruning.seed)
+    if arm.parallel:
+        assert isinstance(arm.method, GrowAndPrune)
+        current, masks = grow_and_prune_in_parallel(
+            model, arm.recipe, data, pruning, method=arm.method, folder=work, progress=progress
+        )
+    else:
+        pruned = prune(
+            model, arm.recipe, data, pruning,
+            method=arm.method, checkpoint=work / "pruning.safetensors", progress=progress,
+        )  # fmt: skip
+        current, masks = pruned.model, pruned.masks
+    left = retrain(
+        copy.deepcopy(current), data, retraining,
+        masks=masks, checkpoint=work / "retraining.safetensors", progress=progress,
+    )  # fmt: skip
+    replicas = arm.method.parts * arm.method.rounds if arm.parallel and isinstance(arm.method, GrowAndPrune) else 1
+    about: dict[str, object] = {
+        "arm": arm.name,
+        "family": arm.family,
+        "method": type(arm.method).__name__,
+        "epochs": (study.dense.epochs if arm.start == "dense" else 0) + replicas * pruning.epochs + retraining.epochs,
+    }
+    _store(path, left.model, data, study, masks, about)
