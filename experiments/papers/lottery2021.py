@@ -215,6 +215,8 @@ def measure(
         for seed in seeds:
             settings = replace(network.training, learning_rate=rate, seed=seed)
             place = None if folder is None else folder / f"{rate:g}-{seed}"
+            if place is not None:
+                place.mkdir(parents=True, exist_ok=True)
             begun, other = network.build(seed), network.build(seed + 1000)
             found = find_tickets(
                 begun, data, settings,

@@ -120,7 +120,7 @@ class _Hard(nn.Module):
         assert self.levels is not None
         if self.mask is None or self._left is None:
             return self.levels.project(matrix)
-        filters, positions = self._left
+        filters, positions = (index.to(matrix.device) for index in self._left)
         hard = torch.zeros_like(matrix)
         if len(filters):
             part = filters, positions

@@ -31,13 +31,23 @@ __all__ = ["check_fields", "entrance"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ARRAY_LIKE = frozenset(typing.get_args(npt.ArrayLike))
-
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        return typing.get_args(annotation)
+    """The parts of a union, however deep; aliases of the statement ``type`` (as NumPy 2.5 has) are what they stand for.
+
+    Such an alias has no origin and no arguments of its own: read as it is, it would be a kind without parts.
+    """
+    origin = typing.get_origin(annotation)
+    if type(origin).__name__ == "TypeAliasType":  # Python 3.12 and later
+        return _members(origin.__value__[typing.get_args(annotation)])
+    if type(annotation).__name__ == "TypeAliasType":
+        return _members(annotation.__value__)
+    if origin in (Union, types.UnionType):
+        return tuple(member for part in typing.get_args(annotation) for member in _members(part))
     return (annotation,)
+
+
+_ARRAY_LIKE = frozenset(_members(npt.ArrayLike))
 
 
 def _is_array(annotation: Any) -> bool:

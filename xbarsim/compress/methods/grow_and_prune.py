@@ -247,7 +247,7 @@ class _PartCallback(MethodCallback):
         if epoch == 0:
             parts = parts_of(self.method, {name: self.matrix(name) for name in self.pruned_layers()})
             for layer, mask in self._masks.items():
-                self.set_mask(layer, mask | (parts[layer] == self._part))
+                self.set_mask(layer, mask.to(parts[layer].device) | (parts[layer] == self._part))
 
 
 @entrance
