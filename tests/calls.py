@@ -63,6 +63,7 @@ EXCLUDED = {
         [
             "ChecksumReport",
             "LinearisationError",
+            "MappableLayer",
             "Solution",
             "TileView",
             "DigitsSplit",

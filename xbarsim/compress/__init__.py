@@ -13,7 +13,7 @@ from xbarsim.compress.distillation import Distillation
 from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
 from xbarsim.compress.fine_tuning import FineTuned, fine_tune
 from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
-from xbarsim.compress.layers import gemm_view, mappable_layers
+from xbarsim.compress.layers import MappableLayer, gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
 from xbarsim.compress.methods import (
     Admm,
@@ -84,6 +84,7 @@ __all__ = [
     "Levels",
     "LostWeights",
     "Magnitude",
+    "MappableLayer",
     "Method",
     "MethodCallback",
     "ProgressivePruning",

@@ -164,7 +164,7 @@ class LearnedShapesCallback(MethodCallback):
             # about half begin above 0: positions are drawn to either side by the loss, not by where they began
             effects = 0.5 * torch.randn(len(sizes), generator=generator)
             module = _Shaped(groups, sizes, effects.to(matrix.device, matrix.dtype), (self.method.seed, number))
-            module.train(self.layer(layer).training)
+            module.train(self.layer(layer).module.training)
             self._shaped[layer] = module
             self.attach(layer, module)
 
