@@ -55,10 +55,13 @@ MATRICES = ("recurrent.weight_ih_l0", "recurrent.weight_hh_l0")
 TRAINING = Training(epochs=2, batch=20, optimiser="adam", learning_rate=0.02, device="cpu")
 
 
+Kind = type[nn.GRU | nn.LSTM | nn.RNN]
+
+
 class Words(nn.Module):
     """A recurrent layer of 8 units over the rows of an image, and one linear layer."""
 
-    def __init__(self, kind: type[nn.RNNBase], seed: int = 3) -> None:
+    def __init__(self, kind: Kind, seed: int = 3) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -130,7 +133,7 @@ def test_every_matrix_of_a_recurrent_module_has_a_name() -> None:
 
 def test_shared_recurrent_weights_are_refused() -> None:
     model = nn.ModuleList([nn.GRUCell(3, 3), nn.Linear(3, 9)])
-    model[1].weight = model[0].weight_hh  # type: ignore[assignment]
+    model[1].weight = model[0].weight_hh
     with pytest.raises(InputError, match=r"layers '0.weight_hh' and '1' of model must not share one weight"):
         mappable_layers(model)
 
@@ -144,7 +147,9 @@ def test_a_name_that_no_weight_has_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
-def test_pruned_and_levelled_weights_are_those_that_the_module_computes_with(kind: type[nn.RNNBase]) -> None:
+def test_pruned_and_levelled_weights_are_those_that_the_module_computes_with(
+    kind: Kind,
+) -> None:
     model = Words(kind)
     masks = RECIPE.masks(model)
     levels = {name: rule.levels for name, rule in RECIPE.layers(model).items() if rule.levels is not None}

@@ -29,6 +29,7 @@ from xbarsim.compress.methods import (
     Reweighted,
     grow_and_prune_in_parallel,
 )
+from xbarsim.compress.prices import LayerPrice, weight_prices
 from xbarsim.compress.progressive import ProgressivePruning, PruningStep, faulty_accuracy, prune_progressively
 from xbarsim.compress.recipe import LayerRule, Recipe
 from xbarsim.compress.remaining import Compression, LayerCompression, compression
@@ -79,6 +80,7 @@ __all__ = [
     "Injection",
     "KernelShapes",
     "LayerCompression",
+    "LayerPrice",
     "LayerRule",
     "LearnedShapes",
     "Levels",
@@ -123,4 +125,5 @@ __all__ = [
     "ticket",
     "tile_mask",
     "unstructured_mask",
+    "weight_prices",
 ]
