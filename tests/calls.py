@@ -732,6 +732,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.Tiles, tile_filters=1, tile_columns=2, keep=0.5)
     add("compress", k.BlockColumnRow, block_filters=2, block_columns=2, keep_filters=0.5, keep_columns=0.5)
     add("compress", k.KernelShapes, kernel=3, group_filters=1, group_channels=1, keep=0.5)
+    add("compress", k.RigidShapes, group_filters=1, group_channels=1, keep=0.5, shapes=("010", "111"))
     add("compress", k.kernel_shape_mask, matrix=matrix, keep=0.5, kernel=3, group_filters=1, group_channels=1)
     add("compress", k.GrowAndPrune, parts=2, tile_filters=1, tile_columns=1, rounds=1, every=1, seed=0)
     add("compress", k.GrowAndPrune().grown, "GrowAndPrune.grown", turn=1)

@@ -34,10 +34,12 @@ from xbarsim.compress.progressive import ProgressivePruning, PruningStep, faulty
 from xbarsim.compress.recipe import LayerRule, Recipe
 from xbarsim.compress.remaining import Compression, LayerCompression, compression
 from xbarsim.compress.targets import (
+    SHAPES_3X3,
     BlockColumnRow,
     Columns,
     Filters,
     KernelShapes,
+    RigidShapes,
     Target,
     Tiles,
     Unstructured,
@@ -60,6 +62,7 @@ from xbarsim.compress.tickets import (
 )
 
 __all__ = [
+    "SHAPES_3X3",
     "Admm",
     "AdmmCallback",
     "BlockColumnRow",
@@ -96,6 +99,7 @@ __all__ = [
     "Recipe",
     "Residual",
     "Reweighted",
+    "RigidShapes",
     "Target",
     "TicketArms",
     "TicketVerdict",
