@@ -63,6 +63,7 @@ EXCLUDED = {
         [
             "ChecksumReport",
             "LinearisationError",
+            "MappableLayer",
             "Solution",
             "TileView",
             "DigitsSplit",
@@ -720,13 +721,18 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     k = compress
     add("compress", k.Magnitude)
     add("compress", k.Admm)
-    add("compress", k.Reweighted)
+    price = k.LayerPrice(layer="0", cells=1.0, drivers=1.0, converters=1.0)
+    add("compress", k.LayerPrice, **vars(price))
+    add("compress", price.of, "LayerPrice.of", resources=("cells",))
+    add("compress", k.Reweighted, per="weight", prices=(price,))
+    add("compress", k.Reweighted, "plain Reweighted")
     add("compress", k.Unstructured, keep=0.5)
     add("compress", k.Filters, keep=0.5)
     add("compress", k.Columns, keep=0.5)
     add("compress", k.Tiles, tile_filters=1, tile_columns=2, keep=0.5)
     add("compress", k.BlockColumnRow, block_filters=2, block_columns=2, keep_filters=0.5, keep_columns=0.5)
     add("compress", k.KernelShapes, kernel=3, group_filters=1, group_channels=1, keep=0.5)
+    add("compress", k.RigidShapes, group_filters=1, group_channels=1, keep=0.5, shapes=("010", "111"))
     add("compress", k.kernel_shape_mask, matrix=matrix, keep=0.5, kernel=3, group_filters=1, group_channels=1)
     add("compress", k.GrowAndPrune, parts=2, tile_filters=1, tile_columns=1, rounds=1, every=1, seed=0)
     add("compress", k.GrowAndPrune().grown, "GrowAndPrune.grown", turn=1)

@@ -27,7 +27,17 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.compress import Compressed, LayerRule, Levels, Method, Recipe, mappable_layers, prune, retrain
+from xbarsim.compress import (
+    Compressed,
+    LayerRule,
+    Levels,
+    MappableLayer,
+    Method,
+    Recipe,
+    mappable_layers,
+    prune,
+    retrain,
+)
 from xbarsim.devices import Cell
 from xbarsim.experiments.folders import FIGURES, RECIPES
 from xbarsim.foundation import tomlio
@@ -306,16 +316,16 @@ class Measured:
     power_saved: float = 0.0
 
 
-def count_weights(layers: Iterable[nn.Module]) -> tuple[int, int]:
+def count_weights(layers: Iterable[MappableLayer]) -> tuple[int, int]:
     """How many weights of these layers are not zero, and how many there are; biases are not counted."""
-    weights = [layer.get_parameter("weight") for layer in layers]
+    weights = [layer.weight for layer in layers]
     return sum(int(torch.count_nonzero(weight)) for weight in weights), sum(weight.numel() for weight in weights)
 
 
 def _ratios(model: nn.Module) -> tuple[float, float]:
     """Compression of the convolutions, and of all layers."""
     layers = list(mappable_layers(model).values())
-    kept, total = count_weights(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    kept, total = count_weights(layer for layer in layers if isinstance(layer.module, nn.Conv2d))
     all_kept, all_total = count_weights(layers)
     return total / kept, all_total / all_kept
 

@@ -137,7 +137,7 @@ def test_it_finds_the_positions_that_matter() -> None:
 
 def test_other_targets_are_refused() -> None:
     other = Recipe(rules=(LayerRule(layers=("*",), targets=(Unstructured(keep=0.5),)),))
-    with pytest.raises(InputError, match=r"rules\[0\]\.targets must be one KernelShapes, got"):
+    with pytest.raises(InputError, match=r"rules\[0\]\.targets must be one KernelShapes or RigidShapes, got"):
         LearnedShapes(learn=1).callback(other)
     with pytest.raises(InputError, match="learn must be an integer < 2"):
         prune(

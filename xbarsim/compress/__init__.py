@@ -13,7 +13,7 @@ from xbarsim.compress.distillation import Distillation
 from xbarsim.compress.disturbances import Disturbance, Injection, LostWeights, Rates
 from xbarsim.compress.fine_tuning import FineTuned, fine_tune
 from xbarsim.compress.hardening import FrozenStatistics, Hardening, clip_weights
-from xbarsim.compress.layers import gemm_view, mappable_layers
+from xbarsim.compress.layers import MappableLayer, gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels, nearest_codes, nearest_levels
 from xbarsim.compress.methods import (
     Admm,
@@ -29,14 +29,17 @@ from xbarsim.compress.methods import (
     Reweighted,
     grow_and_prune_in_parallel,
 )
+from xbarsim.compress.prices import LayerPrice, weight_prices
 from xbarsim.compress.progressive import ProgressivePruning, PruningStep, faulty_accuracy, prune_progressively
 from xbarsim.compress.recipe import LayerRule, Recipe
 from xbarsim.compress.remaining import Compression, LayerCompression, compression
 from xbarsim.compress.targets import (
+    SHAPES_3X3,
     BlockColumnRow,
     Columns,
     Filters,
     KernelShapes,
+    RigidShapes,
     Target,
     Tiles,
     Unstructured,
@@ -59,6 +62,7 @@ from xbarsim.compress.tickets import (
 )
 
 __all__ = [
+    "SHAPES_3X3",
     "Admm",
     "AdmmCallback",
     "BlockColumnRow",
@@ -79,11 +83,13 @@ __all__ = [
     "Injection",
     "KernelShapes",
     "LayerCompression",
+    "LayerPrice",
     "LayerRule",
     "LearnedShapes",
     "Levels",
     "LostWeights",
     "Magnitude",
+    "MappableLayer",
     "Method",
     "MethodCallback",
     "ProgressivePruning",
@@ -93,6 +99,7 @@ __all__ = [
     "Recipe",
     "Residual",
     "Reweighted",
+    "RigidShapes",
     "Target",
     "TicketArms",
     "TicketVerdict",
@@ -122,4 +129,5 @@ __all__ = [
     "ticket",
     "tile_mask",
     "unstructured_mask",
+    "weight_prices",
 ]

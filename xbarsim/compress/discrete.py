@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xbarsim.compress.layers import free_weight, mappable_layers
+from xbarsim.compress.layers import KINDS, mappable_layers
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real, check_tensor
@@ -186,11 +186,11 @@ class DiscreteTransitions(Callback):
         for number, pattern in enumerate(self.layers):
             if not any(fnmatch.fnmatchcase(name, pattern) for name in modules):
                 raise InputError(
-                    f"layers[{number}] must match a Linear, Conv1d or Conv2d layer of {type(model).__name__} "
+                    f"layers[{number}] must match a {KINDS} of {type(model).__name__} "
                     f"({', '.join(modules) or 'it has none'}), got {pattern!r}"
                 )
         chosen = [name for name in modules if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.layers)]
-        self._weights = tuple(free_weight(modules[name]) for name in chosen)
+        self._weights = tuple(modules[name].free for name in chosen)
         with torch.no_grad():
             for weight in self._weights:
                 weight.copy_(self.states.spread(weight))

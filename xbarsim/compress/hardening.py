@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parametrize
 
 from xbarsim.compress.disturbances import Disturbance
-from xbarsim.compress.layers import gemm_view
+from xbarsim.compress.layers import MappableLayer, find_layer, gemm_view
 from xbarsim.compress.levels import Levels
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real, check_tensor
@@ -174,31 +173,25 @@ class Hardening(Callback):
         self.clip = None if clip is None else check_real("clip", clip, above=0.0, at_most=1.0)
         self.names = list(dict.fromkeys([*self.masks, *self.levels, *(layers or ())]))
         self.step = 0
-        self._hard: list[nn.Module] = []
+        self._hard: list[tuple[MappableLayer, _Hard]] = []
 
     def start(self, model: nn.Module, epochs: int) -> None:
         """Parametrize the layers."""
-        modules = dict(model.named_modules())
-        order = {name: number for number, name in enumerate(modules)}
-        for name in self.names:
-            if name not in modules or not isinstance(getattr(modules[name], "weight", None), Tensor):
-                raise InputError(f"layers must be names of layers with a weight, got {name!r}")
-            weight = modules[name].weight
+        layers = {name: find_layer(model, name) for name in self.names}
+        for name, layer in layers.items():
+            weight = layer.weight
             mask = self.masks.get(name)
-            if mask is not None:
-                if mask.shape != weight.shape:
-                    raise InputError(
-                        f"masks of layer {name!r} must have shape {tuple(weight.shape)}, got {tuple(mask.shape)}"
-                    )
-                mask = mask.to(weight.device, torch.bool)
-        for name in self.names:
-            module = modules[name]
+            if mask is not None and mask.shape != weight.shape:
+                raise InputError(
+                    f"masks of layer {name!r} must have shape {tuple(weight.shape)}, got {tuple(mask.shape)}"
+                )
+        for name, layer in layers.items():
             mask = self.masks.get(name)
-            mask = None if mask is None else mask.to(module.weight.device, torch.bool)
-            hard = _Hard(self, name, order[name], mask, self.levels.get(name), self.clip)
-            hard.train(module.training)
-            parametrize.register_parametrization(module, "weight", hard)
-            self._hard.append(module)
+            mask = None if mask is None else mask.to(layer.weight.device, torch.bool)
+            hard = _Hard(self, name, layer.number, mask, self.levels.get(name), self.clip)
+            hard.train(layer.module.training)
+            layer.attach(hard)
+            self._hard.append((layer, hard))
 
     def after_step(self) -> None:
         """Count steps: they number the dies."""
@@ -219,10 +212,9 @@ class Hardening(Callback):
     def bake(self) -> None:
         """Leave the layers with the hard weights, without anything injected, and no longer parametrized."""
         self.validate_injected = False
-        for module in self._hard:
-            for hard in module.parametrizations.weight:  # type: ignore[union-attr]
-                hard.eval()  # nothing injected
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        for layer, hard in self._hard:
+            hard.eval()  # nothing injected
+            layer.detach()
         self._hard.clear()
 
     def state(self) -> dict[str, Tensor]:
@@ -234,8 +226,7 @@ class Hardening(Callback):
         """Set the pruned weights of a model to 0, once."""
         with torch.no_grad():
             for name, mask in masks.items():
-                weight = model.get_submodule(name).weight
-                assert isinstance(weight, Tensor)
+                weight = find_layer(model, name).weight
                 weight.mul_(mask.to(weight.device, weight.dtype))
 
     def load_state(self, state: MappingType[str, Tensor]) -> None:

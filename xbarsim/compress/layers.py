@@ -1,18 +1,25 @@
-"""The layers of a network that have a matrix of weights, and how that matrix is seen.
+"""The matrices of weights of a network, and how they are seen.
 
 All masks and targets see the *GEMM view* of a weight, ``weight.flatten(1)`` of shape (filters, positions): a row is a
-filter, that is a column of the crossbar; a column is one position across all filters, that is a row of the crossbar.
+filter, that is a column of the crossbar; a column is one position across all filters, that is a row of the crossbar. Of
+a recurrent weight a row is one output of one gate, a column one input or one unit of the hidden state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_tensor
 
-__all__ = ["free_weight", "gemm_view", "mappable_layers"]
+__all__ = ["KINDS", "MappableLayer", "find_layer", "gemm_view", "mappable_layers"]
+
+KINDS = "Linear, Conv1d or Conv2d layer, or weight of an RNN, LSTM or GRU"
+"""What recipes can name, for messages."""
 
 
 @entrance
@@ -33,9 +40,85 @@ def gemm_view(weight: Tensor) -> Tensor:
     return weight.flatten(1)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MappableLayer:
+    """One matrix of weights of a network: all of a layer, or one of several that a recurrent module has.
+
+    Attributes
+    ----------
+    module
+        What computes with it.
+    attribute
+        Its name there: ``"weight"``, or ``"weight_hh_l0"`` and the like.
+    key
+        Its name in the network's ``state_dict``.
+    number
+        Which one it is, as draws of errors count: of a layer with one weight, its place among all modules; those of
+        recurrent modules come after all of these.
+    """
+
+    module: nn.Module
+    attribute: str
+    key: str
+    number: int
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def weight(self) -> Tensor:
+        """What the module computes with now."""
+        weight = getattr(self.module, self.attribute)
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    def free(self) -> nn.Parameter:
+        """The weight that an optimiser moves, also where the module computes with one that is made of it."""
+        if parametrize.is_parametrized(self.module, self.attribute):
+            original = self.module.get_submodule(f"parametrizations.{self.attribute}").original
+        else:
+            original = getattr(self.module, self.attribute)
+        assert isinstance(original, nn.Parameter)
+        return original
+
+    def attach(self, maker: nn.Module) -> None:
+        """Let the module compute with another weight, which `maker` makes of the free one."""
+        parametrize.register_parametrization(self.module, self.attribute, maker)
+
+    def detach(self) -> None:
+        """Take out all that was attached: the free weight becomes what the module computed with last."""
+        parametrize.remove_parametrizations(self.module, self.attribute, leave_parametrized=True)
+
+
+def _recurrent(module: nn.Module) -> list[str]:
+    """Names of the matrices of a recurrent module, in its order; none of another."""
+    if isinstance(module, nn.RNNBase):
+        return [name for name in module._flat_weights_names if name.startswith("weight_")]
+    return ["weight_ih", "weight_hh"] if isinstance(module, nn.RNNCellBase) else []
+
+
+def _all_layers(model: nn.Module) -> Iterator[tuple[str, MappableLayer]]:
+    """Everything with a weight, in the order of the model."""
+    modules = dict(model.named_modules())
+    after = len(modules)
+    for number, (name, module) in enumerate(modules.items()):
+        if isinstance(getattr(module, "weight", None), Tensor):
+            key = f"{name}.weight" if name else "weight"
+            yield name, MappableLayer(module=module, attribute="weight", key=key, number=number)
+        for attribute in _recurrent(module):
+            key = f"{name}.{attribute}" if name else attribute
+            yield key, MappableLayer(module=module, attribute=attribute, key=key, number=after)
+            after += 1
+
+
 @entrance
-def mappable_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv2d]:
-    """Layers with a matrix of weights, by name, in the order of the model.
+def mappable_layers(model: nn.Module) -> dict[str, MappableLayer]:
+    """All matrices of weights that crossbars can hold, by name, in the order of the model.
+
+    A ``Linear``, ``Conv1d`` or ``Conv2d`` has the name of the module. An ``RNN``, ``LSTM`` or ``GRU`` (or the cell of
+    one) has several: each has the module's name and its own, as ``"recurrent.weight_hh_l0"``, with the rows of all
+    gates.
 
     Raises
     ------
@@ -44,21 +127,27 @@ def mappable_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Co
     """
     check_instance("model", model, nn.Module)
     layers = {
-        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+        name: layer
+        for name, layer in _all_layers(model)
+        if layer.attribute != "weight" or isinstance(layer.module, nn.Linear | nn.Conv1d | nn.Conv2d)
     }
     owners: dict[int, str] = {}
-    for name, module in layers.items():
-        other = owners.setdefault(id(free_weight(module)), name)
+    for name, layer in layers.items():
+        other = owners.setdefault(id(layer.free), name)
         if other != name:
             raise InputError(f"layers {other!r} and {name!r} of model must not share one weight")
     return layers
 
 
-def free_weight(layer: nn.Module) -> nn.Parameter:
-    """The weight that an optimiser moves, also where the layer computes with one that is made of it."""
-    if parametrize.is_parametrized(layer, "weight"):
-        original = layer.get_submodule("parametrizations.weight").original
-    else:
-        original = layer.weight
-    assert isinstance(original, nn.Parameter)
-    return original
+def find_layer(model: nn.Module, name: str) -> MappableLayer:
+    """A layer by its name: any with a weight, also one that :func:`mappable_layers` leaves out.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    layer = dict(_all_layers(model)).get(name)
+    if layer is None:
+        raise InputError(f"layers must be names of layers with a weight, got {name!r}")
+    return layer

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
+from xbarsim.compress.layers import find_layer
 from xbarsim.design import Design
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_integer, check_real
@@ -163,17 +163,14 @@ def prune_progressively(
     InputError
         If `layers` is empty or names no layer, `ratios` do not rise within (0, 1), or `threshold` is negative.
     """
-    modules = dict(model.named_modules())
-    for name in layers:
-        if not isinstance(getattr(modules.get(name), "weight", None), torch.Tensor):
-            raise InputError(f"layers must be names of layers with a weight, got {name!r}")
+    sizes = {name: find_layer(model, name).weight.numel() for name in layers}
     if not layers:
         raise InputError("layers must name at least one layer, got none")
     shares = [check_real("ratios", ratio, above=0.0, below=1.0) for ratio in ratios]
     if not shares or any(second <= first for first, second in itertools.pairwise(shares)):
         raise InputError(f"ratios must be rising numbers in (0, 1), got {list(ratios)}")
     check_real("threshold", threshold, at_least=0.0)
-    blocks = sorted(dict.fromkeys(layers), key=lambda name: modules[name].weight.numel())
+    blocks = sorted(sizes, key=lambda name: sizes[name])
 
     before = accuracy(model)
     current, current_accuracy = model, before

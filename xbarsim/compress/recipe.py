@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from xbarsim.compress.layers import free_weight, gemm_view, mappable_layers
+from xbarsim.compress.layers import KINDS, gemm_view, mappable_layers
 from xbarsim.compress.levels import Levels
 from xbarsim.compress.targets.base import Law, Target
 from xbarsim.foundation import tomlio
@@ -27,7 +27,8 @@ class LayerRule:
     Parameters
     ----------
     layers
-        Names of the layers, or patterns of them as the shell has them (``*``, ``?``, ``[...]``).
+        Names of the layers, or patterns of them as the shell has them (``*``, ``?``, ``[...]``). Recurrent modules have
+        several matrices, each with a name of its own: ``"recurrent.weight_hh_l0"`` (:func:`mappable_layers`).
     targets
         Structures to prune, in this order: each acts on what the ones before it left. Shares always refer to the whole
         matrix, so that ``Filters(keep=0.5)`` and then ``Columns(keep=0.5)`` leave a quarter of the weights: half of all
@@ -167,7 +168,7 @@ class Recipe:
         Parameters
         ----------
         model
-            The network; its ``Linear``, ``Conv1d`` and ``Conv2d`` layers can be named.
+            The network; the layers of :func:`mappable_layers` can be named.
 
         Returns
         -------
@@ -192,7 +193,7 @@ class Recipe:
             for position, pattern in enumerate(rule.layers):
                 if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
                     raise InputError(
-                        f"rules[{number}].layers[{position}] must match a Linear, Conv1d or Conv2d layer of "
+                        f"rules[{number}].layers[{position}] must match a {KINDS} of "
                         f"{type(model).__name__} ({', '.join(names) or 'it has none'}), got {pattern!r}"
                     )
             if number not in used:
@@ -215,12 +216,12 @@ class Recipe:
         InputError
             As :meth:`layers`, or if a weight is not finite.
         """
-        modules = mappable_layers(model)
+        layers = mappable_layers(model)
         return {
             name: layer_mask(name, rule, gemm_view(weight)).reshape(weight.shape)
             for name, rule in self.layers(model).items()
             if rule.targets
-            for weight in [free_weight(modules[name]).detach()]
+            for weight in [layers[name].free.detach()]
         }
 
 

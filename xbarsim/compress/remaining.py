@@ -61,7 +61,7 @@ class LayerCompression:
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
-    """What is left of a network's ``Linear``, ``Conv1d`` and ``Conv2d`` layers; ``print`` it for a table.
+    """What is left of a network's layers with a matrix of weights (:func:`mappable_layers`); ``print`` it for a table.
 
     Biases and batch norms count nowhere.
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from xbarsim.compress.compressing import retrain
-from xbarsim.compress.layers import free_weight, gemm_view, mappable_layers
+from xbarsim.compress.layers import gemm_view, mappable_layers
 from xbarsim.compress.targets.selection import check_matrix, kept_count, largest
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.intervals import difference_interval
@@ -49,7 +49,7 @@ def magnitude_masks(
     keep
         Share of the weights of those layers that stays, or of those in `among`; in (0, 1].
     layers
-        Names of the layers that are pruned; ``None`` for every ``Linear``, ``Conv1d`` and ``Conv2d``.
+        Names of the layers that are pruned; ``None`` for all of :func:`mappable_layers`.
     among
         Which weights may stay, by layer: bool, of the weight's shape; ``None`` for all.
 
@@ -71,7 +71,7 @@ def magnitude_masks(
             raise InputError(f"layers must be among {', '.join(modules)}, got {name!r}")
     if not names or len(set(names)) < len(names):
         raise InputError(f"layers must be of the model, each once, got {names!r}")
-    weights = {name: free_weight(modules[name]).detach() for name in names}
+    weights = {name: modules[name].free.detach() for name in names}
     values, allowed = [], []
     for name, weight in weights.items():
         may = None if among is None else among.get(name)

@@ -18,9 +18,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from xbarsim.compress.layers import free_weight, gemm_view
+from xbarsim.compress.layers import MappableLayer, gemm_view, mappable_layers
 from xbarsim.compress.recipe import LayerRule, Recipe, layer_mask
 from xbarsim.compress.registry import register
 from xbarsim.foundation import tomlio
@@ -99,9 +98,9 @@ class MethodCallback(Callback, metaclass=ABCMeta):
         self.recipe = recipe
         self.rules: dict[str, LayerRule] = {}
         self.memory: dict[str, Tensor] = {}
-        self._layers: dict[str, nn.Module] | None = None
+        self._layers: dict[str, MappableLayer] | None = None
         self._renewed: dict[str, Tensor] = {}
-        self._attached: list[nn.Module] = []
+        self._attached: list[MappableLayer] = []
 
     def settings(self) -> str:
         """Method and recipe as TOML."""
@@ -116,7 +115,8 @@ class MethodCallback(Callback, metaclass=ABCMeta):
             If the recipe does not suit the model.
         """
         self.rules = self.recipe.layers(model)
-        self._layers = {name: model.get_submodule(name) for name in self.rules}
+        layers = mappable_layers(model)
+        self._layers = {name: layers[name] for name in self.rules}
         self.memory = {}
         self._renewed = {}
         self._attached = []
@@ -127,8 +127,8 @@ class MethodCallback(Callback, metaclass=ABCMeta):
         """The rules with targets, by layer."""
         return {name: rule for name, rule in self.rules.items() if rule.targets}
 
-    def layer(self, name: str) -> nn.Module:
-        """A layer.
+    def layer(self, name: str) -> MappableLayer:
+        """A layer: its module, and which weight of it is meant.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class MethodCallback(Callback, metaclass=ABCMeta):
 
     def weight(self, layer: str) -> nn.Parameter:
         """The weight of a layer that the optimiser moves."""
-        return free_weight(self.layer(layer))
+        return self.layer(layer).free
 
     def matrix(self, layer: str) -> Tensor:
         """That weight as it is now, (filters, positions), without gradients: to read only, for it may be a copy."""
@@ -222,7 +222,7 @@ class MethodCallback(Callback, metaclass=ABCMeta):
 
         The module's parameters are trained and saved with the model. :meth:`groups` may give them their own settings.
         """
-        parametrize.register_parametrization(self.layer(layer), "weight", module)
+        self.layer(layer).attach(module)
         self._attached.append(self.layer(layer))
 
     def finish(self) -> None:
@@ -231,7 +231,7 @@ class MethodCallback(Callback, metaclass=ABCMeta):
         A method with trained masks sets them for good, by :meth:`set_mask`, before it calls this.
         """
         for layer in self._attached:
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            layer.detach()
         self._attached = []
 
     # --- memory

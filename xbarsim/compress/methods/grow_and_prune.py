@@ -314,7 +314,7 @@ def grow_and_prune_in_parallel(
             callback = _PartCallback(method, recipe, masks, part)
             train(replica, data, settings, callbacks=(callback,), checkpoint=file, progress=progress)
             replicas.append(replica)
-        _bring_together(current, replicas, parts)
+        _bring_together(current, replicas, {probe.layer(layer).key: part for layer, part in parts.items()})
         for layer, rule in rules.items():
             # no part is left out: every weight of it may stay that was trained in its own replica
             masks[layer] = layer_mask(layer, rule, probe.matrix(layer))
@@ -326,13 +326,12 @@ def grow_and_prune_in_parallel(
 
 
 def _bring_together(current: nn.Module, replicas: Sequence[nn.Module], parts: Mapping[str, Tensor]) -> None:
-    """Weights of each part from its own replica, means of all else."""
+    """Weights of each part from its own replica, means of all else; parts by the keys of the weights."""
     states = [replica.state_dict() for replica in replicas]
     for name, tensor in current.state_dict().items():
         all_of_it = torch.stack([state[name] for state in states])
-        layer = name.removesuffix(".weight")
-        if layer in parts and name.endswith(".weight"):
-            which = parts[layer].reshape(tensor.shape)
+        if name in parts:
+            which = parts[name].reshape(tensor.shape)
             tensor.copy_(all_of_it.gather(0, which.unsqueeze(0)).squeeze(0))
         elif tensor.is_floating_point():
             tensor.copy_(all_of_it.mean(dim=0))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.recipe import LayerRule, Recipe
 from xbarsim.compress.targets.kernel_shapes import KernelShapes
+from xbarsim.compress.targets.rigid_shapes import RigidShapes, choose_shapes
 from xbarsim.compress.targets.selection import choose
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_integer, check_real
@@ -31,6 +32,11 @@ class LearnedShapes(Method):
     penalty
     draws the share of the weights that take part to that of the targets. After `learn` epochs the positions of the
     largest effects stay, of each layer as many as its target says, and the weights alone are trained.
+
+    The rigid variant is that of a :class:`~xbarsim.compress.RigidShapes` target: every shape of every group has an
+    effect, and that of the largest takes part. The gradient of what a shape is worth passes to its effect where that is
+    within 1 of the mean of its group's, and a tenth of it elsewhere. After `learn` epochs the shapes stay whose effects
+    are the largest in sum, of no more positions than the target says: those that took part, if they are so few.
 
     Parameters
     ----------
@@ -77,7 +83,8 @@ class LearnedShapes(Method):
         Raises
         ------
         InputError
-            If a rule has other targets than one :class:`~xbarsim.compress.KernelShapes`.
+            If a rule has other targets than one :class:`~xbarsim.compress.KernelShapes` or
+            :class:`~xbarsim.compress.RigidShapes`.
         """
         return LearnedShapesCallback(self, recipe)
 
@@ -107,13 +114,50 @@ def _step(effects: Tensor) -> Tensor:
     return found
 
 
-class _Shaped(nn.Module):
-    """A weight times the mask that its effects make."""
+class _Pick(torch.autograd.Function):
+    """1 for the largest effect of each row, else 0; gradients pass, a tenth of them beyond 1 from the row's mean."""
 
-    def __init__(self, groups: Tensor, sizes: Tensor, effects: Tensor, seed: tuple[int, int]) -> None:
+    @staticmethod
+    def forward(context: Any, effects: Tensor) -> Tensor:
+        context.save_for_backward(effects)
+        return torch.zeros_like(effects).scatter_(1, effects.argmax(dim=1, keepdim=True), 1.0)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        (effects,) = context.saved_tensors
+        near = (effects - effects.mean(dim=1, keepdim=True)).abs() < 1
+        return torch.where(near, gradients[0], 0.1 * gradients[0])
+
+
+def _pick(effects: Tensor) -> Tensor:
+    found = _Pick.apply(effects)  # type: ignore[no-untyped-call]
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _Shaped(nn.Module):
+    """A weight times the mask that its effects make.
+
+    Parameters
+    ----------
+    groups
+        Of each weight, the number of the position of a group that it stands at, int64 (filters, positions).
+    sizes
+        Weights at each of these.
+    effects
+        Of each of these; with a table of shapes, of each shape of each group, (groups, shapes).
+    seed
+        Of the warm-up.
+    table
+        The shapes that a group may have, (shapes, positions of the kernel); ``None`` where every position is free.
+    """
+
+    def __init__(
+        self, groups: Tensor, sizes: Tensor, effects: Tensor, seed: tuple[int, int], table: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.effects = nn.Parameter(effects)
-        self._groups, self._sizes, self._seed = groups, sizes, seed
+        self._groups, self._sizes, self._seed, self._table = groups, sizes, seed, table
         self.step = 0
         self.chance = 1.0  # that a filter computes with its mask
         self.frozen = False
@@ -121,17 +165,23 @@ class _Shaped(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self.frozen:
             return weight
-        mask = _step(self.effects)[self._groups]
+        mask = self._taking_part()[self._groups]
         if self.training and self.chance < 1:
             generator = _generator(*self._seed, self.step)
             masked = (torch.rand(len(mask), generator=generator) < self.chance).to(mask.device)
             mask = torch.where(masked.unsqueeze(1), mask, 1.0)
         return weight * mask.reshape(weight.shape)
 
+    def _taking_part(self) -> Tensor:
+        """1 for each position of each group that takes part, else 0, with gradients."""
+        if self._table is None:
+            return _step(self.effects)
+        return (_pick(self.effects) @ self._table).flatten()
+
     def share(self) -> Tensor:
         """Share of the weights that take part, with gradients."""
         sizes = self._sizes.to(self.effects.dtype)
-        return torch.sum(_step(self.effects) * sizes) / sizes.sum()
+        return torch.sum(self._taking_part() * sizes) / sizes.sum()
 
 
 class LearnedShapesCallback(MethodCallback):
@@ -142,8 +192,12 @@ class LearnedShapesCallback(MethodCallback):
     def __init__(self, method: LearnedShapes, recipe: Recipe) -> None:
         super().__init__(method, recipe)
         for number, rule in enumerate(recipe.rules):
-            if rule.targets and not (len(rule.targets) == 1 and isinstance(rule.targets[0], KernelShapes)):
-                raise InputError(f"rules[{number}].targets must be one KernelShapes, got {rule.targets!r}")
+            if rule.targets and not (
+                len(rule.targets) == 1 and isinstance(rule.targets[0], KernelShapes | RigidShapes)
+            ):
+                raise InputError(
+                    f"rules[{number}].targets must be one KernelShapes or RigidShapes, got {rule.targets!r}"
+                )
 
     def start(self, model: nn.Module, epochs: int) -> None:
         """Give every layer its effects.
@@ -159,12 +213,20 @@ class LearnedShapesCallback(MethodCallback):
         self._shaped: dict[str, _Shaped] = {}
         for number, (layer, rule) in enumerate(self.pruned_layers().items()):
             matrix = self.matrix(layer)
-            groups, sizes = _target(rule).groups((matrix.shape[0], matrix.shape[1]), matrix.device)
+            target, size = _target(rule), (matrix.shape[0], matrix.shape[1])
             generator = _generator(self.method.seed, number)
             # about half begin above 0: positions are drawn to either side by the loss, not by where they began
-            effects = 0.5 * torch.randn(len(sizes), generator=generator)
-            module = _Shaped(groups, sizes, effects.to(matrix.device, matrix.dtype), (self.method.seed, number))
-            module.train(self.layer(layer).training)
+            if isinstance(target, RigidShapes):
+                groups, count = target.places(size, matrix.device)
+                sizes = torch.bincount(groups.flatten(), minlength=count * target.kernel)
+                effects = 0.5 * torch.randn(count, len(target.shapes), generator=generator)
+                table = target.table(matrix.device).to(matrix.dtype)
+            else:
+                groups, sizes = target.groups(size, matrix.device)
+                effects = 0.5 * torch.randn(len(sizes), generator=generator)
+                table = None
+            module = _Shaped(groups, sizes, effects.to(matrix.device, matrix.dtype), (self.method.seed, number), table)
+            module.train(self.layer(layer).module.training)
             self._shaped[layer] = module
             self.attach(layer, module)
 
@@ -179,11 +241,21 @@ class LearnedShapesCallback(MethodCallback):
         self._ramp = chance
         if epoch >= self.method.learn and not self.held_masks():
             for layer, rule in self.pruned_layers().items():
-                module, target = self._shaped[layer], _target(rule)
-                chosen = choose(module.effects.detach().to(torch.float64), target.keep, None)
-                self.set_mask(layer, chosen[module._groups])
+                effects = self._shaped[layer].effects.detach().to(torch.float64)
+                self.set_mask(layer, self._learnt(_target(rule), self.matrix(layer), effects))
         for module in self._shaped.values():
             module.chance, module.frozen = chance, bool(self.held_masks())
+
+    @staticmethod
+    def _learnt(target: KernelShapes | RigidShapes, matrix: Tensor, effects: Tensor) -> Tensor:
+        """The mask of the largest effects that the target allows."""
+        size = (matrix.shape[0], matrix.shape[1])
+        if isinstance(target, KernelShapes):
+            groups, _ = target.groups(size, matrix.device)
+            return choose(effects, target.keep, None)[groups]
+        sizes = target.table().sum(dim=1).numpy()
+        chosen = choose_shapes(effects.cpu().numpy(), sizes, target.most(len(effects)))
+        return target.spread(torch.from_numpy(chosen).to(matrix.device), size)
 
     def begin_step(self, step: int) -> None:
         """Count steps, by which the warm-up draws."""
@@ -211,7 +283,7 @@ class LearnedShapesCallback(MethodCallback):
         super().finish()
 
 
-def _target(rule: LayerRule) -> KernelShapes:
+def _target(rule: LayerRule) -> KernelShapes | RigidShapes:
     (target,) = rule.targets
-    assert isinstance(target, KernelShapes)
+    assert isinstance(target, KernelShapes | RigidShapes)
     return target

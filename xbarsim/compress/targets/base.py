@@ -10,12 +10,15 @@ from torch import Tensor
 
 from xbarsim.compress.registry import register
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import check_choice, check_real
+from xbarsim.foundation.validation import check_choice, check_integer, check_real
 
-__all__ = ["Law", "Target"]
+__all__ = ["Law", "Resource", "Target"]
 
 Law = Literal["geometric", "cubic"]
 """How shares are approached: see :meth:`Target.part_way`."""
+
+Resource = Literal["cells", "drivers", "converters"]
+"""What of a crossbar a group of weights may need alone: see :meth:`Target.frees`."""
 
 
 class Target(metaclass=ABCMeta):
@@ -76,6 +79,21 @@ class Target(metaclass=ABCMeta):
     @abstractmethod
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Norms of the groups that stay or go together, with gradients; one tensor for each kind of group."""
+
+    @entrance
+    def frees(self, kind: int) -> tuple[Resource, ...]:
+        """What of the hardware is needed less when a group goes.
+
+        Cells alone, unless the structure knows better: groups that lie across the filters of a tile free drivers of its
+        rows, those that lie along its rows free converters of its columns.
+
+        Parameters
+        ----------
+        kind
+            Which kind of group: its place among what :meth:`norms` gives, from 0.
+        """
+        check_integer("kind", kind, at_least=0)
+        return ("cells",)
 
     @entrance
     def index_bits(self, shape: tuple[int, int]) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xbarsim.compress.targets.base import Target
+from xbarsim.compress.targets.base import Resource, Target
 from xbarsim.compress.targets.selection import block_norms, check_matrix, energies_of, kept_count, largest
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
@@ -191,6 +191,12 @@ class BlockColumnRow(Target):
         """One for each filter of each block, and one for each column of each, of those that may go."""
         across, down = math.ceil(shape[1] / self.block_columns), math.ceil(shape[0] / self.block_filters)
         return (across * shape[0] if self.keep_filters < 1 else 0) + (down * shape[1] if self.keep_columns < 1 else 0)
+
+    @entrance
+    def frees(self, kind: int) -> tuple[Resource, ...]:
+        """Cells; filters free converters of their columns besides, columns drivers of their rows."""
+        check_integer("kind", kind, at_least=0)
+        return ("cells", "converters" if kind == 0 and self.keep_filters < 1 else "drivers")
 
     @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xbarsim.compress.targets.base import Target
+from xbarsim.compress.targets.base import Resource, Target
 from xbarsim.compress.targets.selection import check_matrix, choose, energies_of, kept_count
 from xbarsim.foundation.entrances import entrance
 
@@ -68,6 +68,11 @@ class Columns(Target):
     def index_bits(self, shape: tuple[int, int]) -> int:
         """One for each column."""
         return shape[1]
+
+    @entrance
+    def frees(self, kind: int) -> tuple[Resource, ...]:
+        """Cells, and drivers of their rows."""
+        return ("cells", "drivers")
 
     @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:

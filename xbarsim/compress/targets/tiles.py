@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xbarsim.compress.targets.base import Target
+from xbarsim.compress.targets.base import Resource, Target
 from xbarsim.compress.targets.selection import block_norms, blocks_of, check_matrix, choose, energies_of, kept_count
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_integer
@@ -97,6 +97,11 @@ class Tiles(Target):
     def index_bits(self, shape: tuple[int, int]) -> int:
         """One for each tile."""
         return math.ceil(shape[0] / self.tile_filters) * math.ceil(shape[1] / self.tile_columns)
+
+    @entrance
+    def frees(self, kind: int) -> tuple[Resource, ...]:
+        """Cells, drivers and converters."""
+        return ("cells", "drivers", "converters")
 
     @entrance
     def norms(self, matrix: Tensor) -> tuple[Tensor, ...]:
