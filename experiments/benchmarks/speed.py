@@ -393,6 +393,35 @@ def _warping(threads: int) -> Measurement:
     )
 
 
+def _on_device(threads: int) -> list[Measurement]:
+    """ResNet-20 dies on the best device that torch has here, against the compiled kernels on the same machine."""
+    from xbarsim.experiments.benchmarks.device import best_device, compare_devices
+
+    one_pulse = _one_pulse(_CELL.without_errors())
+    lossless = one_pulse.replace(periphery=replace(one_pulse.periphery, adc_bits=None, adc_range="lossless"))
+    device = best_device()
+    dies = (1, 8, 64) if device != "cpu" else (1, 2)
+    found = []
+    for name, design, images, aim in (
+        ("tiled", one_pulse, 256, 0.02),
+        ("exact", lossless, 256, None),
+        ("bitplane", _bit_serial(), 64, None),
+    ):
+        rate = compare_devices(design, device=device, images=images, dies=dies, name=f"{device}-{name}", runs=3)
+        found.append(
+            Measurement(
+                name=rate.name,
+                threads=threads,
+                ours=rate.ours,
+                baseline=rate.baseline,
+                must=None,
+                aim=aim if device != "cpu" else None,
+                check=rate.check,
+            )
+        )
+    return found
+
+
 _ONE_THREAD = ("dtw", "irdrop")  # always on one thread
 _SEGMENT = 1.0  # ohm, of the lines in the circuit benchmark
 _LIMIT = "; ours must take no more than 40 ms"
@@ -497,6 +526,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "irdrop": ("circuit solvers", _voltage_drop),
     "sweep": ("its inference alone", _sweep),
     "dtw": ("an established package", _warping),
+    "gpu": ("compiled kernels", _on_device),
 }
 
 
