@@ -60,8 +60,10 @@ def _network_and_images(images: int) -> tuple[nn.Module, torch.Tensor, str]:
         pictures, _ = load_test_set("resnet20", count=images)
         return model, torch.from_numpy(pictures), f"{held}, CIFAR-10 test images"
     except FileNotFoundError:
-        return model, torch.from_numpy(np.random.default_rng(1).normal(size=(images, 3, 32, 32)).astype(np.float32)), (
-            f"{held}, random images"
+        return (
+            model,
+            torch.from_numpy(np.random.default_rng(1).normal(size=(images, 3, 32, 32)).astype(np.float32)),
+            (f"{held}, random images"),
         )
 
 
@@ -100,7 +102,7 @@ def _differences(network: MappedNetwork, device: str, images: torch.Tensor, seed
         if not np.array_equal(moved.running[name](given).cpu().numpy(), results):
             wrong.append(name)
 
-    xb.network.Network(network.skeleton, chip.running).run(Samples.of(images[:64]), watch=watch)
+    xb.network.Network(network.skeleton, chip.running).run(Samples.of(images[:32]), watch=watch)
     if wrong:
         raise AssertionError(f"layers {', '.join(wrong)} differ on {device} from the compiled kernels")
     total = len(seeds) * len(images)
@@ -164,3 +166,26 @@ def compare_devices(
         f"once: {figures}; compiled kernels {1 / baseline:,.0f}: {baseline / rates[best]:.1f} times as many; making a "
         f"die for the device {1e3 * making:.0f} ms on the CPU; first run of the compiled kernels {compiling:.1f} s",
     )
+
+
+def _profile() -> None:
+    """Where the time of a device goes: its kernels by their time, for one run of 64 dies of ResNet-20."""
+    from xbarsim.experiments.benchmarks.speed import one_pulse_on_levels
+
+    model, pictures, _ = _network_and_images(256)
+    network = xb.map_model(model, one_pulse_on_levels(), calibration=pictures[:64])
+    device = best_device()
+    together = Dies(network, range(64 if device != "cpu" else 1), backend=TorchBackend(device))
+    part = pictures if device != "cpu" else pictures[:8]
+    together(part)
+    from torch.profiler import ProfilerActivity, profile
+
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device != "cpu" else [])]
+    with profile(activities=kinds) as found:
+        together(part)
+    by = "cuda_time_total" if device != "cpu" else "cpu_time_total"
+    print(found.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=60))
+
+
+if __name__ == "__main__":
+    _profile()
