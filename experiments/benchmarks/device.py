@@ -15,7 +15,7 @@ from torch import nn
 import xbarsim as xb
 from xbarsim.engine import TorchBackend
 from xbarsim.foundation.validation import InputError
-from xbarsim.network import Dies, MappedNetwork
+from xbarsim.network import DieBatch, MappedNetwork
 from xbarsim.network.samples import Samples
 
 __all__ = ["DeviceRate", "best_device", "compare_devices"]
@@ -88,7 +88,7 @@ def _differences(network: MappedNetwork, device: str, images: torch.Tensor, seed
     AssertionError
         If one layer of one die gives another bit for the same inputs.
     """
-    together = Dies(network, seeds, backend=TorchBackend(device))
+    together = DieBatch(network, seeds, backend=TorchBackend(device))
     logits = together(images).cpu()
     same = 0
     for number, seed in enumerate(seeds):
@@ -153,7 +153,7 @@ def compare_devices(
     making = 0.0
     for count in dies:
         start = time.perf_counter()
-        together = Dies(network, range(count), backend=TorchBackend(device))
+        together = DieBatch(network, range(count), backend=TorchBackend(device))
         making = (time.perf_counter() - start) / count
         rates[count] = _seconds(lambda run=together: run(pictures), device, runs) / (images * count)  # type: ignore[misc]
     best = min(rates, key=lambda count: rates[count])
@@ -175,7 +175,7 @@ def _profile() -> None:
     model, pictures, _ = _network_and_images(256)
     network = xb.map_model(model, one_pulse_on_levels(), calibration=pictures[:64])
     device = best_device()
-    together = Dies(network, range(64 if device != "cpu" else 1), backend=TorchBackend(device))
+    together = DieBatch(network, range(64 if device != "cpu" else 1), backend=TorchBackend(device))
     part = pictures if device != "cpu" else pictures[:8]
     together(part)
     from torch.profiler import ProfilerActivity, profile

@@ -436,7 +436,8 @@ class Chip:
             If torch has no such device here; or the die has what only compiled kernels compute: read noise, layers that
             are held several times, weights that are corrected digitally.
         """
-        if str(device) == "cpu":
+        kind = device if isinstance(device, str) else getattr(device, "type", None)
+        if isinstance(kind, str) and kind.partition(":")[0] == "cpu":
             return self if isinstance(self.backend, CompiledBackend) else self.with_backend(CompiledBackend())
         try:
             from xbarsim.engine import TorchBackend

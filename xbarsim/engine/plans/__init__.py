@@ -47,6 +47,7 @@ from xbarsim.engine.plans.exact import ExactPlan
 from xbarsim.engine.plans.folded import FoldedPlan
 from xbarsim.engine.plans.tiled import TiledPlan
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Reading
 
 __all__ = ["PLANS", "Plan", "choose_plan", "common_fit", "first_fit", "make_plan", "plan_case"]
@@ -62,7 +63,15 @@ def first_fit(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[P
 
 @entrance
 def common_fit(cases: Sequence[Case], plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[Plan], str]:
-    """The first plan that fits all cases of a layer on some dies, and why; as :func:`first_fit` for one."""
+    """The first plan that fits all cases of a layer on some dies, and why; as :func:`first_fit` for one.
+
+    Raises
+    ------
+    InputError
+        If there is no case, or none of the plans fits.
+    """
+    if not cases:
+        raise InputError("cases must be at least one, got none")
     against: list[str] = []
     for plan in plans:
         misfits = [(case, misfit) for case in cases if (misfit := plan.misfit(case)) is not None]
@@ -70,7 +79,7 @@ def common_fit(cases: Sequence[Case], plans: tuple[type[Plan], ...] = PLANS) -> 
             reason = cases[0].describe()
             return plan, f"{reason} (not {'; not '.join(against)})" if against else reason
         against.append(f"{plan.name}: {misfits[0][1]}")
-    raise AssertionError("the last plan fits every case")
+    raise InputError(f"plans must be some of which one fits, got {'; '.join(against) or 'none'}")
 
 
 @entrance

@@ -24,10 +24,10 @@ from xbarsim.network.placed import PlanTable
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import check_fit
 
-__all__ = ["Dies"]
+__all__ = ["DieBatch"]
 
 
-class Dies:
+class DieBatch:
     """Dies of one mapped network, each layer of all of them computed together by torch on one device.
 
     What each die gives is what the die alone gives that is made from its seed (``network.fabricate(seed)``): layers bit
@@ -159,4 +159,4 @@ class Dies:
         return tree_map(by_die, result)
 
     def __repr__(self) -> str:
-        return f"<Dies of {len(self)} seeds, {len(self._layers)} layers, on {self.backend.device}>"
+        return f"<DieBatch of {len(self)} dies, {len(self._layers)} layers, on {self.backend.device}>"

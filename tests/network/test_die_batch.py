@@ -14,7 +14,7 @@ from xbarsim.devices import Cell, Polynomial, ReadNoise, StuckFaults
 from xbarsim.engine import CompiledBackend, TorchBackend
 from xbarsim.foundation.validation import InputError
 from xbarsim.mitigation import AverageCopies, ClosestValue, Diagnosis, RecalibrateOutputs
-from xbarsim.network import Dies, MappedNetwork
+from xbarsim.network import DieBatch, MappedNetwork
 from xbarsim.network.samples import Samples
 
 DEVICES = [
@@ -42,7 +42,8 @@ class Small(nn.Module):
         y = self.up(y)[:, None]
         y = torch.relu(self.deep(y)).flatten(2).mean(2)
         y = self.line(y[:, :, None].repeat(1, 1, 4)).transpose(1, 2)
-        return self.last(y).mean(1)
+        logits: Tensor = self.last(y).mean(1)
+        return logits
 
 
 def images(count: int = 4) -> Tensor:
@@ -88,7 +89,7 @@ def test_a_die_on_a_device_gives_what_the_compiled_kernels_give(network: MappedN
 @pytest.mark.parametrize("device", DEVICES)
 def test_dies_together_are_the_dies_alone(network: MappedNetwork, device: str) -> None:
     backend = TorchBackend(device)
-    together = Dies(network, [5, 6, 7], backend=backend)
+    together = DieBatch(network, [5, 6, 7], backend=backend)
     answers = together(images())
     assert answers.shape == (3, 4, 5)
     for seed, answer in zip((5, 6, 7), answers, strict=True):
@@ -98,16 +99,16 @@ def test_dies_together_are_the_dies_alone(network: MappedNetwork, device: str) -
     for chip in alone:
         chip(images())
     assert together.clipped_inputs["first"].inputs == sum(chip.clipped_inputs["first"].inputs for chip in alone)
-    assert repr(together).startswith("<Dies of 3 seeds, 6 layers, on ")
+    assert repr(together).startswith("<DieBatch of 3 dies, 6 layers, on ")
     assert len(together) == 3
 
 
 def test_dies_together_are_repaired_as_alone(network: MappedNetwork) -> None:
     repair: dict[str, Any] = {"mitigations": (ClosestValue(),), "diagnosis": Diagnosis()}
-    answers = Dies(network, [5, 6], **repair)(images())
+    answers = DieBatch(network, [5, 6], **repair)(images())
     for seed, answer in zip((5, 6), answers, strict=True):
         assert torch.equal(answer, network.fabricate(seed, **repair).with_backend(TorchBackend())(images()))
-    assert not torch.equal(answers, Dies(network, [5, 6])(images()))
+    assert not torch.equal(answers, DieBatch(network, [5, 6])(images()))
 
 
 def test_a_die_moves_there_and_back(network: MappedNetwork) -> None:
@@ -133,9 +134,9 @@ def test_what_no_device_computes_is_refused(network: MappedNetwork) -> None:
     with pytest.raises(InputError, match=r"layer 'first' must be held once .* run the die by compiled kernels"):
         copied.with_backend(TorchBackend())
     with pytest.raises(InputError, match="mitigations must need no images for dies that are run together"):
-        Dies(network, [1], mitigations=(RecalibrateOutputs(),))
+        DieBatch(network, [1], mitigations=(RecalibrateOutputs(),))
     with pytest.raises(InputError, match="seeds must be at least one, got none"):
-        Dies(network, [])
+        DieBatch(network, [])
     moved = network.fabricate(seed=1).with_backend(TorchBackend())
     with pytest.raises(InputError, match="images must be finite"):
         moved(images() * torch.inf)
@@ -151,7 +152,8 @@ class Infinite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (images, 2)."""
         y = self.first(x.flatten(1))
-        return self.second(torch.where(x[:, 0, :1, 0] > 2.0, y / 0.0, y))
+        logits: Tensor = self.second(torch.where(x[:, 0, :1, 0] > 2.0, y / 0.0, y))
+        return logits
 
 
 def test_infinities_between_layers_are_told_and_the_next_run_is_whole() -> None:
@@ -171,9 +173,10 @@ class TimeFirst(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (images, 3)."""
         steps = x.reshape(len(x), 6, 12).transpose(0, 1).reshape(-1, 12)
-        return self.first(steps).reshape(6, len(x), 3).mean(0)
+        logits: Tensor = self.first(steps).reshape(6, len(x), 3).mean(0)
+        return logits
 
 
 def test_dies_that_cannot_be_told_apart_are_refused() -> None:
     with pytest.raises(InputError, match="network must keep its samples one after another in every layer"):
-        Dies(mapped(model=TimeFirst()), [1, 2])
+        DieBatch(mapped(model=TimeFirst()), [1, 2])
