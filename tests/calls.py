@@ -58,9 +58,10 @@ EXCLUDED = {
     **dict.fromkeys(
         ["ConvergenceError", "FloatingNodeError", "CollectError", "Interrupted"], "an error that the library raises"
     ),
-    **dict.fromkeys(["CompiledBackend", "InProcess"], "takes nothing"),
+    **dict.fromkeys(["CompiledBackend", "InProcess", "plain_products"], "takes nothing"),
     **dict.fromkeys(
         [
+            "TorchProgram",
             "ChecksumReport",
             "LinearisationError",
             "MappableLayer",
@@ -498,6 +499,11 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         converter=w.converter,
     )
     add("engine", e.planes_layout, case=w.case)
+    add("engine", e.common_fit, cases=[w.case], plans=e.PLANS)
+    add("engine", e.plan_case, case=w.case, backend=None, plans=e.PLANS)
+    add("engine", e.TorchBackend, device="cpu")
+    of = {name: getattr(w.case, name) for name in ("reading", "cells", "drive", "converter", "noise", "errors")}
+    add("engine", e.Case.of, "Case.of", **of, precision="single")
     add("engine", e.whole_layout, case=w.case)
     add("engine", e.Scaling, inverse_scale=1.0, low=0, high=15, scale=np.ones(2), bias=np.zeros(2))
     add("engine", e.input_offset, case=w.case, column_sums=np.ones(2))

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from xbarsim import cost, network, plot
+from xbarsim.engine import TorchBackend
 from xbarsim.mitigation import ClosestValue, Diagnosis
 from xbarsim.network import layers, lowered, onnx
 from xbarsim.network.samples import Samples
@@ -130,7 +131,7 @@ def add_networks(add: Add, w: Any) -> None:
     def run(images: Any, first_image: int | None) -> Any:
         return chip(images, first_image=first_image)
 
-    add("network", n.Chip, network=mapped, seed=1, **making, seconds=0.0, fabricated=None)
+    add("network", n.Chip, network=mapped, seed=1, **making, seconds=0.0, fabricated=None, backend=None)
     add("network", run, "Chip.call", images=samples, first_image=0)
     add("network", chip.at, "Chip.at", seconds=0.0)
     add("network", chip.save, "Chip.save", path=str(w.folder / "chip.safetensors"))
@@ -144,6 +145,19 @@ def add_networks(add: Add, w: Any) -> None:
     add("network", chip.tile, "Chip.tile", layer=first, tile=0)
     add("network", chip.solve, "Chip.solve", layer=first, tile=0, voltages=np.full(4, 0.1), law=None)
     add("network", chip.to, "Chip.to", device="cpu")
+    add("network", chip.with_backend, "Chip.with_backend", backend=TorchBackend())
+    add(
+        "network",
+        n.DieBatch,
+        network=mapped,
+        seeds=[1, 2],
+        backend=None,
+        mitigations=(),
+        diagnosis=None,
+        precision="single",
+    )
+    dies = n.DieBatch(mapped, [1, 2])
+    add("network", lambda images: dies(images), "DieBatch.call", images=samples)
     repaired = mapped.fabricate(seed=1, mitigations=(ClosestValue(),), diagnosis=Diagnosis())
     add("plot", plot.mitigation, chip=repaired, layer=first, tile=0)
     add("plot", plot.noise_to_signal, table=repaired.mitigations)

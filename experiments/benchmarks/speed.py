@@ -37,7 +37,7 @@ from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
 from xbarsim.mitigation import Diagnosis, PermuteRows
 
-__all__ = ["BENCHMARKS", "Measurement", "main", "run"]
+__all__ = ["BENCHMARKS", "Measurement", "main", "one_pulse_on_levels", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,11 @@ def _one_pulse(cell: Cell = _CELL) -> xb.Design:
         periphery=xb.Periphery(input_bits=8, dac_bits=8, adc_bits=8),
         faults=StuckFaults(on=0.005, off=0.005),
     )
+
+
+def one_pulse_on_levels() -> xb.Design:
+    """The same with cells on their levels, but for those that are stuck."""
+    return _one_pulse(_CELL.without_errors())
 
 
 def _bit_serial() -> xb.Design:
@@ -393,6 +398,35 @@ def _warping(threads: int) -> Measurement:
     )
 
 
+def _on_device(threads: int) -> list[Measurement]:
+    """ResNet-20 dies on the best device that torch has here, against the compiled kernels on the same machine."""
+    from xbarsim.experiments.benchmarks.device import best_device, compare_devices
+
+    one_pulse = one_pulse_on_levels()
+    lossless = one_pulse.replace(periphery=replace(one_pulse.periphery, adc_bits=None, adc_range="lossless"))
+    device = best_device()
+    many = device != "cpu"  # there torch is the slower of the two, and only its answers are of interest
+    found = []
+    for name, design, images, dies, aim in (
+        ("tiled", one_pulse, 256 if many else 16, (1, 16, 64) if many else (1, 2), 0.02),
+        ("exact", lossless, 256 if many else 16, (1, 64) if many else (1, 2), None),
+        ("bitplane", _bit_serial(), 64 if many else 2, (1, 16) if many else (1,), None),
+    ):
+        rate = compare_devices(design, device=device, images=images, dies=dies, name=f"{device}-{name}", runs=3)
+        found.append(
+            Measurement(
+                name=rate.name,
+                threads=threads,
+                ours=rate.ours,
+                baseline=rate.baseline,
+                must=None,
+                aim=aim if many else None,
+                check=rate.check,
+            )
+        )
+    return found
+
+
 _ONE_THREAD = ("dtw", "irdrop")  # always on one thread
 _SEGMENT = 1.0  # ohm, of the lines in the circuit benchmark
 _LIMIT = "; ours must take no more than 40 ms"
@@ -497,6 +531,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "irdrop": ("circuit solvers", _voltage_drop),
     "sweep": ("its inference alone", _sweep),
     "dtw": ("an established package", _warping),
+    "gpu": ("compiled kernels", _on_device),
 }
 
 

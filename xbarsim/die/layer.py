@@ -17,7 +17,7 @@ from xbarsim.die.program import program
 from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
 from xbarsim.die.silicon import Silicon
 from xbarsim.die.streams import Purpose, generator, stream
-from xbarsim.engine import Noise, Plan, make_plan
+from xbarsim.engine import Backend, Case, Noise, Plan, plan_case
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_integer, check_real
 from xbarsim.mapping import Arrangement, MappedMatrix, Reading
@@ -324,12 +324,25 @@ class DieLayer:
         tiles.swapaxes(1, 2)[bit_lines] = 0.0
 
     @entrance
-    def plan(self, precision: Literal["single", "double"] = "single") -> Plan:
-        """The cheapest way to compute this layer on this die; `precision` as :func:`xbarsim.engine.make_plan`."""
+    def case(self, precision: Literal["single", "double"] = "single") -> Case:
+        """What plans look at to say how it can be computed; `precision` as :func:`xbarsim.engine.make_plan`."""
         cells = self.array_cells()
         seen, errors = self.seen(cells)
         noise = self.noise(self._in_tiles(cells), errors)
-        return make_plan(self.reading, seen, self.drive, self.converter, noise, errors, precision=precision)
+        return Case.of(self.reading, seen, self.drive, self.converter, noise, errors, precision=precision)
+
+    @entrance
+    def plan(self, precision: Literal["single", "double"] = "single", backend: Backend | None = None) -> Plan:
+        """The cheapest way to compute this layer on this die.
+
+        Parameters
+        ----------
+        precision
+            As :func:`xbarsim.engine.make_plan`.
+        backend
+            What computes it; by default the project's own kernels.
+        """
+        return plan_case(self.case(precision), backend)
 
     def current_losses(self) -> tuple[TileLoss, ...]:
         """How much current wires and broken lines cost each tile."""

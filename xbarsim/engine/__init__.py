@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from xbarsim.engine.backends import Backend, CompiledBackend, Program
 from xbarsim.engine.case import Case
 from xbarsim.engine.inputs import clipping_bounds, count_clipped, quantise_codes, unfold
 from xbarsim.engine.layout import Columns, Layout
 from xbarsim.engine.noise import Noise
-from xbarsim.engine.plans import PLANS, Plan, choose_plan, make_plan
+from xbarsim.engine.plans import PLANS, Plan, choose_plan, common_fit, make_plan, plan_case
 from xbarsim.engine.plans.base import input_offset, planes_layout
 from xbarsim.engine.plans.whole import whole_layout
 from xbarsim.engine.reads import clipped_share, largest_conversion, largest_read
 from xbarsim.engine.reference import multiply as reference_multiply
 from xbarsim.engine.window import Scaling, Window
+from xbarsim.foundation.lazy import attach
+
+if TYPE_CHECKING:
+    from xbarsim.engine.backends.tensors import TorchBackend, TorchProgram, plain_products
 
 __all__ = [
     "PLANS",
@@ -25,18 +31,33 @@ __all__ = [
     "Plan",
     "Program",
     "Scaling",
+    "TorchBackend",
+    "TorchProgram",
     "Window",
     "choose_plan",
     "clipped_share",
     "clipping_bounds",
+    "common_fit",
     "count_clipped",
     "input_offset",
     "largest_conversion",
     "largest_read",
     "make_plan",
+    "plain_products",
+    "plan_case",
     "planes_layout",
     "quantise_codes",
     "reference_multiply",
     "unfold",
     "whole_layout",
 ]
+
+# Loaded on first use: only they need torch.
+__getattr__, _names = attach(
+    __name__,
+    {
+        "TorchBackend": "backends.tensors",
+        "TorchProgram": "backends.tensors",
+        "plain_products": "backends.tensors",
+    },
+)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, ConverterErrors, Drive
+from xbarsim.engine.checks import check_cells
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.reads import largest_read
-from xbarsim.foundation.entrances import check_fields
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import Reading
 
 __all__ = ["Case"]
@@ -54,6 +56,36 @@ class Case:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @classmethod
+    @entrance
+    def of(
+        cls,
+        reading: Reading,
+        cells: npt.NDArray[Any],
+        drive: Drive,
+        converter: Converter,
+        noise: Noise | None = None,
+        errors: ConverterErrors | None = None,
+        *,
+        precision: Literal["single", "double"] = "single",
+    ) -> Case:
+        """The case of a die's own cells; arguments as of :func:`xbarsim.engine.make_plan`."""
+        check_cells(cells, reading.matrix)
+        cells = np.where(reading.matrix.used, cells, 0)
+        errors = errors if errors is not None and errors.any else None
+        return cls(
+            reading=reading,
+            drive=drive,
+            converter=converter,
+            cells=cells,
+            whole=bool((cells == np.rint(cells)).all()),
+            noisy=noise is not None,
+            offsets=errors is not None,
+            noise=noise,
+            errors=errors,
+            precision=precision,
+        )
 
     @cached_property
     def largest_read(self) -> float:

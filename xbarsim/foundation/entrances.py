@@ -147,9 +147,14 @@ def _fits(annotation: Any, value: Any) -> bool:
     if annotation is float:
         return not isinstance(value, bool | np.bool_) and isinstance(value, Real) and _is_number(value)
     plain = origin or annotation
-    if isinstance(plain, type) and not getattr(plain, "_is_protocol", False):
+    if isinstance(plain, type) and _can_be_asked(plain):
         return isinstance(value, plain)
     return True
+
+
+def _can_be_asked(kind: type) -> bool:
+    """Whether a type can say what is of it: not a protocol, unless it is one that says so."""
+    return not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False)
 
 
 def _is_number(value: Any) -> bool:

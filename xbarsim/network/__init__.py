@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xbarsim.network.layers import ClippedInputs, CrossbarLayer, DigitalLayer, LayerAdapter, QuantisedLayer
     from xbarsim.network.lowered import Lowered, NotMapped, Product
     from xbarsim.network.lowering import Call, Lowering, ProductFunction, register
+    from xbarsim.network.lowering.die_batch import DieBatch
     from xbarsim.network.mapped import MappedNetwork, NotMappedWarning
     from xbarsim.network.onnx.lower import map_onnx
     from xbarsim.network.pipeline import map_model
@@ -33,6 +34,7 @@ _HOMES = {
     "ClippingWarning": "report",
     "Crossbar": "crossbar",
     "CrossbarLayer": "layers",
+    "DieBatch": "lowering.die_batch",
     "DigitalLayer": "layers",
     "ErrorReport": "report",
     "Evaluation": "evaluation",
@@ -74,6 +76,7 @@ __all__ = [
     "ClippingWarning",
     "Crossbar",
     "CrossbarLayer",
+    "DieBatch",
     "DigitalLayer",
     "ErrorReport",
     "Evaluation",

@@ -17,7 +17,7 @@ from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, DigitalUse, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, TileView, check_age
-from xbarsim.engine import reference_multiply
+from xbarsim.engine import Backend, CompiledBackend, reference_multiply
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real, shown
 from xbarsim.mitigation import (
@@ -42,6 +42,7 @@ from xbarsim.network.layers import (
     MOST_SAMPLES,
     ClippedInputs,
     CrossbarLayer,
+    QuantisedLayer,
     ReferenceLayer,
     SampleCounter,
     SampleOrder,
@@ -51,7 +52,7 @@ from xbarsim.network.placed import PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
 from xbarsim.network.samples import Samples, joined
 from xbarsim.network.shown import die_html
-from xbarsim.network.skeleton import Network, Watch, check_fit
+from xbarsim.network.skeleton import Network, Skeleton, Watch, check_fit
 from xbarsim.network.tuning import adjusted, tune
 
 __all__ = ["Chip"]
@@ -87,6 +88,8 @@ class Chip:
         Age of the die, s; see :meth:`at`.
     fabricated
         Its arrays, where they are there already: of another age, or from a file. ``None`` to draw them.
+    backend
+        What computes it; ``None`` for the project's own kernels. See :meth:`to`.
 
     Attributes
     ----------
@@ -115,11 +118,13 @@ class Chip:
         precision: Literal["single", "double"] = "single",
         seconds: float = 0.0,
         fabricated: Fabricated | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.seed = check_integer("seed", seed, at_least=0)
         check_choice("precision", precision, ("single", "double"))
         self.precision: Literal["single", "double"] = precision
         self.seconds = check_age(network.design.cell, seconds)
+        self.backend: Backend = CompiledBackend() if backend is None else backend
         self._given: dict[str, Any] = {
             "network": network,
             "mitigations": check_mitigations(mitigations, diagnosis),
@@ -142,21 +147,27 @@ class Chip:
         orders: Mapping[str, SampleOrder] | None = getattr(network, "orders", {})
         # Read noise follows a sample: where a network mixes samples so that it cannot, they run one by one.
         self._alone = network.design.cell.noisy and orders is None
-        self.running = {
-            name: CrossbarLayer(
-                network.layers[name].layer,
-                layer.plan(precision),
-                self._counter,
-                order=(orders or {}).get(name, "first") if network.design.cell.noisy else "first",
-                die=layer if layer.completes else None,
-            )
-            for name, layer in self.layers.items()
-        }
-        for name, adjustment in self.adjustments.items():
-            self.running[name].layer = adjusted(self.running[name].layer, adjustment)
-        self._skeleton = network.skeleton.own()
+        self._orders = (orders or {}) if network.design.cell.noisy else {}
+        self._skeleton, self.running = self._prepared()
         if new:
             self._tune(images)
+
+    def _prepared(self) -> tuple[Skeleton, dict[str, Any]]:
+        """What happens between the layers, and the layers, ready to multiply."""
+        running = {}
+        for name, layer in self.layers.items():
+            running[name] = CrossbarLayer(
+                self._layer_in_integers(name),
+                layer.plan(self.precision, self.backend),
+                self._counter,
+                order=self._orders.get(name, "first"),
+                die=layer if layer.completes else None,
+            )
+        return self.network.skeleton.own(), running
+
+    def _layer_in_integers(self, name: str) -> QuantisedLayer:
+        layer = self.network.layers[name].layer
+        return adjusted(layer, self.adjustments[name]) if name in self.adjustments else layer
 
     def _fabricate(self) -> Fabricated:
         layers: dict[str, DieLayer] = {}
@@ -177,6 +188,8 @@ class Chip:
         for method in self._given["mitigations"]:
             if method.needs == "images" and images is None:
                 raise InputError(f"images must be given for {type(method).__name__}, which needs some, got None")
+            if method.needs == "images" and not isinstance(self.backend, CompiledBackend):
+                raise InputError(f"backend must be left out for {type(method).__name__}: use with_backend on the die")
 
     def _tune(self, images: Any) -> None:
         """Let mitigations that need images adjust the outputs of the layers."""
@@ -221,8 +234,19 @@ class Chip:
             If `seconds` is negative or longer than the drift was measured, or the cell's drift is not known.
         """
         # What is broken, what was programmed and how outputs are adjusted stay as they are.
+        return self._again(seconds=seconds, backend=self.backend)
+
+    def _again(self, *, seconds: float, backend: Backend) -> Chip:
+        """The same die at an age, computed by a backend."""
         made = Fabricated(self.layers, self.mitigations, self.adjustments)
-        return type(self)(**self._given, seed=self.seed, precision=self.precision, seconds=seconds, fabricated=made)
+        return type(self)(
+            **self._given,
+            seed=self.seed,
+            precision=self.precision,
+            seconds=seconds,
+            fabricated=made,
+            backend=backend,
+        )
 
     @entrance
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -386,16 +410,53 @@ class Chip:
         return self
 
     def to(self, device: Any, *arguments: Any, **keywords: Any) -> Chip:
-        """Itself, on the CPU.
+        """The same die, computed on a device: by compiled kernels on the CPU, by torch anywhere else.
+
+        On a device of torch's the whole network runs there, activations stay there between its layers where it came
+        from torch, and so does the answer. Layers give what the compiled kernels give, bit for bit where cells sit on
+        whole levels, or the chip has double precision; see :class:`xbarsim.engine.TorchBackend`. What the network
+        computes between them is torch's own on that device, which may round sums of floats in another order.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, or a device as torch names it, such as ``"cuda"``.
+        arguments, keywords
+            Left unused: a die has no other precision, and nothing is copied that is there already.
+
+        Returns
+        -------
+        Chip
+            This one, if it is computed there already; else a new one, which has seen no samples; this one stays as it
+            is.
 
         Raises
         ------
         InputError
-            For any other device or type: no engine runs there.
+            If torch has no such device here; or the die has what only compiled kernels compute: read noise, layers that
+            are held several times, weights that are corrected digitally.
         """
-        if isinstance(device, int) or str(device) != "cpu":
-            raise InputError(f"device must be 'cpu', where dies are computed, got {shown(device)}")
-        return self
+        kind = device if isinstance(device, str) else getattr(device, "type", None)
+        if isinstance(kind, str) and kind.partition(":")[0] == "cpu":
+            return self if isinstance(self.backend, CompiledBackend) else self.with_backend(CompiledBackend())
+        try:
+            from xbarsim.engine import TorchBackend
+        except ImportError as error:
+            raise InputError(f"device must be 'cpu' where torch is not installed, got {shown(device)}") from error
+        backend = TorchBackend(device)
+        mine = self.backend
+        return self if isinstance(mine, TorchBackend) and mine.device == backend.device else self.with_backend(backend)
+
+    @entrance
+    def with_backend(self, backend: Backend) -> Chip:
+        """The same die, computed by a backend, such as ``TorchBackend("cpu")``; as :meth:`to`.
+
+        Raises
+        ------
+        InputError
+            If the backend cannot compute a layer of this die.
+        """
+        return self._again(seconds=self.seconds, backend=backend)
 
     def state_dict(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """Refused: parameters are not what makes a die.

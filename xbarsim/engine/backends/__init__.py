@@ -5,4 +5,4 @@ from __future__ import annotations
 from xbarsim.engine.backends.base import Backend, Program
 from xbarsim.engine.backends.compiled import CompiledBackend
 
-__all__ = ["Backend", "CompiledBackend", "Program"]
+__all__ = ["Backend", "CompiledBackend", "Program"]  # and, in a file of its own that loads torch, TorchBackend

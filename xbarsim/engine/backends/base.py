@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,7 @@ class Program(Protocol):
         """
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Makes programs of layouts; the same answers on every backend, bit for bit where values are whole.
 

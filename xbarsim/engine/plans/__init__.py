@@ -31,15 +31,14 @@ knows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from xbarsim.design import Converter, ConverterErrors, Drive
 from xbarsim.engine.backends import Backend
 from xbarsim.engine.case import Case
-from xbarsim.engine.checks import check_cells
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.plans.base import Plan
 from xbarsim.engine.plans.bitplane import BitplanePlan
@@ -48,9 +47,10 @@ from xbarsim.engine.plans.exact import ExactPlan
 from xbarsim.engine.plans.folded import FoldedPlan
 from xbarsim.engine.plans.tiled import TiledPlan
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Reading
 
-__all__ = ["PLANS", "Plan", "choose_plan", "first_fit", "make_plan"]
+__all__ = ["PLANS", "Plan", "choose_plan", "common_fit", "first_fit", "make_plan", "plan_case"]
 
 #: The plans, cheapest first; the last one fits every case.
 PLANS: tuple[type[Plan], ...] = (ExactPlan, FoldedPlan, BitplanePlan, TiledPlan, BitplaneAnalogPlan)
@@ -58,14 +58,28 @@ PLANS: tuple[type[Plan], ...] = (ExactPlan, FoldedPlan, BitplanePlan, TiledPlan,
 
 def first_fit(case: Case, plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[Plan], str]:
     """The first plan that fits a case, and why: what the case is like, and what the plans before have against it."""
+    return common_fit([case], plans)
+
+
+@entrance
+def common_fit(cases: Sequence[Case], plans: tuple[type[Plan], ...] = PLANS) -> tuple[type[Plan], str]:
+    """The first plan that fits all cases of a layer on some dies, and why; as :func:`first_fit` for one.
+
+    Raises
+    ------
+    InputError
+        If there is no case, or none of the plans fits.
+    """
+    if not cases:
+        raise InputError("cases must be at least one, got none")
     against: list[str] = []
     for plan in plans:
-        misfit = plan.misfit(case)
-        if misfit is None:
-            reason = case.describe()
+        misfits = [(case, misfit) for case in cases if (misfit := plan.misfit(case)) is not None]
+        if not misfits:
+            reason = cases[0].describe()
             return plan, f"{reason} (not {'; not '.join(against)})" if against else reason
-        against.append(f"{plan.name}: {misfit}")
-    raise AssertionError("the last plan fits every case")
+        against.append(f"{plan.name}: {misfits[0][1]}")
+    raise InputError(f"plans must be some of which one fits, got {'; '.join(against) or 'none'}")
 
 
 @entrance
@@ -142,20 +156,12 @@ def make_plan(
     backend
         What computes the plan; by default the project's own kernels.
     """
-    check_cells(cells, reading.matrix)
-    cells = np.where(reading.matrix.used, cells, 0)
-    errors = errors if errors is not None and errors.any else None
-    case = Case(
-        reading=reading,
-        drive=drive,
-        converter=converter,
-        cells=cells,
-        whole=bool((cells == np.rint(cells)).all()),
-        noisy=noise is not None,
-        offsets=errors is not None,
-        noise=noise,
-        errors=errors,
-        precision=precision,
-    )
+    case = Case.of(reading, cells, drive, converter, noise, errors, precision=precision)
+    return plan_case(case, backend, plans)
+
+
+@entrance
+def plan_case(case: Case, backend: Backend | None = None, plans: tuple[type[Plan], ...] = PLANS) -> Plan:
+    """As :func:`make_plan`, for a case that is made already."""
     plan, reason = first_fit(case, plans)
     return plan(case, reason, backend)

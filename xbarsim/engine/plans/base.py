@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.engine.backends import Backend, CompiledBackend
+from xbarsim.engine.backends import Backend, CompiledBackend, Program
 from xbarsim.engine.case import Case
 from xbarsim.engine.layout import Layout, read_columns
 from xbarsim.engine.window import Scaling, Window
@@ -60,8 +60,13 @@ class Plan(metaclass=ABCMeta):
         """What has to be computed for a case that fits."""
 
     @property
+    def program(self) -> Program:
+        """The layout as its backend made it ready to run."""
+        return self._program
+
+    @property
     def kernel(self) -> str:
-        """What runs it: ``"products"``, ``"look-up"`` or ``"popcount"``."""
+        """What runs it: ``"products"``, ``"look-up"`` or ``"popcount"``; or the name of another backend."""
         return self._program.kernel
 
     def multiply(self, codes: npt.NDArray[np.integer[Any]], *, first_image: int = 0) -> FloatArray:

@@ -137,10 +137,11 @@ class QuantisedLayer:
         return np.stack([np.ascontiguousarray(blocks[group, :, group]) for group in range(self.groups)])
 
     @cached_property
-    def _clipping_bounds(self) -> tuple[np.float32, np.float32]:
+    def clipping_bounds(self) -> tuple[np.float32, np.float32]:
+        """Where activations begin to lie beyond the codes, as :func:`xbarsim.engine.clipping_bounds`."""
         scaling = self.scaling
         return clipping_bounds(scaling.inverse_scale, scaling.low, scaling.high)
 
     def count_clipped(self, maps: npt.NDArray[np.float32]) -> int:
         """How many activations lie beyond the range of the codes: their nearest code is the end of it."""
-        return count_clipped(maps, *self._clipping_bounds)
+        return count_clipped(maps, *self.clipping_bounds)

@@ -17,7 +17,7 @@ from xbarsim.foundation.validation import InputError, check_memory
 from xbarsim.network.lowering.registry import lowering_of
 from xbarsim.network.lowering.transformers import prepare_transformers
 
-__all__ = ["cast_floats", "check_values", "copy_model", "lower_modules", "sharing_copy"]
+__all__ = ["cast_floats", "check_values", "copy_model", "lower_modules", "moved", "sharing_copy"]
 
 _MOST_NESTED = 100  # modules in one another; torch walks through them by recursion
 
@@ -134,6 +134,18 @@ def cast_floats(model: nn.Module, precision: torch.dtype) -> nn.Module:
             if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != precision:
                 setattr(module, name, value.to(precision))
     return model
+
+
+def moved(model: nn.Module, device: torch.device) -> nn.Module:
+    """A copy whose parameters, buffers and tensor attributes lie on a device."""
+    made: nn.Module = copy.deepcopy(model)
+    apply: Any = made._apply
+    apply(lambda tensor: tensor.to(device))
+    for module in made.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to(device))
+    return made
 
 
 def _computed(model: nn.Module) -> dict[int, Any]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from xbarsim.engine import plain_products
 from xbarsim.foundation.validation import InputError
-from xbarsim.network.lowering.prepare import cast_floats, sharing_copy
+from xbarsim.network.lowering.prepare import cast_floats, moved, sharing_copy
+from xbarsim.network.lowering.tensor_layers import settle
 from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitution
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Layer, Skeleton, Watch
@@ -25,13 +28,18 @@ class UnseenProductWarning(UserWarning):
 
 
 def as_tensors(
-    samples: Samples, *, precision: torch.dtype = torch.float32
+    samples: Samples,
+    *,
+    precision: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+    dies: int = 1,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Samples as torch takes them, copied; floating ones in a precision."""
+    """Samples as torch takes them, copied; floating ones in a precision; all of them again for each of several dies."""
 
     def tensor(array: Any) -> Tensor:
-        made = torch.from_numpy(array.copy())  # a model may write into its inputs
-        return made.to(precision) if made.is_floating_point() else made
+        made = torch.from_numpy(array.copy()).to(device=device)  # a model may write into its inputs
+        made = made.to(precision) if made.is_floating_point() else made
+        return made if dies == 1 else made.repeat(dies, *[1] * (made.ndim - 1))
 
     return tuple(map(tensor, samples.arguments)), {key: tensor(array) for key, array in samples.keywords.items()}
 
@@ -57,13 +65,26 @@ class TorchSkeleton(Skeleton):
         Its products.
     double
         Whether the model is in float64.
+    device
+        Where it runs, if not on the CPU.
+    dies
+        How many dies it runs for at once: each sample stands in the batch once for each of them, the samples of a die
+        one after another.
     """
 
     gives_tensors: ClassVar[bool] = True
 
-    def __init__(self, model: nn.Module, table: ProductTable, *, double: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        table: ProductTable,
+        *,
+        double: bool = False,
+        device: torch.device | None = None,
+        dies: int = 1,
+    ) -> None:
         self.model = model
-        self._table, self._double = table, double
+        self._table, self._double, self._device, self._dies = table, double, device, dies
         self._running = sharing_copy(model)  # what it remembers between its calls is not the model's
         self._parameters = Parameters(self._running)
         self._unseen: set[str] = set()
@@ -83,10 +104,21 @@ class TorchSkeleton(Skeleton):
 
     def run(self, samples: Samples, layers: Mapping[str, Layer] | None = None, *, watch: Watch | None = None) -> Any:
         """Run the model, as :meth:`Skeleton.run`; gives tensors."""
-        arguments, keywords = as_tensors(samples, precision=torch.float64 if self._double else torch.float32)
+        arguments, keywords = as_tensors(
+            samples,
+            precision=torch.float64 if self._double else torch.float32,
+            device=self._device,
+            dies=self._dies,
+        )
         unseen: set[str] = set()
-        with torch.no_grad(), Substitution(self._parameters, self._table, layers, watch, unseen.add):
+        with (
+            torch.no_grad(),
+            nullcontext() if self._device is None else self._device,  # where the model makes tensors
+            plain_products(),
+            Substitution(self._parameters, self._table, layers, watch, unseen.add),
+        ):
             result = self._running(*arguments, **keywords)
+        settle(layers or {})
         if layers and unseen - self._unseen:
             self._unseen |= unseen
             warnings.warn(
@@ -118,4 +150,8 @@ class TorchSkeleton(Skeleton):
 
     def own(self) -> TorchSkeleton:
         """A model with a memory of its own, as it was before any run, as :meth:`Skeleton.own`."""
-        return TorchSkeleton(self.model, self._table, double=self._double)
+        return TorchSkeleton(self.model, self._table, double=self._double, device=self._device, dies=self._dies)
+
+    def on(self, device: torch.device, *, dies: int = 1) -> TorchSkeleton:
+        """The same with all its numbers on a device, for one die or several at once; with a memory of its own."""
+        return TorchSkeleton(moved(self.model, device), self._table, double=self._double, device=device, dies=dies)

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from xbarsim.network.lowered import Product
 from xbarsim.network.lowering.products import READERS, Call, is_vectorised
+from xbarsim.network.lowering.tensor_layers import TensorLayer
 from xbarsim.network.skeleton import Layer, Watch
 
 __all__ = ["Discovery", "Parameters", "ProductTable", "Substitution"]
@@ -105,7 +106,7 @@ class _Constant:
             return self.view == view
         if self.values.shape != tensor.shape or view is not None:
             return False
-        distance = float((tensor.detach().double() - self.values.double()).norm())
+        distance = float((tensor.detach().to(self.values.device).double() - self.values.double()).norm())
         return distance <= _SAME * float(self.values.double().norm())
 
     def array(self) -> npt.NDArray[np.float32]:
@@ -490,14 +491,18 @@ class Substitution(_Watching):
             layer = self._layers.get(name)
             if layer is None and self._watch is None:
                 break
-            inputs = _array(call.inputs)
+            inputs = None if self._watch is None and isinstance(layer, TensorLayer) else _array(call.inputs)
             if layer is None:
                 result = function(*arguments, **keywords)
                 answer = call.begin(result)
             else:
-                answer = torch.from_numpy(layer(np.asarray(inputs, dtype=np.float32)))
+                if isinstance(layer, TensorLayer):
+                    answer = layer(call.inputs.detach())
+                else:
+                    answer = torch.from_numpy(layer(np.asarray(inputs, dtype=np.float32)))
                 result = call.finish(answer.to(call.inputs.dtype))
             if self._watch is not None:
+                assert inputs is not None
                 self._watch(name, inputs, _array(answer))
             return result
         return function(*arguments, **keywords)
@@ -512,5 +517,5 @@ class Substitution(_Watching):
 def _array(tensor: Tensor) -> npt.NDArray[Any]:
     """Its numbers as NumPy knows them: float64 stays, anything narrower becomes float32."""
     kept = tensor.detach()
-    array: npt.NDArray[Any] = (kept if kept.dtype == torch.float64 else kept.float()).resolve_neg().numpy()
+    array: npt.NDArray[Any] = (kept if kept.dtype == torch.float64 else kept.float()).resolve_neg().cpu().numpy()
     return array
