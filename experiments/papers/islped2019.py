@@ -114,6 +114,9 @@ class Study:
         How the weights that stay are chosen.
     rows
         The compressions.
+    free
+        Whether what is left is retrained with weights of any value, and brought onto the levels of 9 bits in a training
+        of its own as onto the others; otherwise it is retrained on those.
     progressive
         Whether each row begins with the network of the row before it, with 9 bits, instead of the dense one; each
         training is then a stage of its own, see :meth:`Training.stage`.
@@ -128,6 +131,7 @@ class Study:
     retraining: Training
     quantising: Training
     rows: tuple[Row, ...]
+    free: bool = False
     progressive: bool = False
 
 
@@ -218,8 +222,15 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
             method=study.method, checkpoint=work / f"{first}.pruning.safetensors", progress=progress,
         )  # fmt: skip
         current = pruned.model
+        if study.free:
+            current = retrain(
+                current, data, study.retraining.stage(stage),
+                masks=pruned.masks, checkpoint=work / f"{first}.free.safetensors", progress=progress,
+            ).model  # fmt: skip
         for index, bits in enumerate(BITS):
-            if index == 0:
+            if study.free:
+                training = study.quantising.stage(stage * len(BITS) + index)
+            elif index == 0:
                 training = study.retraining.stage(stage)
             else:
                 training = study.quantising.stage(stage * len(BITS) + index - 1 if study.progressive else 0)
