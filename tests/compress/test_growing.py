@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,14 @@ from xbarsim.compress import (
     Recipe,
     Tiles,
     Unstructured,
+    Writes,
     gemm_view,
     grow_and_prune_in_parallel,
     kept_count,
     prune,
     retrain,
 )
+from xbarsim.devices import WearOutFaults
 from xbarsim.foundation.validation import InputError
 from xbarsim.testing import check_method
 from xbarsim.training import Callback, Training, TrainingSet, train
@@ -113,6 +118,87 @@ def test_cells_are_written_twice_a_round_at_most() -> None:
         last = method.held_masks()[layer]
         assert torch.equal(count % 2, (first ^ last).int()), layer
         assert int(count.sum()) > 3 * 2 * 0.5 * (1 - KEEP) * count.numel()
+
+
+def test_steps_are_counted_and_reported_also_of_a_run_that_was_cut_short(tmp_path: Path) -> None:
+    """A weight takes part in the steps of those epochs in which its mask holds it."""
+    method = GrowAndPrune(parts=4, rounds=1, every=1)
+    training = Training(epochs=5, batch=20, device="cpu")  # 2 steps an epoch
+    found = prune(network(), RECIPE, data(60), training, method=method, progress=False)
+    writes = found.report
+    assert isinstance(writes, Writes)
+    assert writes.of_all == 5 * 2
+    callback = method.callback(RECIPE)
+    watching = Watching(callback)  # type: ignore[arg-type]
+    train(network(), data(60), training, callbacks=(callback, watching), progress=False)
+    for layer, steps in writes.steps.items():
+        taken = torch.stack([masks[layer] for masks in watching.masks]).sum(dim=0, dtype=torch.int32)
+        assert torch.equal(steps, 2 * taken), layer
+        expected = sum((one[layer] ^ two[layer]).int() for one, two in itertools.pairwise(watching.masks))
+        drawn = random_first(layer)
+        assert torch.equal(writes.changes[layer], expected + (drawn ^ watching.masks[0][layer]).int()), layer
+        counts = writes.counts()[layer]
+        assert torch.equal(counts, (writes.changes[layer] + steps).long())
+        assert torch.equal(writes.counts(in_place=False)[layer], writes.changes[layer].long())
+    path = tmp_path / "run.safetensors"
+    cut = method.callback(RECIPE)
+    assert isinstance(cut, GrowAndPruneCallback)
+    with pytest.raises(Stopped):
+        train(network(), data(60), training, callbacks=(cut, Stop(3)), checkpoint=path, progress=False)
+    train(network(), data(60), training, callbacks=(cut, Stop()), checkpoint=path, progress=False)
+    again = cut.report()
+    assert again.of_all == writes.of_all
+    assert all(torch.equal(again.steps[layer], writes.steps[layer]) for layer in writes.steps)
+    assert "10 steps in all" in str(again)
+
+
+class Stopped(Exception):
+    pass
+
+
+class Stop(Callback):
+    """Ends a training before an epoch, or never."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self._at = at
+
+    def begin_epoch(self, epoch: int) -> None:
+        if epoch == self._at:
+            raise Stopped
+
+
+def test_what_cells_endure() -> None:
+    counts = {"a": torch.tensor([[0, 10], [5, 20]], dtype=torch.int32)}
+    writes = Writes(changes={"a": torch.full((2, 2), 2, dtype=torch.int32)}, steps=counts, of_all=20)
+    cells = WearOutFaults(writes=0.0, endurance=12.0, weibull_shape=2.0, on_share=0.5)
+    by_hand = [1 - math.exp(-(((2 + steps) / 12) ** 2)) for steps in (0, 10, 5, 20)]
+    assert writes.worn_out(cells) == pytest.approx(sum(by_hand) / 4)
+    seldom = replace(cells, writes=2.0).total
+    assert writes.worn_out(cells, in_place=False) == pytest.approx(seldom)
+    with pytest.raises(InputError, match="steps must be of the layers and shapes of changes"):
+        Writes(changes=counts, steps={"b": counts["a"]}, of_all=1)
+    with pytest.raises(InputError, match=r"changes\['a'\] must be whole numbers >= 0"):
+        Writes(changes={"a": -counts["a"]}, steps=counts, of_all=1)
+
+
+def test_each_replica_is_a_chip_that_is_programmed_anew_every_round() -> None:
+    found = list[tuple[Writes, ...]]()
+    method = GrowAndPrune(parts=2, rounds=3)
+    recipe = Recipe(rules=(LayerRule(layers=("1", "3"), targets=(Unstructured(keep=KEEP),)),))
+    training = Training(epochs=1, batch=20, device="cpu")  # 2 steps
+    _, masks = grow_and_prune_in_parallel(
+        network(), recipe, data(60), training, method=method, report=found.append, progress=False
+    )
+    (chips,) = found
+    assert len(chips) == 2
+    for part, writes in enumerate(chips):
+        dense, sparse = ("1", "3") if part == 0 else ("3", "1")
+        assert writes.of_all == 3 * 2
+        assert (writes.changes[dense] == 4).all()  # three rounds, and what was brought together in the end
+        assert (writes.steps[dense] == 6).all()
+        assert int(writes.steps[sparse].sum()) == 6 * kept_count(KEEP, masks[sparse].numel())
+        assert (writes.changes[sparse][masks[sparse]] >= 1).all()
+        assert int(writes.changes[sparse].max()) <= 4
 
 
 def random_first(layer: str) -> Tensor:
@@ -249,7 +335,7 @@ def test_what_belongs_to_no_part_is_the_mean_of_the_replicas() -> None:
     from xbarsim.compress.methods.grow_and_prune import _bring_together
 
     current, replicas = network(0), [network(seed) for seed in (1, 2)]
-    parts = {"1": torch.zeros(24, 20, dtype=torch.int64), "3": torch.arange(24).expand(20, 24) % 2}
+    parts = {"1.weight": torch.zeros(24, 20, dtype=torch.int64), "3.weight": torch.arange(24).expand(20, 24) % 2}
     _bring_together(current, replicas, parts)
     now, first, second = (model.state_dict() for model in (current, *replicas))
     assert torch.equal(now["1.weight"], first["1.weight"])

@@ -60,6 +60,7 @@ from xbarsim.compress.tickets import (
     magnitude_masks,
     ticket,
 )
+from xbarsim.compress.writes import Writes
 
 __all__ = [
     "SHAPES_3X3",
@@ -106,6 +107,7 @@ __all__ = [
     "Tickets",
     "Tiles",
     "Unstructured",
+    "Writes",
     "block_mask",
     "clip_weights",
     "column_mask",

@@ -34,12 +34,16 @@ class Compressed:
         Which weights stay, by layer name: bool, of the weight's shape.
     pruning, retraining
         What happened in the two trainings; ``None`` for one that was not needed.
+    report
+        What the method tells of the pruning: of ADMM its residuals, of grow and prune :class:`Writes`; ``None`` where
+        there is nothing.
     """
 
     model: nn.Module
     masks: dict[str, Tensor]
     pruning: History | None
     retraining: History | None
+    report: object = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -95,7 +99,7 @@ def prune(
     history = train(changed, data, training, callbacks=(callback,), checkpoint=checkpoint, progress=progress)
     masks = callback.masks()
     Hardening.hold(changed, masks)
-    return Compressed(model=changed.eval(), masks=masks, pruning=history, retraining=None)
+    return Compressed(model=changed.eval(), masks=masks, pruning=history, retraining=None, report=callback.report())
 
 
 @entrance
@@ -197,4 +201,5 @@ def compress(
         masks=second.masks,
         pruning=None if first is None else first.pruning,
         retraining=second.retraining,
+        report=None if first is None else first.report,
     )

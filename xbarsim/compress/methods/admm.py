@@ -156,6 +156,10 @@ class AdmmCallback(MethodCallback):
             for epoch, layer, kind, value in self.memory["residuals"].tolist()
         )
 
+    def report(self) -> object:
+        """The residuals."""
+        return self.residuals
+
     def _active(self) -> list[tuple[str, Literal["targets", "levels"]]]:
         """Constraints at work, by layer; the targets of a layer stand before its levels."""
         active: list[tuple[str, Literal["targets", "levels"]]] = []

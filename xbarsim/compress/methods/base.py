@@ -215,6 +215,10 @@ class MethodCallback(Callback, metaclass=ABCMeta):
         }
         return {name: mask.reshape(self.weight(name).shape).clone() for name, mask in chosen.items()}
 
+    def report(self) -> object:
+        """What there is to tell of the training when it is over: ``None`` unless a method has something."""
+        return None
+
     # --- masks that are trained
 
     def attach(self, layer: str, module: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.methods.random_masks import random_mask
 from xbarsim.compress.recipe import LayerRule, Recipe, layer_mask
+from xbarsim.compress.writes import Writes
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.training import Training, TrainingSet, train
@@ -123,7 +124,43 @@ class GrowAndPrune(Method):
         return GrowAndPruneCallback(self, recipe)
 
 
-class GrowAndPruneCallback(MethodCallback):
+class _Counting(MethodCallback):
+    """Counts the steps that each weight takes part in."""
+
+    method: GrowAndPrune
+
+    def start(self, model: nn.Module, epochs: int) -> None:
+        """Find the layers."""
+        super().start(model, epochs)
+        self._since = 0
+
+    def after_step(self) -> None:
+        """Hold the masks, and count."""
+        super().after_step()
+        self._since += 1
+
+    def end_epoch(self, epoch: int) -> None:
+        """Add the steps of an epoch, in which masks stay as they are."""
+        super().end_epoch(epoch)
+        for layer, mask in self.held_masks().items():
+            count = self.memory.get(f"steps/{layer}", torch.zeros_like(mask, dtype=torch.int32))
+            self.memory[f"steps/{layer}"] = count + self._since * mask.to(torch.int32)
+        self.memory["steps"] = self.memory.get("steps", torch.zeros((), dtype=torch.int64)) + self._since
+        self._since = 0
+
+    def steps(self) -> dict[str, Tensor]:
+        """The steps that each weight took part in, by layer: int32 (filters, positions)."""
+        return {
+            layer: self.memory.get(f"steps/{layer}", torch.zeros_like(mask, dtype=torch.int32)).clone()
+            for layer, mask in self.held_masks().items()
+        }
+
+    def steps_of_all(self) -> int:
+        """The steps that there were."""
+        return int(self.memory.get("steps", torch.zeros(())))
+
+
+class GrowAndPruneCallback(_Counting):
     """Growing and pruning at work in one training."""
 
     method: GrowAndPrune
@@ -181,6 +218,10 @@ class GrowAndPruneCallback(MethodCallback):
             for layer, mask in self.held_masks().items()
         }
 
+    def report(self) -> Writes:
+        """How often cells are programmed."""
+        return Writes(changes=self.changes(), steps=self.steps(), of_all=self.steps_of_all())
+
     def finish(self) -> None:
         """Prune what is dense still, if the training ends with the last turn."""
         self._prune(None)
@@ -231,10 +272,8 @@ def parts_of(method: GrowAndPrune, matrices: Mapping[str, Tensor]) -> dict[str, 
     return parts
 
 
-class _PartCallback(MethodCallback):
+class _PartCallback(_Counting):
     """Holds masks of which one part is dense: one replica of a round."""
-
-    method: GrowAndPrune
 
     def __init__(self, method: GrowAndPrune, recipe: Recipe, masks: Mapping[str, Tensor], part: int) -> None:
         super().__init__(method, recipe)
@@ -259,6 +298,7 @@ def grow_and_prune_in_parallel(
     *,
     method: GrowAndPrune,
     folder: str | os.PathLike[str] | None = None,
+    report: Callable[[tuple[Writes, ...]], None] | None = None,
     progress: bool | None = None,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     """Grow all parts at once, each in a replica of the network, and bring them together after every round (P-GaP).
@@ -282,6 +322,9 @@ def grow_and_prune_in_parallel(
         Parts, rounds, and how masks begin; `every` and `order` play no part.
     folder
         Where every training keeps a checkpoint, from which a run that was cut short goes on.
+    report
+        Called at the end with how often the cells of each replica are programmed, each being a chip of its own: all
+        that has weights before or after replicas are brought together is programmed anew.
     progress
         Show progress; ``None`` for only on a terminal.
 
@@ -305,6 +348,7 @@ def grow_and_prune_in_parallel(
         for number, (layer, rule) in enumerate(rules.items())
     }
     parts = parts_of(method, {layer: probe.matrix(layer) for layer in rules})
+    chips = [_Chip(masks) for _ in range(method.parts)]
     for turn in range(method.rounds):
         replicas = []
         for part in range(method.parts):
@@ -314,6 +358,7 @@ def grow_and_prune_in_parallel(
             callback = _PartCallback(method, recipe, masks, part)
             train(replica, data, settings, callbacks=(callback,), checkpoint=file, progress=progress)
             replicas.append(replica)
+            chips[part].trained(callback)
         _bring_together(current, replicas, {probe.layer(layer).key: part for layer, part in parts.items()})
         for layer, rule in rules.items():
             # no part is left out: every weight of it may stay that was trained in its own replica
@@ -321,8 +366,37 @@ def grow_and_prune_in_parallel(
             with torch.no_grad():
                 weight = probe.weight(layer)
                 weight.mul_(masks[layer].reshape(weight.shape))
+    if report is not None:
+        report(tuple(chip.writes(masks) for chip in chips))
     shaped = {layer: mask.reshape(probe.weight(layer).shape).clone() for layer, mask in masks.items()}
     return current.eval(), shaped
+
+
+class _Chip:
+    """Counts how often the cells of one replica are programmed, from round to round."""
+
+    def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        self._held = {layer: torch.zeros_like(mask) for layer, mask in masks.items()}
+        self._changes = {layer: torch.zeros_like(mask, dtype=torch.int32) for layer, mask in masks.items()}
+        self._steps = {layer: count.clone() for layer, count in self._changes.items()}
+        self._of_all = 0
+
+    def trained(self, callback: _PartCallback) -> None:
+        """A round is over: the chip was programmed with what the replica held, and trained."""
+        self._program(callback.held_masks())
+        for layer, count in callback.steps().items():
+            self._steps[layer] += count.to(self._steps[layer].device)
+        self._of_all += callback.steps_of_all()
+
+    def _program(self, masks: Mapping[str, Tensor]) -> None:
+        for layer, mask in masks.items():
+            self._changes[layer] += self._held[layer] | mask.to(self._held[layer].device)
+            self._held[layer] = mask.to(self._held[layer].device)
+
+    def writes(self, masks: Mapping[str, Tensor]) -> Writes:
+        """In the end it holds what was brought together."""
+        self._program(masks)
+        return Writes(changes=self._changes, steps=self._steps, of_all=self._of_all)
 
 
 def _bring_together(current: nn.Module, replicas: Sequence[nn.Module], parts: Mapping[str, Tensor]) -> None:

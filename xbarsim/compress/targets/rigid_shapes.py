@@ -89,8 +89,8 @@ def choose_shapes(scores: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64],
 class RigidShapes(Target):
     """For each group of filters and channels one kernel shape of a given few.
 
-    The rigid variant of learnable heterogeneous convolution (Neural Networks 2021, doi:10.48550/arXiv.2301.05440): to say
-    which shape a group has takes the bits of its number, 4 for fifteen of them, where free positions
+    The rigid variant of learnable heterogeneous convolution (Neural Networks 2021, doi:10.48550/arXiv.2301.05440): to
+    say which shape a group has takes the bits of its number, 4 for fifteen of them, where free positions
     (:class:`KernelShapes`) take 9.
 
     Parameters
