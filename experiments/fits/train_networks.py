@@ -43,7 +43,16 @@ from xbarsim.models.weights import read_safetensors
 from xbarsim.training import Training, TrainingSet, train
 from xbarsim.training.checkpoints import under
 
-__all__ = ["FITS", "Fit", "accuracy", "clear_unseen_taps", "main", "round_weights"]
+__all__ = [
+    "FITS",
+    "Fit",
+    "Frames",
+    "accuracy",
+    "clear_unseen_taps",
+    "main",
+    "round_weights",
+    "spoken_digits_data",
+]
 
 _BITS = 8
 _BATCH = 250  # images at a time when measuring
@@ -115,7 +124,7 @@ def _cifar10(build: Callable[[int], nn.Module], epochs: int, *, channels_last: b
     )
 
 
-class _Frames(nn.Module):
+class Frames(nn.Module):
     """A network of frames, (words, time, bands), as one of images with one channel."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -141,7 +150,7 @@ class _Tokens(nn.Module):
         return logits
 
 
-def _spoken_digits_data() -> TrainingSet:
+def spoken_digits_data() -> TrainingSet:
     """Features on 256 levels, a step of 0.24 dB."""
     features, labels, _ = spoken_digit_features("train")
     levels = np.rint(features * 255).astype(np.uint8)[:, None]
@@ -164,7 +173,7 @@ def _stories_test() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 def _spoken_digits(cell: RecurrentCell) -> Fit:
     return Fit(
         build=lambda: SpokenDigitsNet(cell),
-        data=_spoken_digits_data,
+        data=spoken_digits_data,
         test=lambda: spoken_digit_features("test")[:2],
         training=Training(
             epochs=40,
@@ -179,7 +188,7 @@ def _spoken_digits(cell: RecurrentCell) -> Fit:
         ),
         title="FSDD spoken digits",
         folder=spoken_digits_weights(cell).parent,
-        wrap=_Frames,
+        wrap=Frames,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import typer
@@ -22,19 +22,32 @@ from xbarsim.compress import (
     prune,
     retrain,
 )
+from xbarsim.experiments.fits.train_networks import Frames, spoken_digits_data
 from xbarsim.experiments.folders import RECIPES, WEIGHTS
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.validation import InputError, check_choice
-from xbarsim.models import save_coded, untrained_model
+from xbarsim.models import SpokenDigitsNet, load_coded, load_zoo_file, read_card, save_coded, untrained_model
 from xbarsim.training import Training, TrainingSet, train
 
-__all__ = ["BITS", "NETWORKS", "STORED", "Arm", "Study", "load_study", "stored_file", "train_arm", "train_dense"]
+__all__ = [
+    "BITS",
+    "NETWORKS",
+    "STORED",
+    "Arm",
+    "Study",
+    "load_stored",
+    "load_study",
+    "load_training_set",
+    "stored_file",
+    "train_arm",
+    "train_dense",
+]
 
 BITS = 8
 """Of every stored weight, sign included."""
 
-NETWORKS = ("convnet", "resnet20", "lenet5")
-"""Networks that have a recipe."""
+NETWORKS = ("convnet", "resnet20", "lenet5", "gru")
+"""Networks that have a recipe; the last is of frames of spoken digits, the others of images."""
 
 STORED = WEIGHTS / "pruning"
 """Where the trained networks are."""
@@ -131,6 +144,36 @@ def stored_file(network: str, arm: str | None, folder: Path = STORED) -> Path:
     return folder / f"{network}-{'dense' if arm is None else arm}.safetensors"
 
 
+def _untrained(network: str, seed: int) -> nn.Module:
+    """A network as it is trained: from images, or frames as images of one channel, to logits."""
+    if network != "gru":
+        return untrained_model(network, seed=seed)[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Frames(SpokenDigitsNet("gru"))
+
+
+def load_training_set(data_set: str) -> TrainingSet:
+    """Images, or frames as images, to train on."""
+    return spoken_digits_data() if data_set == "fsdd" else TrainingSet.load(data_set)
+
+
+def load_stored(network: str, arm: str | None, folder: Path = STORED) -> tuple[nn.Module, dict[str, Any]]:
+    """A stored network with its card; ``None`` for the dense one.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged.
+    """
+    path = stored_file(network, arm, folder)
+    if network != "gru":
+        return load_zoo_file(path)
+    model = SpokenDigitsNet("gru")
+    load_coded(path, model)
+    return model, read_card(path)
+
+
 def _levels(model: nn.Module) -> Recipe:
     """Levels of an output each, for all layers: what is stored is what is mapped."""
     return Recipe(rules=(LayerRule(layers=tuple(mappable_layers(model)), levels=Levels(bits=BITS, per="output")),))
@@ -162,7 +205,8 @@ def _store(
         "weights_kept": sum(int(torch.count_nonzero(layer.weight)) for layer in layers.values()),
         "licence": "Apache-2.0",
     }
-    save_coded(path, done.model.cpu(), bits=BITS, about=about)
+    written = done.model.network if isinstance(done.model, Frames) else done.model
+    save_coded(path, written.cpu(), bits=BITS, about=about)
     typer.echo(f"{path.stem}: validation accuracy {validation:.2%}", err=True)
     return validation
 
@@ -185,8 +229,8 @@ def train_dense(
     """
     work = folder / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
-    data = TrainingSet.load(study.data_set) if data is None else data
-    model, _ = untrained_model(study.network, seed=study.dense.seed)
+    data = load_training_set(study.data_set) if data is None else data
+    model = _untrained(study.network, study.dense.seed)
     train(model, data, study.dense, checkpoint=work / f"{study.network}.dense.safetensors", progress=progress)
     model.eval()
     path = stored_file(study.network, None, folder)
@@ -212,13 +256,13 @@ def train_arm(
         return
     work = folder / "checkpoints" / arm.name
     work.mkdir(parents=True, exist_ok=True)
-    data = TrainingSet.load(study.data_set) if data is None else data
+    data = load_training_set(study.data_set) if data is None else data
     pruning = study.pruning if arm.pruning is None else arm.pruning
     retraining = study.retraining if arm.retraining is None else arm.retraining
     if arm.start == "dense":
         model = train_dense(study, folder, data=data, progress=progress)
     else:
-        model, _ = untrained_model(study.network, seed=pruning.seed)
+        model = _untrained(study.network, pruning.seed)
     if arm.parallel:
         assert isinstance(arm.method, GrowAndPrune)
         current, masks = grow_and_prune_in_parallel(

@@ -13,11 +13,12 @@ import typer
 
 import xbarsim as xb
 from xbarsim.compress import compression, mappable_layers
+from xbarsim.data import spoken_digit_features
 from xbarsim.devices import POLARITIES, Cell, fault_preset
 from xbarsim.experiments.papers.gxnor2018 import full_scale_ratio
-from xbarsim.experiments.studies.pruning.arms import BITS, STORED, Study, stored_file
+from xbarsim.experiments.studies.pruning.arms import BITS, STORED, Study, load_stored
 from xbarsim.foundation.intervals import share_interval
-from xbarsim.models import DATA_SETS, load_images, load_zoo_file
+from xbarsim.models import DATA_SETS, load_images
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.critical import crossing
 from xbarsim.sweep.measures import Accuracy
@@ -56,15 +57,21 @@ def design(rate: float = 0.0) -> xb.Design:
 @cache
 def load_network(network: str, arm: str | None, data_set: str, images: int | None, folder: Path = STORED) -> Subject:
     """A stored network with its test images, from the first; ``None`` for the dense one, or for all images."""
-    model, _ = load_zoo_file(stored_file(network, arm, folder))
-    pixels, labels = load_images(data_set, "test", count=images)
+    model, _ = load_stored(network, arm, folder)
+    if data_set == "fsdd":
+        samples, labels, _ = spoken_digit_features("test")
+        samples, labels = samples[:images], labels[:images]
+        calibration = spoken_digit_features("train")[0][:_CALIBRATION]
+    else:
+        samples, labels = load_images(data_set, "test", count=images)
+        calibration = load_images(data_set, "train", count=_CALIBRATION)[0]
     return Subject(
         name=f"{network}-{arm or 'dense'}",
-        data_set=DATA_SETS[data_set],
+        data_set=DATA_SETS.get(data_set, "FSDD spoken digits"),
         model=model,
-        images=pixels,
+        images=samples,
         labels=labels,
-        calibration=load_images(data_set, "train", count=_CALIBRATION)[0],
+        calibration=calibration,
     )
 
 
@@ -83,7 +90,7 @@ def measure(study: Study, arm: str | None, *, images: int | None = None, folder:
         Where the networks are.
     """
     subject = load_network(study.network, arm, study.data_set, images, folder)
-    model, card = load_zoo_file(stored_file(study.network, arm, folder))
+    model, card = load_stored(study.network, arm, folder)
     network = xb.map_model(model, design(), calibration=subject.calibration)
     chip = network.fabricate(seed=0)
     alone = xb.evaluate(model, subject.images, subject.labels, progress=False).accuracy
