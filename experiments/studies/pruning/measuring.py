@@ -188,7 +188,7 @@ def tolerated_rates(
             calibration=min(_CALIBRATION, len(subject.calibration)),
             measures=(Accuracy(),),
             seed=1,
-            tags={"network": row["network"], "arm": row["arm"], "rate": rate},
+            tags={"arm": row["arm"], "rate": rate},
         )
         (result,) = collect([task], stop=dies if rate else 1, store=store, workers=workers, progress=False).tasks
         interval = result.mean()
