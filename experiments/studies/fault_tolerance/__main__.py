@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,7 +72,12 @@ def _results(
     """Results of some tasks: measured, or those that are held already, with at least two dies where dies differ."""
     if held is not None:
         least = 1 if dies == 1 else 2
-        return tuple(held[task.id] for task in listed if task.id in held and len(held[task.id].dies) >= least)
+        # arms of two parts may be one task: its dies are held once, under the tags of either
+        return tuple(
+            replace(held[task.id], columns={**held[task.id].columns, **task.tags})
+            for task in listed
+            if task.id in held and len(held[task.id].dies) >= least
+        )
     return collect(listed, stop=dies, store=store, workers=workers).tasks if listed else ()
 
 

@@ -153,7 +153,7 @@ def pareto(table: Sequence[dict[str, Any]], part: str = "methods") -> Figure:
                 each[column] * factor, each["accuracy"],
                 yerr=[[each["accuracy"] - each["low"]], [each["high"] - each["accuracy"]]],
                 marker="osD^v<>P*X"[number % 10], color=f"C{number % 10}", markersize=6, linestyle="none", capsize=2,
-                label=each["arm"],
+                markerfacecolor="white" if number >= 10 else f"C{number % 10}", label=each["arm"],
             )  # fmt: skip
         axes.set_xlabel(label)
         axes.grid(color="0.92", linewidth=0.8)
