@@ -149,6 +149,8 @@ def test_rows_driven_in_groups() -> None:
     forms = Hardware.load("forms2021")  # reads 8 rows at once: 4 groups of 32 rows take 4 reads each
     assert forms.reads_of_vector(whole) == 16 * 16
     assert forms.reads_of_vector(groups) == 64 * 4
+    odd = dataclasses.replace(whole, reads_per_vector=32, row_groups=2, rows=65)  # 33 and 32 rows: 5 reads of 8
+    assert forms.reads_of_vector(odd) == 32 * 5
     with pytest.raises(InputError, match=r"row_groups must divide reads_per_vector \(16\), got 3"):
         use(row_groups=3)
 

@@ -423,8 +423,9 @@ def test_tiles_keep_target_programmed_and_faulty_apart() -> None:
     np.testing.assert_array_equal(view.used, network.layers["third"].matrix.used[1])
     with pytest.raises(InputError, match="layer must be one of 'first', 'second', 'third', 'last', got 'fifth'"):
         chip.tile("fifth")
-    with pytest.raises(InputError, match="tile must be an integer >= 0 and <= "):
-        chip.tile("third", 99)
+    tiles = network.layers["third"].matrix.tiles
+    with pytest.raises(InputError, match=rf"tile must be an integer >= 0 and <= {tiles - 1}, got {tiles}"):
+        chip.tile("third", tiles)
 
 
 # --- reports

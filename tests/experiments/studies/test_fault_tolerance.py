@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import collections
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import xbarsim as xb
+from xbarsim.devices import Cell, fault_preset
 from xbarsim.experiments.folders import WEIGHTS
+from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _results
 from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, arms, design
 from xbarsim.experiments.studies.fault_tolerance.measuring import tasks, tolerated
 from xbarsim.experiments.studies.fault_tolerance.pictures import accuracy_table, pareto, picture, tolerance_table
 from xbarsim.foundation.validation import InputError
 from xbarsim.mitigation import check_mitigations
+from xbarsim.sweep import Task
+from xbarsim.sweep.collecting import collect
+from xbarsim.sweep.executors import InProcess
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -65,6 +72,22 @@ def test_tasks_of_other_networks_leave_out_what_only_resnet20_has() -> None:
     assert made
     assert all(task.tags["weights"] == "as trained" for task in made)
     assert len({task.id for task in made}) == len(made)
+
+
+def test_dies_that_are_held_under_other_tags_are_those_of_a_task(tmp_path: Path) -> None:
+    design = xb.Design(
+        cell=Cell.load("wan2022").without_errors(),
+        mapping=xb.Mapping(rows=64, columns=64),
+        faults=fault_preset("chen2015_sa0_hrs").faults,
+    )
+    asked, held = (Task(network="digits", images=8, design=design, tags={"part": part}) for part in ("curves", "table"))
+    assert asked.id == held.id
+    store = tmp_path / "dies.sqlite"
+    collect([held], stop=2, store=store, executor=InProcess(), progress=False)
+    (found,) = _results([asked], 2, store, None, _held(store))
+    assert found.columns["part"] == "curves"
+    assert len(found.dies) == 2
+    assert _results([asked], 2, store, None, {}) == ()
 
 
 def row(arm: str, rate: float, lost: float, **changes: Any) -> dict[str, Any]:
