@@ -59,6 +59,7 @@ from xbarsim.devices.noise import (
 )
 from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
+from xbarsim.devices.power_drift import ExponentLaw, PowerLawDrift
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
 from xbarsim.foundation.lazy import attach
 
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
         ErrorEstimate,
         Finding,
         Law,
+        NoiseParts,
+        NoiseSeries,
         QuantileEstimate,
         Readings,
         fit_cell,
@@ -83,6 +86,8 @@ _HOMES = {
     "ErrorEstimate": "fitting",
     "Finding": "fitting",
     "Law": "fitting",
+    "NoiseParts": "fitting",
+    "NoiseSeries": "fitting",
     "QuantileEstimate": "fitting",
     "Readings": "fitting",
     "WriteCard": "write_verify",
@@ -112,6 +117,7 @@ __all__ = [
     "DriftStep",
     "DriftValue",
     "ErrorEstimate",
+    "ExponentLaw",
     "FaultDifference",
     "FaultKind",
     "FaultMap",
@@ -130,9 +136,12 @@ __all__ = [
     "MeasuredDrift",
     "MeasuredFaults",
     "NoiseModel",
+    "NoiseParts",
+    "NoiseSeries",
     "NoiseVariance",
     "OnOffFaults",
     "Polynomial",
+    "PowerLawDrift",
     "Programming",
     "ProgrammingError",
     "ProgrammingErrorValue",

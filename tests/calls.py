@@ -328,6 +328,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         levels=4,
         scale=1e-6,
         drift_law="walk",
+        noise_law="whole",
         unit="uS",
         implausible=None,
     )
@@ -348,7 +349,13 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", d.ThermalNoise, bandwidth=1e6)
     add("devices", d.ShotNoise, bandwidth=1e6)
     add("devices", d.FlickerNoise, coefficient=1e-3, low_frequency=1.0, high_frequency=1e6)
+    band = {"low_frequency": 1.0, "high_frequency": 1e6}
+    add("devices", d.FlickerNoise, "FlickerNoise of a power", coefficient=1e-3, scale=1e-5, exponent=-1.0, largest=0.1,
+        **band)  # fmt: skip
     add("devices", d.TelegraphNoise, saturation=0.1, corner=1e-5)
+    add(
+        "devices", d.TelegraphNoise, "TelegraphNoise in a band", saturation=0.1, corner=1e-5, switching_time=1.0, **band
+    )
     add("devices", noise.variance, "ReadNoise.variance", conductance=weights, code_voltage=0.1)
     drift = d.LogarithmicDrift(spread=polynomial, valid_from=0.0, valid_to=1.0, valid_seconds=1e6)
     add("devices", d.LogarithmicDrift, spread=polynomial, valid_from=0.0, valid_to=1.0, valid_seconds=1e6)
@@ -356,6 +363,10 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     measured = d.Cell.load("levy2021_c").drift
     assert isinstance(measured, d.MeasuredDrift)
     add("devices", d.MeasuredDrift, **vars(measured))
+    exponent = {"offset": 0.05, "slope": 0.01, "scale": 1e-5, "least": 0.0, "most": 0.1}
+    law = d.ExponentLaw(**exponent)
+    add("devices", d.ExponentLaw, **exponent)
+    add("devices", d.PowerLawDrift, mean=law, spread=law, valid_from=0.0, valid_to=1.0, valid_seconds=1e6)
     add("devices", d.DriftStep, **vars(measured.steps[0]))
     fit = {"data": "a", "cells": (1,), "time_s": (1.0,), "mean_residual": (0.1,), "spread_residual": (0.1,)}
     add("devices", d.DriftFit, **fit, sampling_error=(0.1, 0.1))
