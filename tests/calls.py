@@ -429,7 +429,10 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     # --- design
     s = design
     add("design", s.Design, cell=w.cell, mapping=w.mapping, periphery=s.Periphery(), faults=stuck)
-    add("design", s.Design.load, "Design.load", path=w.toml)
+    add("design", s.Design.load, "Design.load", name_or_path=w.toml)
+    add("design", s.design_card, name_or_path="isaac2016")
+    add("design", s.DesignValue, parameters=("cell",), origin="cited", note="a")
+    add("design", s.DesignCard, **vars(s.design_card("islped2019")))
     add("design", s.Design.from_toml, "Design.from_toml", text=w.design.to_toml())
     add("design", w.design.save, "Design.save", path=str(w.folder / "out.toml"))
     add("design", w.design.drive, "Design.drive", signed=False)

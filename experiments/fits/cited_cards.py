@@ -145,7 +145,7 @@ def _wan() -> Card:
         reference_time=1.0, valid=(low, high),
     )  # fmt: skip
     off = max(_between_nodes(lambda g, k=k: deviation(g, k), targets) for k in range(len(times)))  # type: ignore[misc]
-    values = {name: getattr(old, name) for name in ("g_min", "g_max", "levels", "read_voltage", "programming_error")}
+    values = {name: getattr(old, name) for name in ("g_min", "g_max", "read_voltage", "programming_error")}
     return Card(
         name="wan2022_relaxing",
         description="RRAM of the NeuRRAM chip, 130 nm, with its relaxation over two days; wan2022 holds 1 s only",
@@ -158,6 +158,10 @@ def _wan() -> Card:
             f"Straight lines between the targets here are off by at most {100 * off:.2g} %. Only the three times were "
             f"measured; between them the logarithm of time is assumed. {_TOGETHER}. Read noise is not in the source; "
             "aihwkit suggests about 1 %.",
+        ),
+        levels=CardValue(
+            value=256, unit="1", origin="assumed",
+            note="The conductance is analog: every target is programmed to within 1 uS.",
         ),
         **values,
     )  # fmt: skip

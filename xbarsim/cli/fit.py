@@ -47,9 +47,7 @@ def fit(
     ] = "walk",
     noise: Annotated[
         str,
-        typer.Option(
-            help="whole: the spread of repeated reads; parts: white, 1/f and telegraph noise by spectra."
-        ),
+        typer.Option(help="whole: the spread of repeated reads; parts: white, 1/f and telegraph noise by spectra."),
     ] = "whole",
     clock: Annotated[
         bool, typer.Option("--clock", help="Times are those of a clock: count from the first read after programming.")
