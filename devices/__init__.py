@@ -77,10 +77,12 @@ if TYPE_CHECKING:
         Readings,
         fit_cell,
     )
+    from xbarsim.devices.support import CardSupport, card_support
     from xbarsim.devices.write_verify import WriteCard, WriteLaw, WriteVerify, Written, write_names
 
 # What makes cells of measurements, and writes them, is loaded on first use: most simulations need none of it.
 _HOMES = {
+    "CardSupport": "support",
     "CellFit": "fitting",
     "DriftEstimate": "fitting",
     "ErrorEstimate": "fitting",
@@ -94,6 +96,7 @@ _HOMES = {
     "WriteLaw": "write_verify",
     "WriteVerify": "write_verify",
     "Written": "write_verify",
+    "card_support": "support",
     "fit_cell": "fitting",
     "read_fault_map": "faults.tables",
     "write_names": "write_verify",
@@ -105,6 +108,7 @@ __all__ = [
     "BetaBinomialFaults",
     "BrokenLines",
     "Card",
+    "CardSupport",
     "CardValue",
     "Cell",
     "CellFit",
@@ -166,6 +170,7 @@ __all__ = [
     "WriteVerify",
     "Written",
     "card",
+    "card_support",
     "cell_names",
     "check_voltage",
     "fault_preset",

@@ -71,6 +71,8 @@ EXCLUDED = {
             "ErrorEstimate",
             "Finding",
             "Law",
+            "NoiseParts",
+            "NoiseSeries",
             "QuantileEstimate",
             "WriteLaw",
             "Written",
@@ -300,6 +302,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", w.cell.maximum_level, "Cell.maximum_level", cell_bits=2)
     add("devices", w.cell.save, "Cell.save", path=str(w.folder / "out.toml"), source="a", origin="cited")
     add("devices", d.card, name_or_path="milo2021")
+    add("devices", d.card_support, name="milo2021")
+    add("devices", d.CardSupport, **vars(d.card_support("milo2021")[0]))
     numbers = np.array([1e-6, 2e-6])
     writing: dict[str, Any] = {
         "tolerance": 1e-6,
@@ -857,6 +861,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     from xbarsim import plot
 
     add("plot", plot.cell_fit, fit=fitted)
+    add("plot", plot.cell_card, card=devices.card("milo2021"))
     add("plot", plot.save_figure, figure=Figure(), path=str(w.folder / "out.svg"))
     add("plot", plot.fault_map, faults=w.faults, tile=0, title="a")
     rows = [

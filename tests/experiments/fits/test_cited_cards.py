@@ -73,7 +73,7 @@ def test_charge_traps_lose_charge_as_published() -> None:
     cell = Cell.load("agrawal2022")
     assert cell.programming_error is not None
     assert cell.read_noise is not None
-    g = np.array([0.2e-6, 1e-6, 15e-6])
+    g = np.array([0.2e-6, 1e-6, 13e-6])
     by_formula = 19.88665 * (1 - np.exp(-g * 1e8 / 176.3115)) * 1e-8
     np.testing.assert_allclose(cell.programming_error.spread(g), by_formula, rtol=0.01)
     by_formula = 12.58037 * (1 - np.exp(-g * 1e8 / 215.36557)) * 1e-8
