@@ -442,7 +442,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("design", w.design.drive, "Design.drive", signed=False)
     add("design", w.design.converter, "Design.converter", rows=4)
     add("design", w.design.reading, "Design.reading", matrix=w.matrix)
-    add("design", s.Periphery, input_bits=8, dac_bits=1, adc_bits=8, active_rows=4)
+    add("design", s.Periphery, drift_compensation="layer", input_bits=8, dac_bits=1, adc_bits=8, active_rows=4)
     add("design", s.AdcErrors, offset=0.1, gain=0.1)
     add("design", s.AdcErrors(capacitor_mismatch=0.1).weights, "AdcErrors.weights", bits=4, count=(2, 2), rng=rng())
     add("design", s.DacErrors, offset=0.1, gain=0.1)

@@ -57,8 +57,9 @@ class Design:
     ------
     InputError
         If `mapping` wants more levels than `cell` holds, if a lossless converter does not fit in
-        `periphery.adc_bits`, if analog subtraction is asked of an encoding without pairs, or if bit lines can be
-        shorted in front of sense circuits with resistance.
+        `periphery.adc_bits`, if analog subtraction is asked of an encoding without pairs, if bit lines can be
+        shorted in front of sense circuits with resistance, or if drift is to be compensated of a cell that has none, or
+        of an encoding without pairs.
 
     Examples
     --------
@@ -107,6 +108,22 @@ class Design:
         if self.periphery.adc_range == "lossless":
             self.converter(rows=self.mapping.rows)  # refuses too few bits
         self._check_idle_reads()
+        self._check_drift_compensation()
+
+    def _check_drift_compensation(self) -> None:
+        """One factor undoes a drift only where all that is summed drifts."""
+        asked = self.periphery.drift_compensation
+        if asked is None:
+            return
+        if self.cell.drift is None:
+            raise InputError(
+                f"drift_compensation must be None for cell {self.cell.name!r}, whose drift is not known, got {asked!r}"
+            )
+        if self.mapping.sides == 1:
+            raise InputError(
+                "drift_compensation must be None for an encoding without column pairs, of whose sums a constant is "
+                f"taken off that does not drift, got {asked!r} with {type(self.mapping.encoding).__name__}"
+            )
 
     def _check_idle_reads(self) -> None:
         """Only a read that gives nothing may be left out."""

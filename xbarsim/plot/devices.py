@@ -184,6 +184,8 @@ def _unit(card: Card) -> tuple[float, str]:
 
 
 def _card_levels(axes: Axes, card: Card) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     cell, (factor, unit) = card.cell(), _unit(card)
     shown = np.unique(np.linspace(0, cell.levels - 1, min(cell.levels, _MOST_LEVELS)).round()).astype(int)
     target = cell.g_min + shown * (cell.g_max - cell.g_min) / (cell.levels - 1)
@@ -198,7 +200,7 @@ def _card_levels(axes: Axes, card: Card) -> None:
         mean = target if law.bias is None else target + law.bias(target)
         axes.errorbar(shown, mean * factor, law.spread(target) * factor, fmt="o", markersize=4, capsize=2,
                       color=COLOURS[0], label="mean, one standard deviation")  # fmt: skip
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     legend(axes, loc="upper left")
 
