@@ -143,7 +143,7 @@ EXCLUDED = {
         ["cost_breakdown", "cost_layers", "layer_errors", "tile", "tile_occupancy"],
         "draws results of rooms above this walk",
     ),
-    **dict.fromkeys(["array_test_names", "cell_names", "preset_names", "write_names"], "takes nothing"),
+    **dict.fromkeys(["array_test_names", "cell_names", "design_names", "preset_names", "write_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
     **dict.fromkeys(["FailedDiesWarning", "StuckValueWarning"], "a warning that the library raises"),
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",

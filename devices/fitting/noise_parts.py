@@ -1,9 +1,10 @@
 """Read noise taken apart: white, 1/f and telegraph noise of cells that were read at an even pace.
 
-The spectral density of such reads is compared with four laws: white noise alone, with 1/f noise, with the Lorentzian of
-a telegraph signal, and with both. Each is fitted by Whittle's likelihood, in which a periodogram is the density times
-an exponentially distributed number (P. Whittle, Arkiv foer Matematik 2, 423 (1953), doi:10.1007/BF02590998), and the
-one with the lowest Bayesian information criterion is taken.
+The spectral density of such reads is compared with laws: white noise with or without 1/f noise, and with the
+Lorentzians of none to three telegraph signals. Each is fitted by Whittle's likelihood, in which a periodogram is the
+density times an exponentially distributed number (P. Whittle, Arkiv foer Matematik 2, 423 (1953),
+doi:10.1007/BF02590998), and the one with the lowest Bayesian information criterion is taken. 1/f noise is what many
+telegraph signals of many times add up to: how far the data decide between the two is said.
 
 What no spectrum of one temperature and one voltage can tell is said and not guessed: white noise is thermal, shot and
 instrument noise in one; what is slower than the reads lasted is in the mean, and what is faster than their pace is
@@ -13,7 +14,7 @@ white.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,9 @@ _BINS_A_DECADE = 16
 _HANN = 1.944  # neighbouring bins of a Hann-windowed periodogram hang together: so many of them count as one
 _FIRST = 2  # the lowest frequencies hold what the window makes of the mean
 _DECIDED = 10.0  # difference of the criterion from which a law counts as decided (Kass and Raftery 1995: very strong)
-_START_TIMES = 6
+_START_TIMES = 5
+_MOST_SIGNALS = 3  # telegraph signals of one cell
+_MISSED = 2.0  # chi-square a degree of freedom from which a law is said to miss the spectrum
 _FEWEST_OF_A_LAW = 3  # cells with telegraph noise from which its amplitude against conductance is taken
 _STEEPEST = 1.9  # a power of the conductance at which the fluctuation itself still goes to 0 with it
 _WIDE = 1e6  # times g_max: a corner so high that the relative amplitude is the same for all conductances
@@ -60,18 +63,22 @@ class NoiseSeries:
         Coefficient of the 1/f noise, relative power at 1 Hz as in :class:`FlickerNoise`, and its relative standard
         error; zeros where the data do not ask for it.
     telegraph
-        Variance of the telegraph signal, S^2, and its relative standard error; zeros where the data do not ask for it.
-    switching_time
-        Of the telegraph signal, s; NaN without one.
+        Of each telegraph signal that the data ask for, fastest first: variance, S^2, its relative standard error, and
+        the switching time, s.
     amplitude, probability
         Difference of the two states, S, and probability of the lower one: by the third moment of the reads, or, where
-        they do not look like two states, those of two equally likely ones of that variance; NaN without a signal.
+        there are several signals or they do not look like two states, those of two equally likely ones with the
+        variance of all signals; NaN without a signal.
     two_states
-        Whether the fourth moment is nearer to that of two states than to that of many (a normal law).
+        Whether there is one signal, and the fourth moment is nearer to that of two states than to that of many (a
+        normal law).
+    chi_square
+        Sum over the bins of the squared deviations of the measured density from the law, in standard errors, a degree
+        of freedom: about 1 where the law is as good as the data can tell.
     total
         Variance of all reads, S^2: beside the parts, what is slower than the band, and rare events.
     lead
-        By how much the criterion of the next best law is higher. Below 10 the data do not decide between the two.
+        By how much the criterion of the next best law is higher; below 10 the data do not decide between the two.
     runner_up
         That law.
     frequency, density, law
@@ -83,11 +90,11 @@ class NoiseSeries:
     interval: float
     white: tuple[float, float]
     flicker: tuple[float, float]
-    telegraph: tuple[float, float]
-    switching_time: float
+    telegraph: tuple[tuple[float, float, float], ...]
     amplitude: float
     probability: float
     two_states: bool
+    chi_square: float
     total: float
     lead: float
     runner_up: str
@@ -105,9 +112,10 @@ class NoiseSeries:
         """Variance of each part in the band of the reads, S^2."""
         low, high = self.band
         seen = 0.0
-        if self.telegraph[0]:
-            angles = [math.atan(2 * math.pi * f * self.switching_time) for f in (low, high)]
-            seen = self.telegraph[0] * 2 / math.pi * (angles[1] - angles[0])
+        for variance, _, time in self.telegraph:
+            seen += (
+                variance * 2 / math.pi * (math.atan(2 * math.pi * high * time) - math.atan(2 * math.pi * low * time))
+            )
         return {
             "white": self.white[0] * (high - low),
             "1/f": self.flicker[0] * self.conductance**2 * math.log(high / low),
@@ -143,10 +151,11 @@ class NoiseParts:
         lines = []
         for one in self.series:
             said = ", ".join(f"{name} {math.sqrt(part) * 1e6:.2g}" for name, part in one.variances.items() if part)
-            decided = f"{one.runner_up} is worse by {one.lead:.0f} in the criterion"
-            basis = f"{one.reads} reads, {one.band[0]:.2g} to {one.band[1]:.3g} Hz; {decided}"
-            if one.telegraph[0]:
-                basis += f"; switching time {one.switching_time:.2g} s"
+            decided = f"criterion {one.lead:+.0f} for {one.runner_up} instead"
+            basis = f"{one.reads} reads, {one.band[0]:.2g} to {one.band[1]:.3g} Hz; {decided}; chi-square "
+            basis += f"{one.chi_square:.2g} a degree of freedom"
+            if one.telegraph:
+                basis += f"; switching times {', '.join(f'{time:.2g}' for _, _, time in one.telegraph)} s"
             lines.append((f"read noise at {one.conductance * 1e6:.3g} uS, parts", said, "uS", "fitted", basis))
         return lines + [("read noise, parts", "", "", "assumed", note) for note in self.notes]
 
@@ -194,15 +203,14 @@ def _sequences(readings: Readings) -> list[tuple[FloatArray, FloatArray]]:
 
 
 def _densities(frequency: FloatArray, interval: float, logs: FloatArray, kind: str) -> FloatArray:
-    """The law of a kind: ``"w"`` white, ``"f"`` 1/f, ``"t"`` telegraph, of parameters in logarithms, S^2/Hz."""
+    """The law of a kind: ``"w"`` white, ``"f"`` 1/f, a ``"t"`` for each telegraph signal; parameters in logarithms."""
     values = np.exp(logs)
     total = np.full(frequency.shape, values[0])
     place = 1
     if "f" in kind:
         total = total + values[place] / frequency
         place += 1
-    if "t" in kind:
-        variance, time = values[place], values[place + 1]
+    for variance, time in zip(values[place::2], values[place + 1 :: 2], strict=True):
         # of a signal that is looked at once an interval: exact, with what is folded back from above half the pace
         kept = math.exp(-interval / time)
         total = total + 2 * interval * variance * (1 - kept**2) / (
@@ -236,53 +244,72 @@ def _series(sequence: tuple[FloatArray, FloatArray]) -> NoiseSeries | None:
         law = _densities(frequency, interval, logs, kind)
         return float(np.sum(weight * (np.log(law) + scaled / law)))
 
-    variance = float(rest.var()) / unit
+    def fitted(kind: str, guess: list[float]) -> tuple[float, FloatArray]:
+        lowest, highest = _bounds(kind, interval, size)
+        bounds = list(zip(lowest, highest, strict=True))
+        result = minimize(cost, np.clip(guess, lowest, highest), args=(kind,), method="L-BFGS-B", bounds=bounds)
+        return float(result.fun), np.asarray(result.x, dtype=np.float64)
+
+    def criterion(kind: str) -> float:
+        least, logs = fits[kind]
+        return 2 * least + len(logs) * math.log(float(weight.sum()))
+
+    variance = math.log(float(rest.var()) / unit / 2)
+    times = np.log(np.geomspace(interval / 2, size * interval / 12, _START_TIMES)).tolist()
     fits: dict[str, tuple[float, FloatArray]] = {}
-    for kind in ("w", "wf", "wt", "wft"):
-        start = [math.log(float(np.median(scaled[-3:])))]
-        if "f" in kind:
-            start.append(math.log(float(scaled[0] * frequency[0]) / 2))
-        times = [math.nan]
-        if "t" in kind:
-            times = np.geomspace(interval / 2, size * interval / 12, _START_TIMES).tolist()
-        best: tuple[float, FloatArray] | None = None
-        for begun in times:
-            full = [*start, math.log(variance / 2), math.log(begun)] if "t" in kind else start
-            lowest, highest = _bounds(kind, interval, size)
-            guess = np.clip(np.array(full), lowest, highest)
-            bounds = list(zip(lowest, highest, strict=True))
-            result = minimize(cost, guess, args=(kind,), method="L-BFGS-B", bounds=bounds)
-            if best is None or result.fun < best[0]:
-                best = float(result.fun), np.asarray(result.x)
-        assert best is not None
-        fits[kind] = best
-    criteria = {kind: 2 * fun + len(logs) * math.log(weight.sum()) for kind, (fun, logs) in fits.items()}
-    order = sorted(criteria, key=lambda kind: criteria[kind])
-    kind = order[0]
+    for kind, slow in (("w", []), ("wf", [math.log(float(scaled[0] * frequency[0]) / 2)])):
+        fits[kind] = fitted(kind, [math.log(float(np.median(scaled[-3:]))), *slow])
+        for _ in range(_MOST_SIGNALS):  # one signal more, begun at several times
+            before, last, kind = fits[kind][1].tolist(), criterion(kind), kind + "t"
+            tried = [fitted(kind, [*before, variance, begun]) for begun in times]
+            fits[kind] = min(tried, key=lambda each: each[0])
+            if criterion(kind) > last:
+                break
+    criteria = {kind: criterion(kind) for kind in fits}
+    kind, other = sorted(criteria, key=lambda each: criteria[each])[:2]
     logs = fits[kind][1]
     errors = _errors(lambda at: cost(at, kind), logs)
-    values = np.exp(logs)
-    white = (float(values[0]) * unit, float(errors[0]))
-    flicker, telegraph, switching = (0.0, 0.0), (0.0, 0.0), math.nan
-    if "f" in kind:
-        flicker = (float(values[1]) * unit / mean**2, float(errors[1]))
+    values, place = np.exp(logs), 2 if "f" in kind else 1
+    telegraph = sorted(
+        ((float(values[k]) * unit, float(errors[k]), float(values[k + 1])) for k in range(place, len(values), 2)),
+        key=lambda signal: signal[2],
+    )
     amplitude = probability = math.nan
     two_states = False
-    if "t" in kind:
-        telegraph, switching = (float(values[-2]) * unit, float(errors[-2])), float(values[-1])
-        amplitude, probability, two_states = _states(rest, telegraph[0])
+    if telegraph:
+        whole = sum(signal[0] for signal in telegraph)
+        if len(telegraph) == 1:
+            amplitude, probability, two_states = _states(rest, whole)
         if not two_states:
-            amplitude, probability = 2.0 * math.sqrt(telegraph[0]), 0.5
+            amplitude, probability = 2.0 * math.sqrt(whole), 0.5
+    law = _densities(frequency, interval, logs, kind)
     return NoiseSeries(
-        conductance=mean, reads=size, interval=interval, white=white, flicker=flicker, telegraph=telegraph,
-        switching_time=switching, amplitude=amplitude, probability=probability, two_states=two_states,
-        total=float(rest.var()), lead=float(criteria[order[1]] - criteria[kind]),
-        runner_up=_NAMES[order[1]], frequency=frequency, density=density,
-        law=_densities(frequency, interval, logs, kind) * unit,
-    )  # fmt: skip
+        conductance=mean,
+        reads=size,
+        interval=interval,
+        white=(float(values[0]) * unit, float(errors[0])),
+        flicker=(float(values[1]) * unit / mean**2, float(errors[1])) if "f" in kind else (0.0, 0.0),
+        telegraph=tuple(telegraph),
+        amplitude=amplitude,
+        probability=probability,
+        two_states=two_states,
+        chi_square=float(np.sum(weight * (scaled / law - 1.0) ** 2)) / max(len(law) - len(logs), 1),
+        total=float(rest.var()),
+        lead=criteria[other] - criteria[kind],
+        runner_up=_name(other),
+        frequency=frequency,
+        density=density,
+        law=law * unit,
+    )
 
 
-_NAMES = {"w": "white", "wf": "white and 1/f", "wt": "white and telegraph", "wft": "white, 1/f and telegraph"}
+def _name(kind: str) -> str:
+    """A kind of law in words."""
+    signals = kind.count("t")
+    named = ["white", *(["1/f"] if "f" in kind else [])]
+    if signals:
+        named.append("telegraph" if signals == 1 else f"{signals} telegraph signals")
+    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
 
 
 def _bounds(kind: str, interval: float, size: int) -> tuple[list[float], list[float]]:
@@ -291,7 +318,7 @@ def _bounds(kind: str, interval: float, size: int) -> tuple[list[float], list[fl
     pace = math.log(1 / interval)
     if "f" in kind:
         low, high = [*low, -30.0 + min(pace, 0.0)], [*high, 10.0 + max(pace, 0.0)]
-    if "t" in kind:
+    for _ in range(kind.count("t")):
         low = [*low, pace - 25.0, math.log(interval / 4)]
         high = [*high, pace + 5.0, math.log(size * interval / 6)]
     return low, high
@@ -354,7 +381,7 @@ def _together(series: list[NoiseSeries], low: float, high: float) -> tuple[Summe
     flicker = [one for one in series if one.flicker[0] > 0]
     if flicker:
         parts.append(_flicker(flicker, len(series), high, first, last, notes))
-    having = [one for one in series if one.telegraph[0] > 0]
+    having = [one for one in series if one.telegraph]
     if having:
         parts.append(_telegraph(having, len(series), high, first, last, notes))
     return SummedNoise(mechanisms=tuple(parts)), notes
@@ -389,7 +416,9 @@ def _telegraph(
 ) -> TelegraphNoise:
     """One telegraph law of several cells: the variance is that of the mean over all cells, also those without."""
     g = np.array([one.conductance for one in having])
-    relative = np.array([min(one.amplitude / one.conductance, 1.0) for one in having])
+    single = all(len(one.telegraph) == 1 for one in having)
+    amplitudes = [one.amplitude if single else 2.0 * math.sqrt(one.variances["telegraph"]) for one in having]
+    relative = np.minimum(np.array(amplitudes) / g, 1.0)
     share = len(having) / total
     corner = _WIDE * high
     saturation = math.sqrt(float(np.mean(relative**2)))
@@ -404,20 +433,22 @@ def _telegraph(
         notes.append(f"telegraph noise of {len(having)} cells: one relative amplitude for all conductances, for so few")
     notes.append(
         f"telegraph noise in {len(having)} of {total} cells; the law gives it to all cells, with the mean variance, "
-        "and with the median time and probability"
-    )
-    if any(not one.two_states for one in having):
+        "and " + ("with the median time and probability" if single else "takes what the reads' band has of several "
+                  "signals as one of two equally likely states")
+    )  # fmt: skip
+    if single and any(not one.two_states for one in having):
         count = sum(not one.two_states for one in having)
         notes.append(f"in {count} of these cells the reads look more like many states than like two: its amplitude is "
                      "that of two with the same variance")  # fmt: skip
-    return TelegraphNoise(
+    law = TelegraphNoise(
         saturation=rounded(min(saturation * math.sqrt(share), 1.0)),
         corner=rounded(corner),
-        probability=rounded(float(np.median([one.probability for one in having]))),
-        switching_time=rounded(float(np.median([one.switching_time for one in having]))),
-        low_frequency=rounded(first),
-        high_frequency=rounded(last),
+        probability=rounded(float(np.median([one.probability for one in having]))) if single else 0.5,
     )
+    if not single:
+        return law
+    time = rounded(float(np.median([one.telegraph[0][2] for one in having])))
+    return replace(law, switching_time=time, low_frequency=rounded(first), high_frequency=rounded(last))
 
 
 def _limits(series: list[NoiseSeries], voltage: float | None) -> list[str]:
@@ -446,10 +477,16 @@ def _limits(series: list[NoiseSeries], voltage: float | None) -> list[str]:
             + "; ".join(f"{100 * share:.0f} % at {one.conductance * 1e6:.3g} uS"
                         for share, one in zip(left, series, strict=True) if share > _MUCH)
         )  # fmt: skip
+    missed = [one for one in series if one.chi_square > _MISSED]
+    if missed:
+        notes.append(
+            "the law misses the spectrum, more than chance would, "
+            + "; ".join(f"at {one.conductance * 1e6:.3g} uS (chi-square {one.chi_square:.2g})" for one in missed)
+        )
     open_ones = [one for one in series if not one.decided]
     if open_ones:
         notes.append(
             f"in {len(open_ones)} of {len(series)} cells the data do not decide between two laws: "
-            + "; ".join(f"at {one.conductance * 1e6:.3g} uS {one.runner_up} is as likely" for one in open_ones[:4])
+            + "; ".join(f"at {one.conductance * 1e6:.3g} uS {one.runner_up} would do too" for one in open_ones[:4])
         )
     return notes

@@ -34,7 +34,7 @@ def drift_factor(before: npt.NDArray[np.float32], now: npt.NDArray[np.float32], 
         nothing is left to be brought back.
     """
     driven = (matrix.tile_rows >= 0)[:, :, np.newaxis]
-    pairs = matrix.used.any(axis=1)
+    pairs = np.asarray(matrix.used.any(axis=1))
     read = pairs[:, 0::2] | pairs[:, 1::2]
 
     def total(cells: npt.NDArray[np.float32]) -> float:

@@ -76,8 +76,10 @@ def test_white_noise_alone() -> None:
     found = parts_of(MEAN + white(np.random.default_rng(1), 0.3e-6), voltage=0.1)
     (one,) = found.series
     check(one.white, 2 * INTERVAL * (0.3e-6) ** 2)
-    assert one.flicker == one.telegraph == (0.0, 0.0)
-    assert math.isnan(one.switching_time)
+    assert one.flicker == (0.0, 0.0)
+    assert one.telegraph == ()
+    assert math.isnan(one.amplitude)
+    assert one.chi_square < 1.6
     assert one.variances["white"] == pytest.approx((0.3e-6) ** 2, rel=0.05)
     (only,) = found.noise.terms
     assert isinstance(only, ReadNoise)
@@ -92,7 +94,7 @@ def test_white_and_flicker_noise() -> None:
     (one,) = parts_of(MEAN + white(rng, 0.1e-6) + flicker(rng, 2e-5)).series
     check(one.white, 2 * INTERVAL * (0.1e-6) ** 2)
     check(one.flicker, 2e-5)
-    assert one.telegraph == (0.0, 0.0)
+    assert one.telegraph == ()
     assert one.decided
     assert one.variances["1/f"] == pytest.approx(2e-5 * MEAN**2 * math.log(READS / 2), rel=0.1)
 
@@ -105,16 +107,39 @@ def test_white_and_telegraph_noise() -> None:
     assert one.two_states
     assert one.amplitude == pytest.approx(0.8e-6, rel=0.1)
     assert one.probability == pytest.approx(0.25, abs=0.05)
-    assert one.switching_time == pytest.approx(20e-3, rel=0.15)
+    ((_, _, time),) = one.telegraph
+    assert time == pytest.approx(20e-3, rel=0.15)
+
+
+def test_two_signals_are_told_apart_by_their_times() -> None:
+    rng = np.random.default_rng(9)
+    fast, slow = (telegraph(rng, amplitude, 0.5, time) for amplitude, time in ((0.6e-6, 4e-3), (0.8e-6, 300e-3)))
+    found = parts_of(MEAN + white(rng, 0.1e-6) + fast + slow)
+    (one,) = found.series
+    assert [time for _, _, time in one.telegraph] == pytest.approx([4e-3, 300e-3], rel=0.5)
+    assert one.variances["telegraph"] == pytest.approx(0.25 * (0.6e-6**2 + 0.8e-6**2), rel=0.2)
+    assert not one.two_states
+    law = found.noise.terms[-1]
+    assert isinstance(law, TelegraphNoise)
+    assert law.switching_time is None
+    assert float(law.variance(MEAN, None).quadratic) == pytest.approx(one.variances["telegraph"], rel=1e-3)
+
+
+def test_a_law_that_misses_the_spectrum_says_so() -> None:
+    rng = np.random.default_rng(10)
+    tone = 1e-6 * np.sin(2 * np.pi * 50.0 * INTERVAL * np.arange(READS))  # hum of the mains is in no law
+    found = parts_of(MEAN + white(rng, 0.1e-6) + tone)
+    assert found.series[0].chi_square > 10
+    assert any("the law misses the spectrum" in note for note in found.notes)
 
 
 def test_all_three_and_their_sum() -> None:
-    rng = np.random.default_rng(4)
-    series = MEAN + white(rng, 0.1e-6) + flicker(rng, 1e-5) + telegraph(rng, 1e-6, 0.5, 30e-3)
+    rng = np.random.default_rng(14)
+    series = MEAN + white(rng, 0.5e-6) + flicker(rng, 1e-4) + telegraph(rng, 2e-6, 0.5, 30e-3)
     (one,) = parts_of(series).series
-    check(one.white, 2 * INTERVAL * (0.1e-6) ** 2)
-    check(one.flicker, 1e-5)
-    assert one.amplitude == pytest.approx(1e-6, rel=0.15)
+    check(one.white, 2 * INTERVAL * (0.5e-6) ** 2)
+    check(one.flicker, 1e-4)
+    assert one.amplitude == pytest.approx(2e-6, rel=0.15)
     assert sum(one.variances.values()) == pytest.approx(float(series.var()), rel=0.15)
 
 
@@ -129,7 +154,7 @@ def test_many_traps_are_not_called_two_states() -> None:
     found = parts_of(MEAN + white(rng, 0.1e-6) + 0.4e-6 * walk)
     (one,) = found.series
     assert not one.two_states
-    assert (one.amplitude / 2) ** 2 == pytest.approx(one.telegraph[0])
+    assert (one.amplitude / 2) ** 2 == pytest.approx(sum(signal[0] for signal in one.telegraph))
     assert any("more like many states than like two" in note for note in found.notes)
 
 

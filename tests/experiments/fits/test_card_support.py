@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from xbarsim.data import data_file, data_folder
 from xbarsim.devices import card, card_support, cell_names
@@ -85,10 +86,11 @@ def test_measured_points_lie_on_the_laws() -> None:
         pytest.skip(str(error))
     figure = picture("levy2021_c", data_folder())
     assert "points: measured" in figure.get_suptitle()
-    error, drift = figure.axes[1], figure.axes[3]
-    assert len(error.containers) == 2
+    of_error, drift = figure.axes[1], figure.axes[3]
+    assert len(of_error.containers) == 2
     assert len(drift.containers) == 3
     for container, line in zip(drift.containers, drift.lines[:3], strict=False):
+        assert isinstance(container, ErrorbarContainer)
         measured = np.asarray(container.lines[0].get_ydata())[-1]
         law = np.asarray(line.get_ydata())[-1]
         assert abs(measured - law) < 0.5
