@@ -118,11 +118,9 @@ def test_telegraph_noise_by_hand() -> None:
 
 def over_band(density: Callable[[float], float], low: float, high: float) -> float:
     """The integral of a spectral density of one argument, by quadrature in the logarithm of frequency."""
-    steps = np.geomspace(low, high, 9)
-    return sum(
-        integrate.quad(lambda u: density(math.exp(u)) * math.exp(u), math.log(a), math.log(b), epsabs=0, epsrel=1e-10)[
-            0
-        ]
+    steps = np.linspace(math.log(low), math.log(high), 9)
+    return math.fsum(
+        float(integrate.quad(lambda u: density(math.exp(u)) * math.exp(u), a, b, epsabs=0, epsrel=1e-10)[0])
         for a, b in itertools.pairwise(steps)
     )
 
