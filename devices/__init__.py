@@ -59,6 +59,7 @@ from xbarsim.devices.noise import (
 )
 from xbarsim.devices.plausible import check_voltage
 from xbarsim.devices.polynomial import Polynomial
+from xbarsim.devices.power_drift import ExponentLaw, PowerLawDrift
 from xbarsim.devices.programming import GRID, ProgrammingError, round_to_grid
 from xbarsim.foundation.lazy import attach
 
@@ -70,25 +71,32 @@ if TYPE_CHECKING:
         ErrorEstimate,
         Finding,
         Law,
+        NoiseParts,
+        NoiseSeries,
         QuantileEstimate,
         Readings,
         fit_cell,
     )
+    from xbarsim.devices.support import CardSupport, card_support
     from xbarsim.devices.write_verify import WriteCard, WriteLaw, WriteVerify, Written, write_names
 
 # What makes cells of measurements, and writes them, is loaded on first use: most simulations need none of it.
 _HOMES = {
+    "CardSupport": "support",
     "CellFit": "fitting",
     "DriftEstimate": "fitting",
     "ErrorEstimate": "fitting",
     "Finding": "fitting",
     "Law": "fitting",
+    "NoiseParts": "fitting",
+    "NoiseSeries": "fitting",
     "QuantileEstimate": "fitting",
     "Readings": "fitting",
     "WriteCard": "write_verify",
     "WriteLaw": "write_verify",
     "WriteVerify": "write_verify",
     "Written": "write_verify",
+    "card_support": "support",
     "fit_cell": "fitting",
     "read_fault_map": "faults.tables",
     "write_names": "write_verify",
@@ -100,6 +108,7 @@ __all__ = [
     "BetaBinomialFaults",
     "BrokenLines",
     "Card",
+    "CardSupport",
     "CardValue",
     "Cell",
     "CellFit",
@@ -112,6 +121,7 @@ __all__ = [
     "DriftStep",
     "DriftValue",
     "ErrorEstimate",
+    "ExponentLaw",
     "FaultDifference",
     "FaultKind",
     "FaultMap",
@@ -130,9 +140,12 @@ __all__ = [
     "MeasuredDrift",
     "MeasuredFaults",
     "NoiseModel",
+    "NoiseParts",
+    "NoiseSeries",
     "NoiseVariance",
     "OnOffFaults",
     "Polynomial",
+    "PowerLawDrift",
     "Programming",
     "ProgrammingError",
     "ProgrammingErrorValue",
@@ -157,6 +170,7 @@ __all__ = [
     "WriteVerify",
     "Written",
     "card",
+    "card_support",
     "cell_names",
     "check_voltage",
     "fault_preset",

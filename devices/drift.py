@@ -23,7 +23,7 @@ from xbarsim.devices.polynomial import Polynomial, check_spread
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_real
 
-__all__ = ["Drift", "DriftStep", "LogarithmicDrift", "MeasuredDrift", "Programming"]
+__all__ = ["Drift", "DriftStep", "LogarithmicDrift", "MeasuredDrift", "Programming", "check_ends"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -201,7 +201,8 @@ class Drift:
         raise NotImplementedError
 
 
-def _check_ends(law: LogarithmicDrift | MeasuredDrift) -> None:
+def check_ends(law: Drift) -> None:
+    """Hold the reference time and the range of a law of drift to their bounds."""
     object.__setattr__(law, "reference_time", check_real("reference_time", law.reference_time, above=0.0))
     object.__setattr__(law, "valid_from", check_real("valid_from", law.valid_from, at_least=0.0))
     object.__setattr__(law, "valid_to", check_real("valid_to", law.valid_to, above=law.valid_from))
@@ -235,7 +236,7 @@ class LogarithmicDrift(Drift):
         check_instance("shift", self.shift, (Polynomial, type(None)))
         if self.shift is not None and self.shift.minimum != -math.inf:
             raise InputError(f"shift.minimum must be -inf (a shift may be negative), got {self.shift.minimum!r}")
-        _check_ends(self)
+        check_ends(self)
         object.__setattr__(self, "valid_seconds", check_real("valid_seconds", self.valid_seconds, above=0.0))
 
     @property
@@ -343,7 +344,7 @@ class MeasuredDrift(Drift):
     needs_programming: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_ends(self)
+        check_ends(self)
         for name, least in (("target", 1), ("probability", 2)):
             values = getattr(self, name)
             check_instance(name, values, tuple)

@@ -5,6 +5,10 @@ Fluctuations of the conductance (1/f, telegraph, a measured law) grow with x squ
 with x, thermal noise not at all. Divided by the squared voltage of code 1, the current becomes what a converter sees:
 conductance times code, in siemens. :class:`NoiseVariance` holds the three coefficients.
 
+The mechanisms are apart, each with its own parameters: a variance is the integral of a spectral density over the band
+of the read-out, and a sum of mechanisms (:class:`SummedNoise`) is the sum of these integrals, which is all that a read
+sees. What makes reads of one cell hang together in time is not kept.
+
 All of it has mean zero and is independent from cell to cell, so the variance of a column is the sum over its cells.
 Every cell in a row that is selected counts: one at code 0 stands between its word line at 0 V and the bit line, and is
 as hot as the others. Rows that are not selected are cut off by their transistors.
@@ -131,8 +135,9 @@ class NoiseModel:
         return conductance
 
     def __str__(self) -> str:
-        values = (f"{field.name} {getattr(self, field.name)!r}" for field in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}: {', '.join(values)}"
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        said = (f"{name} {value!r}" for name, value in values.items() if value is not None)
+        return f"{type(self).__name__}: {', '.join(said)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,10 +244,12 @@ class ShotNoise(NoiseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class FlickerNoise(NoiseModel):
-    """1/f noise: the conductance fluctuates with the spectral density ``coefficient * g**2 / f``.
+    """1/f noise: the conductance fluctuates with the spectral density ``coefficient(g) * g**2 / f``.
 
-    Its variance is ``coefficient * g**2 * ln(high_frequency / low_frequency)``. Every read draws anew: the part that is
-    slower than a read, and so common to neighbouring reads of a cell, is not kept.
+    Its variance is ``coefficient(g) * g**2 * ln(high_frequency / low_frequency)``. The coefficient is the same for all
+    conductances (Hooge), or ``coefficient * (g / scale)**exponent``, held below `largest`: in phase-change memory
+    poorly conducting cells fluctuate more. Every read draws anew: the part that is slower than a read, and so common to
+    neighbouring reads of a cell, is not kept.
 
     Attributes
     ----------
@@ -252,22 +259,44 @@ class FlickerNoise(NoiseModel):
         Lower limit of the integration, Hz: about one over the time since the cell was verified.
     high_frequency
         Upper limit, Hz: about the bandwidth of the read-out.
+    scale
+        The conductance that `coefficient` is stated at, S; ``None`` where it is the same for all.
+    exponent
+        Power of the conductance that it goes with; given with `scale`.
+    largest
+        What the coefficient is held below, or ``None``; only with `scale`.
 
     References
     ----------
     .. [1] F. N. Hooge, Physics Letters A 29, 139 (1969), doi:10.1016/0375-9601(69)90076-0. In resistive memories: S.
        Ambrogio et al., IEEE Trans. Electron Devices 62, 3805 (2015), doi:10.1109/TED.2015.2475598 (pages not verified).
+       Against conductance: S. R. Nandakumar et al., ICECS 2019, 727, doi:10.1109/ICECS46596.2019.8964852.
     """
 
     coefficient: float
     low_frequency: float
     high_frequency: float
+    scale: float | None = None
+    exponent: float | None = None
+    largest: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coefficient", check_real("coefficient", self.coefficient, at_least=0.0))
         object.__setattr__(self, "low_frequency", check_real("low_frequency", self.low_frequency, above=0.0))
         high = check_real("high_frequency", self.high_frequency, above=self.low_frequency)
         object.__setattr__(self, "high_frequency", high)
+        if (self.scale is None) != (self.exponent is None):
+            raise InputError(f"scale and exponent must be given together, got {self.scale!r} and {self.exponent!r}")
+        if self.largest is not None:
+            if self.scale is None:
+                raise InputError(
+                    f"largest must be None where the coefficient is the same for all, got {self.largest!r}"
+                )
+            object.__setattr__(self, "largest", check_real("largest", self.largest, at_least=0.0))
+        if self.scale is not None:
+            object.__setattr__(self, "scale", check_real("scale", self.scale, above=0.0))
+            # g^2 times the coefficient must vanish with g: a cell that does not conduct does not fluctuate
+            object.__setattr__(self, "exponent", check_real("exponent", self.exponent, above=-2.0, at_most=2.0))
 
     @classmethod
     @entrance
@@ -281,8 +310,14 @@ class FlickerNoise(NoiseModel):
     def variance(self, conductance: npt.ArrayLike, code_voltage: float | None) -> NoiseVariance:
         """The spectral density integrated between the limits."""
         g = np.asarray(conductance, dtype=np.float64)
-        relative = self.coefficient * math.log(self.high_frequency / self.low_frequency)
-        return NoiseVariance.of(g.shape, quadratic=relative * g**2)
+        width = math.log(self.high_frequency / self.low_frequency)
+        if self.scale is None or self.exponent is None:
+            return NoiseVariance.of(g.shape, quadratic=self.coefficient * width * g**2)
+        # the powers of g are taken together: the coefficient alone has none at 0
+        density = self.coefficient * self.scale**2 * (np.maximum(g, 0.0) / self.scale) ** (2.0 + self.exponent)
+        if self.largest is not None:
+            density = np.minimum(density, self.largest * g**2)
+        return NoiseVariance.of(g.shape, quadratic=width * density)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +334,10 @@ class TelegraphNoise(NoiseModel):
     `frozen`, switching is slower than an inference: each cell of a die is drawn into one state and stays there, and
     nothing is approximated.
 
+    Where the `switching_time` is known, only what a read-out's band lets through counts: the spectral density is the
+    Lorentzian ``4 v t / (1 + (2 pi f t)**2)`` of the variance v and the time t, and its integral from `low_frequency`
+    to `high_frequency` the share ``(2 / pi) (atan(2 pi f_high t) - atan(2 pi f_low t))`` of v.
+
     Attributes
     ----------
     saturation
@@ -309,6 +348,11 @@ class TelegraphNoise(NoiseModel):
         Of the state of lower conductance, 0 to 1.
     frozen
         Whether a die keeps the state it was made with.
+    switching_time
+        ``1 / (1 / a + 1 / b)`` of the mean times a and b in the two states, s: that over which the signal forgets its
+        state. ``None`` where it is not known: then the whole variance counts. Not with `frozen`.
+    low_frequency, high_frequency
+        Ends of the band that a read-out sees, Hz; given with `switching_time`.
 
     References
     ----------
@@ -321,6 +365,9 @@ class TelegraphNoise(NoiseModel):
     corner: float
     probability: float = 0.5
     frozen: bool = False
+    switching_time: float | None = None
+    low_frequency: float | None = None
+    high_frequency: float | None = None
 
     def __post_init__(self) -> None:
         saturation = check_real("saturation", self.saturation, at_least=0.0, at_most=1.0)
@@ -329,6 +376,27 @@ class TelegraphNoise(NoiseModel):
         probability = check_real("probability", self.probability, at_least=0.0, at_most=1.0)
         object.__setattr__(self, "probability", probability)
         check_instance("frozen", self.frozen, bool)
+        given = [value is not None for value in (self.switching_time, self.low_frequency, self.high_frequency)]
+        if any(given) != all(given):
+            raise InputError(
+                "switching_time, low_frequency and high_frequency must be given together, got "
+                f"{self.switching_time!r}, {self.low_frequency!r} and {self.high_frequency!r}"
+            )
+        if all(given):
+            if self.frozen:
+                raise InputError(f"switching_time must be None for a frozen state, got {self.switching_time!r}")
+            object.__setattr__(self, "switching_time", check_real("switching_time", self.switching_time, above=0.0))
+            low = check_real("low_frequency", self.low_frequency, at_least=0.0)
+            object.__setattr__(self, "low_frequency", low)
+            object.__setattr__(self, "high_frequency", check_real("high_frequency", self.high_frequency, above=low))
+
+    @property
+    def share(self) -> float:
+        """The share of the variance that lies in the band of the read-out; 1 where no band is given."""
+        if self.switching_time is None or self.low_frequency is None or self.high_frequency is None:
+            return 1.0
+        low, high = (2.0 * math.pi * f * self.switching_time for f in (self.low_frequency, self.high_frequency))
+        return 2.0 / math.pi * (math.atan(high) - math.atan(low))
 
     @property
     def per_read(self) -> bool:
@@ -352,7 +420,10 @@ class TelegraphNoise(NoiseModel):
         amplitude = self.amplitude(conductance)
         if self.frozen:
             return NoiseVariance.of(amplitude.shape)
-        return NoiseVariance.of(amplitude.shape, quadratic=self.probability * (1 - self.probability) * amplitude**2)
+        variance = self.probability * (1 - self.probability) * amplitude**2
+        if self.switching_time is not None:
+            variance = self.share * variance
+        return NoiseVariance.of(amplitude.shape, quadratic=variance)
 
     @entrance
     def settle(self, conductance: FloatArray, rng: np.random.Generator) -> FloatArray:

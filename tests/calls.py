@@ -73,6 +73,8 @@ EXCLUDED = {
             "ErrorEstimate",
             "Finding",
             "Law",
+            "NoiseParts",
+            "NoiseSeries",
             "QuantileEstimate",
             "WriteLaw",
             "Written",
@@ -143,7 +145,7 @@ EXCLUDED = {
         ["cost_breakdown", "cost_layers", "layer_errors", "tile", "tile_occupancy"],
         "draws results of rooms above this walk",
     ),
-    **dict.fromkeys(["array_test_names", "cell_names", "preset_names", "write_names"], "takes nothing"),
+    **dict.fromkeys(["array_test_names", "cell_names", "design_names", "preset_names", "write_names"], "takes nothing"),
     "StuckOutside": "a record that only the library makes",
     **dict.fromkeys(["FailedDiesWarning", "StuckValueWarning"], "a warning that the library raises"),
     "count_clipped": "run at each use of a layer: what comes to it is checked once, where the network is called",
@@ -302,6 +304,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", w.cell.maximum_level, "Cell.maximum_level", cell_bits=2)
     add("devices", w.cell.save, "Cell.save", path=str(w.folder / "out.toml"), source="a", origin="cited")
     add("devices", d.card, name_or_path="milo2021")
+    add("devices", d.card_support, name="milo2021")
+    add("devices", d.CardSupport, **vars(d.card_support("milo2021")[0]))
     numbers = np.array([1e-6, 2e-6])
     writing: dict[str, Any] = {
         "tolerance": 1e-6,
@@ -330,6 +334,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         levels=4,
         scale=1e-6,
         drift_law="walk",
+        noise_law="whole",
         unit="uS",
         implausible=None,
     )
@@ -350,7 +355,13 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("devices", d.ThermalNoise, bandwidth=1e6)
     add("devices", d.ShotNoise, bandwidth=1e6)
     add("devices", d.FlickerNoise, coefficient=1e-3, low_frequency=1.0, high_frequency=1e6)
+    band = {"low_frequency": 1.0, "high_frequency": 1e6}
+    add("devices", d.FlickerNoise, "FlickerNoise of a power", coefficient=1e-3, scale=1e-5, exponent=-1.0, largest=0.1,
+        **band)  # fmt: skip
     add("devices", d.TelegraphNoise, saturation=0.1, corner=1e-5)
+    add(
+        "devices", d.TelegraphNoise, "TelegraphNoise in a band", saturation=0.1, corner=1e-5, switching_time=1.0, **band
+    )
     add("devices", noise.variance, "ReadNoise.variance", conductance=weights, code_voltage=0.1)
     drift = d.LogarithmicDrift(spread=polynomial, valid_from=0.0, valid_to=1.0, valid_seconds=1e6)
     add("devices", d.LogarithmicDrift, spread=polynomial, valid_from=0.0, valid_to=1.0, valid_seconds=1e6)
@@ -358,6 +369,10 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     measured = d.Cell.load("levy2021_c").drift
     assert isinstance(measured, d.MeasuredDrift)
     add("devices", d.MeasuredDrift, **vars(measured))
+    exponent = {"offset": 0.05, "slope": 0.01, "scale": 1e-5, "least": 0.0, "most": 0.1}
+    law = d.ExponentLaw(**exponent)
+    add("devices", d.ExponentLaw, **exponent)
+    add("devices", d.PowerLawDrift, mean=law, spread=law, valid_from=0.0, valid_to=1.0, valid_seconds=1e6)
     add("devices", d.DriftStep, **vars(measured.steps[0]))
     fit = {"data": "a", "cells": (1,), "time_s": (1.0,), "mean_residual": (0.1,), "spread_residual": (0.1,)}
     add("devices", d.DriftFit, **fit, sampling_error=(0.1, 0.1))
@@ -420,13 +435,16 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     # --- design
     s = design
     add("design", s.Design, cell=w.cell, mapping=w.mapping, periphery=s.Periphery(), faults=stuck)
-    add("design", s.Design.load, "Design.load", path=w.toml)
+    add("design", s.Design.load, "Design.load", name_or_path=w.toml)
+    add("design", s.design_card, name_or_path="isaac2016")
+    add("design", s.DesignValue, parameters=("cell",), origin="cited", note="a")
+    add("design", s.DesignCard, **vars(s.design_card("islped2019")))
     add("design", s.Design.from_toml, "Design.from_toml", text=w.design.to_toml())
     add("design", w.design.save, "Design.save", path=str(w.folder / "out.toml"))
     add("design", w.design.drive, "Design.drive", signed=False)
     add("design", w.design.converter, "Design.converter", rows=4)
     add("design", w.design.reading, "Design.reading", matrix=w.matrix)
-    add("design", s.Periphery, input_bits=8, dac_bits=1, adc_bits=8, active_rows=4)
+    add("design", s.Periphery, drift_compensation="layer", input_bits=8, dac_bits=1, adc_bits=8, active_rows=4)
     add("design", s.AdcErrors, offset=0.1, gain=0.1)
     add("design", s.AdcErrors(capacitor_mismatch=0.1).weights, "AdcErrors.weights", bits=4, count=(2, 2), rng=rng())
     add("design", s.DacErrors, offset=0.1, gain=0.1)
@@ -860,6 +878,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     from xbarsim import plot
 
     add("plot", plot.cell_fit, fit=fitted)
+    add("plot", plot.cell_card, card=devices.card("milo2021"))
     add("plot", plot.save_figure, figure=Figure(), path=str(w.folder / "out.svg"))
     add("plot", plot.fault_map, faults=w.faults, tile=0, title="a")
     rows = [

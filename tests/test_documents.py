@@ -48,6 +48,11 @@ def test_how_to_repair_a_die(capsys: pytest.CaptureFixture[str]) -> None:
     run([formula], "docs/repair.md")
 
 
+def test_what_comes_with_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    run(blocks("docs/devices.md"), "docs/devices.md")
+    assert "wan2022_lines" in capsys.readouterr().out
+
+
 def test_how_to_match_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     run(blocks("docs/sequences.md"), "docs/sequences.md")
     assert "only local distances are on crossbars" in capsys.readouterr().out

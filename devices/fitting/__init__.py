@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xbarsim.devices.fitting.cell_fit import CellFit, Finding, fit_cell
     from xbarsim.devices.fitting.estimates import DriftEstimate, ErrorEstimate
     from xbarsim.devices.fitting.laws import Law
+    from xbarsim.devices.fitting.noise_parts import NoiseParts, NoiseSeries
     from xbarsim.devices.fitting.quantiles import QuantileEstimate
     from xbarsim.devices.fitting.readings import Readings
 
@@ -20,11 +21,24 @@ _HOMES = {
     "ErrorEstimate": "estimates",
     "Finding": "cell_fit",
     "Law": "laws",
+    "NoiseParts": "noise_parts",
+    "NoiseSeries": "noise_parts",
     "QuantileEstimate": "quantiles",
     "Readings": "readings",
     "fit_cell": "cell_fit",
 }
 
-__all__ = ["CellFit", "DriftEstimate", "ErrorEstimate", "Finding", "Law", "QuantileEstimate", "Readings", "fit_cell"]
+__all__ = [
+    "CellFit",
+    "DriftEstimate",
+    "ErrorEstimate",
+    "Finding",
+    "Law",
+    "NoiseParts",
+    "NoiseSeries",
+    "QuantileEstimate",
+    "Readings",
+    "fit_cell",
+]
 
 __getattr__, __dir__ = attach(__name__, _HOMES)

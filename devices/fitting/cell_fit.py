@@ -15,21 +15,27 @@ import numpy.typing as npt
 
 from xbarsim.devices.card_values import (
     CardValue,
-    DriftFit,
-    DriftValue,
     Fit,
     ProgrammingErrorValue,
-    ReadNoiseValue,
 )
 from xbarsim.devices.cell import Card, Cell
-from xbarsim.devices.drift import Drift, LogarithmicDrift
 from xbarsim.devices.fitting import estimates
+from xbarsim.devices.fitting.card_notes import (
+    carried_on,
+    drift_note,
+    drift_of,
+    drift_value,
+    noise_note,
+    noise_value,
+    sentence,
+)
 from xbarsim.devices.fitting.estimates import DriftEstimate, ErrorEstimate
 from xbarsim.devices.fitting.laws import Law, rounded
+from xbarsim.devices.fitting.noise_parts import NoiseParts, noise_parts
 from xbarsim.devices.fitting.quantiles import QuantileEstimate, quantiles
 from xbarsim.devices.fitting.readings import Readings, TimeOrigin
 from xbarsim.devices.fitting.states import Levels, States, find_levels
-from xbarsim.devices.noise import ReadNoise
+from xbarsim.devices.noise import NoiseModel, ReadNoise
 from xbarsim.devices.programming import ProgrammingError
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.cards import Origin
@@ -105,6 +111,7 @@ class CellFit:
     levels_origin: Origin
     error: ErrorEstimate | str
     noise: Law | str
+    noise_parts: NoiseParts | str
     drift: DriftEstimate | QuantileEstimate | str
     dead: int
     stuck: int
@@ -135,23 +142,17 @@ class CellFit:
             assert isinstance(self.error, ErrorEstimate)
             error = ProgrammingErrorValue(
                 value=cell.programming_error, unit="S", origin="fitted",
-                note=_sentence(f"Of {self.error.cells} programmed states{known}. Mean: {self.error.bias.goodness()}. "
-                               f"Standard deviation: {self.error.spread.goodness()}. {_noise_note(self.error)} "
+                note=sentence(f"Of {self.error.cells} programmed states{known}. Mean: {self.error.bias.goodness()}. "
+                               f"Standard deviation: {self.error.spread.goodness()}. {noise_note(self.error)} "
                                f"{100 * self.error.beyond:.2f} % of the states lie beyond three standard deviations "
                                "(0.27 % by the normal law)"),
                 fit=Fit(data=data, cells=self.error.cells, time_s=self.reference_time or 0.0,
                         spread_residual=self.error.spread.residual, bias_residual=self.error.bias.residual),
             )  # fmt: skip
         if cell.read_noise is not None:
-            assert isinstance(self.noise, Law)
-            noise = ReadNoiseValue(
-                value=cell.read_noise, unit="S", origin="fitted",
-                note=_sentence(f"Of {int(self.noise.count.sum())} repeated reads, of {data}: {self.noise.goodness()}. "
-                               f"{_carried_on(self.noise, cell)} What is slower than the reads were repeated is not in "
-                               "it"),
-            )  # fmt: skip
+            noise = noise_value(cell, self.noise, self.noise_parts, data)
         if cell.drift is not None:
-            drift = _drift_value(self.drift, data, cell)
+            drift = drift_value(self.drift, data, cell)
         voltage = cell.read_voltage
         return Card(
             name=cell.name,
@@ -207,6 +208,7 @@ def fit_cell(
     reference_time: float | None = None,
     scale: float | None = None,
     drift_law: Literal["walk", "quantiles"] = "walk",
+    noise_law: Literal["whole", "parts"] = "whole",
     unit: str | None = None,
     read_voltage: float | None = None,
     time_from: TimeOrigin = "programming",
@@ -238,6 +240,10 @@ def fit_cell(
         ``"walk"``: :class:`LogarithmicDrift`, which a few cells tell of and which can be carried to any time between.
         ``"quantiles"``: :class:`MeasuredDrift`, the measured errors themselves, for many cells and changes of no simple
         form.
+    noise_law
+        ``"whole"``: the standard deviation of repeated reads, whatever they are made of. ``"parts"``: white, 1/f and
+        telegraph noise as the spectra of cells tell them apart that were read many times at an even pace; a cell that
+        wanders besides has less noise by its parts than as a whole, and the findings say how much.
     unit, read_voltage, time_from, decimal, rename
         As in :meth:`Readings.from_csv`; only for a file.
     implausible
@@ -269,7 +275,8 @@ def fit_cell(
     if levels is not None:
         check_integer("levels", levels, at_least=2, at_most=2**53)
     check_choice("drift_law", drift_law, ("walk", "quantiles"))
-    return _Fitter(readings, name or "custom", levels, reference_time, scale, implausible).fit(drift_law)
+    check_choice("noise_law", noise_law, ("whole", "parts"))
+    return _Fitter(readings, name or "custom", levels, reference_time, scale, implausible).fit(drift_law, noise_law)
 
 
 class _Fitter:
@@ -289,7 +296,7 @@ class _Fitter:
         self.assumed = list(readings.assumed)
         self.findings: list[Finding] = []
 
-    def fit(self, drift_law: str) -> CellFit:
+    def fit(self, drift_law: str, noise_law: str) -> CellFit:
         """The whole fit."""
         usable = np.isfinite(self.readings.conductance)
         found = find_levels(self.readings, usable)
@@ -316,6 +323,15 @@ class _Fitter:
             drift = f"quantiles of the error start from the programming error, and there is none: {error}"
         else:
             drift = quantiles(working, step, low, high)
+        parts = noise_parts(self.readings, low, high)
+        if noise_law == "parts" and isinstance(parts, str):
+            raise InputError(f"noise_law must be 'whole' for these readings, got 'parts': {parts}")
+        read_noise: NoiseModel | None = None
+        if noise_law == "parts":
+            assert isinstance(parts, NoiseParts)
+            read_noise = parts.noise
+        elif not isinstance(noise, str):
+            read_noise = ReadNoise(spread=noise.polynomial, valid_from=low, valid_to=high)
         seconds = None if self.readings.time is None else rounded(float(states.seconds[step]), 3)
         cell = Cell(
             name=self.name,
@@ -325,10 +341,8 @@ class _Fitter:
             programming_error=None if isinstance(error, str) else ProgrammingError(
                 spread=error.spread.polynomial, bias=error.bias.polynomial, valid_from=low, valid_to=high
             ),
-            read_noise=None if isinstance(noise, str) else ReadNoise(
-                spread=noise.polynomial, valid_from=low, valid_to=high
-            ),
-            drift=_drift_of(drift, low, high),
+            read_noise=read_noise,
+            drift=drift_of(drift, low, high),
             read_voltage=self.readings.read_voltage,
             source=self._source(),
             implausible=self.implausible,
@@ -348,6 +362,7 @@ class _Fitter:
             levels_origin=origin,
             error=error,
             noise=noise,
+            noise_parts=parts,
             drift=drift,
             dead=self.readings.dead,
             stuck=len(stuck),
@@ -472,7 +487,11 @@ class _Fitter:
         else:
             add(Finding("read noise", values(fit.noise), about, "fitted",
                         f"{int(fit.noise.count.sum())} repeated reads; {fit.noise.goodness()}. "
-                        f"{_carried_on(fit.noise, cell)}".strip()))  # fmt: skip
+                        f"{carried_on(fit.noise, cell)}".strip()))  # fmt: skip
+        if isinstance(fit.noise_parts, NoiseParts):
+            lines += [Finding(*row) for row in fit.noise_parts.rows()]
+        else:
+            add(Finding("read noise, parts", "none", "", "absent", fit.noise_parts))
         if isinstance(fit.drift, str):
             add(Finding("drift", "none", "", "absent", fit.drift))
         elif isinstance(fit.drift, QuantileEstimate):
@@ -493,7 +512,7 @@ class _Fitter:
             add(Finding("drift, mean a decade", values(fit.drift.shift), about, "fitted",
                         f"{max(fit.drift.cells)} states, {span}; {fit.drift.shift.goodness()}"))  # fmt: skip
             add(Finding("drift, spread after a decade", values(fit.drift.spread), about, "fitted",
-                        f"{_drift_note(fit.drift)} {fit.drift.spread.goodness()}; at all times the spread over all "
+                        f"{drift_note(fit.drift)} {fit.drift.spread.goodness()}; at all times the spread over all "
                         f"cells is met to {100 * off:.0f} %"))  # fmt: skip
         counts = [("cells", self.readings.cells), ("programmed states", len(states.mean)), *self.readings.counted]
         for what, number in counts:
@@ -512,81 +531,6 @@ class _Fitter:
         return lines + [Finding("assumption", "", "", "assumed", text) for text in dict.fromkeys(self.assumed)]
 
 
-def _sentence(text: str) -> str:
-    return " ".join(text.split()).rstrip(".") + "."
-
-
-def _noise_note(error: ErrorEstimate) -> str:
-    if error.noise_removed:
-        return f"The noise of the reads was taken off, at most {100 * error.noise_removed:.1f} % of a level's variance."
-    return "Holds the noise of a read, which the data do not tell apart."
-
-
-def _drift_note(drift: DriftEstimate) -> str:
-    if drift.noise_known:
-        return "Variance that does not grow with time was taken off."
-    return "Holds the noise of two reads, which the data do not tell apart."
-
-
-def _carried_on(law: Law, cell: Cell) -> str:
-    """Where a law is used beyond the conductances it was measured at."""
-    first, last = float(law.conductance.min()), float(law.conductance.max())
-    small = 1e-2 * (cell.g_max - cell.g_min)
-    if first <= cell.g_min + small and last >= cell.g_max - small:
-        return ""
-    return f"Measured from {first * 1e6:.4g} to {last * 1e6:.4g} uS and carried on to the ends of the range."
-
-
 def _check_toml(path: str | os.PathLike[str]) -> None:
     if not os.fspath(path).endswith(".toml"):
         raise InputError(f"path must end in '.toml', as a card does, got {os.fspath(path)!r}")
-
-
-def _drift_of(drift: DriftEstimate | QuantileEstimate | str, low: float, high: float) -> Drift | None:
-    if isinstance(drift, str):
-        return None
-    if isinstance(drift, QuantileEstimate):
-        return drift.law
-    return LogarithmicDrift(
-        spread=drift.spread.polynomial,
-        shift=drift.shift.polynomial,
-        valid_from=low,
-        valid_to=high,
-        reference_time=rounded(drift.reference_time),
-        valid_seconds=rounded(float(drift.seconds[-1]) - drift.reference_time),
-    )
-
-
-def _drift_value(drift: DriftEstimate | QuantileEstimate | str, data: str, cell: Cell) -> DriftValue:
-    """The drift of a card, with its evidence."""
-    assert cell.drift is not None
-    assert not isinstance(drift, str)
-    if isinstance(drift, QuantileEstimate):
-        note = f"Quantiles of the error in {len(drift.law.target)} groups of cells by target. Residuals: of cells that "
-        note += "were not fitted. Holds the noise of a read"
-        rest, chance = (drift.mean_residual, drift.spread_residual), drift.sampling_error
-    else:
-        note = (
-            f"Mean of the change a decade: {drift.shift.goodness()}. Standard deviation after one: "
-            f"{drift.spread.goodness()}. {_drift_note(drift)} Residuals: of all cells that were fitted. "
-            f"{_carried_on(drift.spread, cell)}"
-        )
-        pairs = (drift.mean, drift.mean_law), (drift.deviation, drift.deviation_law)
-        rest = tuple(  # type: ignore[assignment]
-            tuple(rounded(abs(value), 3) for value in (measured - law).tolist()) for measured, law in pairs
-        )
-        chance = rounded(float(drift.mean_error[-1]), 3), rounded(float(drift.deviation_error[-1]), 3)
-    return DriftValue(
-        value=cell.drift,
-        unit="S",
-        origin="fitted",
-        note=_sentence(note),
-        fit=DriftFit(
-            data=data,
-            cells=drift.cells,
-            time_s=tuple(rounded(float(s) - drift.reference_time, 3) for s in drift.seconds),
-            mean_residual=rest[0],
-            spread_residual=rest[1],
-            sampling_error=chance,
-        ),
-    )

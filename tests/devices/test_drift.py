@@ -218,7 +218,12 @@ def test_a_cell_with_drift_survives_toml(law: Drift) -> None:
 @pytest.mark.parametrize(
     ("law", "old", "new", "message"),
     [
-        (WALK, "LogarithmicDrift", "PowerDrift", r"drift.type must be one of 'LogarithmicDrift', 'MeasuredDrift', got"),
+        (
+            WALK,
+            "LogarithmicDrift",
+            "PowerDrift",
+            r"drift.type must be one of 'LogarithmicDrift', 'MeasuredDrift', 'PowerLawDrift', got",
+        ),
         (WALK, "valid_seconds", "seconds", r"drift has no key 'seconds'"),
         (STEPS, "correlation", "correlated", r"drift.steps\[0\] has no key 'correlated'"),
         (STEPS, "seconds = 9.0", 'seconds = "9"', r"drift.steps\[0\].seconds must be float, got '9'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 from torch import nn
 
 import xbarsim as xb
@@ -51,6 +52,12 @@ MODELS: dict[str, NoiseModel] = {
     "telegraph": TelegraphNoise(saturation=0.4, corner=2e-5, probability=0.3),
     "frozen": TelegraphNoise(saturation=0.4, corner=2e-5, probability=0.3, frozen=True),
 }
+MODELS["flicker of phase change"] = FlickerNoise(
+    coefficient=1e-4, low_frequency=1e-3, high_frequency=1e7, scale=1e-5, exponent=-1.3, largest=1e-3
+)
+MODELS["telegraph in a band"] = TelegraphNoise(
+    saturation=0.4, corner=2e-5, probability=0.3, switching_time=1e-4, low_frequency=1.0, high_frequency=1e5
+)
 MODELS["sum"] = SummedNoise(mechanisms=tuple(MODELS[name] for name in ("thermal", "shot", "flicker", "telegraph")))
 
 
@@ -104,6 +111,56 @@ def test_telegraph_noise_by_hand() -> None:
     np.testing.assert_allclose(np.unique(states), [low, high])
     count = int((states < 1e-5).sum())
     assert abs(count - 20_000) < stats.norm.isf(ALARM / 2) * math.sqrt(100_000 * 0.16)
+
+
+# --- variances as integrals of spectral densities over the band of a read-out
+
+
+def over_band(density: Callable[[float], float], low: float, high: float) -> float:
+    """The integral of a spectral density of one argument, by quadrature in the logarithm of frequency."""
+    steps = np.linspace(math.log(low), math.log(high), 9)
+    return math.fsum(
+        float(integrate.quad(lambda u: density(math.exp(u)) * math.exp(u), a, b, epsabs=0, epsrel=1e-10)[0])
+        for a, b in itertools.pairwise(steps)
+    )
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(1e-8, 1e-3), st.floats(0.01, 1.0), st.floats(1.0, 1e9))
+def test_white_noise_is_its_density_times_the_bandwidth(g: float, voltage: float, bandwidth: float) -> None:
+    """Against the currents' densities 4 k T g and 2 q I, A^2/Hz, integrated from 0."""
+    thermal = float(ThermalNoise(temperature=350.0, bandwidth=bandwidth).variance(g, voltage)(1))
+    by_integral = integrate.quad(lambda f: 4 * 1.380649e-23 * 350.0 * g, 0.0, bandwidth)[0]
+    assert thermal * voltage**2 == pytest.approx(by_integral, rel=1e-9)
+    shot = float(ShotNoise(fano=0.5, bandwidth=bandwidth).variance(g, voltage)(1))
+    by_integral = integrate.quad(lambda f: 2 * 1.602176634e-19 * 0.5 * g * voltage, 0.0, bandwidth)[0]
+    assert shot * voltage**2 == pytest.approx(by_integral, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(1e-8, 1e-3), st.floats(-1.9, 1.0), st.floats(1e-3, 1.0), st.floats(10.0, 1e8))
+def test_flicker_noise_is_its_density_over_the_band(g: float, exponent: float, low: float, high: float) -> None:
+    noise = FlickerNoise(
+        coefficient=1e-5, low_frequency=low, high_frequency=high, scale=2e-5, exponent=exponent, largest=1e-3
+    )
+    relative = min(1e-5 * (g / 2e-5) ** exponent, 1e-3)
+    expected = over_band(lambda f: relative * g**2 / f, low, high)
+    assert float(noise.variance(g, None).quadratic) == pytest.approx(expected, rel=1e-9)
+    assert noise.variance([0.0], None).quadratic.tolist() == [0.0]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(1e-8, 1e-3), st.floats(1e-6, 1e2), st.floats(1e-3, 1.0), st.floats(10.0, 1e7))
+def test_telegraph_noise_is_its_lorentzian_over_the_band(g: float, time: float, low: float, high: float) -> None:
+    """The Lorentzian of a two-state signal (Machlup 1954), integrated."""
+    whole = TelegraphNoise(saturation=0.3, corner=1e-5, probability=0.2)
+    noise = dataclasses.replace(whole, switching_time=time, low_frequency=low, high_frequency=high)
+    variance = 0.16 * float(whole.amplitude(g)) ** 2
+    expected = over_band(lambda f: 4 * variance * time / (1 + (2 * math.pi * f * time) ** 2), low, high)
+    assert float(noise.variance(g, None).quadratic) == pytest.approx(expected, rel=1e-8)
+    assert 0.0 < noise.share < 1.0 == whole.share
+    everything = dataclasses.replace(noise, low_frequency=0.0, high_frequency=1e12 / time)
+    assert everything.share == pytest.approx(1.0)
 
 
 @settings(deadline=None, max_examples=30)
@@ -178,6 +235,13 @@ def test_a_noisy_cell_survives_toml(name: str) -> None:
     design = xb.Design(cell=made)
     assert xb.Design.from_toml(design.to_toml()) == design
     assert type(MODELS[name]).__name__ in str(MODELS[name]) or name == "sum"
+    assert "None" not in str(MODELS[name])
+
+
+def test_a_field_that_is_not_given_leaves_no_trace_in_a_file() -> None:
+    """So that designs of before, and what is named after them, stay what they are."""
+    assert set(tomlio.to_table(MODELS["flicker"])) == {"type", "coefficient", "low_frequency", "high_frequency"}
+    assert set(tomlio.to_table(MODELS["telegraph"])) == {"type", "saturation", "corner", "probability", "frozen"}
 
 
 @pytest.mark.parametrize(
@@ -247,6 +311,34 @@ def test_frozen_states_lie_on_the_grid_and_come_from_the_generator() -> None:
         (lambda: TelegraphNoise(saturation=1.1, corner=1e-5), r"saturation must be .*<= 1.0, got 1.1"),
         (lambda: TelegraphNoise(saturation=0.1, corner=0.0), r"corner must be .*> 0.0, got 0.0"),
         (lambda: TelegraphNoise(saturation=0.1, corner=1e-5, probability=-0.1), r"probability must be .*got -0.1"),
+        (
+            lambda: FlickerNoise(coefficient=1.0, low_frequency=1.0, high_frequency=2.0, scale=1e-5),
+            r"scale and exponent must be given together, got 1e-05 and None",
+        ),
+        (
+            lambda: FlickerNoise(coefficient=1.0, low_frequency=1.0, high_frequency=2.0, scale=1e-5, exponent=-2.0),
+            r"exponent must be .*> -2.0 and <= 2.0, got -2.0",
+        ),
+        (
+            lambda: FlickerNoise(coefficient=1.0, low_frequency=1.0, high_frequency=2.0, largest=1.0),
+            r"largest must be None where the coefficient is the same for all, got 1.0",
+        ),
+        (
+            lambda: TelegraphNoise(saturation=0.1, corner=1e-5, switching_time=1.0),
+            r"switching_time, low_frequency and high_frequency must be given together, got 1.0, None and None",
+        ),
+        (
+            lambda: TelegraphNoise(
+                saturation=0.1, corner=1e-5, frozen=True, switching_time=1.0, low_frequency=0.0, high_frequency=1.0
+            ),
+            r"switching_time must be None for a frozen state, got 1.0",
+        ),
+        (
+            lambda: TelegraphNoise(
+                saturation=0.1, corner=1e-5, switching_time=1.0, low_frequency=2.0, high_frequency=1.0
+            ),
+            r"high_frequency must be .*> 2.0, got 1.0",
+        ),
         (lambda: TelegraphNoise(saturation=0.1, corner=1e-5, frozen=1), r"frozen must be of type bool"),  # type: ignore[arg-type]
         (lambda: SummedNoise(mechanisms=()), r"mechanisms must hold at least one model, got \(\)"),
         (lambda: SummedNoise(mechanisms=[]), r"mechanisms must be of type tuple"),  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from tests.sweep.subjects import task
 from xbarsim import FileFormatError, InputError, cli
+from xbarsim.design import Design
 from xbarsim.devices import StuckFaults
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.mitigation import ProtectLayers
@@ -313,3 +314,14 @@ class TestExport:
         assert "pip install 'xbarsim[frames]'" in result.output
         assert result.output.count("\n") == 1
         assert not (tmp_path / "dies.parquet").exists()
+
+
+def test_a_design_may_be_one_that_comes_with_the_project(tmp_path: Path) -> None:
+    text = 'network = "digits"\ndesign = "isaac2016"\nimages = 10\n[stop]\ntype = "Dies"\ncount = 2\n'
+    path = tmp_path / "sweep.toml"
+    path.write_text(text, encoding="utf-8")
+    (task,) = Sweep.load(path).tasks
+    assert task.design == Design.load("isaac2016")
+    path.write_text(text.replace("isaac2016", "isac2016"), encoding="utf-8")
+    with pytest.raises(InputError, match="did you mean 'isaac2016'"):
+        Sweep.load(path)

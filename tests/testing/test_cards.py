@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from xbarsim.cost import Hardware, hardware_names
+from xbarsim.design import Design, design_names
 from xbarsim.devices import Cell, cell_names
-from xbarsim.testing import check_cell_card, check_component_card
+from xbarsim.testing import check_cell_card, check_component_card, check_design_card
 
 
 @pytest.mark.parametrize("name", cell_names())
@@ -17,6 +18,11 @@ def test_every_cell_card_conforms(name: str) -> None:
 @pytest.mark.parametrize("name", hardware_names())
 def test_every_component_card_conforms(name: str) -> None:
     assert check_component_card(name) == Hardware.load(name)
+
+
+@pytest.mark.parametrize("name", design_names())
+def test_every_design_card_conforms(name: str) -> None:
+    assert check_design_card(name) == Design.load(name)
 
 
 def test_a_card_that_does_not_exist_is_told() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,9 +38,10 @@ DataSet = Annotated[
     ),
 ]
 DesignFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Design as a TOML file, see Design.save (milo2021 cells, Differential, 8-bit converters, no stuck cells)."
+        help="A name of 'xbarsim info designs', or a TOML file, see Design.save (milo2021 cells, Differential, 8-bit "
+        "converters, no stuck cells)."
     ),
 ]
 EncodingName = Annotated[
@@ -79,7 +79,7 @@ def first_design() -> Design:
 
 
 def chosen_design(
-    file: Path | None,
+    file: str | None,
     *,
     parts: Sequence[str] = (),
     encoding: str | None = None,
@@ -91,7 +91,7 @@ def chosen_design(
     Parameters
     ----------
     file
-        Of the design; ``None`` for :func:`first_design`.
+        Name of a design that comes with the project, or its file; ``None`` for :func:`first_design`.
     parts
         Modules and files to import before it is read.
     encoding, faults

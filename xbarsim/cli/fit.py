@@ -45,6 +45,10 @@ def fit(
         str,
         typer.Option(help="walk: random walk in log time; quantiles: the measured errors themselves, for many cells."),
     ] = "walk",
+    noise: Annotated[
+        str,
+        typer.Option(help="whole: the spread of repeated reads; parts: white, 1/f and telegraph noise by spectra."),
+    ] = "whole",
     clock: Annotated[
         bool, typer.Option("--clock", help="Times are those of a clock: count from the first read after programming.")
     ] = False,
@@ -71,6 +75,7 @@ def fit(
     found = fit_cell(
         data, name=name, levels=levels, reference_time=reference_time, unit=unit, read_voltage=read_voltage,
         drift_law=drift,  # type: ignore[arg-type]  # checked there
+        noise_law=noise,  # type: ignore[arg-type]  # checked there
         time_from="first read" if clock else "programming",
         decimal=decimal,  # type: ignore[arg-type]  # checked there
         rename=meanings or None,

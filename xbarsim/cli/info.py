@@ -236,6 +236,38 @@ def _component(console: Console, name: str) -> None:
     print_lines(console, hardware.references)
 
 
+def _designs(console: Console) -> None:
+    from xbarsim.design import design_card, design_names
+
+    rows = []
+    for name in design_names():
+        found = design_card(name)
+        mapping = found.design.mapping
+        bits = f"{mapping.weight_bits} in {mapping.cell_bits}, {found.design.periphery.input_bits}"
+        rows.append((name, f"{mapping.rows} x {mapping.columns}", bits, found.hardware or "", found.description))
+    header = ("name", "array", "bits: weight in cell, input", "costed on", "what it is")
+    print_table(console, "designs: published accelerators, each from its source", header, rows)
+
+
+def _design(console: Console, name: str) -> None:
+    from xbarsim.design import design_card
+    from xbarsim.design.summary import part_text
+
+    found = design_card(name)
+    rows = []
+    for value in found.values:
+        for parameter in value.parameters:
+            part = found.value_of(parameter)
+            text = part.name if parameter == "cell" else part_text(part) if hasattr(part, "__dict__") else str(part)
+            rows.append((parameter, text, value.origin, value.note))
+    print_table(console, f"{name}: {found.description}", ("parameter", "value", "origin", "rests on"), rows)
+    if found.write is not None:
+        print_lines(console, [f"its cells are written and verified: {found.write}"])
+    costed = "no component card" if found.hardware is None else f"component card {found.hardware}"
+    print_lines(console, [f"costed on: {costed}", *(f"limit: {limit}" for limit in found.limits)])
+    print_lines(console, [_source(found.source, found.doi)])
+
+
 def _faults(console: Console) -> None:
     from xbarsim.devices import StuckFaults, fault_preset, preset_names
 
@@ -327,6 +359,12 @@ def _cell_names() -> list[str]:
     return cell_names()
 
 
+def _design_names() -> list[str]:
+    from xbarsim.design import design_names
+
+    return design_names()
+
+
 def _encoding_names() -> list[str]:
     from xbarsim.mapping import ENCODINGS
 
@@ -349,6 +387,7 @@ _LAYER_HEADER = ("torch.nn", "becomes", "products", "remark")
 
 TOPICS = {
     "devices": Topic(what="memory cells", names=_cell_names, overview=_devices, detail=_device),
+    "designs": Topic(what="published accelerators", names=_design_names, overview=_designs, detail=_design),
     "encodings": Topic(what="weights in cells", names=_encoding_names, overview=_encodings, detail=_encoding),
     "networks": Topic(what="trained, or for their cost", names=_network_names, overview=_networks, detail=_network),
     "components": Topic(what="hardware to cost on", names=_component_names, overview=_components, detail=_component),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xbarsim.design.converter import AdcErrors, Converter, ConverterErrors, successive_approximation
-from xbarsim.design.design import Design
+from xbarsim.design.design import Design, DesignCard, DesignValue, design_card, design_names
 from xbarsim.design.drive import DacErrors, Drive
 from xbarsim.design.periphery import Periphery
 
@@ -13,7 +13,11 @@ __all__ = [
     "ConverterErrors",
     "DacErrors",
     "Design",
+    "DesignCard",
+    "DesignValue",
     "Drive",
     "Periphery",
+    "design_card",
+    "design_names",
     "successive_approximation",
 ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,15 +20,18 @@ from xbarsim.design.converter import Converter
 from xbarsim.design.drive import Drive
 from xbarsim.design.periphery import Periphery
 from xbarsim.design.summary import summary_rows
-from xbarsim.devices import GRID, Cell, FaultModel, LineFaults
+from xbarsim.devices import GRID, Cell, FaultModel, LineFaults, WriteVerify
 from xbarsim.foundation import tomlio
-from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.cards import CardFolder, Origin
+from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.html import html_table
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.foundation.validation import InputError, check_instance, check_path
 from xbarsim.mapping import MappedMatrix, Mapping, Reading
 
-__all__ = ["Design"]
+__all__ = ["Design", "DesignCard", "DesignValue", "design_card", "design_names"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a card; a path has a dot or a separator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +57,9 @@ class Design:
     ------
     InputError
         If `mapping` wants more levels than `cell` holds, if a lossless converter does not fit in
-        `periphery.adc_bits`, if analog subtraction is asked of an encoding without pairs, or if bit lines can be
-        shorted in front of sense circuits with resistance.
+        `periphery.adc_bits`, if analog subtraction is asked of an encoding without pairs, if bit lines can be
+        shorted in front of sense circuits with resistance, or if drift is to be compensated of a cell that has none, or
+        of an encoding without pairs.
 
     Examples
     --------
@@ -102,6 +108,22 @@ class Design:
         if self.periphery.adc_range == "lossless":
             self.converter(rows=self.mapping.rows)  # refuses too few bits
         self._check_idle_reads()
+        self._check_drift_compensation()
+
+    def _check_drift_compensation(self) -> None:
+        """One factor undoes a drift only where all that is summed drifts."""
+        asked = self.periphery.drift_compensation
+        if asked is None:
+            return
+        if self.cell.drift is None:
+            raise InputError(
+                f"drift_compensation must be None for cell {self.cell.name!r}, whose drift is not known, got {asked!r}"
+            )
+        if self.mapping.sides == 1:
+            raise InputError(
+                "drift_compensation must be None for an encoding without column pairs, of whose sums a constant is "
+                f"taken off that does not drift, got {asked!r} with {type(self.mapping.encoding).__name__}"
+            )
 
     def _check_idle_reads(self) -> None:
         """Only a read that gives nothing may be left out."""
@@ -262,6 +284,148 @@ class Design:
 
     @classmethod
     @entrance
-    def load(cls, path: str | os.PathLike[str]) -> Design:
-        """Read a design from a TOML file; errors as :meth:`from_toml`."""
-        return tomlio.load(cls, path)
+    def load(cls, name_or_path: str | os.PathLike[str]) -> Design:
+        """Read a design that comes with the project, or one from a TOML file.
+
+        Parameters
+        ----------
+        name_or_path
+            A name from :func:`design_names`, or the path of a file: whatever has a dot or a separator.
+
+        Raises
+        ------
+        InputError
+            If no design has that name, naming the close ones, or a value of the file is out of bounds.
+        FileFormatError
+            As :meth:`from_toml`.
+        """
+        if _NAME.fullmatch(os.fspath(check_path("design", name_or_path))):
+            return design_card(name_or_path).design
+        return tomlio.load(cls, name_or_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignValue:
+    """Where some values of a design are from.
+
+    Attributes
+    ----------
+    parameters
+        Which: ``"mapping.rows"``, ``"cell"``.
+    origin
+        As in :class:`xbarsim.devices.CardValue`.
+    note
+        Where in the source they stand, or why they were assumed.
+    """
+
+    parameters: tuple[str, ...]
+    origin: Origin
+    note: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignCard:
+    """A published accelerator as a design, with the origin of every value and what it cannot say.
+
+    Attributes
+    ----------
+    name
+        AuthorYear or SystemYear in lower case; its file is ``<name>.toml``.
+    description
+        In one line.
+    source, doi
+        Citation, and its digital object identifier.
+    design
+        The design.
+    hardware
+        Name of the component card to cost it on, or ``None`` where there is none.
+    write
+        How its cells are written and verified, or ``None`` where the source does not say.
+    values
+        Where its values are from: all that are not at their defaults, and the sizes and bits of arrays in any case.
+    limits
+        What of the source is not in the design, a sentence each.
+
+    Raises
+    ------
+    InputError
+        If a value has no origin, or a parameter is named that a design does not have.
+    """
+
+    name: str
+    description: str
+    source: str
+    doi: str | None = None
+    design: Design
+    hardware: str | None = None
+    write: WriteVerify | None = None
+    values: tuple[DesignValue, ...]
+    limits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        named = [parameter for value in self.values for parameter in value.parameters]
+        for parameter in named:
+            self.value_of(parameter)
+        missing = [parameter for parameter in self._stated() if parameter not in named]
+        if missing:
+            raise InputError(f"values must say where {', '.join(missing)} of design {self.name!r} are from")
+
+    def value_of(self, parameter: str) -> Any:
+        """The value of a parameter, ``"mapping.rows"``."""
+        value: Any = self.design
+        for part in parameter.split("."):
+            if part not in {field.name for field in fields(value)}:
+                raise InputError(f"values must name parameters of a design, got {parameter!r}")
+            value = getattr(value, part)
+        return value
+
+    def _stated(self) -> list[str]:
+        """The parameters that must have an origin."""
+        design = self.design
+        stated = ["cell", *(name for name in ("faults", "wires", "line_faults") if getattr(design, name) is not None)]
+        for name, part in (("mapping", design.mapping), ("periphery", design.periphery)):
+            usual = type(part)()
+            stated += [
+                f"{name}.{field.name}"
+                for field in fields(part)
+                if f"{name}.{field.name}" in _ALWAYS or getattr(part, field.name) != getattr(usual, field.name)
+            ]
+        return stated
+
+
+_ALWAYS = (
+    *(f"mapping.{name}" for name in ("encoding", "rows", "columns", "weight_bits", "cell_bits")),
+    *(f"periphery.{name}" for name in ("input_bits", "dac_bits")),
+)
+
+DESIGNS = CardFolder("design", DesignCard, Path(__file__).parent / "cards")
+"""The designs that come with the project."""
+
+
+@entrance
+def design_names() -> list[str]:
+    """The names of the designs that come with the project, sorted."""
+    return DESIGNS.names()
+
+
+@entrance
+def design_card(name_or_path: str | os.PathLike[str]) -> DesignCard:
+    """Read the card of a design: with sources, what its cells are written with, and what it cannot say.
+
+    Parameters
+    ----------
+    name_or_path
+        A name from :func:`design_names`, or the path of a card, ending in ``.toml``.
+
+    Raises
+    ------
+    InputError
+        If no card has that name, a value is out of bounds, or one has no origin.
+    FileFormatError
+        If the card cannot be read, is not TOML, or has unknown keys or wrong types.
+    """
+    return DESIGNS.load(name_or_path)

@@ -53,6 +53,11 @@ class Periphery:
         offsets, and read noise that cells have without a voltage.
     adc_errors, dac_errors
         How converters and drivers differ from ideal ones, or ``None``.
+    drift_compensation
+        ``"layer"``: the sums of a layer are multiplied digitally by one factor, found by reading all word lines of its
+        arrays after programming and again at the age of the die (global drift compensation: V. Joshi et al., Nature
+        Communications 11, 2473 (2020), doi:10.1038/s41467-020-16108-9). It takes a multiplication for each output, and
+        two numbers a layer; both are in the cost. ``None``: nothing.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Periphery:
     skip_idle: bool = False
     adc_errors: AdcErrors | None = None
     dac_errors: DacErrors | None = None
+    drift_compensation: Literal["layer"] | None = None
 
     def __post_init__(self) -> None:
         check_integer("input_bits", self.input_bits, at_least=1, at_most=16)
@@ -96,6 +102,8 @@ class Periphery:
         check_instance("skip_idle", self.skip_idle, bool)
         check_instance("adc_errors", self.adc_errors, (AdcErrors, type(None)))
         check_instance("dac_errors", self.dac_errors, (DacErrors, type(None)))
+        if self.drift_compensation is not None:
+            check_choice("drift_compensation", self.drift_compensation, ("layer",))
         if self.adc_errors is not None and self.adc_range is None:
             raise InputError(
                 f"adc_errors must be None for an ideal read-out (no adc_bits and no adc_range), got {self.adc_errors!r}"

@@ -48,6 +48,8 @@ def summary_rows(
         ("faults", _faults(faults)),
         ("wires", "ideal" if wires is None else part_text(wires)),
     ]
+    if periphery.drift_compensation is not None:
+        rows.append(("drift", "compensated digitally, one factor for each layer"))
     if line_faults is not None:
         rows.append(("broken lines", part_text(line_faults)))
     for name, errors in (("converter errors", periphery.adc_errors), ("driver errors", periphery.dac_errors)):

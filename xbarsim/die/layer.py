@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from xbarsim.circuit import CurrentLaw, Solution, Wires, solve
 from xbarsim.design import Converter, ConverterErrors, Design, Drive
 from xbarsim.devices import BrokenLines, Cell, FaultMap, StuckOutside
+from xbarsim.die.compensation import drift_factor
 from xbarsim.die.program import program
 from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
 from xbarsim.die.silicon import Silicon
@@ -165,13 +166,24 @@ class DieLayer:
     @property
     def completes(self) -> bool:
         """Whether anything is done to the sums of its tiles digitally; else :meth:`complete` gives them back."""
-        return self.copies > 1 or self.correction is not None
+        return self.copies > 1 or self.correction is not None or self.drift_factor != 1.0
+
+    @cached_property
+    def drift_factor(self) -> float:
+        """What the sums of its tiles are multiplied by, so that an aged die gives what a new one does; 1 without.
+
+        The two reads of all word lines that it takes are without noise and converters' steps: averaged, they would be.
+        """
+        if self.design.periphery.drift_compensation is None or self.seconds == 0.0:
+            return 1.0
+        new = replace(self, seconds=0.0)
+        return drift_factor(new.seen()[0], self.seen()[0], self.matrix)
 
     @entrance
     def complete(
         self, products: npt.NDArray[np.float64], codes: npt.NDArray[np.integer[Any]]
     ) -> npt.NDArray[np.float64]:
-        """What becomes of the sums of its tiles: corrected, and copies averaged.
+        """What becomes of the sums of its tiles: drift compensated, corrected, and copies averaged.
 
         Parameters
         ----------
@@ -185,6 +197,8 @@ class DieLayer:
         ndarray
             Shape ``(vectors, outputs)``.
         """
+        if self.drift_factor != 1.0:
+            products = products * self.drift_factor
         if self.correction is not None:
             products = products + codes @ self._lacking
         if self.copies == 1:

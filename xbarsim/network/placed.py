@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from xbarsim.network.use import layer_use
 
 __all__ = ["MappedLayer", "PlacedNetwork", "PlanTable", "fullest_tile", "layer_drive"]
 
+_FACTOR_BITS = 16  # of a factor against drift, and of the sum that it is found by
 _REASON_WIDTH = 80  # characters in a line of a reason, so that a table of plans fits a wide terminal
 
 
@@ -406,13 +407,40 @@ class PlacedNetwork:
                 ),
                 spare_rows=mapped.spare_rows,
                 spare_columns=mapped.spare_columns,
-                stored_bits=(stored_bits or {}).get(name, 0),
+                stored_bits=(stored_bits or {}).get(name, 0) + _compensation_bits(self.design),
                 activity=mapped.activity if activity is None else activity[name],
             )
             for name, mapped in self.layers.items()
         ]
         of_power = _power_remarks(self.design, data=cells is not None, read_voltage=read_voltage)
-        return estimate(uses, card, digital=(*self.digital_work, *digital), remarks=[*of_power, *remarks])
+        work = (*self.digital_work, *_compensation_work(self.design, self.layers), *digital)
+        now_and_then = _compensation_remarks(self.design, self.layers)
+        return estimate(uses, card, digital=work, remarks=[*of_power, *now_and_then, *remarks])
+
+
+def _compensation_bits(design: Design) -> int:
+    """What drift compensation stores for each layer: the sum of the first read, and the factor."""
+    return 0 if design.periphery.drift_compensation is None else 2 * _FACTOR_BITS
+
+
+def _compensation_work(design: Design, layers: Mapping[str, MappedLayer]) -> Iterator[DigitalUse]:
+    """The multiplications of drift compensation for one image: one for each output of each layer."""
+    if design.periphery.drift_compensation is None:
+        return
+    for name, layer in layers.items():
+        outputs = layer.matrix.shape[1] // layer.copies
+        yield DigitalUse(name=name, kind="drift compensation", elementwise=outputs * layer.vectors_per_image)
+
+
+def _compensation_remarks(design: Design, layers: Mapping[str, MappedLayer]) -> list[str]:
+    """What drift compensation takes now and then, and so is in no number of a cost."""
+    if design.periphery.drift_compensation is None:
+        return []
+    arrays = sum(layer.arrays_shape[0] for layer in layers.values())
+    return [
+        f"each time that drift is compensated, in no number here: one read of each of the {arrays:,} arrays with all "
+        "word lines driven, its codes added by magnitude; that read is taken to be exact"
+    ]
 
 
 def _power_remarks(design: Design, *, data: bool, read_voltage: float | None) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
-from xbarsim.plot.devices import cell_fit
+from xbarsim.plot.devices import cell_card, cell_fit
 from xbarsim.plot.errors import layer_errors
 from xbarsim.plot.files import save_figure
 from xbarsim.plot.mitigations import mitigation, noise_to_signal
@@ -18,6 +18,7 @@ from xbarsim.plot.tiles import fault_map, tile, tile_occupancy
 
 __all__ = [
     "accuracy",
+    "cell_card",
     "cell_fit",
     "circuit",
     "cost_breakdown",

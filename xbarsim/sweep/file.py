@@ -16,7 +16,7 @@
     type = "Dies"
     count = 20
 
-    [design]                    # as Design.save writes it, or the path of such a file
+    [design]                    # as Design.save writes it; or the path of such a file, or a name of 'info designs'
     cell = "islped2019"
     faults = "chen2015_sa0_hrs"
 
@@ -42,6 +42,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from xbarsim.design import Design
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.named import look_in, names_code
@@ -192,9 +193,11 @@ def _copy(task: Task, design: Any, tags: dict[str, Any]) -> Task:
 
 
 def _read_design(table: dict[str, Any], folder: Path) -> None:
-    """Replace the path of a design by its table, so that parts of it can be varied."""
+    """Replace the name or the path of a design by its table, so that parts of it can be varied."""
     design = table.get("design")
-    if isinstance(design, str):
+    if isinstance(design, str) and design.isidentifier():  # a path has a dot or a separator
+        table["design"] = tomlio.to_table(Design.load(design))
+    elif isinstance(design, str):
         path = folder / design
         read = tomlio.parse(tomlio.read_text(path, "a design"), source=str(path))
         if _names_code(read):

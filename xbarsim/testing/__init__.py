@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from xbarsim.foundation.lazy import attach
 
 if TYPE_CHECKING:
-    from xbarsim.testing.cards import check_cell_card, check_component_card
+    from xbarsim.testing.cards import check_cell_card, check_component_card, check_design_card
     from xbarsim.testing.compress import check_method, check_target
     from xbarsim.testing.encodings import check_encoding
     from xbarsim.testing.fault_models import FALSE_ALARM, check_fault_model
@@ -39,6 +39,7 @@ __all__ = [
     "check_backend",
     "check_cell_card",
     "check_component_card",
+    "check_design_card",
     "check_encoding",
     "check_fault_model",
     "check_layer_adapter",
@@ -60,6 +61,7 @@ _HOMES = {
     "check_backend": "plans",
     "check_cell_card": "cards",
     "check_component_card": "cards",
+    "check_design_card": "cards",
     "check_encoding": "encodings",
     "check_fault_model": "fault_models",
     "check_layer_adapter": "network",

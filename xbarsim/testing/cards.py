@@ -1,4 +1,4 @@
-"""Conformance tests for cards of your own: of a memory cell, and of a chip's components."""
+"""Conformance tests for cards of your own: of a memory cell, of a chip's components, and of a whole design."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xbarsim.cost import Hardware, compare_published, totals
+from xbarsim.cost import Hardware, compare_published, hardware_names, totals
+from xbarsim.design import Design, DesignCard, design_card
 from xbarsim.devices import GRID, Card, Cell, card
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
 from xbarsim.testing.promises import call, promise
 
-__all__ = ["check_cell_card", "check_component_card"]
+__all__ = ["check_cell_card", "check_component_card", "check_design_card"]
 
 _CELLS = 1000  # programmed to each level
 
@@ -178,3 +179,62 @@ def check_component_card(name_or_path: str | os.PathLike[str]) -> Hardware:
             str(total),
         )
     return hardware
+
+
+@entrance
+def check_design_card(name_or_path: str | os.PathLike[str]) -> Design:
+    """Check that the card of a design can be read, says where its values come from, and agrees with its component card.
+
+    It must be called like its file; cite a source, and say so where its digital object identifier is not verified; say
+    what of the source it cannot say; note where each value stands, or why it was assumed; survive TOML exactly; and,
+    where it names a component card that comes with the project, have arrays and drivers of that card's sizes.
+
+    Parameters
+    ----------
+    name_or_path
+        The card's name, or its file.
+
+    Returns
+    -------
+    Design
+        The design that it describes.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first promise that is broken.
+    """
+    read: DesignCard = call(f"reading the card {os.fspath(name_or_path)!r}", design_card, name_or_path)
+    _check_citation(read.name, read.description, name_or_path)
+    promise(read.source.strip(), "source must cite where the design comes from", f"it is {read.source!r}")
+    promise(
+        read.doi or "not verified" in read.source,
+        "doi must be given, or source must say 'not verified'",
+        f"doi is {read.doi!r}, source {read.source!r}",
+    )
+    promise(
+        any(limit.strip() for limit in read.limits), "limits must say what of the source is not in it", "there are none"
+    )
+    for value in read.values:
+        promise(
+            value.note.strip(), "a note must say where a value stands, or why it was assumed", f"of {value.parameters}"
+        )
+    design = read.design
+    promise(
+        tomlio.loads(DesignCard, tomlio.dumps(read)) == read,
+        "a card must be read back from TOML as written",
+        "it is not",
+    )
+    promise(
+        Design.from_toml(design.to_toml()) == design, "its design must be read back from TOML as written", "it is not"
+    )
+    if read.hardware is not None:
+        promise(
+            read.hardware in hardware_names(), "hardware must name a component card", f"there is no {read.hardware!r}"
+        )
+        array = Hardware.load(read.hardware).array
+        here = design.mapping.rows, design.mapping.columns, design.periphery.dac_bits
+        there = array.rows, array.columns, array.dac_bits
+        promise(here == there, "rows, columns and bits of a driver must be those of the component card",
+                f"they are {here} and {there}")  # fmt: skip
+    return design

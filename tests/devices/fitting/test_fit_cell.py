@@ -381,7 +381,7 @@ def test_what_the_data_do_not_say_is_absent_and_says_why() -> None:
     assert not fit.cell.noisy
     assert fit.cell.drift is None
     absent = {line.quantity: line.basis for line in fit.findings if line.origin == "absent"}
-    assert set(absent) == {"programming error", "read noise", "drift"}
+    assert set(absent) == {"programming error", "read noise", "read noise, parts", "drift"}
     assert all(absent.values())
     assert fit.card().programming_error is None
 
