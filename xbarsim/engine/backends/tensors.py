@@ -8,7 +8,7 @@ What makes the answers those of the other backends, bit for bit, wherever values
   convolution of a library may be computed by transforms that round.
 * A converter and a quantiser are comparisons: the code of a sum is the number of thresholds that are not above it, and
   the thresholds are the least numbers of the sum's own type to which the formula of the reference engine, in float64,
-  gives the code or a higher one (:func:`thresholds`). So the code is that of the formula for every number there is.
+  gives the code or a higher one (:func:`xbarsim.engine.backends.steps.thresholds`). So the code is that of the formula for every number there is.
 * Codes are added as integers, or in float64; outputs are scaled in float64, one rounded operation after another.
 
 Conductances off the levels are summed in float32 unless double precision is asked for, in another order than by the
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -29,113 +28,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from xbarsim.engine.backends.steps import Steps, plain_products
 from xbarsim.engine.layout import Columns, Layout
 from xbarsim.engine.window import Scaling, Window
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, shown
 
-__all__ = ["TorchBackend", "TorchProgram", "plain_products", "thresholds"]
+__all__ = ["TorchBackend", "TorchProgram"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
 _INT32 = 2.0**31
-_MOST_THRESHOLDS = 2**12  # of a table; for more codes the formula is cheaper
 _UNFOLDED_BYTES = {"cpu": 2**26, "cuda": 2**31}  # of unfolded inputs held at a time; changes no result
-
-
-@contextmanager
-def plain_products() -> Iterator[None]:
-    """Let torch multiply float32 numbers as float32 numbers, whatever a user has allowed it to shorten them to."""
-    cudnn: Any = torch.backends.cudnn
-    try:
-        kept = torch.get_float32_matmul_precision(), cudnn.allow_tf32
-    except RuntimeError:  # they were set by their newer names alone, and torch refuses to mix the two
-        places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, cudnn.conv)  # type: ignore[attr-defined]
-        before = [place.fp32_precision for place in places]
-        for place in places:
-            place.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            for place, precision in zip(places, before, strict=True):
-                place.fp32_precision = precision
-        return
-    torch.set_float32_matmul_precision("highest")
-    cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(kept[0])
-        cudnn.allow_tf32 = kept[1]
-
-
-def thresholds(inverse_step: float, low: int, high: int, dtype: Any) -> Array:
-    """Where each code from ``low + 1`` to `high` begins.
-
-    Parameters
-    ----------
-    inverse_step
-        Codes for one unit of a value.
-    low, high
-        Lowest and highest code.
-    dtype
-        ``np.float32`` or ``np.float64``, in which the values are.
-
-    Returns
-    -------
-    ndarray
-        Ascending, of `dtype`: the least numbers of that type whose code ``floor(value * inverse_step + 1/2)``, product
-        and sum rounded to float64 one after the other, is the one meant or higher. The code never falls as the value
-        rises, because neither operation does; so counting the thresholds that are not above a value gives its code.
-    """
-    codes = np.arange(low + 1, high + 1, dtype=np.float64)
-
-    def reaches(values: Array) -> npt.NDArray[np.bool_]:
-        return np.asarray(np.floor(values.astype(np.float64) * inverse_step + 0.5) >= codes)
-
-    up, down = np.asarray(np.inf, dtype), np.asarray(-np.inf, dtype)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        limits = np.finfo(dtype)
-        found = np.clip((codes - 0.5) / inverse_step, limits.min, limits.max).astype(dtype)
-        while (lower := reaches(np.nextafter(found, down)) & np.isfinite(found)).any():
-            found = np.where(lower, np.nextafter(found, down), found)
-        while (higher := ~reaches(found)).any():
-            found = np.where(higher, np.nextafter(found, up), found)
-    return np.asarray(found, dtype)
-
-
-class _Steps:
-    """Nearest codes, halves up, clipped, of values of one type: a quantiser or an ideal converter.
-
-    Parameters
-    ----------
-    inverse_step, low, high
-        As for :func:`thresholds`.
-    dtype, device
-        Of the values.
-    """
-
-    def __init__(self, inverse_step: float, low: int, high: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._inverse, self._low, self._high = inverse_step, low, high
-        self._table: Tensor | None = None
-        if high - low <= _MOST_THRESHOLDS:
-            kind = np.float32 if dtype == torch.float32 else np.float64
-            self._table = torch.from_numpy(thresholds(inverse_step, low, high, kind)).to(device)
-
-    @property
-    def counts(self) -> bool:
-        """Whether codes are counted in a table of thresholds, and come as integers."""
-        return self._table is not None
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Codes: int32, or float64 where there are many."""
-        if self._table is None:
-            exact = values.to(torch.float64, copy=True)
-            return exact.mul_(self._inverse).add_(0.5).floor_().clamp_(self._low, self._high)
-        counted = torch.bucketize(values, self._table, right=True, out_int32=True)
-        return counted.add_(self._low) if self._low else counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,11 +222,11 @@ class TorchProgram:
         self._added_type = torch.float64
         if self._converts:
             sums = torch.float64 if self._single else self._dtype
-            self._convert = _Steps(1.0 / converter.unit, converter.low, converter.high, sums, device)
+            self._convert = Steps(1.0 / converter.unit, converter.low, converter.high, sums, device)
             if self._convert.counts and layout.bits is None and self._largest_added() < _INT32:
                 self._added_type = torch.int32
         self._alone = self._is_alone()
-        self._quantisers: dict[tuple[float, int, int], _Steps] = {}
+        self._quantisers: dict[tuple[float, int, int], Steps] = {}
         self._scales: dict[int, tuple[Scaling, Tensor, Tensor]] = {}
 
     def _tensor(self, array: Array, dtype: torch.dtype) -> Tensor:
@@ -437,10 +343,10 @@ class TorchProgram:
                 answer[:, start : start + step] = products.mul_(scale).add_(bias)
         return answer.reshape(count, -1, out_height, out_width)
 
-    def _quantiser(self, scaling: Scaling) -> _Steps:
+    def _quantiser(self, scaling: Scaling) -> Steps:
         key = (scaling.inverse_scale, scaling.low, scaling.high)
         if key not in self._quantisers:
-            self._quantisers[key] = _Steps(*key, torch.float32, self.device)
+            self._quantisers[key] = Steps(*key, torch.float32, self.device)
         return self._quantisers[key]
 
     def _scale(self, scaling: Scaling) -> tuple[Tensor, Tensor]:
