@@ -10,14 +10,11 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, DigitalUse, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, TileView, check_age
-from xbarsim.engine import Backend, CompiledBackend, reference_multiply
+from xbarsim.engine import Backend, CompiledBackend
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real, shown
 from xbarsim.mitigation import (
@@ -485,20 +482,8 @@ class Chip:
         """
         if self.network.design.cell.noisy:
             raise InputError("cell must have no read noise for the reference engine to repeat a read, got some")
-
-        def layer(name: str) -> ReferenceLayer:
-            die_layer = self.layers[name]
-            cells, errors = die_layer.seen()
-
-            def product(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-                products = reference_multiply(
-                    codes, die_layer.reading, cells, die_layer.drive, die_layer.converter, errors=errors
-                )
-                return die_layer.complete(products, codes)
-
-            return ReferenceLayer(self.running[name].layer, product)
-
-        return Network(self.network.skeleton, {name: layer(name) for name in self.layers})
+        layers = {name: ReferenceLayer.of(self.running[name].layer, layer) for name, layer in self.layers.items()}
+        return Network(self.network.skeleton, layers)
 
     def _repr_html_(self) -> str:
         plans = {name: plan for name, plan, _ in self.plan().rows}

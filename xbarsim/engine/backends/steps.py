@@ -1,4 +1,4 @@
-"""What torch must do to numbers so that they are those of the other backends: products unshortened, codes by comparison."""
+"""What makes torch's numbers those of the other backends: unshortened products, and codes by comparison."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ What makes the answers those of the other backends, bit for bit, wherever values
   convolution of a library may be computed by transforms that round.
 * A converter and a quantiser are comparisons: the code of a sum is the number of thresholds that are not above it, and
   the thresholds are the least numbers of the sum's own type to which the formula of the reference engine, in float64,
-  gives the code or a higher one (:func:`xbarsim.engine.backends.steps.thresholds`). So the code is that of the formula for every number there is.
+  gives the code or a higher one; see :func:`xbarsim.engine.backends.steps.thresholds`. So the code is that of the
+  formula for every number there is.
 * Codes are added as integers, or in float64; outputs are scaled in float64, one rounded operation after another.
 
 Conductances off the levels are summed in float32 unless double precision is asked for, in another order than by the
