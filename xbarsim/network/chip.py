@@ -447,7 +447,7 @@ class Chip(Movable):
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""
         plans = {name: layer.plan for name, layer in self.running.items()}
-        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
+        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()), str(self.backend))
 
     @entrance
     def cost(

@@ -9,6 +9,7 @@ from xbarsim.engine.backends.counting import CountingProgram
 from xbarsim.engine.backends.look_up import LookUpProgram, look_up_misfit
 from xbarsim.engine.backends.noisy import NoisyProgram, NoisySumProgram
 from xbarsim.engine.backends.sums import SumProgram
+from xbarsim.engine.kernels.processor import compiled_for
 from xbarsim.engine.layout import Layout
 
 __all__ = ["CompiledBackend"]
@@ -18,6 +19,9 @@ class CompiledBackend:
     """Kernels compiled by numba for this processor; runs every layout."""
 
     name: ClassVar[str] = "numba"
+
+    def __str__(self) -> str:
+        return f"compiled kernels for {compiled_for()}"
 
     def prepare(self, layout: Layout) -> Program:
         """As :meth:`xbarsim.engine.backends.Backend.prepare`."""

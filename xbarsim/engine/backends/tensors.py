@@ -502,6 +502,10 @@ class TorchBackend:
     def __repr__(self) -> str:
         return f"TorchBackend({str(self.device)!r})"
 
+    def __str__(self) -> str:
+        card = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
+        return f"torch on {self.device}{card}"
+
     def prepare(self, layout: Layout) -> TorchProgram:
         """As :meth:`xbarsim.engine.backends.Backend.prepare`."""
         return self.stack([layout])
