@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from xbarsim.engine.backends.steps import Steps, plain_products
-from xbarsim.engine.layout import Columns, Layout
+from xbarsim.engine.layout import Columns, Layout, merged
 from xbarsim.engine.window import Scaling, Window
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, shown
@@ -162,35 +162,6 @@ def _alike(layouts: Sequence[Layout]) -> None:
             raise InputError("layouts must be of dies of one placed matrix to be computed together, got different ones")
 
 
-def _dense(layout: Layout) -> Layout:
-    """One product instead of several, where all values are whole and each is added to its output as it is."""
-    groups = layout.columns
-    plain = all(
-        bool((group.values == np.rint(group.values)).all() and (group.counts == 1.0).all())
-        and bool((group.outputs >= 0).all()) and len(np.unique(group.outputs)) == len(group.outputs)
-        for group in groups
-    )  # fmt: skip
-    if len(groups) < 2 or not plain:
-        return layout
-    values = np.zeros((layout.inputs, layout.outputs))
-    for group in groups:
-        values[np.ix_(group.rows, group.outputs)] += group.values
-    outputs = np.arange(layout.outputs)
-    one = Columns(rows=np.arange(layout.inputs), values=values, counts=np.ones(layout.outputs), outputs=outputs)
-    return Layout(
-        kind=layout.kind,
-        drive=layout.drive,
-        converter=layout.converter,
-        single=layout.single,
-        columns=(one,),
-        inputs=layout.inputs,
-        outputs=layout.outputs,
-        shift=layout.shift,
-        constant=layout.constant,
-        precision=layout.precision,
-    )
-
-
 class TorchProgram:
     """A layer of one die, or of many dies of one placed matrix, ready to run.
 
@@ -209,8 +180,8 @@ class TorchProgram:
         self.device, self.dies = device, len(layouts)
         self._planes = layouts[0].kind != "whole"
         if not self._planes:
-            merged = [_dense(layout) for layout in layouts]
-            layouts = merged if len({len(layout.columns) for layout in merged}) == 1 else layouts
+            single = [merged(layout) for layout in layouts]
+            layouts = single if len({len(layout.columns) for layout in single}) == 1 else layouts
         self._layout = layout = layouts[0]
         self._dtype = self._precision(layouts)
         self._groups = [self._group(layouts, number) for number in range(len(layout.columns))]
