@@ -18,7 +18,7 @@ from xbarsim.foundation.validation import InputError
 from xbarsim.network import DieBatch, MappedNetwork
 from xbarsim.network.samples import Samples
 
-__all__ = ["DeviceRate", "best_device", "compare_devices"]
+__all__ = ["DeviceRate", "best_device", "compare_devices", "profile_device"]
 
 
 def best_device() -> str:
@@ -168,24 +168,23 @@ def compare_devices(
     )
 
 
-def _profile() -> None:
-    """Where the time of a device goes: its kernels by their time, for one run of 64 dies of ResNet-20."""
-    from xbarsim.experiments.benchmarks.speed import one_pulse_on_levels
+def profile_device(design: xb.Design, *, device: str, images: int, dies: int) -> str:
+    """Where the time of a device goes: a table of its kernels, for one run of some dies of ResNet-20.
 
-    model, pictures, _ = _network_and_images(256)
-    network = xb.map_model(model, one_pulse_on_levels(), calibration=pictures[:64])
-    device = best_device()
-    together = DieBatch(network, range(64 if device != "cpu" else 1), backend=TorchBackend(device))
-    part = pictures if device != "cpu" else pictures[:8]
-    together(part)
+    Parameters
+    ----------
+    design, device, images, dies
+        As :func:`compare_devices`; one number of dies.
+    """
     from torch.profiler import ProfilerActivity, profile
 
+    model, pictures, _ = _network_and_images(images)
+    network = xb.map_model(model, design, calibration=pictures[:64])
+    together = DieBatch(network, range(dies), backend=TorchBackend(device))
+    together(pictures)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device != "cpu" else [])]
     with profile(activities=kinds) as found:
-        together(part)
-    by = "cuda_time_total" if device != "cpu" else "cpu_time_total"
-    print(found.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=60))
-
-
-if __name__ == "__main__":
-    _profile()
+        together(pictures)
+    by = "self_cuda_time_total" if device != "cpu" else "self_cpu_time_total"
+    table: str = found.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=60)
+    return table

@@ -31,7 +31,7 @@ from torch import nn
 import xbarsim as xb
 from xbarsim.devices import Cell, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.die import program
-from xbarsim.engine import Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
+from xbarsim.engine import CompiledBackend, Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
@@ -565,7 +565,7 @@ def _machine() -> str:
             line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")
         ]
         model = named[0] if named else model
-    return f"{model}, torch {torch.__version__}, numpy {np.__version__}"
+    return f"{model}, torch {torch.__version__}, numpy {np.__version__}, {CompiledBackend()}"
 
 
 def main(

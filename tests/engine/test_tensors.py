@@ -16,7 +16,7 @@ from tests.strategies import EngineCase, TiledLayer
 from xbarsim.design import AdcErrors, ConverterErrors, Design, Periphery
 from xbarsim.devices import Cell
 from xbarsim.engine import Case, Noise, Scaling, TorchBackend, Window, common_fit, plain_products
-from xbarsim.engine.backends.tensors import thresholds
+from xbarsim.engine.backends.steps import thresholds
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Mapping, map_matrix
 from xbarsim.testing import check_backend

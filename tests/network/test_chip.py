@@ -31,7 +31,7 @@ from xbarsim.devices import (
     ThermalNoise,
 )
 from xbarsim.die import Purpose, stream
-from xbarsim.engine import Noise, Plan, largest_conversion, make_plan, reference_multiply
+from xbarsim.engine import largest_conversion, reference_multiply
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
 from xbarsim.models import load_resnet20, normalise
@@ -622,15 +622,8 @@ def test_what_is_dead_is_silent_too(effect: dict[str, Any]) -> None:
         np.testing.assert_allclose(answer.numpy(), bias["last"].expand(10, -1).numpy(), rtol=1e-6)
 
 
-def test_gains_scale_read_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gains_scale_read_noise() -> None:
     """Noise of the conductance passes driver and converter, shot noise follows the current, and thermal noise none."""
-    given: list[Noise | None] = []  # to the plan
-
-    def keep(*arguments: Any, **others: Any) -> Plan:
-        given.append(arguments[4])
-        return make_plan(*arguments, **others)
-
-    monkeypatch.setattr("xbarsim.die.layer.make_plan", keep)
     linear, batch = nn.Linear(12, 5), torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
     for law, powers in (
         (NOISY.read_noise, (1, 1)),
@@ -647,8 +640,7 @@ def test_gains_scale_read_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         layer = network.fabricate(seed=2).layers[""]
         cells, errors, lines = layer.cells(), layer.seen()[1], layer.silicon.lines
         quiet = mapped(cell, network=linear, calibration=batch, adc_bits=6).fabricate(seed=2).layers[""]
-        layer.plan()
-        before, after, kept = quiet.noise(cells), layer.noise(cells, errors), given[-1]
+        before, after, kept = quiet.noise(cells), layer.noise(cells, errors), layer.case().noise  # given to the plan
         assert before is not None
         assert after is not None
         assert kept is not None

@@ -18,7 +18,8 @@ from xbarsim.engine.window import Scaling, Window
 from xbarsim.foundation.lazy import attach
 
 if TYPE_CHECKING:
-    from xbarsim.engine.backends.tensors import TorchBackend, TorchProgram, plain_products
+    from xbarsim.engine.backends.steps import plain_products
+    from xbarsim.engine.backends.tensors import TorchBackend, TorchProgram
 
 __all__ = [
     "PLANS",
@@ -58,6 +59,6 @@ __getattr__, _names = attach(
     {
         "TorchBackend": "backends.tensors",
         "TorchProgram": "backends.tensors",
-        "plain_products": "backends.tensors",
+        "plain_products": "backends.steps",
     },
 )

@@ -17,7 +17,7 @@ from xbarsim.engine.noise import Noise
 from xbarsim.foundation.entrances import check_fields
 from xbarsim.mapping import Reading
 
-__all__ = ["Columns", "Layout", "read_columns"]
+__all__ = ["Columns", "Layout", "merged", "read_columns"]
 
 FloatArray = npt.NDArray[np.float64]
 IntegerArray = npt.NDArray[np.int64]
@@ -172,3 +172,32 @@ class Layout:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+def merged(layout: Layout) -> Layout:
+    """One product instead of several, where all values are whole and each is added to its output as it is."""
+    groups = layout.columns
+    plain = all(
+        bool((group.values == np.rint(group.values)).all() and (group.counts == 1.0).all())
+        and bool((group.outputs >= 0).all()) and len(np.unique(group.outputs)) == len(group.outputs)
+        for group in groups
+    )  # fmt: skip
+    if len(groups) < 2 or not plain:
+        return layout
+    values = np.zeros((layout.inputs, layout.outputs))
+    for group in groups:
+        values[np.ix_(group.rows, group.outputs)] += group.values
+    outputs = np.arange(layout.outputs)
+    one = Columns(rows=np.arange(layout.inputs), values=values, counts=np.ones(layout.outputs), outputs=outputs)
+    return Layout(
+        kind=layout.kind,
+        drive=layout.drive,
+        converter=layout.converter,
+        single=layout.single,
+        columns=(one,),
+        inputs=layout.inputs,
+        outputs=layout.outputs,
+        shift=layout.shift,
+        constant=layout.constant,
+        precision=layout.precision,
+    )

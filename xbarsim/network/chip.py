@@ -8,18 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any, ClassVar, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, ClassVar, Literal, Self
 
 from xbarsim.circuit import CurrentLaw, Solution
 from xbarsim.cost import CostReport, DigitalUse, Hardware
 from xbarsim.devices import FaultMap, StuckOutside
 from xbarsim.die import DieLayer, TileView, check_age
-from xbarsim.engine import Backend, CompiledBackend, reference_multiply
+from xbarsim.engine import Backend, CompiledBackend
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real, shown
+from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real
 from xbarsim.mitigation import (
     Diagnosis,
     Mitigation,
@@ -47,6 +44,7 @@ from xbarsim.network.layers import (
     SampleCounter,
     SampleOrder,
 )
+from xbarsim.network.moving import Movable
 from xbarsim.network.overhead import digital_overhead, once_for_a_die, stored_bits
 from xbarsim.network.placed import PlacedNetwork, PlanTable
 from xbarsim.network.report import ClippingWarning, ErrorReport, clipped_inputs_message, error_report
@@ -62,7 +60,7 @@ _FIRST_TUNING = 2**39  # number of the first image of a tuning, far from those o
 _CLIPPED = 0.01  # share of a layer's inputs that may be clipped without a warning
 
 
-class Chip:
+class Chip(Movable):
     """One die of a mapped network; run it like the model it was made from.
 
     Made by :meth:`xbarsim.network.MappedNetwork.fabricate`.
@@ -236,7 +234,7 @@ class Chip:
         # What is broken, what was programmed and how outputs are adjusted stay as they are.
         return self._again(seconds=seconds, backend=self.backend)
 
-    def _again(self, *, seconds: float, backend: Backend) -> Chip:
+    def _again(self, *, seconds: float, backend: Backend) -> Self:
         """The same die at an age, computed by a backend."""
         made = Fabricated(self.layers, self.mitigations, self.adjustments)
         return type(self)(
@@ -409,55 +407,6 @@ class Chip:
         """Itself: a die has no training mode, and cannot be changed."""
         return self
 
-    def to(self, device: Any, *arguments: Any, **keywords: Any) -> Chip:
-        """The same die, computed on a device: by compiled kernels on the CPU, by torch anywhere else.
-
-        On a device of torch's the whole network runs there, activations stay there between its layers where it came
-        from torch, and so does the answer. Layers give what the compiled kernels give, bit for bit where cells sit on
-        whole levels, or the chip has double precision; see :class:`xbarsim.engine.TorchBackend`. What the network
-        computes between them is torch's own on that device, which may round sums of floats in another order.
-
-        Parameters
-        ----------
-        device
-            ``"cpu"``, or a device as torch names it, such as ``"cuda"``.
-        arguments, keywords
-            Left unused: a die has no other precision, and nothing is copied that is there already.
-
-        Returns
-        -------
-        Chip
-            This one, if it is computed there already; else a new one, which has seen no samples; this one stays as it
-            is.
-
-        Raises
-        ------
-        InputError
-            If torch has no such device here; or the die has what only compiled kernels compute: read noise, layers that
-            are held several times, weights that are corrected digitally.
-        """
-        kind = device if isinstance(device, str) else getattr(device, "type", None)
-        if isinstance(kind, str) and kind.partition(":")[0] == "cpu":
-            return self if isinstance(self.backend, CompiledBackend) else self.with_backend(CompiledBackend())
-        try:
-            from xbarsim.engine import TorchBackend
-        except ImportError as error:
-            raise InputError(f"device must be 'cpu' where torch is not installed, got {shown(device)}") from error
-        backend = TorchBackend(device)
-        mine = self.backend
-        return self if isinstance(mine, TorchBackend) and mine.device == backend.device else self.with_backend(backend)
-
-    @entrance
-    def with_backend(self, backend: Backend) -> Chip:
-        """The same die, computed by a backend, such as ``TorchBackend("cpu")``; as :meth:`to`.
-
-        Raises
-        ------
-        InputError
-            If the backend cannot compute a layer of this die.
-        """
-        return self._again(seconds=self.seconds, backend=backend)
-
     def state_dict(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """Refused: parameters are not what makes a die.
 
@@ -485,20 +434,8 @@ class Chip:
         """
         if self.network.design.cell.noisy:
             raise InputError("cell must have no read noise for the reference engine to repeat a read, got some")
-
-        def layer(name: str) -> ReferenceLayer:
-            die_layer = self.layers[name]
-            cells, errors = die_layer.seen()
-
-            def product(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-                products = reference_multiply(
-                    codes, die_layer.reading, cells, die_layer.drive, die_layer.converter, errors=errors
-                )
-                return die_layer.complete(products, codes)
-
-            return ReferenceLayer(self.running[name].layer, product)
-
-        return Network(self.network.skeleton, {name: layer(name) for name in self.layers})
+        layers = {name: ReferenceLayer.of(self.running[name].layer, layer) for name, layer in self.layers.items()}
+        return Network(self.network.skeleton, layers)
 
     def _repr_html_(self) -> str:
         plans = {name: plan for name, plan, _ in self.plan().rows}
@@ -510,7 +447,7 @@ class Chip:
     def plan(self) -> PlanTable:
         """How each layer of this die is computed, and why."""
         plans = {name: layer.plan for name, layer in self.running.items()}
-        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()))
+        return PlanTable(tuple((name, plan.name, plan.reason) for name, plan in plans.items()), str(self.backend))
 
     @entrance
     def cost(

@@ -16,7 +16,7 @@ from xbarsim.cost import CostReport, Hardware
 from xbarsim.design import Design
 from xbarsim.devices import FaultMap
 from xbarsim.die import DieLayer, TileView, check_age
-from xbarsim.engine import Window
+from xbarsim.engine import CompiledBackend, Window
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import (
     FileFormatError,
@@ -371,7 +371,7 @@ class Crossbar:
 
     def plan(self) -> PlanTable:
         """How the products are computed, and why."""
-        return PlanTable(((_NAME, self._plan.name, self._plan.reason),))
+        return PlanTable(((_NAME, self._plan.name, self._plan.reason),), str(CompiledBackend()))
 
     @entrance
     def cost(self, hardware: Hardware | str = "isaac2016", *, read_voltage: float | None = None) -> CostReport:

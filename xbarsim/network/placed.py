@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from xbarsim.cost import Activity, CostReport, DigitalUse, Hardware, estimate
 from xbarsim.design import Converter, Design, Drive
 from xbarsim.devices import check_voltage
-from xbarsim.engine import choose_plan
+from xbarsim.engine import CompiledBackend, choose_plan
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.html import html_table
 from xbarsim.foundation.tables import format_table
@@ -147,9 +147,13 @@ class PlanTable:
     ----------
     rows
         Layer, plan and reason.
+    computed_by
+        What computes them, in words: the backend, and the processor's vector instructions or the device. Tables are
+        equal that differ in nothing else.
     """
 
     rows: tuple[tuple[str, str, str], ...]
+    computed_by: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -162,10 +166,12 @@ class PlanTable:
         for name, plan, reason in self.rows:
             first, *rest = textwrap.wrap(reason, _REASON_WIDTH) or [""]
             lines += [(name, plan, first), *(("", "", line) for line in rest)]
-        return format_table(("layer", "plan", "because"), lines, left=3)
+        table = format_table(("layer", "plan", "because"), lines, left=3)
+        return f"{table}\nby {self.computed_by}" if self.computed_by else table
 
     def _repr_html_(self) -> str:
-        return html_table("Plans", ("layer", "plan", "because"), self.rows, left=3)
+        title = f"Plans, by {self.computed_by}" if self.computed_by else "Plans"
+        return html_table(title, ("layer", "plan", "because"), self.rows, left=3)
 
 
 NetworkT = TypeVar("NetworkT", bound="PlacedNetwork")
@@ -322,7 +328,7 @@ class PlacedNetwork:
                 offsets=self.design.periphery.has_offsets,
             )
             rows.append((name, plan.name, reason))
-        return PlanTable(tuple(rows))
+        return PlanTable(tuple(rows), str(CompiledBackend()))
 
     @entrance
     def cost(

@@ -15,7 +15,7 @@ from xbarsim.network.samples import Samples
 __all__ = ["Layer", "Network", "Skeleton", "Watch", "check_fit"]
 
 Layer = Callable[[Any], Any]
-"""From activations in the layout of a product to its results, float32: arrays; tensors where a layer runs on a device."""
+"""From activations in the layout of a product to its results, float32: arrays, or tensors on a device."""
 
 Watch = Callable[[str, npt.NDArray[Any], npt.NDArray[Any]], None]
 """Called at each use of a product with its name, its inputs and its results."""

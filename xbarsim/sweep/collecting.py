@@ -186,13 +186,19 @@ def collect(
         raise InputError(f"workers must be None where an executor is given, got {workers!r}")
     _check(tasks, rule, shard)
     check_integer("tries", tries, at_least=1)
+    if workers is not None:
+        check_integer("workers", workers, at_least=1)
     with contextlib.ExitStack() as stack:
         own_store = store is not None and not isinstance(store, Store)
         kept = stack.enter_context(Store(store)) if own_store else store  # type: ignore[arg-type]
         assert kept is None or isinstance(kept, Store)
-        if executor is None:
-            # they load while this process finds out what there is to do, and end with this call, however it ends
-            executor = stack.enter_context(contextlib.closing(LocalProcesses(workers)))
+
+        def processes() -> Executor:
+            # they end with this call, however it ends
+            return stack.enter_context(contextlib.closing(LocalProcesses(workers)))
+
+        if executor is None and (kept is None or kept.count() == 0):
+            executor = processes()  # they load while this process finds out what there is to do
         states = states_of(tasks, rule, kept, shard, retry_failed)
         if kept is not None:
             kept.begin(list(tasks), rule, configuration=configuration)
@@ -201,6 +207,7 @@ def collect(
             return _in_order(tasks, states)
 
         if not all(state.done for state in states.values()):
+            executor = processes() if executor is None else executor
             shown = stack.enter_context(_Display(list(states.values()), progress))
             run = _Run(list(states.values()), kept, executor, report, benches, tries)
             try:

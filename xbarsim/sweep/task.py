@@ -18,6 +18,7 @@ from xbarsim.foundation import tomlio
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 from xbarsim.mitigation import Diagnosis, Mitigation, check_mitigations
+from xbarsim.sweep.identity import remembered
 from xbarsim.sweep.measures import COUNTS, Accuracy, Measure, Metric, describe
 from xbarsim.sweep.subject import Subject, load_subject
 
@@ -236,6 +237,13 @@ class Task:
         return load_subject(self.network, self.data_set, self.images, self.calibration)
 
     @cached_property
+    def identity(self) -> dict[str, str]:
+        """Of the network and its images, as :attr:`Subject.identity`; loaded only where it is not known."""
+        if isinstance(self.network, Subject):
+            return self._own.identity
+        return remembered(self.network, self.data_set, self.images, self.calibration, lambda: self.subject.identity)
+
+    @cached_property
     def _own(self) -> Subject:
         assert isinstance(self.network, Subject)
         if self.data_set not in (None, self.network.data_set):
@@ -254,7 +262,7 @@ class Task:
             design["cell"].pop(name, None)
         content: dict[str, Any] = {
             "answers": ANSWERS,
-            "workload": self.subject.identity,  # the name of the key is part of every id there is
+            "workload": self.identity,  # the name of the key is part of every id there is
             "design": design,
             "mitigation": tomlio.to_table(self.mitigations[0]) if self.mitigations else None,
             "age": self.age,
@@ -287,7 +295,7 @@ class Task:
     @cached_property
     def mapping_key(self) -> str:
         """The same for all tasks that share a mapped network: they differ in faults, mitigation, seed or metrics."""
-        content = {"workload": self.subject.identity, "design": tomlio.to_table(self.design.replace(faults=None))}
+        content = {"workload": self.identity, "design": tomlio.to_table(self.design.replace(faults=None))}
         return hashlib.sha256(_encode(content).encode()).hexdigest()
 
     def columns(self) -> dict[str, Any]:
@@ -297,8 +305,8 @@ class Task:
         return {
             "task": self.id,
             **self.tags,
-            "network": self.subject.name,
-            "data_set": self.subject.data_set,
+            "network": self.identity["name"],
+            "data_set": self.identity["data_set"],
             "encoding": type(design.mapping.encoding).__name__,
             "rows": design.mapping.rows,
             "columns": design.mapping.columns,

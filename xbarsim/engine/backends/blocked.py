@@ -144,6 +144,17 @@ class BlockedProgram(metaclass=ABCMeta):
     def _drive(self) -> kernels.Driving:
         """How codes are cut into what is driven."""
 
+    def _stored(self, channels: int) -> int:
+        """Channels of the blocked inputs; a constant row is a channel of ones."""
+        return channels + self._constants
+
+    def _block(
+        self, maps: Array, quantiser: kernels.Quantiser, frame: kernels.Frame, shape: tuple[int, ...], blocked: Array
+    ) -> bool:
+        """Quantise maps and put 16 images side by side; whether all values were finite."""
+        scratch = np.empty(0, self.scratch)
+        return bool(kernels.block_inputs(maps, quantiser, frame, self._driving, shape, scratch, blocked))
+
     @abstractmethod
     def _launch(
         self,
@@ -165,7 +176,7 @@ class BlockedProgram(metaclass=ABCMeta):
         padded_height, padded_width = height + top + bottom, width + left + right
         out_height, out_width = window.output_size(height, width)
         passes = len(self._driving.how)
-        stored = channels + self._constants  # a constant row is a channel of ones
+        stored = self._stored(channels)
         numbers = stored * padded_height * padded_width * kernels.LANES  # of one block of images
         blocks_at_once = max(1, BLOCKED_BYTES // (numbers * passes * np.dtype(self.dtype).itemsize))
         channel, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
@@ -184,9 +195,7 @@ class BlockedProgram(metaclass=ABCMeta):
             blocks = -(-len(part) // kernels.LANES)
             shape = (passes, blocks, stored, padded_height, padded_width, kernels.LANES)
             blocked = _workspace(int(np.prod(shape)), self.dtype)
-            finite &= kernels.block_inputs(
-                part, quantiser, kernels.Frame(top, left), self._driving, shape, np.empty(0, self.scratch), blocked
-            )
+            finite &= self._block(part, quantiser, kernels.Frame(top, left), shape, blocked)
             block = np.repeat(np.arange(blocks), count)
             positions = kernels.Positions(
                 bases=block * numbers + np.tile(starts, blocks),

@@ -8,7 +8,9 @@ from xbarsim.engine.backends.base import Program
 from xbarsim.engine.backends.counting import CountingProgram
 from xbarsim.engine.backends.look_up import LookUpProgram, look_up_misfit
 from xbarsim.engine.backends.noisy import NoisyProgram, NoisySumProgram
+from xbarsim.engine.backends.pairs import PairProgram, pair_misfit
 from xbarsim.engine.backends.sums import SumProgram
+from xbarsim.engine.kernels.processor import compiled_for
 from xbarsim.engine.layout import Layout
 
 __all__ = ["CompiledBackend"]
@@ -19,8 +21,13 @@ class CompiledBackend:
 
     name: ClassVar[str] = "numba"
 
+    def __str__(self) -> str:
+        return f"compiled kernels for {compiled_for()}"
+
     def prepare(self, layout: Layout) -> Program:
         """As :meth:`xbarsim.engine.backends.Backend.prepare`."""
+        if pair_misfit(layout) is None:
+            return PairProgram(layout)
         if layout.kind == "whole":
             return SumProgram(layout) if layout.noise is None else NoisySumProgram(layout)
         if layout.noise is not None:

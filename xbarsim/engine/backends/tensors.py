@@ -8,7 +8,8 @@ What makes the answers those of the other backends, bit for bit, wherever values
   convolution of a library may be computed by transforms that round.
 * A converter and a quantiser are comparisons: the code of a sum is the number of thresholds that are not above it, and
   the thresholds are the least numbers of the sum's own type to which the formula of the reference engine, in float64,
-  gives the code or a higher one (:func:`thresholds`). So the code is that of the formula for every number there is.
+  gives the code or a higher one; see :func:`xbarsim.engine.backends.steps.thresholds`. So the code is that of the
+  formula for every number there is.
 * Codes are added as integers, or in float64; outputs are scaled in float64, one rounded operation after another.
 
 Conductances off the levels are summed in float32 unless double precision is asked for, in another order than by the
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -29,113 +29,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xbarsim.engine.layout import Columns, Layout
+from xbarsim.engine.backends.steps import Steps, plain_products
+from xbarsim.engine.layout import Columns, Layout, merged
 from xbarsim.engine.window import Scaling, Window
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, shown
 
-__all__ = ["TorchBackend", "TorchProgram", "plain_products", "thresholds"]
+__all__ = ["TorchBackend", "TorchProgram"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
 _INT32 = 2.0**31
-_MOST_THRESHOLDS = 2**12  # of a table; for more codes the formula is cheaper
 _UNFOLDED_BYTES = {"cpu": 2**26, "cuda": 2**31}  # of unfolded inputs held at a time; changes no result
-
-
-@contextmanager
-def plain_products() -> Iterator[None]:
-    """Let torch multiply float32 numbers as float32 numbers, whatever a user has allowed it to shorten them to."""
-    cudnn: Any = torch.backends.cudnn
-    try:
-        kept = torch.get_float32_matmul_precision(), cudnn.allow_tf32
-    except RuntimeError:  # they were set by their newer names alone, and torch refuses to mix the two
-        places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, cudnn.conv)  # type: ignore[attr-defined]
-        before = [place.fp32_precision for place in places]
-        for place in places:
-            place.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            for place, precision in zip(places, before, strict=True):
-                place.fp32_precision = precision
-        return
-    torch.set_float32_matmul_precision("highest")
-    cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(kept[0])
-        cudnn.allow_tf32 = kept[1]
-
-
-def thresholds(inverse_step: float, low: int, high: int, dtype: Any) -> Array:
-    """Where each code from ``low + 1`` to `high` begins.
-
-    Parameters
-    ----------
-    inverse_step
-        Codes for one unit of a value.
-    low, high
-        Lowest and highest code.
-    dtype
-        ``np.float32`` or ``np.float64``, in which the values are.
-
-    Returns
-    -------
-    ndarray
-        Ascending, of `dtype`: the least numbers of that type whose code ``floor(value * inverse_step + 1/2)``, product
-        and sum rounded to float64 one after the other, is the one meant or higher. The code never falls as the value
-        rises, because neither operation does; so counting the thresholds that are not above a value gives its code.
-    """
-    codes = np.arange(low + 1, high + 1, dtype=np.float64)
-
-    def reaches(values: Array) -> npt.NDArray[np.bool_]:
-        return np.asarray(np.floor(values.astype(np.float64) * inverse_step + 0.5) >= codes)
-
-    up, down = np.asarray(np.inf, dtype), np.asarray(-np.inf, dtype)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        limits = np.finfo(dtype)
-        found = np.clip((codes - 0.5) / inverse_step, limits.min, limits.max).astype(dtype)
-        while (lower := reaches(np.nextafter(found, down)) & np.isfinite(found)).any():
-            found = np.where(lower, np.nextafter(found, down), found)
-        while (higher := ~reaches(found)).any():
-            found = np.where(higher, np.nextafter(found, up), found)
-    return np.asarray(found, dtype)
-
-
-class _Steps:
-    """Nearest codes, halves up, clipped, of values of one type: a quantiser or an ideal converter.
-
-    Parameters
-    ----------
-    inverse_step, low, high
-        As for :func:`thresholds`.
-    dtype, device
-        Of the values.
-    """
-
-    def __init__(self, inverse_step: float, low: int, high: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._inverse, self._low, self._high = inverse_step, low, high
-        self._table: Tensor | None = None
-        if high - low <= _MOST_THRESHOLDS:
-            kind = np.float32 if dtype == torch.float32 else np.float64
-            self._table = torch.from_numpy(thresholds(inverse_step, low, high, kind)).to(device)
-
-    @property
-    def counts(self) -> bool:
-        """Whether codes are counted in a table of thresholds, and come as integers."""
-        return self._table is not None
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Codes: int32, or float64 where there are many."""
-        if self._table is None:
-            exact = values.to(torch.float64, copy=True)
-            return exact.mul_(self._inverse).add_(0.5).floor_().clamp_(self._low, self._high)
-        counted = torch.bucketize(values, self._table, right=True, out_int32=True)
-        return counted.add_(self._low) if self._low else counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,35 +162,6 @@ def _alike(layouts: Sequence[Layout]) -> None:
             raise InputError("layouts must be of dies of one placed matrix to be computed together, got different ones")
 
 
-def _dense(layout: Layout) -> Layout:
-    """One product instead of several, where all values are whole and each is added to its output as it is."""
-    groups = layout.columns
-    plain = all(
-        bool((group.values == np.rint(group.values)).all() and (group.counts == 1.0).all())
-        and bool((group.outputs >= 0).all()) and len(np.unique(group.outputs)) == len(group.outputs)
-        for group in groups
-    )  # fmt: skip
-    if len(groups) < 2 or not plain:
-        return layout
-    values = np.zeros((layout.inputs, layout.outputs))
-    for group in groups:
-        values[np.ix_(group.rows, group.outputs)] += group.values
-    outputs = np.arange(layout.outputs)
-    one = Columns(rows=np.arange(layout.inputs), values=values, counts=np.ones(layout.outputs), outputs=outputs)
-    return Layout(
-        kind=layout.kind,
-        drive=layout.drive,
-        converter=layout.converter,
-        single=layout.single,
-        columns=(one,),
-        inputs=layout.inputs,
-        outputs=layout.outputs,
-        shift=layout.shift,
-        constant=layout.constant,
-        precision=layout.precision,
-    )
-
-
 class TorchProgram:
     """A layer of one die, or of many dies of one placed matrix, ready to run.
 
@@ -302,8 +180,8 @@ class TorchProgram:
         self.device, self.dies = device, len(layouts)
         self._planes = layouts[0].kind != "whole"
         if not self._planes:
-            merged = [_dense(layout) for layout in layouts]
-            layouts = merged if len({len(layout.columns) for layout in merged}) == 1 else layouts
+            single = [merged(layout) for layout in layouts]
+            layouts = single if len({len(layout.columns) for layout in single}) == 1 else layouts
         self._layout = layout = layouts[0]
         self._dtype = self._precision(layouts)
         self._groups = [self._group(layouts, number) for number in range(len(layout.columns))]
@@ -316,11 +194,11 @@ class TorchProgram:
         self._added_type = torch.float64
         if self._converts:
             sums = torch.float64 if self._single else self._dtype
-            self._convert = _Steps(1.0 / converter.unit, converter.low, converter.high, sums, device)
+            self._convert = Steps(1.0 / converter.unit, converter.low, converter.high, sums, device)
             if self._convert.counts and layout.bits is None and self._largest_added() < _INT32:
                 self._added_type = torch.int32
         self._alone = self._is_alone()
-        self._quantisers: dict[tuple[float, int, int], _Steps] = {}
+        self._quantisers: dict[tuple[float, int, int], Steps] = {}
         self._scales: dict[int, tuple[Scaling, Tensor, Tensor]] = {}
 
     def _tensor(self, array: Array, dtype: torch.dtype) -> Tensor:
@@ -437,10 +315,10 @@ class TorchProgram:
                 answer[:, start : start + step] = products.mul_(scale).add_(bias)
         return answer.reshape(count, -1, out_height, out_width)
 
-    def _quantiser(self, scaling: Scaling) -> _Steps:
+    def _quantiser(self, scaling: Scaling) -> Steps:
         key = (scaling.inverse_scale, scaling.low, scaling.high)
         if key not in self._quantisers:
-            self._quantisers[key] = _Steps(*key, torch.float32, self.device)
+            self._quantisers[key] = Steps(*key, torch.float32, self.device)
         return self._quantisers[key]
 
     def _scale(self, scaling: Scaling) -> tuple[Tensor, Tensor]:
@@ -594,6 +472,10 @@ class TorchBackend:
 
     def __repr__(self) -> str:
         return f"TorchBackend({str(self.device)!r})"
+
+    def __str__(self) -> str:
+        card = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
+        return f"torch on {self.device}{card}"
 
     def prepare(self, layout: Layout) -> TorchProgram:
         """As :meth:`xbarsim.engine.backends.Backend.prepare`."""

@@ -20,6 +20,8 @@ from xbarsim.engine.kernels.arguments import (
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
+from xbarsim.engine.kernels.pairs import PAIR_COLUMNS, block_pairs, pair_products
+from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.reads import convert_reads, count_bits
 from xbarsim.engine.kernels.sums import panel_width, products
 from xbarsim.engine.kernels.vectors import LANES
@@ -29,6 +31,7 @@ __all__ = [
     "KEY_ROWS",
     "LANES",
     "LANE_ORDER",
+    "PAIR_COLUMNS",
     "Columns",
     "Converters",
     "Driving",
@@ -42,12 +45,15 @@ __all__ = [
     "add_noise",
     "bit_serial_products",
     "block_inputs",
+    "block_pairs",
     "convert_reads",
     "count_bits",
     "count_outside",
+    "has_feature",
     "im2col",
     "make_tables",
     "pack_planes",
+    "pair_products",
     "panel_width",
     "products",
     "quantise",

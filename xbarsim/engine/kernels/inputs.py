@@ -11,7 +11,7 @@ from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import LANES
 
-__all__ = ["block_inputs", "im2col", "pack_planes", "quantise"]
+__all__ = ["block_inputs", "im2col", "pack_planes", "quantise", "quantise_row"]
 
 
 @kernel()
@@ -31,7 +31,7 @@ def _drive(codes: Any, driving: Any, t: int, driven: Any) -> None:
 
 
 @kernel()
-def _quantise_row(values: Any, quantiser: Any, codes: Any) -> int:
+def quantise_row(values: Any, quantiser: Any, codes: Any) -> int:
     """Nearest codes of a row; returns how many values were not finite."""
     inverse_scale, low, high = quantiser
     bad = 0
@@ -69,7 +69,7 @@ def block_inputs(values: Any, quantiser: Any, frame: Any, driving: Any, shape: A
         for y in range(height):
             for lane in range(count):
                 row = codes[lane * wide : lane * wide + width]
-                bad += _quantise_row(values[first + lane, c, y], quantiser, row)
+                bad += quantise_row(values[first + lane, c, y], quantiser, row)
             for t in range(planes):
                 source = codes
                 if driving.mask != 0:

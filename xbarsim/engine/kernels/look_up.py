@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -15,15 +13,12 @@ from numba.extending import intrinsic
 from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.converter import code, emit_code
 from xbarsim.engine.kernels.outputs import write_outputs
+from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
 
 __all__ = ["HAS_BYTE_SHUFFLE", "bit_serial_products", "make_tables"]
 
-# Whether numba compiles for what table look-up needs: this processor, or the one that its settings name instead.
-_FEATURES: str | None = numba.config.CPU_FEATURES  # type: ignore[attr-defined]
-HAS_BYTE_SHUFFLE = (
-    bool(get_host_cpu_features().get("avx2", False)) if _FEATURES is None else "+avx2" in _FEATURES.split(",")
-)
+HAS_BYTE_SHUFFLE = has_feature("avx2")  # what table look-up needs
 
 _PLANES = 8  # input bits that a table look-up serves at a time
 _PAIR = 2 * LANES  # two positions go side by side: 32 bytes

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.die import DieLayer
-from xbarsim.engine import Plan, Scaling
+from xbarsim.engine import Plan, Scaling, reference_multiply
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.layers.quantised import QuantisedLayer
 
@@ -284,6 +284,17 @@ class ReferenceLayer(NetworkLayer):
     ) -> None:
         super().__init__(layer)
         self._multiply = multiply
+
+    @classmethod
+    def of(cls, layer: QuantisedLayer, die: DieLayer) -> ReferenceLayer:
+        """A layer of a die, read by read."""
+        cells, errors = die.seen()
+
+        def product(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+            products = reference_multiply(codes, die.reading, cells, die.drive, die.converter, errors=errors)
+            return die.complete(products, codes)
+
+        return cls(layer, product)
 
     def run(self, maps: Maps) -> Maps:
         """From feature maps to results, as :meth:`NetworkLayer.run`."""

@@ -92,7 +92,7 @@ class DieBatch:
             plan, reason = common_fit(cases)
             rows.append((name, plan.name, reason))
             layers[name] = TensorLayer(mapped.layer, self.backend.stack([plan.layout(case) for case in cases]))
-        self._plans = PlanTable(tuple(rows))
+        self._plans = PlanTable(tuple(rows), str(self.backend))
         self._layers = layers
 
     @staticmethod
