@@ -724,7 +724,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     price = k.LayerPrice(layer="0", cells=1.0, drivers=1.0, converters=1.0)
     add("compress", k.LayerPrice, **vars(price))
     add("compress", price.of, "LayerPrice.of", resources=("cells",))
-    add("compress", k.Reweighted, per="weight", prices=(price,))
+    add("compress", k.Reweighted, per="weight", prices=(price,), keep=0.5)
     add("compress", k.Reweighted, "plain Reweighted")
     add("compress", k.Unstructured, keep=0.5)
     add("compress", k.Filters, keep=0.5)
