@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
+    from xbarsim.network.storage import LayerStorage, StorageTable
     from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
@@ -40,6 +41,7 @@ _HOMES = {
     "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LayerStorage": "storage",
     "LayerSupport": "support",
     "LeastSquaredError": "ranges",
     "Lowered": "lowered",
@@ -58,6 +60,7 @@ _HOMES = {
     "QuantisedLayer": "layers",
     "Rescale": "rescale",
     "Skeleton": "skeleton",
+    "StorageTable": "storage",
     "evaluate": "evaluation",
     "layer_page": "support",
     "layer_support": "support",
@@ -81,6 +84,7 @@ __all__ = [
     "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LayerStorage",
     "LayerSupport",
     "LeastSquaredError",
     "Lowered",
@@ -99,6 +103,7 @@ __all__ = [
     "QuantisedLayer",
     "Rescale",
     "Skeleton",
+    "StorageTable",
     "evaluate",
     "layer_page",
     "layer_support",
