@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from xbarsim import cost, network, plot
+from xbarsim import compress, cost, network, plot
 from xbarsim.mitigation import ClosestValue, Diagnosis
 from xbarsim.network import layers, lowered, onnx
 from xbarsim.network.samples import Samples
@@ -113,6 +113,7 @@ def add_networks(add: Add, w: Any) -> None:
     add("network", mapped.fabricate, "MappedNetwork.fabricate", seed=1, **making)
     add("network", mapped.with_faults, "MappedNetwork.with_faults", faults=None)
     add("network", mapped.save, "MappedNetwork.save", path=str(w.folder / "network.safetensors"))
+    add("compress", compress.weight_prices, report=mapped.cost(read_voltage=0.2), model=model)
     add("network", mapped.cost, "MappedNetwork.cost", hardware="isaac2016", data=True, read_voltage=0.2)
     saved = w.folder / "saved.safetensors"
     mapped.save(saved)
