@@ -190,8 +190,9 @@ def found(recipe: Recipe, model: nn.Sequential, keep: float) -> dict[str, Tensor
 def test_shares_are_found_by_one_threshold_for_all_layers() -> None:
     """Of single weights it is magnitude pruning of the whole network; of groups, by hand."""
     model = network()
-    with torch.no_grad():
-        weight_of(model, 2).mul_(0.6)
+    with torch.no_grad():  # layers of one scale
+        for number in (0, 2):
+            weight_of(model, number).div_(weight_of(model, number).square().mean().sqrt())
     for keep in (0.3, 0.55, 0.8):
         masks = found(Recipe(rules=(LayerRule(layers=("*",), targets=(Unstructured(keep=0.5),)),)), model, keep)
         everything = torch.cat([weight_of(model, number).abs().flatten() for number in (0, 2)])
@@ -213,12 +214,19 @@ def test_shares_are_found_by_one_threshold_for_all_layers() -> None:
         assert int(masks[name].sum()) == count * len(masks[name])
 
 
-def test_a_layer_whose_weights_are_all_small_keeps_one_group() -> None:
+def test_a_layer_that_shrinks_keeps_one_group_and_one_of_another_scale_keeps_its_share() -> None:
     model = network()
+    target = BlockColumnRow(block_filters=4, block_columns=6, keep_filters=0.5, keep_columns=0.5)
+    recipe = Recipe(rules=(LayerRule(layers=("*",), targets=(target,)),))
+    before = found(recipe, model, 0.5)
+    callback = Reweighted(keep=0.5).callback(recipe)
+    callback.start(model, 1)
+    callback.begin_epoch(0)
     with torch.no_grad():
         weight_of(model, 2).mul_(1e-3)
-    target = BlockColumnRow(block_filters=4, block_columns=6, keep_filters=0.5, keep_columns=0.5)
-    masks = found(Recipe(rules=(LayerRule(layers=("*",), targets=(target,)),)), model, 0.5)
+    masks = callback.masks()
+    scaled = found(recipe, model, 0.5)
+    assert all(torch.equal(mask, scaled[name]) for name, mask in before.items())
     assert int(masks["2"].sum()) == 2  # one filter and one column of the block, and of that at the edge
     assert 0.4 * 105 < sum(int(mask.sum()) for mask in masks.values()) <= 0.5 * 105
 

@@ -65,9 +65,10 @@ class Reweighted(Method):
     keep
         Share of the weights of all pruned layers together that stays at the end, in (0, 1): each layer's own shares
         are then found by the training instead of taken from its targets, which say which structures (each of their
-        shares must be below 1 to take part). Groups stay in the order of their root mean square, whatever their layer,
-        as many of each as have one above a threshold: the lowest threshold that leaves no more weights than that, with
-        one group of each layer and kind at least. ``None`` for the shares of the targets.
+        shares must be below 1 to take part). Groups are compared by their root mean square over that which their layer
+        had when the training began, so that the scale of a layer does not matter, and as many of each layer stay as are
+        above a threshold: the lowest that leaves no more weights than that, with one group of each layer and kind at
+        least. ``None`` for the shares of the targets.
 
     Raises
     ------
@@ -181,6 +182,8 @@ class ReweightedCallback(MethodCallback):
 
     def begin_epoch(self, epoch: int) -> None:
         """Refresh the factors where it is time."""
+        if epoch == 0 and self.method.keep is not None:
+            self.memory["scales"] = self._scales()
         if epoch % self.method.every:
             return
         for layer in self.pruned_layers():
@@ -219,8 +222,16 @@ class ReweightedCallback(MethodCallback):
                 low = middle + 1
         return {layer: self._above(layer, kinds, float(order[high])) for layer, kinds in values.items()}
 
+    def _scales(self) -> Tensor:
+        """Root mean squares of the pruned layers, float64; 1 for one of zeros."""
+        scales = torch.stack(
+            [self.matrix(layer).double().square().mean().sqrt().cpu() for layer in self.pruned_layers()]
+        )
+        return torch.where(scales > 0, scales, 1.0)
+
     def _means(self, layer: str) -> list[Tensor]:
-        """Root mean squares of the groups of a layer, float64 on the CPU; one tensor for each kind of each target."""
+        """What groups of a layer are compared by, float64 on the CPU; one tensor for each kind of each target."""
+        scale = self.memory.get("scales", self._scales())[list(self.pruned_layers()).index(layer)]
         matrix = self.matrix(layer).double()
         found = []
         for target in self.rules[layer].targets:
@@ -233,7 +244,7 @@ class ReweightedCallback(MethodCallback):
                 )
             for norm, roots in zip(norms, target.norms(torch.ones_like(matrix)), strict=True):
                 there = roots > 0  # what a block at an edge lacks is no group
-                found.append((norm[there] / roots[there]).flatten().cpu())
+                found.append((norm[there] / roots[there]).flatten().cpu() / float(scale))
         return found
 
     def _above(self, layer: str, kinds: list[Tensor], threshold: float) -> LayerRule:
