@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,18 @@ _COLUMNS = 2048  # vectors multiplied at a time: what is fetched should stay in 
 _FEW = 512  # vectors so few that all groups are multiplied in one batch
 
 
+_local = threading.local()
+
+
+def _workspace(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Scratch memory of the calling thread, kept between calls: fresh memory costs a page fault every 4 KiB."""
+    buffers: dict[str, Tensor] = _local.__dict__.setdefault("buffers", {})
+    size = math.prod(shape)
+    if name not in buffers or buffers[name].numel() < size:
+        buffers[name] = torch.empty(size)
+    return buffers[name][:size].view(shape)
+
+
 class PackedMatrix(nn.Module):
     """Products with a pruned matrix, without its zeros.
 
@@ -46,7 +59,7 @@ class PackedMatrix(nn.Module):
 
     def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        self.outputs, self.inputs = matrix.shape
+        self.outputs, self.inputs = int(matrix.shape[0]), int(matrix.shape[1])
         nonzero = (matrix != 0).numpy()
         blocks = PACKINGS["block"].blocks
         cuts = [blocks(nonzero.T, self.inputs, group) for group in (*_GROUPS, self.outputs)]
@@ -56,17 +69,19 @@ class PackedMatrix(nn.Module):
         if not self.saves:  # as one dense product
             best = [(np.arange(self.inputs, dtype=np.int32), np.arange(self.outputs, dtype=np.int32))]
             self.computed = self.outputs * self.inputs
+        self.bias = torch.zeros(self.outputs) if bias is None else bias.detach().clone()
         self.parts: list[tuple[Tensor, Tensor, Tensor, slice | None]] = []
         for rows, outputs in best:
             fetched, given = torch.from_numpy(rows).long(), torch.from_numpy(outputs).long()
             neighbours = int(given[-1]) - int(given[0]) + 1 == len(given)
             place = slice(int(given[0]), int(given[-1]) + 1) if neighbours else None
-            self.parts.append((fetched, given, matrix[given][:, fetched].contiguous(), place))
-        self.bias = torch.zeros(self.outputs) if bias is None else bias.detach().clone()
+            weights = torch.cat([self.bias[given][:, None], matrix[given][:, fetched]], dim=1)  # biases: inputs of 1
+            self.parts.append((fetched, given, weights, place))
+        self.most = 1 + max((len(fetched) for fetched, _, _, _ in self.parts), default=0)
         self.whole = sum(len(given) for _, given, _, _ in self.parts) == self.outputs
-        self._stack(matrix)
+        self._stack()
 
-    def _stack(self, matrix: Tensor) -> None:
+    def _stack(self) -> None:
         """All groups as one batch, filled up with zeros to the largest."""
         most_rows = max((len(fetched) for fetched, _, _, _ in self.parts), default=0)
         most = max((len(given) for _, given, _, _ in self.parts), default=0)
@@ -74,21 +89,32 @@ class PackedMatrix(nn.Module):
         self.fetched = torch.zeros(len(self.parts), most_rows, dtype=torch.int64)
         self.places = torch.full((self.outputs,), -1, dtype=torch.int64)
         for number, (fetched, given, weights, _) in enumerate(self.parts):
-            self.stacked[number, : len(given), : len(fetched)] = weights
+            self.stacked[number, : len(given), : len(fetched)] = weights[:, 1:]
             self.fetched[number, : len(fetched)] = fetched
             self.places[given] = number * most + torch.arange(len(given))
         self.in_order = torch.equal(self.places, torch.arange(self.outputs))
 
-    def multiply(self, fetch: Callable[[Tensor], Tensor], result: Tensor) -> None:
-        """Fill a part of a result, (outputs, vectors), from what `fetch` gives for the numbers of inputs."""
+    def multiply(self, fetch: Callable[[Tensor, Tensor], None], result: Tensor) -> None:
+        """Fill a part of a result, (outputs, vectors).
+
+        Parameters
+        ----------
+        fetch
+            Puts the inputs of some numbers into a matrix (inputs, vectors).
+        result
+            What is filled.
+        """
+        held = _workspace("held", (self.most, result.shape[1]))
+        held[0] = 1.0
         if not self.whole:
             result.copy_(self.bias[:, None].expand_as(result))
         for fetched, given, weights, place in self.parts:
-            inputs, bias = fetch(fetched), self.bias[given][:, None]
+            inputs = held[: 1 + len(fetched)]
+            fetch(fetched, inputs[1:])
             if place is None:
-                result.index_copy_(0, given, torch.addmm(bias, weights, inputs))
+                result.index_copy_(0, given, weights @ inputs)
             else:
-                torch.addmm(bias, weights, inputs, out=result[place])
+                torch.mm(weights, inputs, out=result[place])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Results (outputs, vectors) of inputs (inputs, vectors)."""
@@ -97,7 +123,11 @@ class PackedMatrix(nn.Module):
             result = inputs.new_empty(self.outputs, vectors)
             for first in range(0, vectors, _COLUMNS):
                 part = inputs[:, first : first + _COLUMNS]
-                self.multiply(lambda rows, part=part: part.index_select(0, rows), result[:, first : first + _COLUMNS])  # type: ignore[misc]
+
+                def fetch(chosen: Tensor, held: Tensor, part: Tensor = part) -> None:
+                    torch.index_select(part, 0, chosen, out=held)
+
+                self.multiply(fetch, result[:, first : first + _COLUMNS])
             return result
         if len(self.parts) == 1 and len(self.parts[0][0]) == self.inputs:
             sums = self.stacked[0] @ inputs
@@ -143,14 +173,16 @@ class PackedConv2d(nn.Module):
         count, channels, height, width = images.shape
         (top, left), (down, right) = self.padding, self.stride
         tall, wide = height + 2 * top, width + 2 * left
-        padded = images.new_zeros(channels, tall, wide, count)
+        padded = _workspace("padded", (channels, tall, wide, count))
+        for border in (padded[:, :top], padded[:, top + height :], padded[:, :, :left], padded[:, :, left + width :]):
+            border.zero_()
         padded[:, top : top + height, left : left + width].copy_(images.permute(1, 2, 3, 0))
         spans = [(size - 1) * step + 1 for size, step in zip(self.kernel, self.dilation, strict=True)]
         if tall < spans[0] or wide < spans[1]:
             raise InputError(f"images must be at least {spans[0]} x {spans[1]} with their padding, got {tall} x {wide}")
         rows, columns = (tall - spans[0]) // down + 1, (wide - spans[1]) // right + 1
         result = images.new_empty(self.matrix.outputs, rows * columns * count)
-        at_once = max(1, _COLUMNS // (columns * count))
+        at_once = min(rows, max(1, _COLUMNS // (columns * count)))
         inputs = torch.arange(self.matrix.inputs)
         channel, place = inputs // math.prod(self.kernel), inputs % math.prod(self.kernel)
         offsets = (channel * tall + place // self.kernel[1] * self.dilation[0]) * wide
@@ -165,8 +197,8 @@ class PackedConv2d(nn.Module):
                 start * count,
             )
 
-            def fetch(chosen: Tensor, view: Tensor = view) -> Tensor:
-                return view.index_select(0, offsets[chosen]).reshape(len(chosen), -1)
+            def fetch(chosen: Tensor, held: Tensor, view: Tensor = view) -> None:
+                torch.index_select(view, 0, offsets[chosen], out=held.view(len(chosen), *view.shape[1:]))
 
             part = slice(first * columns * count, (first + here) * columns * count)
             self.matrix.multiply(fetch, result[:, part])
@@ -178,7 +210,8 @@ class PackedPool(nn.Module):
 
     def __init__(self, layer: nn.MaxPool2d) -> None:
         super().__init__()
-        self.original, self.size = layer, int(layer.kernel_size)
+        assert isinstance(layer.kernel_size, int)
+        self.original, self.size = layer, layer.kernel_size
 
     def forward(self, images: Tensor) -> Tensor:
         """As a ``MaxPool2d``."""
@@ -204,12 +237,14 @@ class PackedRecurrent(nn.Module):
         super().__init__()
         self.is_lstm, self.batch_first = isinstance(layer, nn.LSTM), layer.batch_first
         self.hidden, self.directions = layer.hidden_size, 2 if layer.bidirectional else 1
-        self.matrices = nn.ModuleList()
+        self.by_name: dict[str, PackedMatrix] = {}
         for place in range(layer.num_layers * self.directions):
             name = f"l{place // self.directions}{'_reverse' if place % self.directions else ''}"
             for kind in ("ih", "hh"):
                 weight = getattr(layer, f"weight_{kind}_{name}").detach()
-                self.matrices.append(PackedMatrix(weight, getattr(layer, f"bias_{kind}_{name}", None)))
+                bias = getattr(layer, f"bias_{kind}_{name}", None)
+                self.by_name[f"weight_{kind}_{name}"] = PackedMatrix(weight, bias)
+        self.matrices = nn.ModuleList(self.by_name.values())
 
     def forward(self, sequences: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """As a ``GRU`` or ``LSTM``, of (steps, samples, features), or samples first.
@@ -221,7 +256,9 @@ class PackedRecurrent(nn.Module):
         """
         if not isinstance(sequences, Tensor) or sequences.ndim != 3 or state is not None:
             raise InputError("a packed recurrent layer must be given sequences of three dimensions and no state")
-        ahead = sequences.permute(1, 2, 0) if self.batch_first else sequences.permute(0, 2, 1)  # (steps, features, samples)
+        ahead = (
+            sequences.permute(1, 2, 0) if self.batch_first else sequences.permute(0, 2, 1)
+        )  # (steps, features, samples)
         lasts: list[tuple[Tensor, ...]] = []
         for number in range(0, len(self.matrices), 2 * self.directions):
             outputs = []
@@ -235,7 +272,9 @@ class PackedRecurrent(nn.Module):
         ends = [torch.stack([last[which].T for last in lasts]) for which in range(1 + self.is_lstm)]
         return result.contiguous(), tuple(ends) if self.is_lstm else ends[0]
 
-    def _run(self, ih: nn.Module, hh: nn.Module, ahead: Tensor, *, backwards: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _run(
+        self, ih: nn.Module, hh: nn.Module, ahead: Tensor, *, backwards: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         steps, features, samples = ahead.shape
         given = ih(ahead.permute(1, 0, 2).reshape(features, steps * samples)).reshape(-1, steps, samples)
         hidden = ahead.new_zeros(self.hidden, samples)
@@ -244,12 +283,12 @@ class PackedRecurrent(nn.Module):
         for step in reversed(range(steps)) if backwards else range(steps):
             sums = hh(hidden)
             if self.is_lstm:
-                i, f, g, o = (sums + given[:, step]).split(self.hidden)
+                i, f, g, o = (sums + given[:, step]).chunk(4)
                 cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
                 hidden = torch.sigmoid(o) * torch.tanh(cell)
             else:
                 both = torch.sigmoid(given[: 2 * self.hidden, step] + sums[: 2 * self.hidden])
-                reset, update = both.split(self.hidden)
+                reset, update = both.chunk(2)
                 new = torch.tanh(given[2 * self.hidden :, step] + reset * sums[2 * self.hidden :])
                 hidden = new + update * (hidden - new)
             outputs[step] = hidden
@@ -306,7 +345,13 @@ class PackedNetwork(nn.Module):
 
     def __str__(self) -> str:
         rows = [
-            (each.name, f"{each.weights:,}", f"{each.kept:,}", f"{each.computed:,}", f"{each.computed / each.weights:.1%}")
+            (
+                each.name,
+                f"{each.weights:,}",
+                f"{each.kept:,}",
+                f"{each.computed:,}",
+                f"{each.computed / each.weights:.1%}",
+            )
             for each in self.layers
         ]
         lines = [format_table(("layer", "weights", "not 0", "computed", "share"), rows)]
@@ -340,19 +385,23 @@ def _packed(module: nn.Module) -> nn.Module | str | None:
     return None
 
 
-def _matrices(name: str, replacement: nn.Module) -> list[PackedLayer]:
+def _counted(name: str, replacement: nn.Module) -> list[PackedLayer]:
+    """What is computed of a module's matrices."""
     if isinstance(replacement, PackedRecurrent):
-        of_layer = [(f"{name}, {number}", each) for number, each in enumerate(replacement.matrices)]
+        before = f"{name}." if name else ""
+        matrices = {before + own: matrix for own, matrix in replacement.by_name.items()}
+    elif isinstance(replacement, PackedLinear | PackedConv2d):
+        matrices = {name or "(model)": replacement.matrix}
     else:
-        of_layer = [(name, replacement.matrix)] if hasattr(replacement, "matrix") else []
+        matrices = {}
     return [
         PackedLayer(
-            name=title or "(model)",
+            name=title,
             weights=matrix.outputs * matrix.inputs,
             kept=int(torch.count_nonzero(matrix.stacked)),
             computed=matrix.computed,
         )
-        for title, matrix in of_layer
+        for title, matrix in matrices.items()
     ]
 
 
@@ -400,7 +449,7 @@ def pack_network(model: nn.Module, *, samples: Tensor | None = None) -> PackedNe
         if isinstance(replacement, str):
             dense[name] = replacement
         elif replacement is not None:
-            layers += _matrices(name, replacement)
+            layers += _counted(name, replacement)
             parent, _, own = name.rpartition(".")
             if name:
                 setattr(network.get_submodule(parent), own, replacement)
