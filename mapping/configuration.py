@@ -41,7 +41,7 @@ class Mapping:
         What pruning saves: the name of a :class:`~xbarsim.mapping.Packing`. ``"none"``: nothing, every block of the
         matrix takes a tile. ``"matrix"``: rows and outputs without any weight take no cells, and tiles without any
         weight do not exist. ``"block"``: besides, each block of outputs keeps only the rows with a weight in that
-        block.
+        block. ``"joined"``: blocks of disjoint outputs, or of disjoint rows, stand in one tile, whichever takes fewer.
 
     Raises
     ------

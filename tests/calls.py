@@ -65,6 +65,7 @@ EXCLUDED = {
             "ChecksumReport",
             "LinearisationError",
             "MappableLayer",
+            "PackedNetwork",
             "Solution",
             "TileView",
             "DigitsSplit",
@@ -748,7 +749,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     price = k.LayerPrice(layer="0", cells=1.0, drivers=1.0, converters=1.0)
     add("compress", k.LayerPrice, **vars(price))
     add("compress", price.of, "LayerPrice.of", resources=("cells",))
-    add("compress", k.Reweighted, per="weight", prices=(price,))
+    add("compress", k.Reweighted, per="weight", prices=(price,), keep=0.5)
     add("compress", k.Reweighted, "plain Reweighted")
     add("compress", k.Unstructured, keep=0.5)
     add("compress", k.Filters, keep=0.5)
@@ -804,6 +805,8 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.LayerCompression, name="a", pruned=True, **part)
     add("compress", k.Compression, layers=(k.LayerCompression(name="a", pruned=True, **part),))
     step = k.PruningStep(layers=("a",), ratio=0.5, accuracy=0.5, kept=True, best=True)
+    add("compress", k.PackedLayer, name="a", weights=4, kept=2, computed=3)
+    add("compress", k.pack_network, model=holder, samples=None)
     add("compress", k.PruningStep, **vars(step))
     add("compress", k.ProgressivePruning, model=holder, accuracy=0.5, before=0.6, steps=(step,))
     add("compress", k.Residual, epoch=0, layer="a", constraint="targets", value=0.1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from xbarsim import cost, network, plot
+from xbarsim import compress, cost, network, plot
 from xbarsim.engine import TorchBackend
 from xbarsim.mitigation import ClosestValue, Diagnosis
 from xbarsim.network import layers, lowered, onnx
@@ -114,6 +114,7 @@ def add_networks(add: Add, w: Any) -> None:
     add("network", mapped.fabricate, "MappedNetwork.fabricate", seed=1, **making)
     add("network", mapped.with_faults, "MappedNetwork.with_faults", faults=None)
     add("network", mapped.save, "MappedNetwork.save", path=str(w.folder / "network.safetensors"))
+    add("compress", compress.weight_prices, report=mapped.cost(read_voltage=0.2), model=model)
     add("network", mapped.cost, "MappedNetwork.cost", hardware="isaac2016", data=True, read_voltage=0.2)
     saved = w.folder / "saved.safetensors"
     mapped.save(saved)
@@ -123,6 +124,9 @@ def add_networks(add: Add, w: Any) -> None:
     add("network", n.MappedLayer, **{f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)})
     cells = layer.matrix.levels.astype(np.float32)
     add("network", layer.cells_power, "MappedLayer.cells_power", cells=cells, design=w.design, read_voltage=0.2)
+    storage = n.LayerStorage(layer="a", weights=4, kept=2, arrays=1, cells_used=0.5, index_bits=8, csr_bits=12)
+    add("network", n.LayerStorage, **vars(storage))
+    add("network", n.StorageTable, layers=(storage,))
     add("network", n.PlanTable, rows=(("a", "b", "c"),))
     add("network", n.Network, skeleton=mapped.skeleton, layers=None)
     add("network", lambda images: mapped.digital(images), "Network.call", images=samples)

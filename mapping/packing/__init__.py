@@ -13,4 +13,7 @@ from xbarsim.mapping.packing.matrix import MatrixPacking
 # isort: split
 from xbarsim.mapping.packing.block import BlockPacking
 
-__all__ = ["PACKINGS", "BlockPacking", "MatrixPacking", "NoPacking", "Packing", "packing"]
+# isort: split
+from xbarsim.mapping.packing.joined import JoinedPacking
+
+__all__ = ["PACKINGS", "BlockPacking", "JoinedPacking", "MatrixPacking", "NoPacking", "Packing", "packing"]

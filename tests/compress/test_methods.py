@@ -607,7 +607,7 @@ def test_settings_tell_methods_and_recipes_apart() -> None:
         ),
         (
             lambda: Admm().callback(COLUMNS).start(nn.Sequential(nn.ReLU()), 3),
-            r"rules\[0\].layers\[0\] must match .* layer of Sequential \(it has none\), got '0'",
+            r"rules\[0\].layers\[0\] must match .* of Sequential \(it has none\), got '0'",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -180,6 +181,88 @@ def test_it_conforms_and_stands_in_toml() -> None:
     assert "per" not in tomlio.dumps(Reweighted())  # what checkpoints of before have written
 
 
+def found(recipe: Recipe, model: nn.Sequential, keep: float) -> dict[str, Tensor]:
+    callback = Reweighted(keep=keep).callback(recipe)
+    callback.start(model, 1)
+    return callback.masks()
+
+
+def test_shares_are_found_by_one_threshold_for_all_layers() -> None:
+    """Of single weights it is magnitude pruning of the whole network; of groups, by hand."""
+    model = network()
+    with torch.no_grad():  # layers of one scale
+        for number in (0, 2):
+            weight_of(model, number).div_(weight_of(model, number).square().mean().sqrt())
+    for keep in (0.3, 0.55, 0.8):
+        masks = found(Recipe(rules=(LayerRule(layers=("*",), targets=(Unstructured(keep=0.5),)),)), model, keep)
+        everything = torch.cat([weight_of(model, number).abs().flatten() for number in (0, 2)])
+        kept = torch.cat([masks[name].flatten() for name in "02"])
+        assert int(kept.sum()) == math.floor(keep * len(kept))
+        assert everything[kept].min() > everything[~kept].max()
+    masks = found(Recipe(rules=(LayerRule(layers=("*",), targets=(Columns(keep=0.5),)),)), model, 0.4)
+    weights = {name: weight_of(model, int(name)).detach() for name in "02"}
+    columns = [(float(c.square().mean()), len(c), name) for name, weight in weights.items() for c in weight.T]
+    columns.sort(reverse=True)
+    left, wanted = 0.4 * (84 + 21), {"0": 0, "2": 0}
+    for _, size, name in columns:
+        if left < size:
+            break
+        wanted[name], left = wanted[name] + 1, left - size
+    assert wanted["0"] / 12 != wanted["2"] / 7
+    for name, count in wanted.items():
+        assert int(masks[name].any(dim=0).sum()) == count
+        assert int(masks[name].sum()) == count * len(masks[name])
+
+
+def test_a_layer_that_shrinks_keeps_one_group_and_one_of_another_scale_keeps_its_share() -> None:
+    model = network()
+    target = BlockColumnRow(block_filters=4, block_columns=6, keep_filters=0.5, keep_columns=0.5)
+    recipe = Recipe(rules=(LayerRule(layers=("*",), targets=(target,)),))
+    before = found(recipe, model, 0.5)
+    callback = Reweighted(keep=0.5).callback(recipe)
+    callback.start(model, 1)
+    callback.begin_epoch(0)
+    with torch.no_grad():
+        weight_of(model, 2).mul_(1e-3)
+    masks = callback.masks()
+    scaled = found(recipe, model, 0.5)
+    assert all(torch.equal(mask, scaled[name]) for name, mask in before.items())
+    assert int(masks["2"].sum()) == 2  # one filter and one column of the block, and of that at the edge
+    assert 0.4 * 105 < sum(int(mask.sum()) for mask in masks.values()) <= 0.5 * 105
+
+
+def test_what_is_dear_keeps_less() -> None:
+    """Two layers that do the same work, one at ten times the price: trained by the penalty, the dear one keeps less."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12))
+        images = torch.randn(64, 12)
+    with torch.no_grad():
+        weight_of(model, 2).copy_(weight_of(model, 0))
+    recipe = Recipe(rules=(LayerRule(layers=("*",), targets=(Columns(keep=0.5),)),))
+    kept = {}
+    for dear in ("0", "2"):
+        prices = tuple(
+            LayerPrice(layer=name, cells=10.0 if name == dear else 1.0, drivers=0.0, converters=0.0) for name in "02"
+        )
+        method = Reweighted(strength=0.002, epsilon=1e-2, every=1, per="weight", prices=prices, keep=0.5)
+        callback = method.callback(recipe)
+        trained = copy.deepcopy(model)
+        callback.start(trained, 30)
+        optimiser = torch.optim.SGD(trained.parameters(), lr=0.02)
+        for epoch in range(30):
+            callback.begin_epoch(epoch)
+            for _ in range(4):
+                optimiser.zero_grad()
+                penalty = callback.penalty()
+                assert penalty is not None
+                (trained(images).square().mean() * 0.01 + penalty).backward()
+                optimiser.step()
+        kept[dear] = {name: int(mask.sum()) for name, mask in callback.masks().items()}
+    assert kept["0"]["0"] < kept["0"]["2"]
+    assert kept["2"]["2"] < kept["2"]["0"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -199,6 +282,9 @@ def test_prices_that_do_not_suit_the_layers_are_refused() -> None:
     recipe = Recipe(rules=(LayerRule(layers=("*",), targets=(Columns(keep=0.5),)),))
     with pytest.raises(InputError, match="prices must be of every pruned layer, got none of '2'"):
         Reweighted(prices=PRICES[:1]).callback(recipe).start(network(), 1)
+    whole = Recipe(rules=(LayerRule(layers=("*",), targets=(Columns(keep=1.0),)),))
+    with pytest.raises(InputError, match="targets of layer '0' must have one share below 1 for each kind"):
+        found(whole, network(), 0.5)
     nothing = tuple(LayerPrice(layer=name, cells=0.0, drivers=0.0, converters=1.0) for name in "02")
     with pytest.raises(InputError, match="prices must be above 0 for some of what the targets free"):
         Reweighted(prices=nothing).callback(recipe).start(network(), 1)

@@ -29,6 +29,7 @@ from xbarsim.compress.methods import (
     Reweighted,
     grow_and_prune_in_parallel,
 )
+from xbarsim.compress.packed import PackedLayer, PackedNetwork, pack_network
 from xbarsim.compress.prices import LayerPrice, weight_prices
 from xbarsim.compress.progressive import ProgressivePruning, PruningStep, faulty_accuracy, prune_progressively
 from xbarsim.compress.recipe import LayerRule, Recipe
@@ -93,6 +94,8 @@ __all__ = [
     "MappableLayer",
     "Method",
     "MethodCallback",
+    "PackedLayer",
+    "PackedNetwork",
     "ProgressivePruning",
     "PruningStep",
     "RandomMasks",
@@ -125,6 +128,7 @@ __all__ = [
     "mappable_layers",
     "nearest_codes",
     "nearest_levels",
+    "pack_network",
     "prune",
     "prune_progressively",
     "retrain",

@@ -14,6 +14,7 @@ from xbarsim.compress.recipe import Recipe
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.network.storage import csr_bits
 
 __all__ = ["Compression", "LayerCompression", "compression"]
 
@@ -160,12 +161,7 @@ def compression(model: nn.Module, masks: Mapping[str, Tensor], recipe: Recipe | 
                 columns_kept=int(mask.any(dim=0).sum()),
                 bits=None if levels is None else levels.bits,
                 index_bits=sum(target.index_bits(size) for target in targets) if name in masks and targets else None,
-                csr_bits=_csr_bits(size, kept) if name in masks else None,
+                csr_bits=csr_bits(*size, kept) if name in masks else None,
             )
         )
     return Compression(layers=tuple(layers))
-
-
-def _csr_bits(shape: tuple[int, int], kept: int) -> int:
-    """The column of each weight, and the number of the first weight of each row, and of the end."""
-    return kept * max(shape[1] - 1, 0).bit_length() + (shape[0] + 1) * kept.bit_length()

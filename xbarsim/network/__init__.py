@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
+    from xbarsim.network.storage import LayerStorage, StorageTable
     from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
 # Loaded on first use, so that a network from an ONNX file, or a matrix, needs no torch.
@@ -42,6 +43,7 @@ _HOMES = {
     "LargestInput": "ranges",
     "LayerAdapter": "layers",
     "LayerError": "report",
+    "LayerStorage": "storage",
     "LayerSupport": "support",
     "LeastSquaredError": "ranges",
     "Lowered": "lowered",
@@ -60,6 +62,7 @@ _HOMES = {
     "QuantisedLayer": "layers",
     "Rescale": "rescale",
     "Skeleton": "skeleton",
+    "StorageTable": "storage",
     "evaluate": "evaluation",
     "layer_page": "support",
     "layer_support": "support",
@@ -84,6 +87,7 @@ __all__ = [
     "LargestInput",
     "LayerAdapter",
     "LayerError",
+    "LayerStorage",
     "LayerSupport",
     "LeastSquaredError",
     "Lowered",
@@ -102,6 +106,7 @@ __all__ = [
     "QuantisedLayer",
     "Rescale",
     "Skeleton",
+    "StorageTable",
     "evaluate",
     "layer_page",
     "layer_support",

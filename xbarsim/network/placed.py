@@ -24,6 +24,7 @@ from xbarsim.network.activity import ActivityTable
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.samples import Samples
 from xbarsim.network.skeleton import Network, Skeleton
+from xbarsim.network.storage import StorageTable, storage_of
 from xbarsim.network.tuning import Observed, Totals
 from xbarsim.network.use import layer_use
 
@@ -308,6 +309,10 @@ class PlacedNetwork:
     def tiles(self) -> int:
         """Crossbar arrays that the network takes."""
         return sum(mapped.matrix.tiles for mapped in self.layers.values())
+
+    def storage(self) -> StorageTable:
+        """What its weights take: arrays, cells in use, and bits of indices beside those of a compressed sparse row."""
+        return storage_of(self.layers)
 
     def plan(self) -> PlanTable:
         """How each layer of a die without faults will be computed, and why.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xbarsim.compress.layers import gemm_view
 from xbarsim.compress.methods.base import Method, MethodCallback
 from xbarsim.compress.prices import LayerPrice
-from xbarsim.compress.recipe import Recipe
+from xbarsim.compress.recipe import LayerRule, Recipe, layer_mask
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import (
     FileFormatError,
@@ -62,6 +62,13 @@ class Reweighted(Method):
         is needed less without it (:meth:`Target.frees`), its weights times the sum of those resources' prices, in
         units of the mean. Of every layer that is pruned, and of no layer twice; prices of other layers play no part.
         ``None`` for no prices.
+    keep
+        Share of the weights of all pruned layers together that stays at the end, in (0, 1): each layer's own shares
+        are then found by the training instead of taken from its targets, which say which structures (each of their
+        shares must be below 1 to take part). Groups are compared by their root mean square over that which their layer
+        had when the training began, so that the scale of a layer does not matter, and as many of each layer stay as are
+        above a threshold: the lowest that leaves no more weights than that, with one group of each layer and kind at
+        least. ``None`` for the shares of the targets.
 
     Raises
     ------
@@ -76,6 +83,7 @@ class Reweighted(Method):
     form: Literal["norm", "squared"] = "norm"
     per: Literal["weight"] | None = None  # None stands in no file: checkpoints of before it go on
     prices: tuple[LayerPrice, ...] | None = None
+    keep: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", check_real("strength", self.strength, above=0.0))
@@ -84,6 +92,8 @@ class Reweighted(Method):
         check_choice("form", self.form, ("norm", "squared"))
         if self.per is not None:
             check_choice("per", self.per, ("weight",))
+        if self.keep is not None:
+            object.__setattr__(self, "keep", check_real("keep", self.keep, above=0.0, below=1.0))
         if self.prices is not None:
             check_instance("prices", self.prices, tuple)
             for number, price in enumerate(self.prices):
@@ -172,11 +182,91 @@ class ReweightedCallback(MethodCallback):
 
     def begin_epoch(self, epoch: int) -> None:
         """Refresh the factors where it is time."""
+        if epoch == 0 and self.method.keep is not None:
+            self.memory["scales"] = self._scales()
         if epoch % self.method.every:
             return
         for layer in self.pruned_layers():
             for key, sizes in self._sizes(layer, self.matrix(layer)).items():
                 self.memory[key] = 1.0 / (sizes + self.method.epsilon)
+
+    # --- the shares that were found
+
+    def masks(self) -> dict[str, Tensor]:
+        """Which weights stay: of the targets' shares, or of those that were found; as in the base class.
+
+        Raises
+        ------
+        InputError
+            As in the base class; with `keep`, if a target has not one share below 1 for each kind of its groups.
+        """
+        if self.method.keep is None:
+            return super().masks()
+        return {
+            layer: layer_mask(layer, rule, self.matrix(layer)).reshape(self.weight(layer).shape).clone()
+            for layer, rule in self.found_rules(self.method.keep).items()
+        }
+
+    def found_rules(self, keep: float) -> dict[str, LayerRule]:
+        """The rules of the pruned layers with shares that leave so much of their weights in all."""
+        values = {layer: self._means(layer) for layer in self.pruned_layers()}
+        order = torch.cat([value for kinds in values.values() for value in kinds]).sort().values
+        total = sum(self.matrix(layer).numel() for layer in values)
+        low, high = 0, len(order) - 1  # groups above the highest: none, but for one of each
+        while low < high:
+            middle = (low + high) // 2
+            rules = {layer: self._above(layer, kinds, float(order[middle])) for layer, kinds in values.items()}
+            if sum(self._kept(layer, rule) for layer, rule in rules.items()) <= keep * total:
+                high = middle
+            else:
+                low = middle + 1
+        return {layer: self._above(layer, kinds, float(order[high])) for layer, kinds in values.items()}
+
+    def _scales(self) -> Tensor:
+        """Root mean squares of the pruned layers, float64; 1 for one of zeros."""
+        scales = torch.stack(
+            [self.matrix(layer).double().square().mean().sqrt().cpu() for layer in self.pruned_layers()]
+        )
+        return torch.where(scales > 0, scales, 1.0)
+
+    def _means(self, layer: str) -> list[Tensor]:
+        """What groups of a layer are compared by, float64 on the CPU; one tensor for each kind of each target."""
+        scale = self.memory.get("scales", self._scales())[list(self.pruned_layers()).index(layer)]
+        matrix = self.matrix(layer).double()
+        found = []
+        for target in self.rules[layer].targets:
+            shares = [name for name, value in vars(target).items() if name.startswith("keep") and value < 1]
+            norms = target.norms(matrix)
+            if len(shares) != len(norms):
+                raise InputError(
+                    f"targets of layer {layer!r} must have one share below 1 for each kind of their groups to let "
+                    f"shares be found, got {target!r}"
+                )
+            for norm, roots in zip(norms, target.norms(torch.ones_like(matrix)), strict=True):
+                there = roots > 0  # what a block at an edge lacks is no group
+                found.append((norm[there] / roots[there]).flatten().cpu() / float(scale))
+        return found
+
+    def _above(self, layer: str, kinds: list[Tensor], threshold: float) -> LayerRule:
+        """A layer's rule with the shares of groups above a threshold."""
+        rule, left = self.rules[layer], iter(kinds)
+        targets = []
+        for target in rule.targets:
+            names = [name for name, value in vars(target).items() if name.startswith("keep") and value < 1]
+            shares = {}
+            for name in names:
+                means = next(left)
+                shares[name] = max(int((means > threshold).sum()), 1) / len(means)
+            targets.append(replace(target, **shares))  # type: ignore[type-var]
+        return replace(rule, targets=tuple(targets))
+
+    def _kept(self, layer: str, rule: LayerRule) -> int:
+        """Weights that a rule leaves of a layer."""
+        matrix = self.matrix(layer)
+        fewest, most = rule.targets[0].kept_weights((matrix.shape[0], matrix.shape[1]))
+        if len(rule.targets) == 1 and fewest == most:
+            return most
+        return int(layer_mask(layer, rule, matrix).sum())
 
     def penalty(self) -> Tensor | None:
         """The penalties of all layers, float32."""

@@ -1,0 +1,159 @@
+"""Pruned networks that compute without their zeros: the same results, and no more products than are counted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from xbarsim.compress import BlockColumnRow, Hardening, LayerRule, Recipe, mappable_layers, pack_network
+from xbarsim.compress.packed import _FEW, PackedMatrix, PackedPool
+from xbarsim.foundation.validation import InputError
+from xbarsim.models import SpokenDigitsNet, load_digits_net, resnet20
+
+
+def drawn(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def made(build: Callable[[], nn.Module], seed: int = 2) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build().eval()
+
+
+def pruned(model: nn.Module, keep_filters: float = 1.0, keep_columns: float = 0.25) -> nn.Module:
+    target = BlockColumnRow(block_filters=16, block_columns=2**20, keep_filters=keep_filters, keep_columns=keep_columns)
+    Hardening.hold(model, Recipe(rules=(LayerRule(layers=("*",), targets=(target,)),)).masks(model))
+    return model
+
+
+def same(found: Any, wanted: Any) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-5)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    outputs=st.integers(1, 80),
+    inputs=st.integers(1, 50),
+    vectors=st.sampled_from([1, 3, _FEW - 1, _FEW, 2100]),
+    density=st.sampled_from([0.0, 0.02, 0.2, 1.0]),
+    blocks=st.booleans(),
+)
+def test_a_packed_matrix_gives_the_product(
+    seed: int, outputs: int, inputs: int, vectors: int, density: float, blocks: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(outputs, inputs, generator=generator)
+    chances = torch.rand(-(-outputs // 16) if blocks else outputs, inputs, generator=generator)
+    matrix *= (chances.repeat_interleave(16 if blocks else 1, dim=0)[:outputs] < density).float()
+    bias, given_ = torch.randn(outputs, generator=generator), torch.randn(inputs, vectors, generator=generator)
+    packed = PackedMatrix(matrix, bias)
+    same(packed(given_), matrix @ given_ + bias[:, None])
+    assert int(torch.count_nonzero(matrix)) <= packed.computed <= matrix.numel()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Conv2d(6, 40, 3, padding=1),
+        lambda: nn.Conv2d(6, 40, 3, stride=2, bias=False),
+        lambda: nn.Conv2d(6, 40, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
+        lambda: nn.Conv2d(6, 40, 1, stride=2),
+        lambda: nn.Linear(11, 40),
+    ],
+)
+def test_layers_are_those_of_torch(layer: Callable[[], nn.Module]) -> None:
+    model = pruned(made(layer))
+    inputs = drawn(5, 6, 9, 11)
+    found = pack_network(model)
+    same(found(inputs), model(inputs))
+    same(found(inputs.to(memory_format=torch.channels_last)), model(inputs))
+    same(found(inputs[:1]), model(inputs[:1]))
+    (row,) = found.layers
+    assert row.name == "(model)"
+    assert row.kept <= row.computed <= 0.34 * row.weights
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_recurrent_layers_are_those_of_torch(kind: type[nn.GRU | nn.LSTM], batch_first: bool) -> None:
+    options: dict[str, Any] = {"num_layers": 2, "bidirectional": True, "batch_first": batch_first}
+    model = pruned(made(lambda: kind(12, 16, **options)))
+    sequences = drawn(4, 7, 12)
+    found = pack_network(model)
+    same(found(sequences), model(sequences))
+    assert [row.name for row in found.layers] == list(mappable_layers(model))
+    with pytest.raises(InputError, match="a packed recurrent layer must be given sequences of three dimensions"):
+        found(sequences[0])
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "digits": (load_digits_net, (7, 1, 8, 8)),
+    "resnet20": (resnet20, (2, 3, 16, 16)),
+    "spoken digits": (lambda: SpokenDigitsNet("gru"), (3, 20, 24)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whole_networks_give_the_same_with_batch_norms_folded_or_not(name: str) -> None:
+    build, shape = NETWORKS[name]
+    model = pruned(made(build), keep_filters=0.5)
+    before = copy.deepcopy(model.state_dict())
+    inputs = drawn(*shape).abs()
+    with torch.no_grad():
+        wanted = model(inputs)
+        for samples in (None, inputs):
+            packed = pack_network(model, samples=samples)
+            torch.testing.assert_close(packed(inputs), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+            assert not any(isinstance(module, nn.BatchNorm2d) for module in packed.modules()) or samples is None
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert {row.name for row in packed.layers} == set(mappable_layers(model))
+    assert not packed.dense
+    weights, computed = (sum(getattr(row, kind) for row in packed.layers) for kind in ("weights", "computed"))
+    assert computed < 0.45 * weights
+    assert f"{packed.layers[0].name}" in str(packed)
+
+
+def test_pools_work_on_maps_of_either_order() -> None:
+    pool = PackedPool(nn.MaxPool2d(2))
+    images = drawn(3, 4, 7, 6)
+    wanted = nn.functional.max_pool2d(images, 2)
+    assert torch.equal(pool(images), wanted)
+    assert torch.equal(pool(images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)), wanted)
+
+
+def test_what_stays_dense_is_named() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=2), nn.Conv1d(6, 4, 1), nn.RNN(3, 4), nn.Conv2d(4, 4, 3, padding="same"), nn.ReLU()
+    )
+    packed = pack_network(model)
+    assert packed.layers == ()
+    assert packed.dense == {
+        "0": "a convolution of another kind: groups, padding or class",
+        "1": "no packed form of Conv1d",
+        "2": "a recurrent layer of another kind",
+        "3": "a convolution of another kind: groups, padding or class",
+    }
+    assert "dense: 1 (no packed form of Conv1d)" in str(packed)
+
+
+def test_a_layer_without_zeros_is_one_dense_product() -> None:
+    model = made(lambda: nn.Linear(30, 40))
+    (row,) = pack_network(model).layers
+    assert row.computed == row.kept == row.weights == 1200
+
+
+def test_what_it_cannot_compute_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model must have float32 weights on the CPU, got torch.float64 on cpu"):
+        pack_network(nn.Linear(3, 2).double())
+    packed = pack_network(nn.Conv2d(1, 1, 5))
+    with pytest.raises(InputError, match="images must be at least 5 x 5 with their padding, got 4 x 9"):
+        packed(torch.zeros(1, 1, 4, 9))
