@@ -1,7 +1,7 @@
 """The pages of the guide, and those for users of other simulators, run from top to bottom, each in a folder of its own.
 
-A block whose first line is a comment with a file's name is that file. Sweeps run in this process, as in a debugger: that processes give the same is
-tested where sweeps are.
+A block whose first line is a comment with a file's name is that file. Sweeps run in this process, as in a debugger:
+that processes give the same is tested where sweeps are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,17 @@ from tests.cli.running import run
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (
-    "own_mlp", "own_cnn", "own_device", "own_encoding", "compare_mappings", "sweep", "plot", "cost", "repair", "read_a_report",
-)  # fmt: skip
+    "own_mlp",
+    "own_cnn",
+    "own_device",
+    "own_encoding",
+    "compare_mappings",
+    "sweep",
+    "plot",
+    "cost",
+    "repair",
+    "read_a_report",
+)
 PEERS = ("aihwkit", "crosssim", "neurosim", "mnsim", "memtorch")
 PAGES = ("docs/index.md", *(f"docs/guide/{name}.md" for name in GUIDE), *(f"docs/peers/{name}.md" for name in PEERS))
 LEFT = {  # what a page leaves behind, and a word that it prints
@@ -39,7 +48,9 @@ MOST_LINES = 15
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """Language and text of every block of a page that is run, or is a file."""
-    found = re.findall(r"^```(python|console|toml)\n(.*?)^```$", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(
+        r"^```(python|console|toml)\n(.*?)^```$", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE
+    )
     assert found, page
     return found
 
@@ -71,7 +82,11 @@ def command(line: str) -> str:
 @pytest.mark.filterwarnings("ignore::xbarsim.network.report.ClippingWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_as_it_stands(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_this_process: None
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    in_this_process: None,
 ) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
     monkeypatch.chdir(tmp_path)

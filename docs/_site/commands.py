@@ -22,9 +22,23 @@ def text() -> Iterator[str]:
     known = get_command(application)
     for name, command in known.commands.items():  # type: ignore[attr-defined]
         positional = [each for each in command.params if each.param_type_name == "argument"]
-        shown = [f"xbarsim {name}", *(each.name.upper() if each.required else f"[{each.name.upper()}]" for each in positional), "[OPTIONS]"]
+        shown = [
+            f"xbarsim {name}",
+            *(each.name.upper() if each.required else f"[{each.name.upper()}]" for each in positional),
+            "[OPTIONS]",
+        ]
         title = f"xbarsim {name}"
-        yield from (title, "-" * len(title), "", plain(command.help), "", ".. code-block:: text", "", f"   {' '.join(shown)}", "")
+        yield from (
+            title,
+            "-" * len(title),
+            "",
+            plain(command.help),
+            "",
+            ".. code-block:: text",
+            "",
+            f"   {' '.join(shown)}",
+            "",
+        )
         for each in command.params:
             if each.name != "help":
                 label = each.name.upper() if each in positional else ", ".join((*each.opts, *each.secondary_opts))

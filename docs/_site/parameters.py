@@ -11,34 +11,42 @@ from typing import Any, NamedTuple
 from numpydoc.docscrape import ClassDoc
 
 # Rooms in the order in which a chip is described; of each, the classes whose fields a user sets.
-GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("The design", "xbarsim.design", ("Design", "Periphery", "AdcErrors", "DacErrors")),
-    ("Mapping", "xbarsim.mapping", ("Mapping", "Offset", "Unary")),
-    ("The cell", "xbarsim.devices", ("Cell", "ProgrammingError", "Polynomial")),
-    ("Read noise", "xbarsim.devices", ("ReadNoise", "ThermalNoise", "ShotNoise", "FlickerNoise", "TelegraphNoise", "SummedNoise")),
-    ("Drift", "xbarsim.devices", ("LogarithmicDrift", "MeasuredDrift", "DriftStep")),
-    ("Wires and lines", "xbarsim.circuit", ("Wires",)),
-    ("Broken lines", "xbarsim.devices", ("LineFaults",)),
-    ("Faults", "xbarsim.devices", (
-        "StuckFaults", "BetaBinomialFaults", "ClusteredFaults", "StuckLineFaults", "GradientFaults", "RadialFaults", "WearOutFaults",
-        "StuckAtFaults", "MeasuredFaults", "CombinedFaults", "ListedConductances", "UniformConductances", "LogNormalConductances",
-    )),
-    ("What is known of faults", "xbarsim.mitigation", ("Diagnosis", "KindCoverage")),
-    ("Repair", "xbarsim.mitigation", (
-        "ClosestValue", "PermuteRows", "PermuteColumns", "FlipSigns", "OrderSlices", "AssignArrays", "AverageCopies", "ChooseCopies",
-        "JointCopies", "CorrectDigitally", "ProtectLayers", "RecalibrateOutputs",
-    )),
-)  # fmt: skip
+GROUPS: tuple[tuple[str, str, str], ...] = (
+    ("The design", "xbarsim.design", "Design Periphery AdcErrors DacErrors"),
+    ("Mapping", "xbarsim.mapping", "Mapping Offset Unary"),
+    ("The cell", "xbarsim.devices", "Cell ProgrammingError Polynomial"),
+    ("Read noise", "xbarsim.devices", "ReadNoise ThermalNoise ShotNoise FlickerNoise TelegraphNoise SummedNoise"),
+    ("Drift", "xbarsim.devices", "LogarithmicDrift MeasuredDrift DriftStep"),
+    ("Wires and lines", "xbarsim.circuit", "Wires"),
+    ("Broken lines", "xbarsim.devices", "LineFaults"),
+    (
+        "Faults",
+        "xbarsim.devices",
+        "StuckFaults BetaBinomialFaults ClusteredFaults StuckLineFaults GradientFaults RadialFaults WearOutFaults "
+        "StuckAtFaults MeasuredFaults CombinedFaults ListedConductances UniformConductances LogNormalConductances",
+    ),
+    ("What is known of faults", "xbarsim.mitigation", "Diagnosis KindCoverage"),
+    (
+        "Repair",
+        "xbarsim.mitigation",
+        "ClosestValue PermuteRows PermuteColumns FlipSigns OrderSlices AssignArrays AverageCopies ChooseCopies "
+        "JointCopies CorrectDigitally ProtectLayers RecalibrateOutputs",
+    ),
+)
 
 # A unit in a docstring stands alone between marks: "Read voltage, V.", "S, above 0".
 _UNIT = re.compile(r"(?:^|, )(S|V|ohm|Hz|K|J|s|cells|bits)(?=[,.;:)]|$| or | \()")
 _SAID = {  # units that are said in words
-    "in level steps times plane code": "level steps × code",
+    "in level steps times plane code": "level steps times code",
     "in steps of its plane code": "steps",
     "the offset, in codes": "codes",
 }
 # What says that a number has no unit.
-_BARE = re.compile(r"probabilit|share|relative|correlation|unitless|quantile|gain|standard deviation of the natural logarithm|slope|writes|mean number|-?[01]\b.* to 1\b|above 0, at most", re.I)
+_BARE = re.compile(
+    r"probabilit|share|relative|correlation|unitless|quantile|gain|standard deviation of the natural logarithm|slope"
+    r"|writes|mean number|-?[01]\b.* to 1\b|above 0, at most",
+    re.IGNORECASE,
+)
 _AS_IN = re.compile(r"As in :class:`~?(?:[\w.]+\.)?(\w+)`")
 
 
@@ -91,7 +99,9 @@ def told_of(kind: type) -> dict[str, str]:
             told |= {name.strip(): " ".join(lines) for name in names.split(",")}
     for name, text in told.items():
         if (other := _AS_IN.match(text)) is not None:
-            told[name] = told_of(getattr(importlib.import_module(kind.__module__), other[1]))[name] + text[other.end() :].lstrip(".")
+            told[name] = told_of(getattr(importlib.import_module(kind.__module__), other[1]))[name] + text[
+                other.end() :
+            ].lstrip(".")
     return told
 
 
@@ -117,7 +127,7 @@ def groups() -> Iterator[tuple[str, list[tuple[str, type, list[Parameter]]]]]:
     """Every group: its title, and of each class the dotted name, itself and its parameters."""
     for title, room, names in GROUPS:
         face = importlib.import_module(room)
-        classes = [(f"{room}.{name}", getattr(face, name)) for name in names]
+        classes = [(f"{room}.{name}", getattr(face, name)) for name in names.split()]
         yield title, [(dotted, kind, list(parameters_of(kind))) for dotted, kind in classes]
 
 
@@ -133,7 +143,16 @@ def text() -> list[str]:
                 continue
             lines += [".. list-table::", "   :header-rows: 1", "   :widths: 18 8 14 60", "   :class: parameters", ""]
             for row in (("name", "unit", "default", "meaning"), *parameters):
-                cells = row if row[0] == "name" else (f"``{row[0]}``", row[1] or "—", f"``{row[2]}``" if row[2] != "required" else "*required*", row[3])
+                cells = (
+                    row
+                    if row[0] == "name"
+                    else (
+                        f"``{row[0]}``",
+                        row[1] or "—",
+                        f"``{row[2]}``" if row[2] != "required" else "*required*",
+                        row[3],
+                    )
+                )
                 lines += [f"   {'*' if index == 0 else ' '} - {cell}" for index, cell in enumerate(cells)]
             lines.append("")
     return lines

@@ -46,8 +46,8 @@ class Gallery:
 
     A read of a probe's frame x gives x . y for every frame y of the gallery, and its squared distance is
     ``|x|^2 + n - 2 x . y``. ``|x|^2`` is worked out digitally from the codes that are driven. n stands for ``|y|^2``
-    and must belong to the cells as they are, not to what they should hold: stuck cells and coarse weights else shift all
-    distances of a frame.
+    and must belong to the cells as they are, not to what they should hold: stuck cells and coarse weights else shift
+    all distances of a frame.
 
     - ``norms="cells"``: every word line is driven alone once, which reads y', what the cells of a frame hold, and
       ``n = |y'|^2``: the distance is that from what the cells hold, greater by ``|y - y'|^2`` than right on average, so
