@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo   measure a small network on crossbars with stuck cells; results in demo/"
 	@echo "make test   run the tests and the examples in the documentation"
-	@echo "make check  lint, formatting and types"
+	@echo "make check  lint, formatting, types, and the documentation site"
 	@echo "make docs   the documentation site, in build/site; with NOTEBOOKS=cache the notebooks are run, too"
 	@echo "make torture  kill, stop, starve and lie to sweeps 200 times: nothing may be lost or changed (20 minutes)"
 	@echo "make mutants  change the code here and there, and see which changes no test notices (hours)"
@@ -36,6 +36,7 @@ check: $(INSTALLED)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(MAKE) docs
 
 docs: $(INSTALLED)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'

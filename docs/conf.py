@@ -44,7 +44,12 @@ include_patterns = [
     "SECURITY.md",
     "README.md",
 ]
-exclude_patterns = ["docs/_site", "**/.ipynb_checkpoints"]
+# Folders without pages: Sphinx walks through all that are not named here, links and environments included.
+exclude_patterns = [
+    "docs/_site",
+    "**/.*",
+    *(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "notebooks")),
+]
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_nb"]
 
 numpydoc_show_class_members = False
