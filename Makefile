@@ -3,14 +3,16 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+NOTEBOOKS ?= off
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check torture mutants clean
+.PHONY: help demo test check docs torture mutants clean
 
 help:
 	@echo "make demo   measure a small network on crossbars with stuck cells; results in demo/"
 	@echo "make test   run the tests and the examples in the documentation"
-	@echo "make check  lint, formatting and types"
+	@echo "make check  lint, formatting, types, and the documentation site"
+	@echo "make docs   the documentation site, in build/site; with NOTEBOOKS=cache the notebooks are run, too"
 	@echo "make torture  kill, stop, starve and lie to sweeps 200 times: nothing may be lost or changed (20 minutes)"
 	@echo "make mutants  change the code here and there, and see which changes no test notices (hours)"
 	@echo "make clean  remove .venv and what tools left behind"
@@ -34,6 +36,11 @@ check: $(INSTALLED)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(MAKE) docs
+
+docs: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	XBARSIM_NOTEBOOKS=$(NOTEBOOKS) $(VENV)/bin/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/site
 
 torture: $(INSTALLED)
 	$(VENV)/bin/python -m xbarsim.experiments.studies.torture

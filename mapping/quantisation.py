@@ -46,9 +46,9 @@ def quantise(
 ) -> QuantisedMatrix:
     """Quantise a weight matrix symmetrically around zero.
 
-    The scale is max |w| / Q, Q = 2**(bits - 1) - 1, over the tensor or over each output, or a quantile of |w| in the
-    place of its maximum, and the codes are the nearest integers to w / scale (halves to even), clipped at Q. A tensor
-    or output of zeros has the scale 1.
+    The scale is ``max |w| / Q``, Q = 2**(bits - 1) - 1, over the tensor or over each output, or a quantile of ``|w|``
+    in the place of its maximum, and the codes are the nearest integers to w / scale (halves to even), clipped at Q. A
+    tensor or output of zeros has the scale 1.
 
     Parameters
     ----------

@@ -42,6 +42,10 @@ class StuckLineFaults(OnOffFaults):
         Whether a line breaks at a random place, as an open one does. The cells behind it, seen from the driver of
         a word line (beside column 0) or the sense circuit of a bit line (beyond the last row), are stuck, and those far
         from these ends break more often than those near. Not every rate can then be reached.
+    correlation
+        Correlation of two word lines of an array, and of two bit lines, from 1e-9 to 1: each array then has rates of
+        its own, drawn from beta distributions as the tiles' of :class:`BetaBinomialFaults`. ``None`` where arrays are
+        alike. Needs a `width` of 1.
     """
 
     on: float

@@ -53,6 +53,7 @@ from xbarsim.foundation.validation import InputError, check_choice, check_instan
 
 __all__ = ["Actions", "ComponentEnergy", "LayerWork", "Workload", "run_workload"]
 
+#: How often layers are copied: once, or so that they fill whole chips.
 Replication = Literal["none", "chip"]
 
 

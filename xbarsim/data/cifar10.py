@@ -20,6 +20,7 @@ from xbarsim.foundation.validation import FileFormatError, check_choice, check_i
 
 __all__ = ["CIFAR10_CLASSES", "load_cifar10"]
 
+#: The names of the classes, in the order of the labels.
 CIFAR10_CLASSES = (
     "airplane",
     "automobile",

@@ -15,6 +15,7 @@ from xbarsim.models.coded import load_coded
 
 __all__ = ["RecurrentCell", "SpokenDigitsNet", "load_spoken_digits_net", "spoken_digits_weights"]
 
+#: The recurrent layer of a network.
 RecurrentCell = Literal["lstm", "gru"]
 _HIDDEN = 64
 

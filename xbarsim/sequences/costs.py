@@ -34,8 +34,8 @@ class MatchCost:
     report
         Hardware that the gallery occupies, with the digital operations of one match.
     local
-        What turns reads into distances: |x|^2, and for every pair of frames a multiplication by the scale and the
-        additions of |x|^2 and n.
+        What turns reads into distances: ``|x|^2``, and for every pair of frames a multiplication by the scale and the
+        additions of ``|x|^2`` and n.
     warping
         The recurrence, and the least distance.
     digital

@@ -44,18 +44,20 @@ Codes = npt.NDArray[np.int64]
 class Gallery:
     """Sequences whose frames are the columns of a matrix on one die.
 
-    A read of a probe's frame x gives x . y for every frame y of the gallery, and its squared distance is |x|^2 + n - 2
-    x . y. |x|^2 is worked out digitally from the codes that are driven. n stands for |y|^2 and must belong to the
-    cells as they are, not to what they should hold: stuck cells and coarse weights else shift all distances of a frame.
+    A read of a probe's frame x gives x . y for every frame y of the gallery, and its squared distance is
+    ``|x|^2 + n - 2 x . y``. ``|x|^2`` is worked out digitally from the codes that are driven. n stands for ``|y|^2``
+    and must belong to the cells as they are, not to what they should hold: stuck cells and coarse weights else shift
+    all distances of a frame.
 
-    - ``norms="cells"``: every word line is driven alone once, which reads y', what the cells of a frame hold, and n =
-      |y'|^2: the distance is that from what the cells hold, greater by |y - y'|^2 than right on average, so that broken
-      frames are found less. As many reads as a frame has numbers.
-    - ``norms="own"``: every frame y of the gallery is driven once, and n = 2 y . y' - |y|^2: a frame is at no distance
-      from itself, whatever is broken, and one that is e away from it at |e|^2 + 2 e . (y - y'), right on average over
-      directions of e. But the least of many distances is sought, and a broken frame can be at a negative one: with many
-      stuck cells this is the worst of the three (docs/sequences.md). As many reads as the gallery has frames.
-    - ``norms="codes"``: n = |y|^2 of the quantised frames, blind to the die, for comparison.
+    - ``norms="cells"``: every word line is driven alone once, which reads y', what the cells of a frame hold, and
+      ``n = |y'|^2``: the distance is that from what the cells hold, greater by ``|y - y'|^2`` than right on average, so
+      that broken frames are found less. As many reads as a frame has numbers.
+    - ``norms="own"``: every frame y of the gallery is driven once, and ``n = 2 y . y' - |y|^2``: a frame is at no
+      distance from itself, whatever is broken, and one that is e away from it at ``|e|^2 + 2 e . (y - y')``, right on
+      average over directions of e. But the least of many distances is sought, and a broken frame can be at a negative
+      one: with many stuck cells this is the worst of the three (docs/sequences.md). As many reads as the gallery has
+      frames.
+    - ``norms="codes"``: ``n = |y|^2`` of the quantised frames, blind to the die, for comparison.
 
     Parameters
     ----------
