@@ -1,4 +1,4 @@
-"""Table I of the ISLPED 2019 paper (ADMM pruning and quantisation for crossbars) for LeNet-5 and ConvNet, beside ours.
+"""Table I of the ISLPED 2019 paper (ADMM pruning and quantisation for crossbars), beside ours.
 
 ``python -m xbarsim.experiments.papers.islped2019`` measures the stored networks, in about 12 minutes on two cores:
 accuracy by running each one, mapped onto 32 x 32 arrays of 4-bit cells, through the simulator, 2 % of the test set also
@@ -7,7 +7,8 @@ one and writes a table and a picture into experiments/figures.
 
 ``--train FOLDER`` repeats everything from nothing: dense network, pruning, retraining, quantisation. A training that is
 cut short goes on where it stopped. All settings are in experiments/recipes; 5,000 training images are held back to
-judge them by, and the test set is used once for each row of the table.
+judge them by, and the test set is used once for each row of the table. The weights of LeNet-5 and ConvNet are stored;
+VGG-16 and ResNet-18 have recipes, for a GPU.
 
 Published figures: G. Yuan et al., An Ultra-Efficient Memristor-Based DNN Framework with Structured Weight Pruning and
 Quantization Using ADMM, ISLPED 2019, doi:10.1109/ISLPED.2019.8824944, table I.
@@ -72,6 +73,9 @@ BITS = (9, 7, 6, 5)
 """Weight bits, sign included: 9 is the precision of the unpruned and pruned networks of the paper."""
 
 STUDIES = ("lenet5", "convnet")
+LARGE = ("vgg16", "resnet18")
+"""Networks of the table whose weights are not stored here: ``--network vgg16 --train FOLDER`` makes them, on a GPU."""
+
 _CALIBRATION = 256  # training images that set the ranges of activations
 _CHECKED = 0.02  # share of the test images that the reference engine classifies too
 
@@ -143,17 +147,18 @@ def load_study(network: str) -> Study:
     InputError
         If the table has no such network.
     """
-    return tomlio.load(Study, RECIPES / f"islped2019_{check_choice('network', network, STUDIES)}.toml")
+    return tomlio.load(Study, RECIPES / f"islped2019_{check_choice('network', network, (*STUDIES, *LARGE))}.toml")
 
 
-def design(bits: int) -> xb.Design:
-    """The accelerator: 32 x 32 arrays of 4-bit cells, 1 to 10 Mohm, a column for each sign.
+def design(bits: int, network: str = "convnet") -> xb.Design:
+    """The accelerator: 32 x 32 arrays, or 128 x 64 for large networks, of 4-bit cells, 1 to 10 Mohm, a column a sign.
 
     Converters are lossless: the paper states none.
     """
+    rows, columns = (128, 64) if network in LARGE else (32, 32)
     return xb.Design(
         cell=Cell.load("islped2019").without_errors(),
-        mapping=xb.Mapping(rows=32, columns=32, weight_bits=bits, cell_bits=4),
+        mapping=xb.Mapping(rows=rows, columns=columns, weight_bits=bits, cell_bits=4),
         periphery=xb.Periphery(input_bits=8, dac_bits=1, adc_range="lossless"),
     )
 
@@ -365,7 +370,7 @@ def measure(study: Study, *, folder: Path = ZOO, images: int | None = None) -> l
     for row in (None, *study.rows):
         for bits in BITS[:1] if row is None else BITS:
             model, _ = load_zoo_file(folder / f"{zoo_name(study.network, row, bits)}.safetensors")
-            network = xb.map_model(model, design(bits), calibration=calibration)
+            network = xb.map_model(model, design(bits, study.network), calibration=calibration)
             chip = network.fabricate(seed=0)
             result = xb.evaluate(chip, pixels, labels)
             few = max(1, round(_CHECKED * len(pixels)))

@@ -201,7 +201,7 @@ def measure(
     def note(arm: str, model: nn.Module, sparsity: float, rate: float, seed: int) -> None:
         model = copy.deepcopy(model).cpu()
         with torch.no_grad():
-            found = torch.cat([model(part).argmax(dim=1) for part in images.split(500)])
+            found = torch.cat([model(part).argmax(dim=1) for part in torch.split(images, 500)])
         clean = float((found == labels).float().mean())
         faulty = _on_dies(model, data, dies, seed) if dies else []
         rows.append(

@@ -69,9 +69,9 @@ def main(
             typer.echo(f"{name}: not stored: {', '.join(missing)}; --train FOLDER makes them", err=True)
         if not stored_file(name, None, folder).exists():
             continue
-        for each in (None, *(each for each in there if arm is None or each in arm)):
-            rows.append(measure(study, each, images=images, folder=folder))
-            typer.echo(f"{name} {each or 'dense'}: {rows[-1]['accuracy']:.2f} %", err=True)
+        for one in (None, *(each for each in there if arm is None or each in arm)):
+            rows.append(measure(study, one, images=images, folder=folder))
+            typer.echo(f"{name} {one or 'dense'}: {rows[-1]['accuracy']:.2f} %", err=True)
     if not rows:
         raise InputError(f"network must be one with stored weights, got {network or list(NETWORKS)}")
     typer.echo(accuracy_table(rows) + "\n")

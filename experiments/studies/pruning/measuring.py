@@ -21,6 +21,7 @@ from xbarsim.foundation.intervals import share_interval
 from xbarsim.models import DATA_SETS, load_images
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.critical import crossing
+from xbarsim.sweep.executors import Executor
 from xbarsim.sweep.measures import Accuracy
 from xbarsim.sweep.subject import Subject
 from xbarsim.sweep.task import Task
@@ -157,6 +158,7 @@ def tolerated_rates(
     store: Path | None,
     folder: Path = STORED,
     rates: Sequence[float] = RATES,
+    executor: Executor | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Add the share of stuck cells at which a network has lost one point, with the interval over dies.
@@ -175,8 +177,8 @@ def tolerated_rates(
         Where the networks are.
     rates
         Ascending.
-    workers
-        Processes; one a core if left out.
+    executor, workers
+        Where dies are measured, as in :func:`xbarsim.sweep.collecting.collect`.
     """
     arm = None if row["arm"] == "dense" else row["arm"]
     subject = load_network(row["network"], arm, data_set, images, folder)
@@ -190,7 +192,9 @@ def tolerated_rates(
             seed=1,
             tags={"arm": row["arm"], "rate": rate},
         )
-        (result,) = collect([task], stop=dies if rate else 1, store=store, workers=workers, progress=False).tasks
+        (result,) = collect(
+            [task], stop=dies if rate else 1, store=store, executor=executor, workers=workers, progress=False
+        ).tasks
         interval = result.mean()
         low, high = (interval.low, interval.high) if interval.has_ends else (interval.estimate, interval.estimate)
         curve.append((rate, low, interval.estimate, high))

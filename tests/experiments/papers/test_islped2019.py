@@ -21,6 +21,22 @@ from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file, 
 from xbarsim.training import Training, TrainingSet
 
 
+@pytest.mark.parametrize("name", script.LARGE)
+def test_recipes_of_large_networks_prune_as_much_as_published(name: str) -> None:
+    study = script.load_study(name)
+    with torch.random.fork_rng(devices=[]):
+        model, _ = untrained_model(name)
+    for row in study.rows:
+        masks = row.recipe.masks(model)
+        kept = sum(int(mask.sum()) for mask in masks.values())
+        convolutions = {
+            layer: module.weight.numel() for layer, module in model.named_modules() if isinstance(module, nn.Conv2d)
+        }
+        left = sum(count for layer, count in convolutions.items() if layer not in masks)
+        assert set(masks) <= set(convolutions)
+        assert sum(convolutions.values()) / (kept + left) == pytest.approx(row.ratio, rel=0.01)
+
+
 @pytest.mark.parametrize("name", script.STUDIES)
 def test_rows_are_compressed_at_least_as_published(name: str) -> None:
     study = script.load_study(name)

@@ -1,0 +1,154 @@
+"""The comparison of pruning methods: its recipes, a training and a measurement in miniature, tables and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from xbarsim.compress import GrowAndPrune, compression, mappable_layers
+from xbarsim.experiments.studies.pruning import arms as script
+from xbarsim.experiments.studies.pruning.arms import Arm, Study, load_stored, load_study, stored_file, train_arm
+from xbarsim.experiments.studies.pruning.measuring import chosen_arms, measure, tolerated_rates, without_faults
+from xbarsim.experiments.studies.pruning.pictures import (
+    accuracy_picture,
+    accuracy_table,
+    equal_accuracy_picture,
+    equal_accuracy_table,
+)
+from xbarsim.foundation.validation import InputError
+from xbarsim.sweep.executors import InProcess
+from xbarsim.training import TrainingSet
+
+
+@pytest.mark.parametrize("network", script.NETWORKS)
+def test_recipes_prune_as_much_as_arms_are_called(network: str) -> None:
+    study = load_study(network)
+    model = script._untrained(network, 0)
+    names = [arm.name for arm in study.arms]
+    assert len(set(names)) == len(names)
+    for arm in study.arms:
+        assert arm.name.startswith(arm.family)
+        if arm.family not in ("unstructured-admm", "shapes-lhc"):
+            continue
+        left = compression(model, arm.recipe.masks(model), arm.recipe)
+        pruned = [layer for layer in left.layers if layer.name.rpartition(".")[0] or layer.name != "classifier"]
+        first = [layer for layer in pruned if layer.index_bits is None]
+        counted = [layer for layer in pruned if layer.index_bits is not None]
+        if network == "convnet":  # compressions are those of all convolutions, the first among them
+            counted.append(first[0])
+        ratio = sum(layer.weights for layer in counted) / sum(layer.kept for layer in counted)
+        assert ratio == pytest.approx(
+            float(arm.name.rpartition("-")[2].removesuffix("x")), rel=0.07
+        )  # whole groups stay
+
+
+def test_every_arm_has_as_many_epochs_as_the_others() -> None:
+    for network in script.NETWORKS:
+        study = load_study(network)
+        whole = study.dense.epochs + study.pruning.epochs + study.retraining.epochs
+        for arm in study.arms:
+            if arm.parallel:  # replicas side by side
+                continue
+            own = (arm.pruning or study.pruning).epochs + (arm.retraining or study.retraining).epochs
+            assert own + (study.dense.epochs if arm.start == "dense" else 0) == whole, (network, arm.name)
+
+
+def _small(study: Study) -> Study:
+    def few(training: Any, epochs: int = 1) -> Any:
+        return None if training is None else replace(training, epochs=epochs, warm_up=0.0, milestones=(), batch=20)
+
+    def quick(arm: Arm) -> Arm:
+        method = arm.method
+        if isinstance(method, GrowAndPrune):
+            return replace(
+                arm, method=replace(method, parts=2, rounds=1, every=1), pruning=few(arm.pruning, 2),
+                retraining=few(arm.retraining),
+            )  # fmt: skip
+        return replace(arm, pruning=few(arm.pruning), retraining=few(arm.retraining))
+
+    chosen = tuple(quick(study.arm(name)) for name in ("bcr-admm-10x", "unstructured-gap-10x"))
+    return replace(
+        study, dense=few(study.dense), pruning=few(study.pruning), retraining=few(study.retraining),
+        quantising=few(study.quantising), arms=chosen,
+    )  # fmt: skip
+
+
+@pytest.mark.data
+def test_networks_are_trained_stored_and_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    data = TrainingSet.split(
+        "mnist", rng.integers(0, 256, (50, 1, 28, 28)).astype(np.uint8), np.arange(50) % 10, validation=10,
+        mean=(0.13,), standard_deviation=(0.31,),
+    )  # fmt: skip
+    study = _small(load_study("lenet5"))
+    for arm in study.arms:
+        train_arm(study, arm, tmp_path, data=data, progress=False)
+    bytes_before = stored_file("lenet5", "bcr-admm-10x", tmp_path).read_bytes()
+    train_arm(study, study.arms[0], tmp_path, data=data, progress=False)
+    assert stored_file("lenet5", "bcr-admm-10x", tmp_path).read_bytes() == bytes_before
+    model, card = load_stored("lenet5", "bcr-admm-10x", tmp_path)
+    assert card["epochs"] == 3
+    weights = [layer.weight for layer in mappable_layers(model).values()]
+    assert sum(int(torch.count_nonzero(weight)) for weight in weights) == card["weights_kept"]
+    measured = measure(study, "bcr-admm-10x", images=5, folder=tmp_path)
+    assert measured["fewer"] > 8
+    assert 0 < measured["index_bits"] < measured["csr_bits"]
+    assert measured["kappa"] > 1
+    faulty = tolerated_rates(
+        measured, "mnist", dies=2, images=5, store=None, folder=tmp_path, rates=(0.01,), executor=InProcess()
+    )  # fmt: skip
+    assert faulty["dies"] == 2
+    assert faulty["highest_rate"] == 0.01
+
+
+def row(network: str, arm: str, validation: float, weights: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "network": network, "arm": arm, "family": arm.rpartition("-")[0] or arm, "epochs": 120,
+        "validation": validation, "float": validation, "accuracy": validation - 0.5, "low": validation - 1.0,
+        "high": validation, "images": 100, "weights": weights, "fewer": 1e5 / weights, "arrays": weights // 1000,
+        "area_mm2": weights * 1e-5, "energy_uJ": weights * 1e-4, "latency_us": 100.0, "index_bits": 0.1,
+        "csr_bits": 9.0, "kappa": 20.0, **changes,
+    }  # fmt: skip
+
+
+ROWS = [
+    row("convnet", "dense", 89.0, 100_000, family="dense"),
+    row("convnet", "bcr-admm-4x", 88.5, 25_000),
+    row("convnet", "bcr-admm-8x", 87.6, 12_500),
+    row("convnet", "bcr-admm-16x", 85.0, 6_250),
+    row("convnet", "columns-admm-4x", 87.0, 25_000),
+]
+
+
+def test_the_smallest_network_that_loses_little_is_chosen_by_images_held_back() -> None:
+    assert [each["arm"] for each in chosen_arms(ROWS, loss=1.5)] == ["dense", "bcr-admm-8x"]
+    assert [each["arm"] for each in chosen_arms(ROWS, loss=2.0)] == ["dense", "bcr-admm-8x", "columns-admm-4x"]
+
+
+def test_tables_and_pictures_show_every_network() -> None:
+    assert all(each["arm"] in accuracy_table(ROWS) for each in ROWS)
+    figure = accuracy_picture(ROWS)
+    words = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert words == {"dense", "block columns and rows: ADMM", "columns: ADMM"}
+    chosen = [without_faults(each) for each in chosen_arms(ROWS, loss=2.0)]
+    assert "8.00" in equal_accuracy_table(chosen, 2.0)
+    assert len(equal_accuracy_picture(chosen, 2.0).axes) == 4
+    faulty = {"rate_low": 0.001, "rate": 0.002, "rate_high": "", "highest_rate": 0.01, "dies": 2}
+    measured = [each | faulty for each in chosen]
+    assert "0.001 to > 0.01" in equal_accuracy_table(measured, 2.0)
+    assert len(equal_accuracy_picture(measured, 2.0).axes) == 5
+
+
+def test_bad_values_are_refused() -> None:
+    with pytest.raises(InputError, match="network must be one of 'convnet', 'resnet20', 'lenet5', 'gru'"):
+        load_study("alexnet")
+    study = load_study("convnet")
+    with pytest.raises(InputError, match="arm must be one of"):
+        study.arm("bcr")
+    with pytest.raises(InputError, match="parallel must be False for a method without parts"):
+        replace(study.arms[0], parallel=True)
