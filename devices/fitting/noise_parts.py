@@ -177,6 +177,7 @@ def noise_parts(readings: Readings, low: float, high: float) -> NoiseParts | str
         return f"no cell was read {_FEWEST} times or more at an even pace"
     found.sort(key=lambda one: one.conductance)
     noise, notes = _together(found, low, high)
+    notes += _scatter(found, noise)
     return NoiseParts(series=tuple(found), noise=noise, notes=(*notes, *_limits(found, readings.read_voltage)))
 
 
@@ -385,6 +386,18 @@ def _together(series: list[NoiseSeries], low: float, high: float) -> tuple[Summe
     if having:
         parts.append(_telegraph(having, len(series), high, first, last, notes))
     return SummedNoise(mechanisms=tuple(parts)), notes
+
+
+def _scatter(series: list[NoiseSeries], noise: SummedNoise) -> list[str]:
+    """How far the laws of all cells together are from the parts of each."""
+    if len(series) == 1:
+        return []
+    law = np.sqrt(noise.variance([one.conductance for one in series], None).quadratic)
+    factors = np.sqrt([sum(one.variances.values()) for one in series]) / law
+    return [
+        f"cells differ: the standard deviation of the parts of one cell is {factors.min():.2g} to {factors.max():.2g} "
+        "times that of the laws of all together"
+    ]
 
 
 def _flicker(

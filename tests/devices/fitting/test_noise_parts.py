@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.cli.running import one_line, run
 from xbarsim.devices import Cell, FlickerNoise, Readings, ReadNoise, SummedNoise, TelegraphNoise, fit_cell
 from xbarsim.devices.fitting import NoiseParts, NoiseSeries
 from xbarsim.devices.fitting.noise_parts import noise_parts
@@ -170,6 +171,7 @@ def test_the_law_of_several_cells_is_their_noise() -> None:
     assert law.exponent == pytest.approx(-1.0, abs=0.1)
     expected = coefficients * means**2 * math.log(size / 2)
     np.testing.assert_allclose(law.variance(means, None).quadratic, expected, rtol=0.25)
+    assert any(note.startswith("cells differ: the standard deviation") for note in found.notes)
     whole = found.noise.variance(means, None).quadratic
     np.testing.assert_allclose(whole, expected + (1e-3 * means) ** 2, rtol=0.25)
 
@@ -228,6 +230,16 @@ def test_a_fit_takes_noise_apart_and_by_default_keeps_it_whole(tmp_path: Path) -
     loaded = Cell.load(tmp_path / "card.toml")
     assert loaded.read_noise == noise
     assert "do not tell them apart" in apart.card().read_noise.note  # type: ignore[union-attr]
+
+
+def test_the_command_takes_noise_apart(tmp_path: Path) -> None:
+    path = tmp_path / "reads.csv"
+    table(path, size=2048)
+    result = run("fit", str(path), "--noise", "parts", "--output", str(tmp_path / "card.toml"))
+    assert result.exit_code == 0, result.output
+    assert "read noise at 5 uS, parts" in result.output
+    assert isinstance(Cell.load(tmp_path / "card.toml").read_noise, SummedNoise)
+    one_line(run("fit", str(path), "--noise", "pink"), 2, "noise_law must be one of 'whole', 'parts', got 'pink'")
 
 
 def test_parts_are_refused_where_there_are_none(tmp_path: Path) -> None:
