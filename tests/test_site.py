@@ -92,8 +92,8 @@ def test_the_glossary_names_every_part_that_a_design_can_have(monkeypatch: pytes
     parameters = part("parameters", monkeypatch)
     named = {name for _, _, names in parameters.GROUPS for name in names.split()}
 
-    def below(kind: type) -> set[type]:
-        return {kind} | {deeper for each in kind.__subclasses__() for deeper in below(each)}
+    def below(kind: type[Any]) -> set[type[Any]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
 
     for base in (Drift, FaultModel, NoiseModel, Mitigation):
         faces = (xb.devices, xb.mitigation)
