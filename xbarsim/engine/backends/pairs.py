@@ -62,6 +62,7 @@ class _Pairs(BlockedProgram):
 
     dtype = np.int32
     scratch = np.int32
+    slot_bytes: ClassVar[int] = 4
     kernel: ClassVar[str] = "pairs"
 
     def __init__(self, layout: Layout, area: int) -> None:

@@ -29,16 +29,23 @@ def write_outputs(added: Any, count: int, first: int, positions: Any, finish: An
     # A linear layer's outputs are neighbours instead of its positions: these are turned over eight at a time.
     row_wise = output_stride == 1 and result.itemsize == 4
     for o in range(scale.shape[0]):
-        for p in range(count):
-            for i in range(LANES):
-                codes = np.float64(added[o, p, i])
-                for s in range(finish.shared_ends[o], finish.shared_ends[o + 1]):
-                    codes += added[finish.shared_slots[s], p, i]
-                inputs = 0.0
-                for s in range(finish.sum_ends[o], finish.sum_ends[o + 1]):
-                    inputs += added[finish.sum_slots[s], p, i]
-                value = finish.step * codes - finish.shift * inputs + finish.constant[o]
-                finished[o, p, i] = value * scale[o] + finish.bias[o]
+        step, constant, factor, bias = finish.step, finish.constant[o], scale[o], finish.bias[o]
+        shared, sums = finish.shared_ends[o], finish.sum_ends[o]
+        if shared == finish.shared_ends[o + 1] and sums == finish.sum_ends[o + 1]:
+            for p in range(count):  # nothing but its own slot: a loop of vector instructions
+                for i in range(LANES):
+                    finished[o, p, i] = (step * np.float64(added[o, p, i]) + constant) * factor + bias
+        else:
+            for p in range(count):
+                for i in range(LANES):
+                    codes = np.float64(added[o, p, i])
+                    for s in range(shared, finish.shared_ends[o + 1]):
+                        codes += added[finish.shared_slots[s], p, i]
+                    inputs = 0.0
+                    for s in range(sums, finish.sum_ends[o + 1]):
+                        inputs += added[finish.sum_slots[s], p, i]
+                    value = step * codes - finish.shift * inputs + constant
+                    finished[o, p, i] = value * factor + bias
         if neighbours:
             for p in range(16):
                 for i in range(LANES):
