@@ -8,7 +8,6 @@ against the reference engine bit for bit, in double precision where cells are of
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import logging
@@ -29,9 +28,11 @@ import typer
 from torch import nn
 
 import xbarsim as xb
+from xbarsim.compress import mappable_layers
 from xbarsim.devices import Cell, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.die import program
 from xbarsim.engine import CompiledBackend, Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
+from xbarsim.experiments.benchmarks.pruned import RecurrentNet, block_pruned, float_cases
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
@@ -245,29 +246,41 @@ def _network(
     return Measurement(name=name, threads=threads, ours=ours, baseline=baseline, must=must, aim=aim, check=check)
 
 
-def _block_pruned(threads: int) -> list[Measurement]:
-    """Networks with block-column-row pruning, whose zeros take no cells, against the same networks dense in float32.
+def _recurrent() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(1)
+    return RecurrentNet().eval(), torch.randn(32, 20, 256)
+
+
+def _pruned_networks(threads: int) -> list[Measurement]:
+    """Networks with block-column-row pruning without their zeros, in float32, against the same networks dense."""
+    networks = {"vgg16": (_vgg16, 64), "resnet20": (lambda: _resnet20(256), 16), "gru": (_recurrent, 64)}
+    found = []
+    for case in float_cases(networks, (2, 4, 8, 16)):
+        ours, baseline = _compare(case.ours, case.dense, runs=7)
+        must = 0.25 if case.name in ("vgg16-bcr-8x", "gru-bcr-8x") else None
+        found.append(
+            Measurement(
+                name=case.name, threads=threads, ours=ours, baseline=baseline, must=must, aim=None, check=case.check
+            )
+        )
+    return found
+
+
+def _pruned_dies(threads: int) -> list[Measurement]:
+    """Dies of networks with block-column-row pruning, whose zeros take no cells, against the networks dense in torch.
 
     Each block of as many outputs as a tile has keeps its own share of the rows, of the largest norm; the first and the
     last layer stay dense.
     """
-    from xbarsim.compress import BlockColumnRow, LayerRule, Recipe, mappable_layers
-    from xbarsim.compress.hardening import Hardening
-
     design = _one_pulse()
     packed = design.replace(mapping=replace(design.mapping, pack="block"))
     found = []
     for name, (model, images), rates in (("vgg16", _vgg16(), (2, 4, 8, 16)), ("resnet20", _resnet20(256), (2, 8))):
         for rate in rates:
-            pruned = copy.deepcopy(model)
-            target = BlockColumnRow(
-                block_filters=packed.mapping.outputs_per_tile, block_columns=2**20, keep_columns=1 / rate
-            )
-            layers = tuple(mappable_layers(pruned))[1:-1]
-            Hardening.hold(pruned, Recipe(rules=(LayerRule(layers=layers, targets=(target,)),)).masks(pruned))
-            must = 0.25 if name == "vgg16" and rate == 8 else None
-            one = _network(pruned, images, packed, threads, f"{name}-bcr-{rate}x", must, None, runs=5, dense=model)
-            found.append(replace(one, against="dense torch network"))
+            layers = tuple(mappable_layers(model))[1:-1]
+            pruned = block_pruned(model, rate, filters=packed.mapping.outputs_per_tile, layers=layers)
+            title = f"{name}-bcr-{rate}x-die"
+            found.append(_network(pruned, images, packed, threads, title, None, None, runs=5, dense=model))
     return found
 
 
@@ -523,7 +536,8 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
         "torch network",
         lambda threads: _network(*_liaf(64), _one_pulse(), threads, "liaf", None, 1.0, runs=5),
     ),
-    "bcr": ("dense torch network", _block_pruned),
+    "bcr": ("dense torch network", _pruned_networks),
+    "bcr-die": ("dense torch network", _pruned_dies),
     "resnet20-noise": ("noise-free die", _noisy_network),
     "fabricate-vgg16": ("copying the weights", _fabricate),
     "repair": ("the die left alone", _repair),
