@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from xbarsim.foundation.intervals import share_interval
 from xbarsim.models import DATA_SETS, load_images
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.critical import crossing
-from xbarsim.sweep.executors import Executor
 from xbarsim.sweep.measures import Accuracy
 from xbarsim.sweep.subject import Subject
 from xbarsim.sweep.task import Task

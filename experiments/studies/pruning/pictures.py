@@ -149,14 +149,14 @@ def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], loss: float) -> Fig
     from matplotlib.figure import Figure
 
     networks = list(dict.fromkeys(row["network"] for row in chosen))
-    columns = (
+    columns = [
         ("weights", "weights, times fewer"),
         ("arrays", "arrays, times fewer"),
         ("energy_uJ", "energy, times less"),
         ("index_bits", "index bits a weight"),
-        ("rate", "stuck cells tolerated (%)"),
-    )
-    columns = columns if all(row["highest_rate"] != "" for row in chosen) else columns[:-1]
+    ]
+    if all(row["highest_rate"] != "" for row in chosen):
+        columns.append(("rate", "stuck cells tolerated (%)"))
     counts = [len([row for row in chosen if row["network"] == network]) for network in networks]
     figure = Figure(figsize=(13.5, 1.0 + 0.42 * sum(counts) + 0.5 * len(counts)), layout="constrained", dpi=150)
     grid = figure.subplots(
