@@ -45,9 +45,7 @@ class JoinedPacking(Packing):
         return min(found, key=lambda blocks: (len(blocks), sum(len(rows) * len(outputs) for rows, outputs in blocks)))
 
 
-def _cut(
-    nonzero: npt.NDArray[np.bool_], held: int, others: int, alike: bool
-) -> list[tuple[IndexArray, IndexArray]]:
+def _cut(nonzero: npt.NDArray[np.bool_], held: int, others: int, alike: bool) -> list[tuple[IndexArray, IndexArray]]:
     """Groups of `held` columns of a matrix, each with the rows it needs, `others` at a time, as (rows, columns)."""
     columns = np.flatnonzero(nonzero.any(axis=0)).astype(np.int32)
     work = len(columns) ** 2 * nonzero.shape[0] // held
