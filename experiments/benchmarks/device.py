@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from xbarsim.foundation.validation import InputError
 from xbarsim.network import DieBatch, MappedNetwork
 from xbarsim.network.samples import Samples
 
-__all__ = ["DeviceRate", "best_device", "compare_devices", "profile_device"]
+__all__ = ["DeviceRate", "best_device", "compare_devices", "device_rates", "profile_device"]
 
 
 def best_device() -> str:
@@ -38,12 +38,15 @@ class DeviceRate:
         Seconds for one image of one die, on the device and by the compiled kernels.
     check
         What was checked, and the figures.
+    aim
+        The ratio of both to reach, or ``None``.
     """
 
     name: str
     ours: float
     baseline: float
     check: str
+    aim: float | None = None
 
 
 def _network_and_images(images: int) -> tuple[nn.Module, torch.Tensor, str]:
@@ -166,6 +169,26 @@ def compare_devices(
         f"once: {figures}; compiled kernels {1 / baseline:,.0f}: {baseline / rates[best]:.1f} times as many; making a "
         f"die for the device {1e3 * making:.0f} ms on the CPU; first run of the compiled kernels {compiling:.1f} s",
     )
+
+
+def device_rates(designs: Mapping[str, xb.Design]) -> list[DeviceRate]:
+    """Dies of some designs on the best device there is, as :func:`compare_devices`.
+
+    Parameters
+    ----------
+    designs
+        By the plan of their layers; that of ``"tiled"`` has an aim on a GPU, ``"bitplane"`` gets fewer images.
+    """
+    device = best_device()
+    many = device != "cpu"  # there torch is the slower of the two, and only its answers are of interest
+    found = []
+    for plan, design in designs.items():
+        few = plan == "bitplane"
+        images = (64 if few else 256) if many else (2 if few else 16)
+        dies = ((1, 16) if few else (1, 16, 64)) if many else ((1,) if few else (1, 2))
+        rate = compare_devices(design, device=device, images=images, dies=dies, name=f"{device}-{plan}", runs=3)
+        found.append(replace(rate, aim=0.02 if many and plan == "tiled" else None))
+    return found
 
 
 def profile_device(design: xb.Design, *, device: str, images: int, dies: int) -> str:

@@ -112,6 +112,11 @@ def one_pulse_on_levels() -> xb.Design:
     return _one_pulse(_CELL.without_errors())
 
 
+def _lossless() -> xb.Design:
+    design = one_pulse_on_levels()
+    return design.replace(periphery=replace(design.periphery, adc_bits=None, adc_range="lossless"))
+
+
 def _bit_serial() -> xb.Design:
     return xb.Design(
         cell=_CELL.without_errors(),
@@ -413,31 +418,10 @@ def _warping(threads: int) -> Measurement:
 
 def _on_device(threads: int) -> list[Measurement]:
     """ResNet-20 dies on the best device that torch has here, against the compiled kernels on the same machine."""
-    from xbarsim.experiments.benchmarks.device import best_device, compare_devices
+    from xbarsim.experiments.benchmarks.device import device_rates
 
-    one_pulse = one_pulse_on_levels()
-    lossless = one_pulse.replace(periphery=replace(one_pulse.periphery, adc_bits=None, adc_range="lossless"))
-    device = best_device()
-    many = device != "cpu"  # there torch is the slower of the two, and only its answers are of interest
-    found = []
-    for name, design, images, dies, aim in (
-        ("tiled", one_pulse, 256 if many else 16, (1, 16, 64) if many else (1, 2), 0.02),
-        ("exact", lossless, 256 if many else 16, (1, 64) if many else (1, 2), None),
-        ("bitplane", _bit_serial(), 64 if many else 2, (1, 16) if many else (1,), None),
-    ):
-        rate = compare_devices(design, device=device, images=images, dies=dies, name=f"{device}-{name}", runs=3)
-        found.append(
-            Measurement(
-                name=rate.name,
-                threads=threads,
-                ours=rate.ours,
-                baseline=rate.baseline,
-                must=None,
-                aim=aim if many else None,
-                check=rate.check,
-            )
-        )
-    return found
+    designs = {"tiled": one_pulse_on_levels(), "exact": _lossless(), "bitplane": _bit_serial()}
+    return [Measurement(**vars(rate), threads=threads, must=None) for rate in device_rates(designs)]
 
 
 _ONE_THREAD = ("dtw", "irdrop")  # always on one thread
@@ -523,6 +507,14 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "vgg16": (
         "torch network",
         lambda threads: _network(*_vgg16(), _one_pulse(), threads, "vgg16", 1.8, 1.0, runs=5),
+    ),
+    "resnet20-exact": (
+        "torch network",
+        lambda threads: _network(*_resnet20(256), _lossless(), threads, "resnet20-exact", 0.8, 0.4, runs=7),
+    ),
+    "vgg16-exact": (
+        "torch network",
+        lambda threads: _network(*_vgg16(), _lossless(), threads, "vgg16-exact", 0.8, 0.4, runs=5),
     ),
     "bitserial": (
         "torch.mm",

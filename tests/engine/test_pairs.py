@@ -96,7 +96,7 @@ def test_what_does_not_fit_16_and_32_bits_is_left_to_floating_point() -> None:
     rng = np.random.default_rng(1)
     small = rng.integers(-127, 128, (90, 5))
     assert pair_misfit(_layout(_layer(small))) is None
-    cells = _layer(small).mapped.levels + 0.5
+    cells = _layer(small).mapped.levels * 1.25
     assert pair_misfit(_layout(_layer(small), cells)) == "values are not whole, or do not stand for themselves"
     assert pair_misfit(_layout(_layer(small, input_bits=16))) == "factors have more than 16 bits"
     assert pair_misfit(_layout(_layer(small, input_bits=15))) is None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from tests.sweep.subjects import DESIGN
 from xbarsim import models
@@ -45,8 +46,14 @@ def test_an_identity_is_found_out_once_for_each_network_and_number_of_images() -
     for _ in range(3):
         assert remembered("net", None, 10, 20, load) == KNOWN
     assert load.count == 1
-    for other in (("other", None, 10, 20), ("net", "set", 10, 20), ("net", None, None, 20), ("net", None, 10, 21)):
-        remembered(*other, load)
+    others: tuple[tuple[str, str | None, int | None, int], ...] = (
+        ("other", None, 10, 20),
+        ("net", "set", 10, 20),
+        ("net", None, None, 20),
+        ("net", None, 10, 21),
+    )
+    for name, data_set, images, calibration in others:
+        remembered(name, data_set, images, calibration, load)
     assert load.count == 5
 
 
@@ -108,7 +115,7 @@ def test_code_and_files_of_a_user_are_never_remembered(cache: Path) -> None:
 
 def test_a_network_that_a_user_has_named_is_never_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_is_of_the_project", IS_OF_THE_PROJECT)
-    own = replace(MODELS["digits"], load=lambda: None)
+    own = replace(MODELS["digits"], load=lambda: nn.Identity())
     monkeypatch.setattr(models, "MODELS", {"mine": own, "digits": MODELS["digits"]})
     load = Loading()
     for count, name in enumerate(("mine", "mine", "digits", "absent", "absent"), 1):
