@@ -48,7 +48,7 @@ include_patterns = [
 exclude_patterns = [
     "docs/_site",
     "**/.*",
-    *(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "notebooks")),
+    *sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "notebooks")),
 ]
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_nb"]
 
