@@ -16,7 +16,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("Mapping", "xbarsim.mapping", "Mapping Offset Unary"),
     ("The cell", "xbarsim.devices", "Cell ProgrammingError Polynomial"),
     ("Read noise", "xbarsim.devices", "ReadNoise ThermalNoise ShotNoise FlickerNoise TelegraphNoise SummedNoise"),
-    ("Drift", "xbarsim.devices", "LogarithmicDrift MeasuredDrift DriftStep"),
+    ("Drift", "xbarsim.devices", "LogarithmicDrift PowerLawDrift MeasuredDrift DriftStep"),
     ("Wires and lines", "xbarsim.circuit", "Wires"),
     ("Broken lines", "xbarsim.devices", "LineFaults"),
     (
@@ -44,7 +44,7 @@ _SAID = {  # units that are said in words
 # What says that a number has no unit.
 _BARE = re.compile(
     r"probabilit|share|relative|correlation|unitless|quantile|gain|standard deviation of the natural logarithm|slope"
-    r"|writes|mean number|-?[01]\b.* to 1\b|above 0, at most",
+    r"|writes|coefficient|power of the|mean number|power of|exponent|-?[01]\b.* to 1\b|above 0, at most",
     re.IGNORECASE,
 )
 _AS_IN = re.compile(r"As in :class:`~?(?:[\w.]+\.)?(\w+)`")

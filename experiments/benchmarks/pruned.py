@@ -15,7 +15,7 @@ from torch import nn
 
 from xbarsim.compress import BlockColumnRow, Hardening, LayerRule, Recipe, mappable_layers, pack_network
 
-__all__ = ["Case", "RecurrentNet", "block_pruned", "float_cases"]
+__all__ = ["Case", "RecurrentNet", "VGG16Net", "block_pruned", "float_cases"]
 
 _CLOSE = 1e-4  # of the largest result: sums run in another order
 
@@ -27,6 +27,25 @@ class Case(NamedTuple):
     ours: Callable[[], Any]
     dense: Callable[[], Any]
     check: str
+
+
+class VGG16Net(nn.Sequential):
+    """VGG-16 for 32 x 32 images, 14.7 M weights in its convolutions; untrained, for timing only."""
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+            if width == 0:
+                layers.append(nn.MaxPool2d(2))
+                continue
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        super().__init__(*layers, nn.Flatten(), nn.Linear(512, 10))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 class RecurrentNet(nn.Module):

@@ -32,7 +32,7 @@ from xbarsim.compress import mappable_layers
 from xbarsim.devices import Cell, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.die import program
 from xbarsim.engine import CompiledBackend, Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
-from xbarsim.experiments.benchmarks.pruned import RecurrentNet, block_pruned, float_cases
+from xbarsim.experiments.benchmarks.pruned import RecurrentNet, VGG16Net, block_pruned, float_cases
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
@@ -175,28 +175,9 @@ def _check(got: Any, expected: Any, plan: Plan, double: Plan, codes: Any) -> str
     )
 
 
-class _VGG16(nn.Sequential):
-    """VGG-16 for 32 x 32 images, 14.7 M weights in its convolutions; untrained, for timing only."""
-
-    def __init__(self) -> None:
-        layers: list[nn.Module] = []
-        channels = 3
-        for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
-            if width == 0:
-                layers.append(nn.MaxPool2d(2))
-                continue
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        super().__init__(*layers, nn.Flatten(), nn.Linear(512, 10))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-
-
 def _vgg16() -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(1)
-    return _VGG16().eval(), torch.rand(64, 3, 32, 32)
+    return VGG16Net().eval(), torch.rand(64, 3, 32, 32)
 
 
 def _resnet20(images: int) -> tuple[nn.Module, torch.Tensor]:

@@ -39,17 +39,19 @@ _CARD = "isaac2016"
 _PRESETS = {words: preset for preset, words in POLARITIES.items()}
 
 
-def design(rate: float = 0.0) -> xb.Design:
+def design(rate: float = 0.0, *, pack: str = "matrix") -> xb.Design:
     """The accelerator: 128 x 128 cells of 16 levels, two columns of 8 bits, inputs bit by bit, 8-bit converters.
 
     Parameters
     ----------
     rate
         Share of stuck cells, mostly on.
+    pack
+        How matrices that are pruned are cut into tiles.
     """
     return xb.Design(
         cell=Cell.load("wan2022").without_errors(),
-        mapping=xb.Mapping(rows=128, columns=128, weight_bits=BITS, cell_bits=4),
+        mapping=xb.Mapping(rows=128, columns=128, weight_bits=BITS, cell_bits=4, pack=pack),
         periphery=xb.Periphery(input_bits=8, dac_bits=1, adc_bits=8, adc_range="calibrated"),
         faults=fault_preset(_PRESETS["mostly stuck on"]).faults.with_total(rate) if rate else None,
     )
@@ -101,6 +103,7 @@ def measure(study: Study, arm: str | None, *, images: int | None = None, folder:
     masks = {} if arm is None else {name: layer.weight.detach() != 0 for name, layer in layers.items()}
     left = compression(model, masks, None if arm is None else study.arm(arm).recipe)
     kept = sum(layer.kept for layer in left.layers if layer.index_bits is not None)
+    joined = xb.map_model(model, design(pack="joined"), calibration=subject.calibration)
     cost = network.cost(_CARD)
     work = cost.workload()
     return {
@@ -117,6 +120,7 @@ def measure(study: Study, arm: str | None, *, images: int | None = None, folder:
         "weights": sum(int(torch.count_nonzero(layer.weight)) for layer in layers.values()),
         "fewer": round(left.overall_ratio, 3),
         "arrays": network.tiles,
+        "arrays_joined": joined.tiles,
         "area_mm2": round(1e6 * cost.area, 4),
         "energy_uJ": round(1e6 * work.energy, 4),
         "latency_us": round(1e6 * work.latency, 3),

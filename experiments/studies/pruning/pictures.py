@@ -47,13 +47,14 @@ def accuracy_table(rows: Sequence[dict[str, Any]]) -> str:
     return format_table(
         (
             "network", "arm", "epochs", "held back (%)", "float (%)", "chip (%)", "95 % interval", "weights", "fewer",
-            "arrays", "mm2", "uJ", "us", "index bits", "CSR", "kappa",
+            "arrays", "joined", "mm2", "uJ", "us", "index bits", "CSR", "kappa",
         ),
         [
             (
                 row["network"], row["arm"], row["epochs"], f"{row['validation']:.2f}", f"{row['float']:.2f}",
                 f"{row['accuracy']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", row["weights"],
-                f"{row['fewer']:.2f}", row["arrays"], f"{row['area_mm2']:.3f}", f"{row['energy_uJ']:.2f}",
+                f"{row['fewer']:.2f}", row["arrays"], row["arrays_joined"],
+                f"{row['area_mm2']:.3f}", f"{row['energy_uJ']:.2f}",
                 f"{row['latency_us']:.1f}", f"{row['index_bits']:.3f}", f"{row['csr_bits']:.1f}", f"{row['kappa']:.0f}",
             )
             for row in rows
@@ -77,15 +78,16 @@ def equal_accuracy_table(chosen: Sequence[dict[str, Any]], loss: float) -> str:
         lines.append(
             (
                 row["network"], row["arm"], f"{row['accuracy']:.2f}", f"{dense['weights'] / row['weights']:.2f}",
-                f"{dense['arrays'] / row['arrays']:.2f}", f"{dense['area_mm2'] / row['area_mm2']:.2f}",
+                f"{dense['arrays'] / row['arrays']:.2f}",
+                f"{dense['arrays'] / row['arrays_joined']:.2f}", f"{dense['area_mm2'] / row['area_mm2']:.2f}",
                 f"{dense['energy_uJ'] / row['energy_uJ']:.2f}", f"{dense['latency_us'] / row['latency_us']:.2f}",
                 f"{row['index_bits']:.3f}", f"{row['kappa'] / dense['kappa']:.1f}",
                 _rate(row, "rate"), f"{_rate(row, 'rate_low')} to {_rate(row, 'rate_high')}",
             )
         )  # fmt: skip
     heads = (
-        "network", f"at most {loss:g} points lost", "chip (%)", "weights", "arrays", "area", "energy", "latency",
-        "index bits", "kappa", "stuck cells tolerated", "95 % interval",
+        "network", f"at most {loss:g} points lost", "chip (%)", "weights", "arrays", "joined", "area", "energy",
+        "latency", "index bits", "kappa", "stuck cells tolerated", "95 % interval",
     )  # fmt: skip
     return format_table(heads, lines, left=2)
 
@@ -152,6 +154,7 @@ def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], loss: float) -> Fig
     columns = [
         ("weights", "weights, times fewer"),
         ("arrays", "arrays, times fewer"),
+        ("arrays_joined", "arrays, blocks joined"),
         ("energy_uJ", "energy, times less"),
         ("index_bits", "index bits a weight"),
     ]
@@ -162,7 +165,7 @@ def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], loss: float) -> Fig
     grid = figure.subplots(
         len(networks), len(columns), squeeze=False, sharey="row", gridspec_kw={"height_ratios": counts}
     )
-    for line, network in zip(grid, networks, strict=True):
+    for first, line, network in zip([True] + [False] * len(networks), grid, networks, strict=False):
         mine = [row for row in chosen if row["network"] == network]
         (dense,) = [row for row in mine if row["arm"] == "dense"]
         for axes, (name, words) in zip(line, columns, strict=True):
@@ -178,11 +181,12 @@ def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], loss: float) -> Fig
                         ends = [[value - 100 * row["rate_low"]], [100 * row["rate_high"] - value]]
                         axes.errorbar(value, place, xerr=ends, color="black", capsize=2, linewidth=1)
                 else:
-                    value = row[name] if name == "index_bits" else dense[name] / row[name]
+                    before = dense[name.removesuffix("_joined")]
+                    value = row[name] if name == "index_bits" else before / row[name]
                     axes.barh(place, value, color=colour, height=0.6)
                     axes.text(value, place, f" {value:.2f}", va="center", fontsize=7)
             axes.margins(x=0.18)
-            axes.set_title(words if line is grid[0] else "", fontsize=9)
+            axes.set_title(words if first else "", fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
         line[0].set_yticks(range(len(mine)), [row["arm"] for row in mine], fontsize=8)
         line[0].invert_yaxis()

@@ -111,6 +111,7 @@ def row(network: str, arm: str, validation: float, weights: int, **changes: Any)
         "network": network, "arm": arm, "family": arm.rpartition("-")[0] or arm, "epochs": 120,
         "validation": validation, "float": validation, "accuracy": validation - 0.5, "low": validation - 1.0,
         "high": validation, "images": 100, "weights": weights, "fewer": 1e5 / weights, "arrays": weights // 1000,
+        "arrays_joined": weights // 2000,
         "area_mm2": weights * 1e-5, "energy_uJ": weights * 1e-4, "latency_us": 100.0, "index_bits": 0.1,
         "csr_bits": 9.0, "kappa": 20.0, **changes,
     }  # fmt: skip
@@ -137,11 +138,11 @@ def test_tables_and_pictures_show_every_network() -> None:
     assert words == {"dense", "block columns and rows: ADMM", "columns: ADMM"}
     chosen = [without_faults(each) for each in chosen_arms(ROWS, loss=2.0)]
     assert "8.00" in equal_accuracy_table(chosen, 2.0)
-    assert len(equal_accuracy_picture(chosen, 2.0).axes) == 4
+    assert len(equal_accuracy_picture(chosen, 2.0).axes) == 5
     faulty = {"rate_low": 0.001, "rate": 0.002, "rate_high": "", "highest_rate": 0.01, "dies": 2}
     measured = [each | faulty for each in chosen]
     assert "0.001 to > 0.01" in equal_accuracy_table(measured, 2.0)
-    assert len(equal_accuracy_picture(measured, 2.0).axes) == 5
+    assert len(equal_accuracy_picture(measured, 2.0).axes) == 6
 
 
 def test_bad_values_are_refused() -> None:
