@@ -22,6 +22,7 @@ from xbarsim.devices import LineFaults, StuckFaults
 from xbarsim.mapping import Differential
 from xbarsim.mitigation import Diagnosis, ProtectLayers, RecalibrateOutputs
 from xbarsim.sweep import COLUMNS, InProcess, Subject, Task, collect, die_seed
+from xbarsim.sweep.subject import _hash_of_module, _settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,6 +105,22 @@ def test_id_is_the_same_in_another_process() -> None:
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     assert answer.stdout.strip() == task().id
+
+
+@pytest.mark.parametrize("words", ["", ", bias=True"])
+def test_id_is_the_same_whatever_words_torch_has_for_a_batch_norm(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(module: nn.BatchNorm2d) -> str:  # before and since torch 2.13
+        start = f"{module.num_features}, eps={module.eps}, momentum={module.momentum}, affine=True"
+        return f"{start}{words}, track_running_stats=True"
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    monkeypatch.setattr(nn.BatchNorm2d, "extra_repr", said)
+    expected = "2, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True"
+    assert _settings(model[1]) == expected
+    before = _hash_of_module(model)
+    model[1].eps = 1e-3
+    assert _hash_of_module(model) != before
 
 
 def test_tasks_that_differ_in_faults_share_a_mapping() -> None:

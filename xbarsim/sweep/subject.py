@@ -127,10 +127,19 @@ class Subject:
         return map_model(self.model, design, calibration=self.calibration)
 
 
+def _settings(module: Any) -> str:
+    """What a module says of itself; of batch norms in the same words whatever torch's version (2.13 added `bias`)."""
+    text = str(module.extra_repr())
+    if type(module).__module__ == "torch.nn.modules.batchnorm" and ", bias=" not in text:
+        bias = getattr(module, "bias", None) is not None
+        text = text.replace(", track_running_stats=", f", bias={bias}, track_running_stats=")
+    return text
+
+
 def _hash_of_module(model: Any) -> str:
     digest = hashlib.sha256()
     for name, module in model.named_modules():
-        digest.update(f"{name} {type(module).__name__} {module.extra_repr()}\n".encode())
+        digest.update(f"{name} {type(module).__name__} {_settings(module)}\n".encode())
     state = model.state_dict()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
