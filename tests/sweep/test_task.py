@@ -114,12 +114,13 @@ def test_id_is_the_same_whatever_words_torch_has_for_a_batch_norm(words: str, mo
         return f"{start}{words}, track_running_stats=True"
 
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    norm = nn.BatchNorm2d(2)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), norm)
     monkeypatch.setattr(nn.BatchNorm2d, "extra_repr", said)
     expected = "2, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True"
-    assert _settings(model[1]) == expected
+    assert _settings(norm) == expected
     before = _hash_of_module(model)
-    model[1].eps = 1e-3
+    norm.eps = 1e-3
     assert _hash_of_module(model) != before
 
 
