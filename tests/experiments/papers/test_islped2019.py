@@ -56,8 +56,8 @@ def test_rows_are_compressed_at_least_as_published(name: str) -> None:
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(xb.InputError, match="network must be one of 'lenet5', 'convnet', got 'vgg16'"):
-        script.load_study("vgg16")
+    with pytest.raises(xb.InputError, match="network must be one of 'lenet5', 'convnet', 'vgg16', 'resnet18', got 'a'"):
+        script.load_study("a")
 
 
 def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
