@@ -155,7 +155,7 @@ COUNTS: dict[str, dict[str, Any]] = {
     "periphery.skip_idle": {"periphery.skip_idle": True},
     "periphery.drift_compensation": {
         "periphery.drift_compensation": "layer",
-        "cell.drift": Cell.load("joshi2020").drift,
+        "cell.drift": Cell.load("nandakumar2019").drift,
         "cell.g_max": 2.5e-5,
     },
     "periphery.signed_inputs": {"periphery.signed_inputs": "offset"},
@@ -188,7 +188,7 @@ NOTHING: dict[str, tuple[dict[str, Any], str]] = {
         },
         "its mean is zero, so that the mean power does not move",
     ),
-    "cell.drift": ({"cell.drift": Cell.load("joshi2020").drift, "cell.g_max": 2.5e-5}, _OF_A_DIE),
+    "cell.drift": ({"cell.drift": Cell.load("nandakumar2019").drift, "cell.g_max": 2.5e-5}, _OF_A_DIE),
     "faults": ({"faults": StuckFaults(on=0.3, off=0.1)}, _OF_A_DIE),
     "wires": ({"wires": Wires(word_line_resistance=20.0)}, _NOTED),
     "line_faults": ({"line_faults": LineFaults(open_bit_line=0.1)}, _NOTED),
