@@ -24,6 +24,21 @@ _TIMES = 60
 _WIDTH = 40  # characters of a line that says why there is nothing
 
 
+def _four_panels(ax: Any, title: str) -> list[Any]:
+    """The four axes that were given, or those of a new figure with a title."""
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.6, 7.2), layout="constrained", dpi=150)
+        panels: list[Any] = list(figure.subplots(2, 2).reshape(-1))
+        figure.suptitle(title, fontsize=TEXT)
+    else:
+        panels = these_axes(ax, "four")
+    for panel in panels:
+        plain(panel)
+    return panels
+
+
 @entrance
 def cell_fit(fit: CellFit, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[Any]:
     """Draw what a fit found beside what was measured: levels, programming error, read noise, drift.
@@ -44,16 +59,7 @@ def cell_fit(fit: CellFit, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[A
         Shape ``(4,)``.
     """
     check_instance("fit", fit, CellFit)
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.6, 7.2), layout="constrained", dpi=150)
-        panels: list[Any] = list(figure.subplots(2, 2).reshape(-1))
-        figure.suptitle(f"{fit.cell.name}: points measured, with 95 % intervals; lines fitted", fontsize=TEXT)
-    else:
-        panels = these_axes(ax, "four")
-    for panel in panels:
-        plain(panel)
+    panels = _four_panels(ax, f"{fit.cell.name}: points measured, with 95 % intervals; lines fitted")
     _levels(panels[0], fit)
     _error(panels[1], fit)
     _noise(panels[2], fit)
@@ -161,16 +167,7 @@ def cell_card(card: Card, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[An
         Shape ``(4,)``.
     """
     check_instance("card", card, Card)
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.6, 7.2), layout="constrained", dpi=150)
-        panels: list[Any] = list(figure.subplots(2, 2).reshape(-1))
-        figure.suptitle(literal(card.name), fontsize=TEXT)
-    else:
-        panels = these_axes(ax, "four")
-    for panel in panels:
-        plain(panel)
+    panels = _four_panels(ax, literal(card.name))
     _card_levels(panels[0], card)
     _card_error(panels[1], card)
     _card_noise(panels[2], card)

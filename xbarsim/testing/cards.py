@@ -47,12 +47,7 @@ def check_cell_card(name_or_path: str | os.PathLike[str], *, seed: int = 0) -> C
     """
     read: Card = call(f"reading the card {os.fspath(name_or_path)!r}", card, name_or_path)
     _check_citation(read.name, read.description, name_or_path)
-    promise(read.source.strip(), "source must cite where the card comes from", f"it is {read.source!r}")
-    promise(
-        read.doi or "not verified" in read.source,
-        "doi must be given, or source must say 'not verified'",
-        f"doi is {read.doi!r}, source {read.source!r}",
-    )
+    _check_source(read.source, read.doi, "card")
     for name, value in read.values().items():
         promise(
             value.note.strip() or value.origin != "assumed",
@@ -76,6 +71,15 @@ def _check_citation(name: str, description: str, name_or_path: str | os.PathLike
     stem = Path(name_or_path).name.removesuffix(".toml")
     promise(name == stem, "name must be as the file is called", f"it is {name!r} in {stem + '.toml'!r}")
     promise(description.strip(), "description must say what it is, in one line", f"it is {description!r}")
+
+
+def _check_source(source: str, doi: str | None, what: str) -> None:
+    promise(source.strip(), f"source must cite where the {what} comes from", f"it is {source!r}")
+    promise(
+        doi or "not verified" in source,
+        "doi must be given, or source must say 'not verified'",
+        f"doi is {doi!r}, source {source!r}",
+    )
 
 
 def _check_cell(cell: Cell, bits: int, seed: int) -> None:
@@ -206,12 +210,7 @@ def check_design_card(name_or_path: str | os.PathLike[str]) -> Design:
     """
     read: DesignCard = call(f"reading the card {os.fspath(name_or_path)!r}", design_card, name_or_path)
     _check_citation(read.name, read.description, name_or_path)
-    promise(read.source.strip(), "source must cite where the design comes from", f"it is {read.source!r}")
-    promise(
-        read.doi or "not verified" in read.source,
-        "doi must be given, or source must say 'not verified'",
-        f"doi is {read.doi!r}, source {read.source!r}",
-    )
+    _check_source(read.source, read.doi, "design")
     promise(
         any(limit.strip() for limit in read.limits), "limits must say what of the source is not in it", "there are none"
     )

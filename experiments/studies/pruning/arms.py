@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -275,7 +274,7 @@ def train_arm(
         )  # fmt: skip
         current, masks = pruned.model, pruned.masks
     left = retrain(
-        copy.deepcopy(current), data, retraining,
+        current, data, retraining,
         masks=masks, checkpoint=work / "retraining.safetensors", progress=progress,
     )  # fmt: skip
     replicas = arm.method.parts * arm.method.rounds if arm.parallel and isinstance(arm.method, GrowAndPrune) else 1

@@ -17,9 +17,9 @@ from xbarsim.compress import compression, mappable_layers
 from xbarsim.data import spoken_digit_features
 from xbarsim.devices import POLARITIES, Cell, fault_preset
 from xbarsim.experiments.papers.gxnor2018 import full_scale_ratio
-from xbarsim.experiments.studies.pruning.arms import BITS, STORED, Study, load_stored
+from xbarsim.experiments.studies.pruning.arms import BITS, STORED, Study, load_stored, stored_file
 from xbarsim.foundation.intervals import share_interval
-from xbarsim.models import DATA_SETS, load_images
+from xbarsim.models import DATA_SETS, load_images, read_card
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.critical import crossing
 from xbarsim.sweep.measures import Accuracy
@@ -93,7 +93,7 @@ def measure(study: Study, arm: str | None, *, images: int | None = None, folder:
         Where the networks are.
     """
     subject = load_network(study.network, arm, study.data_set, images, folder)
-    model, card = load_stored(study.network, arm, folder)
+    model, card = subject.model, read_card(stored_file(study.network, arm, folder))
     network = xb.map_model(model, design(), calibration=subject.calibration)
     chip = network.fabricate(seed=0)
     alone = xb.evaluate(model, subject.images, subject.labels, progress=False).accuracy
