@@ -40,6 +40,11 @@ __all__ = ["Arena", "Outcome", "sweep_text"]
 _PATIENCE = 120.0  # seconds for a sweep that should end to end, at least
 _TRIES = 1000  # of a die in sweeps whose workers are killed at random: no die shall fail of that
 _FAILED, _CANNOT_WRITE, _BAD_INPUT, _INTERRUPTED = 5, 4, 2, 130  # exit codes of the command line
+# Python ends by SIGINT, which a shell shows as 130, where the interruption fell into code made from text, as of a
+# dataclass that is being defined: also where the exception was caught and the program had ended with another code.
+_BY_INTERRUPT = -signal.SIGINT
+
+_GIVES_UP = "worker processes in a row did not start"
 
 _EMPTY_STORE = 60_000  # bytes of a store with its tables and no die, rounded up
 
@@ -202,9 +207,13 @@ class Arena:
         """1 where a sweep ended in another way than it may, with what it said; else 0."""
         if code in allowed:
             return 0
-        said = " / ".join((self.folder / "messages.txt").read_text(errors="replace").strip().splitlines()[-3:])
+        said = " / ".join(self.said().strip().splitlines()[-3:])
         self.report(f"a sweep ended with code {code}, not {allowed}: {said}")
         return 1
+
+    def said(self) -> str:
+        """What the last sweep wrote to standard error."""
+        return (self.folder / "messages.txt").read_text(errors="replace")
 
     def finish(self, store: Path, *options: str) -> None:
         """Let a sweep end by itself."""
@@ -262,7 +271,7 @@ def kill_coordinators(arena: Arena, number: int, *, kills: int) -> Outcome:
         process.send_signal(number)
         code = end(process, arena.patience)
         # SIGTERM and SIGHUP end it as Ctrl-C does, or at once before it is ready for them
-        odd += arena.odd(code, (-number,) if number == signal.SIGKILL else (-number, _INTERRUPTED, 0))
+        odd += arena.odd(code, (-number,) if number == signal.SIGKILL else (-number, _INTERRUPTED, _BY_INTERRUPT, 0))
         orphans += gone(below, arena.patience)
         done += 1
         now = written(store)
@@ -276,34 +285,41 @@ def kill_coordinators(arena: Arena, number: int, *, kills: int) -> Outcome:
 def disturb_workers(arena: Arena, *, kills: int, stops: int) -> Outcome:
     """Kill workers, and stop workers and coordinators for a while, at random moments; store after store."""
     outcomes: list[Outcome] = []
-    done = odd = orphans = hits = 0
+    done = odd = orphans = hits = given_up = 0
     plan = list(arena.rng.permutation(["kill"] * kills + ["stop"] * stops))
     while plan:
-        store = arena.fresh("workers")
-        process = arena.start(store, "--workers", "2", "--tries", str(_TRIES))
-        below: list[int] = []
-        while process.poll() is None:
-            time.sleep(float(arena.rng.uniform(0.0, 3.0)))
-            below = [pid for pid in children(process.pid) if _is_worker(pid)]
-            if not plan or not below:
-                continue
-            what, victim = plan[-1], int(arena.rng.choice(below))
-            with suppress(ProcessLookupError):
-                if what == "kill":
-                    number = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)[int(arena.rng.integers(3))]
-                    os.kill(victim, number)
-                else:
-                    victim = process.pid if arena.rng.random() < 0.5 else victim
-                    os.kill(victim, signal.SIGSTOP)
-                    time.sleep(float(arena.rng.uniform(0.0, 1.0)))
-                    os.kill(victim, signal.SIGCONT)
-                plan.pop()
-                done, hits = done + 1, hits + (what == "kill")
-        odd += arena.odd(process.returncode, (0,))
-        orphans += gone(below, arena.patience)
-        outcomes.append(arena.compare("workers", store, seen=set(), done=done))
-        arena.report(f"workers: {done} of {kills + stops} done, {outcomes[-1]}")
+        store, seen, gives_up = arena.fresh("workers"), set[Key](), True
+        while gives_up:
+            process = arena.start(store, "--workers", "2", "--tries", str(_TRIES))
+            below: list[int] = []
+            while process.poll() is None:
+                time.sleep(float(arena.rng.uniform(0.0, 3.0)))
+                below = [pid for pid in children(process.pid) if _is_worker(pid)]
+                if not plan or not below:
+                    continue
+                what, victim = plan[-1], int(arena.rng.choice(below))
+                with suppress(ProcessLookupError):
+                    if what == "kill":
+                        number = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)[int(arena.rng.integers(3))]
+                        os.kill(victim, number)
+                    else:
+                        victim = process.pid if arena.rng.random() < 0.5 else victim
+                        os.kill(victim, signal.SIGSTOP)
+                        time.sleep(float(arena.rng.uniform(0.0, 1.0)))
+                        os.kill(victim, signal.SIGCONT)
+                    plan.pop()
+                    done, hits = done + 1, hits + (what == "kill")
+            # where many in a row are killed before they could begin, it says so and ends: the same command goes on
+            gives_up = process.returncode == _FAILED and _GIVES_UP in arena.said()
+            given_up += gives_up
+            odd += arena.odd(process.returncode, (_FAILED if gives_up else 0,))
+            orphans += gone(below, arena.patience)
+            now = written(store)
+            arena.report(f"workers: {done} of {kills + stops} done, {len(now)} dies written, {len(seen - now)} gone")
+            seen |= now
+        outcomes.append(arena.compare("workers", store, seen=seen, done=done))
     note = f"{hits} killed (SIGKILL, SIGTERM, SIGHUP), {done - hits} stopped and gone on with; {len(outcomes)} stores"
+    note += f"; {given_up} times too many in a row before they began" if given_up else ""
     total = _total("signals to workers", outcomes, done=done, note=note)
     return dataclasses.replace(total, orphans=orphans, odd=odd)
 
