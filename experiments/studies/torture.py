@@ -270,8 +270,8 @@ def kill_coordinators(arena: Arena, number: int, *, kills: int) -> Outcome:
         below = children(process.pid)
         process.send_signal(number)
         code = end(process, arena.patience)
-        # SIGTERM and SIGHUP end it as Ctrl-C does, or at once before it is ready for them
-        odd += arena.odd(code, (-number,) if number == signal.SIGKILL else (-number, _INTERRUPTED, _BY_INTERRUPT, 0))
+        # 0: it had ended when the signal came. SIGTERM and SIGHUP end it as Ctrl-C does, or at once before it is ready
+        odd += arena.odd(code, (-number, 0) if number == signal.SIGKILL else (-number, _INTERRUPTED, _BY_INTERRUPT, 0))
         orphans += gone(below, arena.patience)
         done += 1
         now = written(store)
