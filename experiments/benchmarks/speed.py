@@ -38,7 +38,7 @@ from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
 from xbarsim.mitigation import Diagnosis, PermuteRows
 
-__all__ = ["BENCHMARKS", "Measurement", "main", "one_pulse_on_levels", "run"]
+__all__ = ["BENCHMARKS", "Measurement", "machine", "main", "one_pulse_on_levels", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -544,7 +544,8 @@ def run(names: list[str], threads: list[int]) -> list[Measurement]:
     return measured
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What a figure was measured on: processor, versions and instruction set."""
     model = platform.processor() or platform.machine()
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -579,7 +580,7 @@ def main(
     typer.echo(format_table(header, table))
     for m in rows:
         typer.echo(f"{m.name} ({m.threads} threads): {m.check}")
-    typer.echo(_machine())
+    typer.echo(machine())
     if json_file is not None:
-        content = {"machine": _machine(), "measurements": [vars(m) | {"ratio": m.ratio} for m in rows]}
+        content = {"machine": machine(), "measurements": [vars(m) | {"ratio": m.ratio} for m in rows]}
         write_atomically(json_file, json.dumps(content, indent=2).encode())
