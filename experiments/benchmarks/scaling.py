@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,7 @@ def _images(runs: int) -> Iterator[Point]:
     for count in _IMAGES:
         few = images[:count]
         with torch.no_grad():
-            ours, baseline = _medians([lambda few=few: chip(few), lambda few=few: model(few)], runs)
+            ours, baseline = _medians([partial(chip, few), partial(model, few)], runs)
         yield Point(curve="ResNet-20, one die", axis="images", work=count, seconds=ours)
         yield Point(curve="ResNet-20, float32 torch", axis="images", work=count, seconds=baseline)
 
@@ -102,7 +103,7 @@ def _widths(runs: int) -> Iterator[Point]:
             layer.weight.copy_(torch.randn((width, width), generator=generator))
         chip = xb.map_model(layer, one_pulse_on_levels(), calibration=vectors[:32]).fabricate(seed=1)
         with torch.no_grad():
-            ours, baseline = _medians([lambda v=vectors, c=chip: c(v), lambda v=vectors, m=layer: m(v)], runs)
+            ours, baseline = _medians([partial(chip, vectors), partial(layer, vectors)], runs)
         yield Point(curve="linear layer, one die", axis="inputs and outputs", work=width, seconds=ours)
         yield Point(curve="linear layer, float32 torch", axis="inputs and outputs", work=width, seconds=baseline)
 
@@ -117,7 +118,7 @@ def _arrays(runs: int) -> Iterator[Point]:
         design = design.replace(mapping=replace(design.mapping, rows=size, columns=size))
         network = xb.map_model(layer, design, calibration=vectors[:32])
         chip = network.fabricate(seed=1)
-        run, made = _medians([lambda c=chip: c(vectors), lambda n=network: n.fabricate(seed=1)], runs)
+        run, made = _medians([partial(chip, vectors), partial(network.fabricate, seed=1)], runs)
         yield Point(curve="1024 x 1024 weights, inference", axis="arrays", work=network.tiles, seconds=run)
         yield Point(curve="1024 x 1024 weights, making a die", axis="arrays", work=network.tiles, seconds=made)
 
@@ -130,7 +131,7 @@ def _dies(runs: int) -> Iterator[Point]:
             collect([task], stop=2 * workers, executor=executor, progress=False)  # networks mapped, kernels compiled
             for dies in _DIES:
                 (seconds,) = _medians(
-                    [lambda d=dies, e=executor: collect([task], stop=d, executor=e, progress=False)], max(1, runs // 3)
+                    [partial(collect, [task], stop=dies, executor=executor, progress=False)], max(1, runs // 3)
                 )
                 name = f"sweep of the digits network, {workers} worker{'s' if workers > 1 else ''}"
                 yield Point(curve=name, axis="dies", work=dies, seconds=seconds)

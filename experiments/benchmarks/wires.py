@@ -14,6 +14,7 @@ from torch import nn
 
 import xbarsim as xb
 from xbarsim.circuit import Wires, effective_conductance, reference_effective_conductance, solve
+from xbarsim.die import seen_cells
 
 __all__ = ["Case", "arrays", "making_dies", "running_dies"]
 
@@ -57,13 +58,13 @@ def _dies(model: nn.Module, images: torch.Tensor, design: xb.Design) -> tuple[xb
     ideal = xb.map_model(model, design, calibration=images[:64])
     wired = xb.map_model(model, design.replace(wires=_WIRES), calibration=images[:64])
     name = list(ideal.layers)[1]
+    layer = wired.layers[name]
     bits = design.mapping.cell_bits
-    held = ideal.fabricate(seed=1).layers[name].cells()[0].astype(np.float64)
-    seen = wired.fabricate(seed=1).layers[name].cells()[0].astype(np.float64)
-    expected = design.cell.level_units(
-        reference_effective_conductance(design.cell.conductance(held, bits), _WIRES), bits
-    )
-    used = ideal.layers[name].matrix.tile_rows[0] >= 0
+    held = wired.fabricate(seed=1).layers[name].cells()
+    seen = seen_cells(held, layer.matrix, wired.design, layer.drive)[0].astype(np.float64)
+    used = layer.matrix.tile_rows[0] >= 0  # only these word lines are selected
+    cells = design.cell.conductance(held[0].astype(np.float64), bits)
+    expected = design.cell.level_units(reference_effective_conductance(cells, _WIRES, rows=used), bits)
     worst = float(np.abs(seen - expected)[used].max() / np.abs(expected).max())
     if not worst < 1e-5:
         raise AssertionError(f"layer {name!r}: what reads see of an array is {worst:.1e} away from the whole circuit")

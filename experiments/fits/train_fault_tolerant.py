@@ -144,7 +144,7 @@ FITS: dict[str, Fit] = {
     **_variants("convnet", "cifar10", "convnet-unpruned-9bit", _RESNET20, raw=0.03),
     **_variants("lenet5", "mnist", "lenet5-unpruned-9bit", replace(_RESNET20, augmentation="affine"), raw=0.05),
 }
-FITS["resnet20_retrained"] = replace(FITS["resnet20_placebo"], clip=1.0)
+FITS["resnet20_retrained"] = replace(FITS["resnet20_placebo"], clip=1.0, training=replace(_RESNET20, epochs=1))
 FITS |= {
     f"resnet20_pruned_{100 * share:.0f}": replace(FITS["resnet20_retrained"], pruned=share) for share in (0.3, 0.6, 0.8)
 }

@@ -112,6 +112,8 @@ class Sweep:
             Where the path of a design starts.
         """
         with reading(text, source, Path(folder)) as (table, at):
+            if "search" in table:
+                raise FileFormatError("this is a search, for 'xbarsim search'; a sweep has no table 'search'")
             stop = read_stop(table, Path(folder))
             return cls(tasks=tuple(_tasks(TaskTables(table, Path(folder), at))), stop=stop, text=text)
 

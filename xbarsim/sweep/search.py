@@ -20,10 +20,10 @@
     design.mapping.rows = [32, 64, 128]
     design.periphery.adc_bits = { from = 4, to = 10 }
 
-    [vary.encoding.Differential]                 # or several fields at once
+    [vary.mapping.Differential]                 # or several fields at once
     design.mapping.encoding.type = "Differential"
 
-    [vary.encoding.TwoColumn]
+    [vary.mapping.TwoColumn]
     design.mapping.encoding.type = "TwoColumn"
 
 Proposals come from Optuna; designs are tasks like any others, and their dies are kept in a store like any others. With
@@ -263,7 +263,8 @@ class Search:
                 (task,) = tables.tasks(chosen, {name: values[name] for name in single})
                 return task
 
-            search = cls(make_task=make_task, space=space, limits=limits, stop=stop, text=text, **ways, **asked)
+            given: dict[str, Any] = {**ways, **asked}
+            search = cls(make_task=make_task, space=space, limits=limits, stop=stop, text=text, **given)
             search._first()
             return search
 
@@ -352,14 +353,18 @@ class Search:
             if options.get("executor") is None:
                 options["executor"] = stack.enter_context(contextlib.closing(LocalProcesses(workers)))
             benches: dict[str, SharedBench] = {}
-            stack.callback(lambda: [bench.close() for bench in benches.values()])
             trials: list[Trial] = []
+
+            def let_go() -> None:
+                for bench in benches.values():
+                    bench.close()
+                benches.clear()
+
+            stack.callback(let_go)
 
             def measure(batch: list[dict[str, Any]]) -> list[Trial]:
                 made = self._measure(batch, len(trials), dict(options, store=kept, benches=benches))
-                for bench in benches.values():  # designs share no mapped network: none is needed again
-                    bench.close()
-                benches.clear()
+                let_go()  # hardly any two designs share a mapped network
                 for trial in made:
                     trials.append(trial)
                     if report is not None:
@@ -455,8 +460,8 @@ class Search:
                 if trial.result is None:
                     study.tell(each, state=optuna.trial.TrialState.FAIL)
                     continue
-                excess = [limit.excess(trial.objectives[name].estimate) for name, limit in self.limits.items()]
-                each.set_user_attr("excess", excess)
+                for name, limit in self.limits.items():
+                    each.set_constraint(name, limit.excess(trial.objectives[name].estimate))
                 study.tell(each, [trial.objectives[name].estimate for name in (*self.maximise, *self.minimise)])
 
     def _values(self, key: tuple[Any, ...]) -> dict[str, Any]:
@@ -469,13 +474,11 @@ class Search:
     def _sampler(self, optuna: Any) -> Any:
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=self.seed)
-        constraints = (lambda trial: trial.user_attrs.get("excess", [0.0])) if self.limits else None
         return optuna.samplers.TPESampler(
             seed=self.seed,
             n_startup_trials=max(_FIRST, 2 * self.batch),
             multivariate=True,
             constant_liar=True,  # designs of one batch keep apart
-            constraints_func=constraints,
         )
 
 

@@ -279,11 +279,11 @@ def _training() -> Iterator[Arm]:
             )  # fmt: skip
 
 
-_FACTOR_RATES = {  # around the rate at which each mapping has lost a point
-    TwoColumn: (0.0002, 0.0005, 0.001, 0.002, 0.005),
-    Differential: (0.001, 0.0025, 0.005, 0.01, 0.02),
-    Balanced: (0.0005, 0.001, 0.0025, 0.005, 0.01),
-}
+_FACTOR_MAPPINGS: tuple[tuple[str, Encoding, tuple[float, ...]], ...] = (  # rates around that which loses a point
+    ("two columns", TwoColumn(), (0.0002, 0.0005, 0.001, 0.002, 0.005)),
+    ("differential", Differential(), (0.001, 0.0025, 0.005, 0.01, 0.02)),
+    ("balanced", Balanced(), (0.0005, 0.001, 0.0025, 0.005, 0.01)),
+)
 _FACTOR_SCALES = (("a layer", "tensor", None), ("an output", "output", None), ("clipped", "output", 0.995))
 _FACTOR_WEIGHTS = (
     *(("dense", "as trained"), ("trained on", "resnet20_retrained")),
@@ -296,18 +296,18 @@ def _factors() -> Iterator[Arm]:
 
     All combinations: "almost 10x" of ISQED 2021 compares two corners, {dense, two columns} and {pruned, differential}.
     """
-    for kind, rates in _FACTOR_RATES.items():
+    for mapping, encoding, rates in _FACTOR_MAPPINGS:
         for scale_words, scale, clip in _FACTOR_SCALES:
             for weight_words, weights in _FACTOR_WEIGHTS:
                 for inner in (False, True):
                     settings = {
-                        "mapping": {"TwoColumn": "two columns"}.get(kind.__name__, kind.__name__.lower()),
+                        "mapping": mapping,
                         "full scale": scale_words,
                         "weights": weight_words,
                         "faulty layers": "all but first and last" if inner else "all",
                     }
                     yield Arm(
-                        name=", ".join(settings.values()), known="nothing", rates=rates, encoding=kind(), scale=scale,
+                        name=", ".join(settings.values()), known="nothing", rates=rates, encoding=encoding, scale=scale,
                         clip=clip, weights=weights, inner=inner, cost=False, settings=settings,
                     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from xbarsim.circuit import reference_effective_conductance
 from xbarsim.experiments.benchmarks import wires as script
 from xbarsim.experiments.benchmarks.speed import one_pulse_on_levels
 
@@ -20,10 +21,10 @@ def test_dies_with_wires_are_checked_against_the_whole_circuit(monkeypatch: pyte
     assert not torch.equal(wired, ideal)
     assert torch.allclose(wired, ideal, atol=0.1 * float(ideal.abs().max()))
     assert "2 arrays" in case.check
-    reference = script.reference_effective_conductance
+    reference = reference_effective_conductance
 
-    def wrong(cells: Any, wires: Any) -> Any:
-        return 1.001 * reference(cells, wires)
+    def wrong(cells: Any, wires: Any, rows: Any) -> Any:
+        return 1.001 * reference(cells, wires, rows=rows)
 
     monkeypatch.setattr(script, "reference_effective_conductance", wrong)
     with pytest.raises(AssertionError, match="away from the whole circuit"):
