@@ -874,6 +874,22 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         measured=((0.1, estimate),),
         results=results,
     )
+    add("sweep", p.Range, low=1, high=4, log=False)
+    add("sweep", p.Limit, at_least=0.1, at_most=0.9)
+    add("sweep", p.Trial, number=0, values={"a": 1}, task=None, result=None, objectives={}, within=False, reason="")
+    means = {"accuracy": estimate, "area_m2": estimate}
+    trial = p.Trial(number=0, values={"a": 1}, task=w.task, result=w.result, objectives=means, within=True)
+    found = p.SearchResult(trials=(trial,), directions={"accuracy": "maximise", "area_m2": "minimise"})
+    add("sweep", p.SearchResult, trials=(trial,), directions={"accuracy": "maximise"})
+    add("sweep", found.rows, "SearchResult.rows")
+    add("sweep", found.to_csv, "SearchResult.to_csv", path=str(w.folder / "out.csv"))
+    asked: dict[str, Any] = {"make_task": lambda values: w.task, "space": {"a": (1, 2)}, "stop": p.Dies(count=1)}
+    add("sweep", p.Search, **asked, maximise=("accuracy",), minimise=(), trials=2, sampler="tpe", batch=1, seed=1)
+    text = (
+        'network = "digits"\nimages = 2\nstop = { type = "Dies", count = 1 }\ndesign = { cell = "milo2021" }\n'
+        'search = { maximise = ["accuracy"] }\nfields = { design.mapping.rows = [16, 32] }\n'
+    )
+    add("sweep", p.Search.loads, "Search.loads", text=text, source="a", folder=".")
     add("sweep", p.Sweep, tasks=(w.task,), stop=p.Dies(count=1), text="")
     # --- plot
     from matplotlib.figure import Figure
@@ -882,6 +898,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
 
     add("plot", plot.cell_fit, fit=fitted)
     add("plot", plot.cell_card, card=devices.card("milo2021"))
+    add("plot", plot.search, found=found, x="area_m2", y="accuracy", names=True)
     add("plot", plot.save_figure, figure=Figure(), path=str(w.folder / "out.svg"))
     add("plot", plot.fault_map, faults=w.faults, tile=0, title="a")
     rows = [

@@ -8,9 +8,7 @@ against the reference engine bit for bit, in double precision where cells are of
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import math
 import platform
 import statistics
@@ -33,12 +31,13 @@ from xbarsim.devices import Cell, Polynomial, ProgrammingError, ReadNoise, Stuck
 from xbarsim.die import program
 from xbarsim.engine import CompiledBackend, Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
 from xbarsim.experiments.benchmarks.pruned import RecurrentNet, VGG16Net, block_pruned, float_cases
+from xbarsim.experiments.benchmarks.wires import Case, arrays, making_dies, running_dies
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
 from xbarsim.mitigation import Diagnosis, PermuteRows
 
-__all__ = ["BENCHMARKS", "Measurement", "main", "one_pulse_on_levels", "run"]
+__all__ = ["BENCHMARKS", "Measurement", "machine", "main", "one_pulse_on_levels", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Measurement:
     check
         What was checked, and the result.
     against
-        The baseline, where it is not that of all of a benchmark's lines.
+        The baseline, where it is not that of all of a benchmark's lines; :func:`run` fills it in.
     """
 
     name: str
@@ -406,74 +405,20 @@ def _on_device(threads: int) -> list[Measurement]:
 
 
 _ONE_THREAD = ("dtw", "irdrop")  # always on one thread
-_SEGMENT = 1.0  # ohm, of the lines in the circuit benchmark
-_LIMIT = "; ours must take no more than 40 ms"
+
+
+def _timed(case: Case, threads: int) -> Measurement:
+    ours, baseline = _compare(case.ours, case.baseline, runs=case.runs)
+    return Measurement(
+        name=case.name, threads=threads, ours=ours, baseline=baseline, must=case.must, aim=case.aim, check=case.check,
+        against=case.against,
+    )  # fmt: skip
 
 
 def _voltage_drop(threads: int) -> list[Measurement]:
-    """Arrays with wires: the effective matrix and its product with the inputs, against solvers of the whole circuit.
-
-    On one thread, whatever `threads` says.
-    """
-    from xbarsim.circuit import Wires, effective_conductance
-
+    """Arrays with wires against solvers of the whole circuit; on one thread, whatever `threads` says."""
     xb.set_threads(1)
-    wires = Wires(word_line_resistance=_SEGMENT, bit_line_resistance=_SEGMENT)
-    rng = np.random.default_rng(1)
-    measured = []
-    for size in (64, 128, 256):
-        runs = 5 if size < 256 else 1  # others take half a minute for the largest
-        cells = rng.integers(1, 101, (size, size)) * 1e-6
-        cells[rng.random(cells.shape) < 0.01] = 100e-6
-        for inputs in (1, 1024):
-            voltages = rng.uniform(0.0, 0.2, (inputs, size))
-
-            def ours(cells: Any = cells, voltages: Any = voltages) -> Any:
-                return voltages @ effective_conductance(cells, wires)
-
-            solvers = {"sparse LU": _sparse_solver(cells, voltages, wires)}
-            if importlib.util.find_spec("badcrossbar") is not None:
-                solvers["badcrossbar"] = _badcrossbar(cells, voltages)
-            for against, solver in solvers.items():
-                expected = solver()
-                worst = float((np.abs(ours() - expected) / np.abs(expected)).max())
-                if worst > 1e-9:
-                    raise AssertionError(f"column currents differ from {against} by {worst:.1e}")
-                fast, slow = _compare(ours, solver, runs=runs)
-                measured.append(
-                    Measurement(
-                        name=f"irdrop {size} x {size}, {inputs} inputs",
-                        threads=1,
-                        ours=fast,
-                        baseline=slow,
-                        must=0.01 if (against, size, inputs) == ("badcrossbar", 64, 1024) else None,
-                        aim=None,
-                        check=f"column currents within {worst:.1e} of {against}" + (_LIMIT if size == 128 else ""),
-                        against=against,
-                    )
-                )
-    return measured
-
-
-def _sparse_solver(cells: Any, voltages: Any, wires: Any) -> Callable[[], Any]:
-    """One input by a sparse LU; many by that of one volt on each row in turn, for the circuit is linear."""
-    from xbarsim.circuit import reference_effective_conductance, solve
-
-    if len(voltages) > 1:
-        return lambda: voltages @ reference_effective_conductance(cells, wires)
-    return lambda: solve(cells, voltages[0], wires).column_currents[np.newaxis]
-
-
-def _badcrossbar(cells: Any, voltages: Any) -> Callable[[], Any]:
-    import badcrossbar  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-    logging.getLogger("badcrossbar").setLevel(logging.ERROR)
-
-    def solve() -> Any:
-        solution = badcrossbar.compute(voltages.T, 1.0 / cells, r_i=_SEGMENT, node_voltages=False, all_currents=False)
-        return np.asarray(solution.currents.output).reshape(len(voltages), -1)
-
-    return solve
+    return [_timed(case, 1) for case in arrays()]
 
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]]]] = {
@@ -512,7 +457,15 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "bcr": ("dense torch network", _pruned_networks),
     "bcr-die": ("dense torch network", _pruned_dies),
     "resnet20-noise": ("noise-free die", _noisy_network),
+    "resnet20-wires": (
+        "ideal wires",
+        lambda threads: _timed(running_dies(*_resnet20(1000), one_pulse_on_levels()), threads),
+    ),
     "fabricate-vgg16": ("copying the weights", _fabricate),
+    "fabricate-vgg16-wires": (
+        "ideal wires",
+        lambda threads: _timed(making_dies(*_vgg16(), one_pulse_on_levels()), threads),
+    ),
     "repair": ("the die left alone", _repair),
     "import": ("import numpy", _import),
     "irdrop": ("circuit solvers", _voltage_drop),
@@ -540,11 +493,13 @@ def run(names: list[str], threads: list[int]) -> list[Measurement]:
                 continue
             xb.set_threads(count)
             result = BENCHMARKS[name][1](count)
-            measured += result if isinstance(result, list) else [result]
+            for each in result if isinstance(result, list) else [result]:
+                measured.append(replace(each, against=each.against or BENCHMARKS[name][0]))
     return measured
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What a figure was measured on: processor, versions and instruction set."""
     model = platform.processor() or platform.machine()
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -568,7 +523,7 @@ def main(
             m.threads,
             f"{1e3 * m.ours:.2f}",
             f"{1e3 * m.baseline:.2f}",
-            m.against or BENCHMARKS[m.name][0],
+            m.against,
             f"{m.ratio:.2f}" if m.ratio >= 0.1 else f"1/{1 / m.ratio:.0f}",
             "-" if m.must is None else f"{m.must:g}" if m.must >= 0.1 else f"1/{1 / m.must:.0f}",
             "-" if m.aim is None else f"{m.aim:g}",
@@ -579,7 +534,7 @@ def main(
     typer.echo(format_table(header, table))
     for m in rows:
         typer.echo(f"{m.name} ({m.threads} threads): {m.check}")
-    typer.echo(_machine())
+    typer.echo(machine())
     if json_file is not None:
-        content = {"machine": _machine(), "measurements": [vars(m) | {"ratio": m.ratio} for m in rows]}
+        content = {"machine": machine(), "measurements": [vars(m) | {"ratio": m.ratio} for m in rows]}
         write_atomically(json_file, json.dumps(content, indent=2).encode())

@@ -1,18 +1,21 @@
 """Train networks further with the faults of the hardware, and write weights that bear dies nobody has tested.
 
 ``python -m xbarsim.experiments.fits.train_fault_tolerant NAME ...`` repeats what was done, on one thread. Every network
-starts from trained weights and goes on with other faults at every step. Three variants:
+starts from trained weights and goes on, most of them with other faults at every step. Variants:
 
 ``raw``
     stuck cells of the differential mapping, as a die has them that nothing is done about: most of them stuck on;
 ``lost``
     a share of the weights at 0, as on a die whose healthy cells were programmed anew around its stuck ones;
 ``placebo``
-    nothing injected, all else alike: what the epochs alone are worth.
+    nothing injected, all else alike: what the epochs alone are worth;
+``retrained``
+    as ``placebo``, and the full scale of an output is not clipped, as it is in the three others;
+``pruned_30`` (``60``, ``80``)
+    as ``retrained``, but so many per cent of each layer's weights, the smallest, are 0 from the first step on.
 
-In all three the full scale of an output is clipped. Settings were chosen by images held back from this training, which
-the given weights of ResNet-20 have seen in theirs. The test set is looked at once, at the end, with the weights as they
-are written.
+Settings were chosen by images held back from this training, which the given weights of ResNet-20 have seen in theirs.
+The test set is looked at once, at the end, with the weights as they are written.
 
 Weights have 9 bits: two 4-bit slices of a pair hold a sign and 8 bits. With 8 bits the upper slice would use half of
 its levels and a stuck cell still err by all of them, twice the full scale, in the same number of cells.
@@ -79,6 +82,8 @@ class Fit:
     average
         Names of other weights, and their shares: it goes on from the mean of them and of `start`, which has the rest
         (M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, doi:10.48550/arXiv.2109.01903).
+    pruned
+        Share of each layer's weights, the smallest, that are 0 from the first step on.
     clip
         Share of an output's weights that set its full scale.
     teacher
@@ -92,6 +97,7 @@ class Fit:
     disturbance: Callable[[int], Disturbance] | None
     training: Training | None
     average: tuple[tuple[str, float], ...] = ()
+    pruned: float = 0.0
     clip: float = 0.99
     teacher: str | None = None
 
@@ -137,6 +143,10 @@ FITS: dict[str, Fit] = {
     **_variants("resnet20", "cifar10", "resnet20", _RESNET20, raw=0.02),
     **_variants("convnet", "cifar10", "convnet-unpruned-9bit", _RESNET20, raw=0.03),
     **_variants("lenet5", "mnist", "lenet5-unpruned-9bit", replace(_RESNET20, augmentation="affine"), raw=0.05),
+}
+FITS["resnet20_retrained"] = replace(FITS["resnet20_placebo"], clip=1.0, training=replace(_RESNET20, epochs=1))
+FITS |= {
+    f"resnet20_pruned_{100 * share:.0f}": replace(FITS["resnet20_retrained"], pruned=share) for share in (0.3, 0.6, 0.8)
 }
 FITS["resnet20_raw_averaged"] = replace(
     FITS["resnet20_raw"], start="resnet20_raw", training=None, disturbance=None, average=(("resnet20", 0.5),)
@@ -196,6 +206,14 @@ def _kappa(model: nn.Module) -> float:
     return sum(ratios) / len(ratios)
 
 
+def _largest(weight: torch.Tensor, share: float) -> torch.Tensor:
+    """Which weights stay, where this share of them does: the largest."""
+    sizes = weight.detach().abs().flatten()
+    mask = torch.zeros(sizes.numel(), dtype=torch.bool)
+    mask[sizes.argsort(descending=True, stable=True)[: round(share * sizes.numel())]] = True
+    return mask.view(weight.shape)
+
+
 def _train(name: str, network: nn.Module, fit: Fit, checkpoints: Path) -> str:
     """Train a network in place, if it is to be trained, and leave its weights clipped; what was injected."""
     data = fit.data()
@@ -205,7 +223,9 @@ def _train(name: str, network: nn.Module, fit: Fit, checkpoints: Path) -> str:
         injection = fit.disturbance(fit.training.epochs * (len(data.labels) // fit.training.batch))
     if fit.teacher is not None:
         others.append(Distillation(load_model(fit.teacher)[0]))
-    hardening = Hardening(injection=injection, layers=tuple(mappable_layers(network)), clip=fit.clip)
+    layers = mappable_layers(network)
+    masks = {name: _largest(layer.weight, 1 - fit.pruned) for name, layer in layers.items()} if fit.pruned else {}
+    hardening = Hardening(masks=masks, injection=injection, layers=tuple(layers), clip=fit.clip)
     if fit.training is None:
         hardening.start(network, 0)
     else:
@@ -252,6 +272,7 @@ def _fit(name: str, fit: Fit, checkpoints: Path, output: Path) -> None:
         "injected": injected,
         "bits": _BITS,
         "clip": fit.clip,
+        "pruned": fit.pruned or None,
         "teacher": fit.teacher,
         "full_scale_squared_over_mean_square": round(_kappa(network), 2),
     }

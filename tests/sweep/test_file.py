@@ -22,7 +22,9 @@ from xbarsim.mitigation import ProtectLayers
 from xbarsim.sweep import Dies, MeanWithin, Store, Sweep, collect
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "experiments" / "sweeps").glob("*.toml"))
+EXAMPLES = sorted(
+    path for path in (ROOT / "experiments" / "sweeps").glob("*.toml") if path.stem != "digits_search"
+)  # which is a search
 TEXT = """
 network = "tests.sweep.subjects:tiny"
 calibration = 20

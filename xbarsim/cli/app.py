@@ -21,13 +21,27 @@ from xbarsim.cli.info import info
 from xbarsim.cli.merge import merge
 from xbarsim.cli.plot import plot
 from xbarsim.cli.report import report
+from xbarsim.cli.search import search
 from xbarsim.cli.show import show
 from xbarsim.cli.sweep import sweep
 from xbarsim.foundation.version import VERSION
 
 __all__ = ["COMMANDS", "application", "main"]
 
-COMMANDS: tuple[Callable[..., None], ...] = (demo, info, fit, cost, evaluate, sweep, show, merge, export, plot, report)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    info,
+    fit,
+    cost,
+    evaluate,
+    sweep,
+    search,
+    show,
+    merge,
+    export,
+    plot,
+    report,
+)
 """In the order in which help lists them."""
 
 application = typer.Typer(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xbarsim.sweep.results import TaskResult
     from xbarsim.sweep.task import Task
 
-__all__ = ["sweep"]
+__all__ = ["ends_like_ctrl_c", "sweep"]
 
 
 def _say(text: str) -> None:
@@ -39,7 +39,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _ends_like_ctrl_c() -> Iterator[None]:
+def ends_like_ctrl_c() -> Iterator[None]:
     """A batch system's SIGTERM, and the SIGHUP of a closed terminal, end a sweep as cleanly as Ctrl-C does."""
 
     def interrupt(number: int, frame: Any) -> None:
@@ -106,7 +106,7 @@ def sweep(
 
     with Store(target) as kept, contextlib.ExitStack() as stack:
         executor = None if dask is None else stack.enter_context(dask_executor(dask))
-        stack.enter_context(_ends_like_ctrl_c())
+        stack.enter_context(ends_like_ctrl_c())
         before = kept.count()
         try:
             stack.enter_context(warnings.catch_warnings())

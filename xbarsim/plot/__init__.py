@@ -13,6 +13,7 @@ from xbarsim.plot.devices import cell_card, cell_fit
 from xbarsim.plot.errors import layer_errors
 from xbarsim.plot.files import save_figure
 from xbarsim.plot.mitigations import mitigation, noise_to_signal
+from xbarsim.plot.search import search
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
 from xbarsim.plot.tiles import fault_map, tile, tile_occupancy
 
@@ -32,6 +33,7 @@ __all__ = [
     "pareto",
     "pareto_front",
     "save_figure",
+    "search",
     "tile",
     "tile_occupancy",
     "yield_curve",

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from xbarsim.sweep.file import Sweep
     from xbarsim.sweep.measures import METRICS, Accuracy, Cost, InputClipping, LayerErrors, Measure, MitigationOverhead
     from xbarsim.sweep.results import FailedDie, FailedDiesWarning, MeasuredDie, Results, TaskResult
+    from xbarsim.sweep.search import Limit, Range, Search
     from xbarsim.sweep.stopping import Dies, MeanWithin, StopRule, YieldWithin
     from xbarsim.sweep.store import Store
     from xbarsim.sweep.subject import Subject
     from xbarsim.sweep.task import COLUMNS, Task, die_seed
+    from xbarsim.sweep.trials import SearchResult, Trial
 
 # Loaded on first use, so that one sweep does not pay for the libraries of another.
 _HOMES = {
@@ -34,22 +36,27 @@ _HOMES = {
     "FailedDie": "results",
     "FailedDiesWarning": "results",
     "InProcess": "executors",
-    "Interrupted": "collecting",
     "InputClipping": "measures",
+    "Interrupted": "collecting",
     "LayerErrors": "measures",
+    "Limit": "search",
     "LocalProcesses": "executors",
     "METRICS": "measures",
-    "MitigationOverhead": "measures",
     "MeanWithin": "stopping",
     "Measure": "measures",
     "MeasuredDie": "results",
+    "MitigationOverhead": "measures",
+    "Range": "search",
     "Results": "results",
+    "Search": "search",
+    "SearchResult": "trials",
     "StopRule": "stopping",
     "Store": "store",
     "Subject": "subject",
     "Sweep": "file",
     "Task": "task",
     "TaskResult": "results",
+    "Trial": "trials",
     "YieldWithin": "stopping",
     "collect": "collecting",
     "critical_rate": "critical",
@@ -71,18 +78,23 @@ __all__ = [
     "InputClipping",
     "Interrupted",
     "LayerErrors",
+    "Limit",
     "LocalProcesses",
     "MeanWithin",
     "Measure",
     "MeasuredDie",
     "MitigationOverhead",
+    "Range",
     "Results",
+    "Search",
+    "SearchResult",
     "StopRule",
     "Store",
     "Subject",
     "Sweep",
     "Task",
     "TaskResult",
+    "Trial",
     "YieldWithin",
     "collect",
     "critical_rate",

@@ -10,8 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from xbarsim.experiments.folders import FIGURES
-from xbarsim.experiments.studies.fault_tolerance.measuring import reference, rows, tasks, tolerated
-from xbarsim.experiments.studies.fault_tolerance.pictures import accuracy_table, pareto, picture, tolerance_table
+from xbarsim.experiments.studies.fault_tolerance.measuring import factors, images_of, reference, rows, tasks, tolerated
+from xbarsim.experiments.studies.fault_tolerance.pictures import (
+    accuracy_table,
+    factor_picture,
+    factor_table,
+    pareto,
+    picture,
+    tolerance_table,
+)
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.plot import save_figure
@@ -37,19 +44,25 @@ def main(
     table: list[dict[str, Any]] = []
     for name in network or ("resnet20",):
         held = _held(store) if measured else {}
-        (ideal,) = _results([reference(name, images)], 1, store, workers, held if measured else None)
-        sound = ideal.mean().estimate
-        table += rows([ideal], sound)
+        sound: dict[int, float] = {}  # by the number of images
         for chosen in part or ("table",):
+            count = images_of(chosen, images)
+            if count not in sound:
+                (ideal,) = _results([reference(name, count)], 1, store, workers, held if measured else None)
+                sound[count] = ideal.mean().estimate
+                table += rows([ideal], sound[count])
             listed = tasks(name, chosen, images)
-            for some, count in (
+            for some, most in (
                 ([task for task in listed if not task.tags["rate"]], 1),
                 ([task for task in listed if task.tags["rate"]], dies),
             ):
-                table += rows(_results(some, count, store, workers, held if measured else None), sound)
+                table += rows(_results(some, most, store, workers, held if measured else None), sound[count])
     found = tolerated(table)
     typer.echo(accuracy_table(table) + "\n")
     typer.echo(tolerance_table(found) + "\n")
+    effects = factors(found)
+    if effects:
+        typer.echo(factor_table(effects) + "\n")
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "fault_tolerance.csv", csv_bytes(table))
     write_atomically(output / "fault_tolerance_rates.csv", csv_bytes(found))
@@ -57,6 +70,8 @@ def main(
         save_figure(picture(table, found), output / "fault_tolerance.png")
     if any(each["part"] == "methods" for each in table):
         save_figure(pareto(table), output / "fault_tolerance_methods.png")
+    if effects:
+        save_figure(factor_picture(found, effects), output / "fault_tolerance_factors.png")
     typer.echo(f"wrote fault_tolerance.csv, fault_tolerance_rates.csv and pictures into {output}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import xbarsim as xb
@@ -27,7 +27,7 @@ from xbarsim.mitigation import (
     RecalibrateOutputs,
 )
 
-__all__ = ["MOSTLY_ON", "PARTS", "Arm", "arms", "design"]
+__all__ = ["MOSTLY_ON", "MOST_IMAGES", "PARTS", "Arm", "arms", "design"]
 
 MOSTLY_ON = "mostly stuck on"
 MOSTLY_OFF = "mostly stuck off"
@@ -67,6 +67,8 @@ class Arm:
         Whether the first and the last layer never break.
     cost
         Whether energy and area are measured too.
+    settings
+        The level of each factor of a factorial design, by the name of the factor.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Arm:
     errors: bool = False
     inner: bool = False
     cost: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def design(arm: Arm, rate: float) -> xb.Design:
@@ -276,20 +279,37 @@ def _training() -> Iterator[Arm]:
             )  # fmt: skip
 
 
+_FACTOR_MAPPINGS: tuple[tuple[str, Encoding, tuple[float, ...]], ...] = (  # rates around that which loses a point
+    ("two columns", TwoColumn(), (0.0002, 0.0005, 0.001, 0.002, 0.005)),
+    ("differential", Differential(), (0.001, 0.0025, 0.005, 0.01, 0.02)),
+    ("balanced", Balanced(), (0.0005, 0.001, 0.0025, 0.005, 0.01)),
+)
+_FACTOR_SCALES = (("a layer", "tensor", None), ("an output", "output", None), ("clipped", "output", 0.995))
+_FACTOR_WEIGHTS = (
+    *(("dense", "as trained"), ("trained on", "resnet20_retrained")),
+    *((f"pruned by {share} %", f"resnet20_pruned_{share}") for share in (30, 60, 80)),
+)
+
+
 def _factors() -> Iterator[Arm]:
-    """What the tolerance of a mapping is made of: full scale, pruning and which layers break."""
-    scales = (("scale a layer", "tensor", None), ("scale an output", "output", None), ("clipped", "output", 0.995))
-    weights = ("as trained", "resnet20_placebo", "resnet20-pruned-9bit")
-    for polarity in (MOSTLY_ON, MOSTLY_OFF):
-        for encoding in (TwoColumn(), Differential(), Balanced()):
-            for words, scale, clip in scales:
-                for which in weights:
-                    for inner in (False, True):
-                        yield Arm(
-                            name=f"{type(encoding).__name__}, {which}, {words}, {'inner' if inner else 'all'} layers",
-                            known="nothing", rates=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02), encoding=encoding,
-                            scale=scale, clip=clip, weights=which, inner=inner, polarity=polarity, cost=False,
-                        )  # fmt: skip
+    """What the tolerance of a mapping is made of: full scale, further training, pruning and which layers break.
+
+    All combinations: "almost 10x" of ISQED 2021 compares two corners, {dense, two columns} and {pruned, differential}.
+    """
+    for mapping, encoding, rates in _FACTOR_MAPPINGS:
+        for scale_words, scale, clip in _FACTOR_SCALES:
+            for weight_words, weights in _FACTOR_WEIGHTS:
+                for inner in (False, True):
+                    settings = {
+                        "mapping": mapping,
+                        "full scale": scale_words,
+                        "weights": weight_words,
+                        "faulty layers": "all but first and last" if inner else "all",
+                    }
+                    yield Arm(
+                        name=", ".join(settings.values()), known="nothing", rates=rates, encoding=encoding, scale=scale,
+                        clip=clip, weights=weights, inner=inner, cost=False, settings=settings,
+                    )  # fmt: skip
 
 
 _PARTS = {
@@ -304,6 +324,9 @@ _PARTS = {
 }
 PARTS = tuple(_PARTS)
 """What can be measured."""
+
+MOST_IMAGES = {"factors": 300}
+"""Test images, at most, of parts that have very many points."""
 
 
 def arms(part: str) -> list[Arm]:

@@ -10,7 +10,8 @@ from typing import Any
 import xbarsim as xb
 from xbarsim.compress import mappable_layers
 from xbarsim.experiments.folders import WEIGHTS
-from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, Arm, arms, design
+from xbarsim.experiments.studies.fault_tolerance.arms import MOST_IMAGES, MOSTLY_ON, Arm, arms, design
+from xbarsim.foundation.intervals import mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.mapping import TwoColumn
 from xbarsim.mitigation import ProtectLayers
@@ -21,7 +22,7 @@ from xbarsim.sweep.results import TaskResult
 from xbarsim.sweep.subject import Subject
 from xbarsim.sweep.task import Tag, Task
 
-__all__ = ["load_network", "reference", "row", "rows", "tasks", "tolerated"]
+__all__ = ["factors", "images_of", "load_network", "reference", "row", "rows", "tasks", "tolerated"]
 
 _CALIBRATION = 500  # training images: they set ranges, and are those that outputs are recalibrated by
 _NETWORKS = {"resnet20": ("resnet20", "cifar10"), "convnet": ("convnet-unpruned-9bit", "cifar10"),
@@ -73,11 +74,12 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
     part
         One of :data:`PARTS`.
     images
-        Test images.
+        Test images; fewer in parts of :data:`MOST_IMAGES`.
     seed
         Root of the dies' seeds: all arms meet dies of the same seeds.
     """
     made = []
+    images = images_of(part, images)
     for arm in arms(part):
         if network != "resnet20" and arm.weights.startswith("resnet20"):
             continue
@@ -108,6 +110,11 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
                 )
             )
     return made
+
+
+def images_of(part: str, images: int) -> int:
+    """Test images of a part, where so many are asked for."""
+    return min(images, MOST_IMAGES.get(part, images))
 
 
 def reference(network: str, images: int) -> Task:
@@ -210,3 +217,53 @@ def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[s
              "loss": loss, "rate": rate, "low": low, "high": high, "highest": rates[-1]}
         )  # fmt: skip
     return found
+
+
+def factors(found: Sequence[dict[str, Any]], part: str = "factors") -> list[dict[str, Any]]:
+    """What each factor of a factorial design does to the tolerated rate, all others being equal.
+
+    Parameters
+    ----------
+    found
+        From :func:`tolerated`.
+    part
+        The part whose arms have `settings`.
+
+    Returns
+    -------
+    list of dict
+        For each factor and each of its levels but the first: the geometric mean of the ratios of tolerated rates,
+        level over first level, one for each combination of the other factors in which both rates were measured
+        (``ratio``), its 95 % interval over these combinations (``low``, ``high``; Student's t of the logarithms), the
+        ratios themselves, and how many combinations there are of which a rate was beyond what was measured
+        (``beyond``), which are left out.
+    """
+    settings = {arm.name: dict(arm.settings) for arm in arms(part)}
+    rates = {
+        tuple(settings[each["arm"]].items()): float(each["rate"])
+        for each in found
+        if each["part"] == part and each["arm"] in settings
+    }
+    levels: dict[str, list[str]] = {}
+    for each in settings.values():
+        for factor, level in each.items():
+            if level not in levels.setdefault(factor, []):
+                levels[factor].append(level)
+    table = []
+    for factor, (first, *others) in levels.items():
+        for level in others:
+            pairs = [
+                (rate, rates[base])
+                for key, rate in rates.items()
+                if dict(key)[factor] == level and (base := tuple((dict(key) | {factor: first}).items())) in rates
+            ]
+            ratios = [rate / base for rate, base in pairs if math.isfinite(rate) and math.isfinite(base)]
+            if len(ratios) < 2:
+                continue
+            mean = mean_interval([math.log(ratio) for ratio in ratios])
+            table.append({
+                "factor": factor, "level": level, "against": first, "ratio": math.exp(mean.estimate),
+                "low": math.exp(mean.low), "high": math.exp(mean.high), "ratios": tuple(sorted(ratios)),
+                "beyond": len(pairs) - len(ratios),
+            })  # fmt: skip
+    return table

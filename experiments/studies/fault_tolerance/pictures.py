@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON
+from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, arms
 from xbarsim.experiments.tolerance import rate_text
 from xbarsim.foundation.tables import format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_table", "pareto", "picture", "tolerance_table"]
+__all__ = ["accuracy_table", "factor_picture", "factor_table", "pareto", "picture", "tolerance_table"]
 
 
 def accuracy_table(table: Sequence[dict[str, Any]]) -> str:
@@ -161,4 +161,83 @@ def pareto(table: Sequence[dict[str, Any]], part: str = "methods") -> Figure:
     panels[0].set_ylabel(f"accuracy at {100 * highest:g} % stuck cells (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def factor_table(effects: Sequence[dict[str, Any]]) -> str:
+    """By how much each factor multiplies the tolerated rate, all others being equal."""
+    return format_table(
+        ("factor", "level", "against", "times the rate", "95 % interval", "combinations", "beyond what was measured"),
+        [
+            (
+                each["factor"], each["level"], each["against"], f"{each['ratio']:.2f}",
+                f"{each['low']:.2f} to {each['high']:.2f}", len(each["ratios"]), each["beyond"],
+            )
+            for each in effects
+        ],
+        left=3,
+    )  # fmt: skip
+
+
+_PATH = (  # from the baseline of ISQED 2021 to the best that nothing known of a die allows, one factor a step
+    ("mapping", "differential"), ("full scale", "an output"), ("full scale", "clipped"), ("weights", "trained on"),
+    ("weights", "pruned by 60 %"), ("faulty layers", "all but first and last"),
+)  # fmt: skip
+
+
+def factor_picture(found: Sequence[dict[str, Any]], effects: Sequence[dict[str, Any]]) -> Figure:
+    """What each factor does to the tolerated rate, and one path from the baseline through all of them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained", dpi=150)
+    left, right = figure.subplots(1, 2)
+    colours = {factor: f"C{index}" for index, factor in enumerate(dict.fromkeys(each["factor"] for each in effects))}
+    for place, each in enumerate(reversed(effects)):
+        colour = colours[each["factor"]]
+        left.scatter(each["ratios"], [place - 0.18] * len(each["ratios"]), s=9, color=colour, alpha=0.45, linewidths=0)
+        left.plot([each["low"], each["high"]], [place + 0.12] * 2, color=colour, linewidth=2.5)
+        left.plot([each["ratio"]], [place + 0.12], marker="D", color=colour, markersize=6)
+        left.annotate(
+            f"{each['ratio']:.2g}", (each["high"], place + 0.12), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    left.set_yticks(
+        range(len(effects)),
+        [f"{each['factor']}: {each['level']}\nagainst {each['against']}" for each in reversed(effects)],
+        fontsize=7.5,
+    )
+    left.axvline(1.0, color="0.4", linewidth=1)
+    left.set_xscale("log")
+    left.set_xlabel("times the rate tolerated, all else equal (dots: combinations of the others)")
+
+    rates = {tuple(arm.settings.values()): arm.name for arm in arms("factors")}
+    by_name = {each["arm"]: each for each in found if each["part"] == "factors"}
+    chosen = dict(next(iter(arms("factors"))).settings)
+    steps = [("two columns, dense, a layer, all", dict(chosen))]
+    for factor, level in _PATH:
+        chosen[factor] = level
+        steps.append((f"{factor}: {level}", dict(chosen)))
+    drawn = [(words, by_name.get(rates[tuple(settings.values())])) for words, settings in steps]
+    for place, (_, each) in enumerate(reversed(drawn)):
+        if each is None:
+            continue
+        rate, low, high = (100 * min(each[key], each["highest"]) for key in ("rate", "low", "high"))
+        right.barh(place, rate, color="#0072B2", height=0.6, alpha=0.8)
+        right.plot([low, high], [place, place], color="black", linewidth=1.3)
+        beyond = "> " if math.isinf(each["rate"]) else ""
+        right.annotate(
+            f"{beyond}{rate:.2g} %", (max(rate, high), place), xytext=(5, 0), textcoords="offset points", va="center",
+            fontsize=8,
+        )  # fmt: skip
+    right.set_yticks(
+        range(len(drawn)), [words if index == len(drawn) - 1 else f"+ {words}" for index, (words, _) in
+                            enumerate(reversed(drawn))], fontsize=8,
+    )  # fmt: skip
+    right.set_xscale("log")
+    right.set_xlim(right=100 * 3 * max(min(each["rate"], each["highest"]) for _, each in drawn if each))
+    right.set_xlabel("rate tolerated at one point lost (%), one change after another")
+    for axes in (left, right):
+        axes.grid(color="0.92", linewidth=0.8, axis="x")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from xbarsim.compress import Injection, LostWeights, Rates
+from xbarsim.compress import Injection, LostWeights, Rates, mappable_layers
 from xbarsim.data import load_digits_split
 from xbarsim.experiments.fits import train_fault_tolerant as script
 from xbarsim.experiments.fits.train_fault_tolerant import FITS, Fit, design, faulty_accuracy
@@ -64,6 +64,23 @@ def test_what_is_written_bears_more_faults_than_the_same_training_without(
     assert found["raw"] > found["placebo"] + 0.05
     with pytest.raises(InputError, match="names must be one of 'raw', 'placebo', got 'huge'"):
         script.main(names=["huge"], checkpoints=tmp_path, output=tmp_path)
+
+
+def test_pruned_weights_are_the_smallest_of_each_layer_and_stay_at_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(epochs=2, batch=50, learning_rate=0.003, augmentation="shift", device="cpu")
+    pruned = replace(miniature(), disturbance=None, pruned=0.6, clip=1.0, training=training)
+    run(tmp_path, {"pruned": pruned}, monkeypatch)
+    model, card = load_zoo_file(tmp_path / "pruned.safetensors")
+    assert card["pruned"] == 0.6
+    assert float(card["accuracy_float32"]) > 0.9
+    before = mappable_layers(load_digits_net())
+    for name, layer in mappable_layers(model).items():
+        sizes, kept = before[name].weight.detach().abs(), layer.weight.detach() != 0
+        smallest = torch.topk(sizes.flatten(), round(0.4 * sizes.numel())).values.min()
+        assert not kept[sizes < smallest].any()
+        assert kept.float().mean() > 0.3  # of those that stay, few are rounded to 0
 
 
 def test_dies_leave_the_network_as_it_was_and_differ() -> None:

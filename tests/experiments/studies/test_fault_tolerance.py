@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.patches import Rectangle
 
 import xbarsim as xb
 from xbarsim.devices import Cell, fault_preset
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _results
 from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, arms, design
-from xbarsim.experiments.studies.fault_tolerance.measuring import tasks, tolerated
-from xbarsim.experiments.studies.fault_tolerance.pictures import accuracy_table, pareto, picture, tolerance_table
+from xbarsim.experiments.studies.fault_tolerance.measuring import factors, images_of, reference, tasks, tolerated
+from xbarsim.experiments.studies.fault_tolerance.pictures import (
+    accuracy_table,
+    factor_picture,
+    factor_table,
+    pareto,
+    picture,
+    tolerance_table,
+)
 from xbarsim.foundation.validation import InputError
 from xbarsim.mitigation import check_mitigations
 from xbarsim.sweep import Task
@@ -135,3 +143,41 @@ def test_pictures_show_every_arm() -> None:
     assert [label.get_text() for label in right.get_yticklabels()] == ["differential", "two columns"]
     methods = [row(name, 0.1, 1.0 + number, part="methods") for number, name in enumerate(("nothing", "rows permuted"))]
     assert len(pareto(methods).axes) == 3
+
+
+def test_factors_that_multiply_are_found_again() -> None:
+    """A tolerated rate made of one number a level: each ratio is the level's number, whatever the others are."""
+    numbers = {"differential": 4.0, "balanced": 2.0, "an output": 2.5, "clipped": 3.0, "trained on": 1.1,
+               "pruned by 60 %": 0.8, "all but first and last": 1.5}  # fmt: skip
+    found = [
+        {
+            "network": "resnet20", "part": "factors", "arm": arm.name, "polarity": arm.polarity, "known": "nothing",
+            "loss": 1.0, "rate": rate, "low": 0.8 * rate, "high": 1.2 * rate, "highest": 1.0,
+        }
+        for arm in arms("factors")
+        for rate in [4e-4 * math.prod(numbers.get(level, 1.0) for level in arm.settings.values())]
+    ]  # fmt: skip
+    assert len(found) == 3 * 3 * 5 * 2
+    effects = {(each["factor"], each["level"]): each for each in factors(found)}
+    for (_, level), each in effects.items():
+        assert each["ratio"] == pytest.approx(numbers.get(level, 1.0))
+        assert each["low"] == pytest.approx(each["high"])
+    assert {len(each["ratios"]) for each in effects.values()} == {30, 18, 45}  # all combinations of the others
+    lacking = [each if "clipped" not in str(each["arm"]) else each | {"rate": math.inf} for each in found]
+    fewer = {each["level"]: each for each in factors(lacking)}
+    assert "clipped" not in fewer
+    assert (len(fewer["balanced"]["ratios"]), fewer["balanced"]["beyond"]) == (20, 10)
+    table = factor_table(list(effects.values()))
+    assert "4.00" in table
+    left, right = factor_picture(found, list(effects.values())).axes
+    assert len(left.get_yticklabels()) == len(effects)
+    assert max(patch.get_width() for patch in right.patches if isinstance(patch, Rectangle)) == pytest.approx(
+        100 * 4e-4 * 4 * 3 * 0.8 * 1.5
+    )
+
+
+@pytest.mark.data
+def test_a_part_with_fewer_images_is_compared_with_a_reference_of_as_many() -> None:
+    assert images_of("factors", 1000) == 300
+    assert images_of("table", 1000) == 1000
+    assert reference("resnet20", images_of("factors", 20)).subject.images.shape[0] == 20
