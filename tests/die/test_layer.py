@@ -89,3 +89,22 @@ def test_corrections_are_of_weights_that_there_are() -> None:
                                (-1, 0, r"correction.inputs must be in \[0, 15\], got -1 to 0")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             replace(plain, correction=correction(row, output))
+
+
+def test_sums_are_corrected_and_copies_are_averaged_or_weighed() -> None:
+    plain = layer()
+    rng = np.random.default_rng(1)
+    codes, sums = rng.integers(0, 200, (7, 16)), rng.integers(-9999, 9999, (7, 12)).astype(np.float64)
+    np.testing.assert_array_equal(plain.complete(sums, codes), sums)
+    lacking = np.zeros((16, 12))
+    places = np.array([0, 3, 3], np.int32), np.array([2, 2, 11], np.int32)
+    lacking[places] = 1.5, -2.0, 7.25
+    correction = WeightCorrection(inputs=places[0], outputs=places[1], values=lacking[places])
+    np.testing.assert_array_equal(replace(plain, correction=correction).complete(sums, codes), sums + codes @ lacking)
+    np.testing.assert_array_equal(
+        replace(plain, correction=correction, copies=3).complete(sums, codes),
+        (sums + codes @ lacking).reshape(7, 3, 4).sum(axis=1) / 3,
+    )
+    shares = rng.random((3, 4))
+    found = replace(plain, copies=3, copy_weights=shares).complete(sums, codes)
+    np.testing.assert_allclose(found, (sums.reshape(7, 3, 4) * shares).sum(axis=1), rtol=1e-12)

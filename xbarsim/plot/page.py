@@ -91,14 +91,20 @@ def _values(rows: Sequence[Row], name: str) -> list[Any]:
 
 
 def _panels(
-    panels: Mapping[Any, Sequence[Row]], name: str, *, group: str, target: float | None, chance: float | None
+    panels: Mapping[Any, Sequence[Row]],
+    name: str,
+    *,
+    group: str,
+    target: float | None,
+    chance: float | None,
+    other_images: bool,
 ) -> Figure:
     """Accuracy or, with a target, yield: a panel for each value of a column, all with one scale."""
     figure = _figure(0.8 + 4.2 * len(panels), 3.8)
     axes = figure.subplots(1, len(panels), sharey=True)
     for index, (ax, (value, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
         if target is None:
-            accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=ax)
+            accuracy(rows, group=group, rate="fault_rate", chance=chance, other_images=other_images, ax=ax)
         else:
             yield_curve(rows, target, group=group, ax=ax)
         ax.set_title(f"{name.replace('_', ' ')}: {_text(value)}", fontsize="medium")
@@ -117,6 +123,7 @@ def draw(
     target: float | None = None,
     baseline: float | None = None,
     chance: float | None = None,
+    other_images: bool = False,
 ) -> Figure:
     """Draw one picture of the results of a sweep.
 
@@ -138,6 +145,8 @@ def draw(
         Accuracy without faults, for ``"layers"``.
     chance
         Accuracy of guessing, drawn as a line.
+    other_images
+        Whether bands of ``"accuracy"`` also cover what other test images would give.
 
     Raises
     ------
@@ -163,7 +172,8 @@ def draw(
     if over_rates and len(others) == 1:
         panels = {value: [row for row in rows if row[others[0]] == value] for value in _values(rows, others[0])}
         if 1 < len(panels) <= _PANELS and all(len(_values(part, group)) <= _CURVES for part in panels.values()):
-            return _panels(panels, others[0], group=group, target=target if kind == "yield" else None, chance=chance)
+            wanted = target if kind == "yield" else None
+            return _panels(panels, others[0], group=group, target=wanted, chance=chance, other_images=other_images)
     fixed = [*telling, *(() if over_rates or group == "fault_rate" else ("fault_rate",))]
     mixed = mixed_column(rows, group, fixed)
     if mixed is not None:
@@ -178,7 +188,9 @@ def draw(
 
     if kind == "accuracy":
         figure = _figure(5.2, 3.8)
-        accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=figure.add_subplot())
+        accuracy(
+            rows, group=group, rate="fault_rate", chance=chance, other_images=other_images, ax=figure.add_subplot()
+        )
     elif kind == "yield":
         assert target is not None
         figure = _figure(5.2, 3.8)

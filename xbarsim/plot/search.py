@@ -8,7 +8,7 @@ import numpy as np
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, legend, new_axes, plain
+from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, describe, legend, new_axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,6 +108,13 @@ def search(
     axes.set_ylabel(_words(y), fontsize=TEXT)
     plain(axes)
     legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=0.2)
+    said = [_words(name).partition(" (")[0] for name in (x, y, third) if name]
+    coloured = f", coloured by {said[2]}" if third else ""
+    describe(
+        axes,
+        f"Designs by {said[0]} and {said[1]}{coloured}; ringed and numbered: no other beats it; bars are 95 % "
+        "intervals of the mean over dies.",
+    )
     return axes
 
 

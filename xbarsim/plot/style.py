@@ -16,6 +16,7 @@ from xbarsim.foundation.validation import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "COLOURS",
@@ -23,8 +24,10 @@ __all__ = [
     "STUCK",
     "TEXT",
     "as_array",
+    "caption_of",
     "chance_line",
     "curve",
+    "describe",
     "legend",
     "literal",
     "new_axes",
@@ -90,6 +93,17 @@ def legend(axes: Axes, **where: Any) -> None:
     axes.legend(fontsize=SMALL_TEXT, frameon=False, **where)
 
 
+def describe(axes: Axes, words: str) -> None:
+    """Keep a caption with a picture, for :func:`xbarsim.plot.caption`."""
+    axes.set_label(words)
+
+
+def caption_of(figure: Figure) -> str:
+    """All captions of a picture's panels, each once."""
+    labels = (str(axes.get_label()) for axes in figure.axes)
+    return " ".join(dict.fromkeys(label for label in labels if label and not label.startswith(("<", "_"))))
+
+
 def chance_line(axes: Axes, chance: float) -> None:
     """A dotted line at the accuracy of guessing, from 0 to 1."""
     axes.axhline(100 * chance, color="0.45", linewidth=1, linestyle=(0, (1, 2)))
@@ -109,7 +123,8 @@ def rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     axes.set_xticks([], minor=True)
     left = -0.15 * smallest if 0 in ticks else smallest / 1.25
     axes.set_xlim(left, 1.25 * max(positive, default=smallest))
-    axes.set_xlabel("stuck cells (%)", fontsize=TEXT)
+    scale = "; linear below the smallest" if 0 in ticks and len(positive) > 1 else ""
+    axes.set_xlabel(f"stuck cells (%{scale})", fontsize=TEXT)
 
 
 def curve(axes: Axes, index: int, name: str, x: Sequence[float], y: npt.NDArray[Any], bounds: npt.NDArray[Any]) -> None:
