@@ -11,6 +11,7 @@ from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
 from xbarsim.plot.devices import cell_card, cell_fit
 from xbarsim.plot.errors import layer_errors
+from xbarsim.plot.explorer import tile_explorer
 from xbarsim.plot.files import save_figure
 from xbarsim.plot.mitigations import mitigation, noise_to_signal
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
@@ -33,6 +34,7 @@ __all__ = [
     "pareto_front",
     "save_figure",
     "tile",
+    "tile_explorer",
     "tile_occupancy",
     "yield_curve",
 ]
