@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from xbarsim.cli.stores import StoreFile, print_failed
+from xbarsim.cli.stores import StoreFile, chosen_values, example, print_failed
 from xbarsim.foundation.validation import InputError, write_atomically
 
 __all__ = ["plot"]
@@ -38,12 +37,7 @@ def plot(
     from xbarsim.plot.page import ChoiceNeeded, draw
     from xbarsim.sweep.store import Store
 
-    chosen = {}
-    for text in where or ():
-        name, sign, value = text.partition("=")
-        if not (name and sign):
-            raise InputError(f"where must be COLUMN=VALUE, got {text!r} (--where fault_rate=0.01, for example)")
-        chosen[name] = value
+    chosen = chosen_values(where)
     with Store(store, read_only=True) as kept:
         results = kept.results()
     if kind == "yield" and target is None:
@@ -55,8 +49,7 @@ def plot(
             group=group, where=chosen, target=target, baseline=baseline, chance=chance, other_images=other_images,
         )  # fmt: skip
     except ChoiceNeeded as error:
-        option = shlex.quote(f"{error.column}={error.values[-1]}")
-        raise InputError(f"{error}; for example: --where {option}") from error
+        raise example(error) from error
     save_figure(figure, output)
     beside = output.with_suffix(".txt")
     write_atomically(beside, (caption(figure) + "\n").encode())

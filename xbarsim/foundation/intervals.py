@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real
 
 __all__ = [
@@ -222,7 +223,7 @@ def mean_interval(
     if 1 < count < FEW_DIES and float(sample.min()) != float(sample.max()):
         warnings.warn(
             f"an interval of the mean of {count} dies, fewer than {FEW_DIES}, covers it less often than {level:g} "
-            "if some dies fail; look at each die, its median and the yield",
+            f"if some dies fail; look at each die, its median and the yield{see('statistics')}",
             FewDiesWarning,
             stacklevel=2,
         )

@@ -11,6 +11,7 @@ from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
 from xbarsim.plot.devices import cell_card, cell_fit
 from xbarsim.plot.errors import layer_errors
+from xbarsim.plot.explorer import tile_explorer
 from xbarsim.plot.files import caption, save_figure
 from xbarsim.plot.mitigations import mitigation, noise_to_signal
 from xbarsim.plot.search import search
@@ -36,6 +37,7 @@ __all__ = [
     "save_figure",
     "search",
     "tile",
+    "tile_explorer",
     "tile_occupancy",
     "yield_curve",
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "SHADES",
     "SMALL_TEXT",
     "STUCK",
     "TEXT",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SHADES = ("#f1ead9", "#c9bd9c", "#857b68", "#2b2722")  # of levels, from the lowest
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 TEXT, SMALL_TEXT = 10, 9  # points

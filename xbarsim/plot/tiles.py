@@ -13,6 +13,7 @@ from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
 from xbarsim.plot.style import (
     COLOURS,
+    SHADES,
     SMALL_TEXT,
     STUCK,
     TEXT,
@@ -152,8 +153,7 @@ def tile(
     ]
     known = np.concatenate([values[shown.used] for values in held])
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    shades = ["#f1ead9", "#c9bd9c", "#857b68", "#2b2722"]
-    colours = LinearSegmentedColormap.from_list("cells", shades).with_extremes(bad="white")
+    colours = LinearSegmentedColormap.from_list("cells", SHADES).with_extremes(bad="white")
     rows, columns = shown.target.shape
     broken = shown.faults
     row, column = np.divmod(np.asarray(broken.index, dtype=np.int64), columns)
