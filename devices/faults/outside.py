@@ -95,7 +95,7 @@ def warn_outside(outside: StuckOutside, source: str) -> None:
     """Warn, with a :class:`StuckValueWarning`, if any stuck value of `source` lies outside."""
     if outside:
         warnings.warn(
-            f"{source}: {outside}. Are these faults of another technology than the cell?{see('limits')}",
+            f"{source}: {outside}: they may be of another technology than the cell{see('limits')}",
             StuckValueWarning,
             stacklevel=4,
         )

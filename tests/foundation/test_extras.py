@@ -45,7 +45,7 @@ assert not [name for name in sys.modules if name.startswith("torch.")]
 
 
 NEEDS = {
-    "import xbarsim as xb; xb.load_model('digits')": "xbarsim.load_model",
+    "import xbarsim as xb; xb.load_model('digits')": "xbarsim.models",
     "import xbarsim as xb; xb.compress": "xbarsim.compress",
     "import xbarsim as xb; xb.network.DieBatch": "xbarsim.network.DieBatch",
     "from xbarsim.compress import Admm": "xbarsim.compress",
