@@ -379,4 +379,4 @@ def tile_explorer(
     layers, design, notes = die_of(die)
     tiles = tiles_of(layers, design, heading="Tiles", notes=notes, most_bytes=most_bytes)
     page = template("tiles.html").render(title=title, version=VERSION, tiles=tiles)
-    write_atomically(path, page.encode("utf-8"))
+    write_atomically(path, page.encode("utf-8", "xmlcharrefreplace"))

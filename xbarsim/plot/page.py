@@ -507,4 +507,4 @@ def write_report(
             chance=chance,
             tiles=None if task is None else tiles_of_die(results, task, check_integer("die", die, at_least=0)),
         )
-    write_atomically(output, page.encode("utf-8"))
+    write_atomically(output, page.encode("utf-8", "xmlcharrefreplace"))
