@@ -195,6 +195,7 @@ def test_every_library_that_is_imported_is_required() -> None:
         "dtaidistance",
         "hypothesis",
         "onnx",
+        "optuna",
         "pandas",
         "pyarrow",
         "sklearn",
