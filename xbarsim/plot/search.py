@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError, check_choice
+from xbarsim.foundation.validation import InputError, check_choice, check_instance
 from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, describe, legend, new_axes, plain
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def search(
     InputError
         If nothing was measured, or there is no such column.
     """
+    from xbarsim.sweep.trials import SearchResult
+
+    check_instance("found", found, SearchResult)
     trials = found.measured
     if not trials:
         raise InputError("found must hold at least one measured design, got none")
