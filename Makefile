@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/xbarsim demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2 --doctest-modules xbarsim tests --import-mode=importlib
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal --doctest-modules xbarsim tests --import-mode=importlib
 
 check: $(INSTALLED)
 	$(VENV)/bin/ruff check

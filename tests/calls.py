@@ -898,6 +898,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
 
     add("plot", plot.cell_fit, fit=fitted)
     add("plot", plot.cell_card, card=devices.card("milo2021"))
+    add("plot", plot.caption, figure=Figure())
     add("plot", plot.search, found=found, x="area_m2", y="accuracy", names=True)
     add("plot", plot.save_figure, figure=Figure(), path=str(w.folder / "out.svg"))
     add("plot", plot.fault_map, faults=w.faults, tile=0, title="a")

@@ -165,6 +165,8 @@ def add_networks(add: Add, w: Any) -> None:
     repaired = mapped.fabricate(seed=1, mitigations=(ClosestValue(),), diagnosis=Diagnosis())
     add("plot", plot.mitigation, chip=repaired, layer=first, tile=0)
     add("plot", plot.noise_to_signal, table=repaired.mitigations)
+    page = str(w.folder / "tiles.html")
+    add("plot", plot.tile_explorer, die=chip, path=page, title="a", most_bytes=10**6)
     matrix = np.array([[1.0, -0.5], [0.25, 0.5], [0.0, 1.0]])
     making.pop("faults")
     add(

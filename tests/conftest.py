@@ -16,6 +16,9 @@ from hypothesis import settings
 
 from xbarsim.data import data_folder
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    numba.set_num_threads(1)
+
 settings.register_profile("xbarsim", deadline=None)  # the machine may be busy
 settings.load_profile("xbarsim")
 

@@ -27,12 +27,18 @@ def test_the_three_entrances_of_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    matrix, network, sweep, compression = blocks("README.md")
-    assert "TrainingSet.mnist()" in compression  # some minutes: its parts are tested in tests/compress
-    run([matrix, network, sweep], "README.md")
-    printed = capsys.readouterr().out
-    assert "accuracy" in printed
+    *entrances, compression = blocks("README.md")
+    run(entrances, "README.md")
+    assert "accuracy" in capsys.readouterr().out
     assert (tmp_path / "sweep.sqlite").is_file()
+
+    run(["import numpy as np\nimport xbarsim as xb", compression], "README.md")
+    line = re.compile(r"^(\d) bits: ([\d.]+)%, (\d+) arrays, (\d+) mW, ([\d,]+) um2$", flags=re.MULTILINE)
+    said, printed = line.findall((ROOT / "README.md").read_text()), line.findall(capsys.readouterr().out)
+    assert len(said) == len(printed) == 2
+    for stated, found in zip(said, printed, strict=True):
+        assert float(found[1]) == pytest.approx(float(stated[1]), abs=2.0)  # training differs between processors
+        assert (found[0], *found[2:]) == (stated[0], *stated[2:])
 
 
 def test_how_to_bring_parts_of_your_own() -> None:

@@ -19,14 +19,17 @@ ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (
     "own_mlp",
     "own_cnn",
+    "own_onnx",
     "own_device",
     "own_encoding",
     "compare_mappings",
     "sweep",
+    "cluster",
     "search",
     "plot",
     "cost",
     "repair",
+    "training",
     "read_a_report",
 )
 PEERS = ("aihwkit", "crosssim", "neurosim", "mnsim", "memtorch")
@@ -35,14 +38,17 @@ LEFT = {  # what a page leaves behind, and a word that it prints
     "docs/index.md": ("sweep.sqlite", "accuracy_mean"),
     "docs/guide/own_mlp.md": ("", "of 200 images"),
     "docs/guide/own_cnn.md": ("weights.pt", "mean accuracy"),
+    "docs/guide/own_onnx.md": ("net.onnx", "of 200 images"),
     "docs/guide/own_device.md": ("fit.png", "programming error, spread"),
     "docs/guide/own_encoding.md": ("", ""),
     "docs/guide/compare_mappings.md": ("", "difference_low"),
     "docs/guide/sweep.md": ("dies.csv", "accuracy_mean"),
+    "docs/guide/cluster.md": ("all.sqlite", "accuracy_mean"),
     "docs/guide/search.md": ("front.png", "designs are on the front"),
     "docs/guide/plot.md": ("page.html", ""),
     "docs/guide/cost.md": ("", "@"),
     "docs/guide/repair.md": ("", "PermuteRows"),
+    "docs/guide/training.md": ("", "["),
     "docs/guide/read_a_report.md": ("layers.png", "against float"),
 }
 MOST_LINES = 15

@@ -177,7 +177,7 @@ def test_data_files_are_packaged() -> None:
             inside = next(p for p in other.parents if (p / "__init__.py").is_file() or p == ROOT)
             if inside != path.parent or not other.is_file() or other.suffix in (".py", ".pyc", ".nbi", ".nbc"):
                 continue
-            shipped = other.suffix in (".toml", ".safetensors", ".html") or other.name == "py.typed"
+            shipped = other.suffix in (".toml", ".safetensors", ".html", ".css", ".js") or other.name == "py.typed"
             if shipped and other not in allowed and "weights" not in other.parts:  # those are too large for a wheel
                 wrong.append(str(other.relative_to(ROOT)))
     assert not wrong
@@ -195,9 +195,11 @@ def test_every_library_that_is_imported_is_required() -> None:
         "dtaidistance",
         "hypothesis",
         "onnx",
+        "optuna",
         "pandas",
         "pyarrow",
         "sklearn",
+        "torch",
     }
     wrong = []
     for path in LIBRARY:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.guide import see
 
 __all__ = ["StuckOutside", "StuckValueWarning", "warn_outside"]
 
@@ -94,7 +95,7 @@ def warn_outside(outside: StuckOutside, source: str) -> None:
     """Warn, with a :class:`StuckValueWarning`, if any stuck value of `source` lies outside."""
     if outside:
         warnings.warn(
-            f"{source}: {outside}. Are these faults of another technology than the cell?",
+            f"{source}: {outside}: they may be of another technology than the cell{see('limits')}",
             StuckValueWarning,
             stacklevel=4,
         )

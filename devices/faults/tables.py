@@ -16,6 +16,7 @@ from xbarsim.devices.faults.map import FaultMap
 from xbarsim.devices.fitting.table import MISSING, TextTable, check_rename, read_table
 from xbarsim.devices.fitting.units import Unit, parse_unit, split_header
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import FileFormatError, InputError, check_choice, check_integer, check_real
 
 __all__ = ["read_fault_map"]
@@ -145,7 +146,7 @@ def _kind(table: TextTable, row: int, column: int, words: dict[str, int]) -> int
     known = ", ".join(map(repr, words))
     if _plain(text) in _AMBIGUOUS:
         raise table.refuse(row, column, "the literature uses this for cells stuck on and for cells stuck off: say with "
-                           "kinds={'SA0': 'stuck_off', ...} which it is")  # fmt: skip
+                           f"kinds={{'SA0': 'stuck_off', ...}} which it is{see('cells')}")  # fmt: skip
     raise table.refuse(row, column, f"a cell must be one of {known}")
 
 

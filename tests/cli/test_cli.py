@@ -255,7 +255,8 @@ def test_the_package_runs_like_the_command() -> None:
 
 def test_help_lists_every_command_of_the_table() -> None:
     names = [command.__name__ for command in cli.COMMANDS]
-    assert names == ["demo", "info", "fit", "cost", "evaluate", "sweep", "show", "merge", "export", "plot", "report"]
+    assert names == ["demo", "info", "fit", "cost", "evaluate", "sweep", "search", "show", "merge", "export", "plot",
+             "report"]  # fmt: skip
     lines = [line.strip("│ ").split() for line in run("--help").output.splitlines()]
     assert [line[0] for line in lines if line and line[0] in names] == names
 

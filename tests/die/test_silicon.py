@@ -175,7 +175,7 @@ def test_stuck_values_outside_the_range_are_warned_of_in_the_same_words_on_every
         messages += [str(warning.message) for warning in got]
     assert len(messages) == 3
     assert len(set(messages)) == 1
-    assert "62 to 71 levels. Are these faults of another technology than the cell?" in messages[0]
+    assert "62 to 71 levels: they may be of another technology than the cell" in messages[0]
     shape = drawn(design()).faults.shape
     given_map = FaultMap(shape=shape, index=np.array([3]), kind=np.array([3]), value=np.array([1e-3]))
     with pytest.warns(

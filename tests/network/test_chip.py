@@ -752,6 +752,7 @@ def test_clipping_is_warned_of_by_layer_and_share() -> None:
     (warning,) = found
     assert str(warning.message) == (
         f"converters clip more than {bound:.1%} of what they read in layers {worst} ({shares[worst]:.1%})"
+        "; see guide: docs/guide/read_a_report.md"
     )
     assert warning.filename == __file__
     with pytest.warns(ClippingWarning, match=r"more than 1\.0% .* in layers first \(.*%\), second \(.*%\), third"):

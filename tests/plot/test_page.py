@@ -23,6 +23,7 @@ from xbarsim.plot.page import draw, report_html, write_report
 from xbarsim.sweep import Dies, Results, Store, Task
 
 METRICS = ("power_W", "area_m2")
+VOID = ("meta", "br", "link", "img", "input")  # elements that nothing closes
 
 
 def tasks() -> list[Task]:
@@ -69,7 +70,7 @@ class Loads(html.parser.HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "br", "link", "img"):
+        if tag not in VOID:
             self.open.append(tag)
         for name, value in attrs:
             outside = name in ("src", "href", "xlink:href", "data", "action") and not (value or "").startswith("#")
@@ -78,7 +79,7 @@ class Loads(html.parser.HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
-        if tag not in ("meta", "br", "link", "img"):
+        if tag not in VOID:
             self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:

@@ -343,3 +343,42 @@ def test_the_state_of_an_array_is_drawn_as_it_is() -> None:
     assert list(plot.circuit(solution, ax=panels)) == panels
     with pytest.raises(xb.InputError, match="ax must hold 3 axes, got 2"):
         plot.circuit(solution, ax=panels[:2])
+
+
+def test_bands_of_other_images_are_wider_and_said_to_be(chip: xb.Chip) -> None:
+    rows = [row | {"images": 100} for row in dies()]
+    one, other = (
+        plot.accuracy(rows, group="encoding", rate="fault_rate", other_images=images) for images in (False, True)
+    )
+    for narrow, wide in zip(one.collections[::2], other.collections[::2], strict=True):
+        first, second = (np.asarray(band.get_paths()[0].vertices)[:, 1] for band in (narrow, wide))
+        assert second.max() >= first.max()
+        assert second.min() < first.min()
+    captions = [plot.caption(axes.figure) for axes in (one, other)]  # type: ignore[arg-type]
+    assert "over dies on the same test images, dots are single dies" in captions[0]
+    assert "over dies and test images" in captions[1]
+    with pytest.raises(xb.InputError, match="must have a key 'images'"):
+        plot.accuracy(dies(), group="encoding", rate="fault_rate", other_images=True)
+    with pytest.raises(xb.InputError, match="rows must be one a die"):
+        plot.accuracy(ROWS, other_images=True)
+
+
+def test_every_picture_has_a_caption_that_names_what_it_shows(chip: xb.Chip) -> None:
+    rows = dies()
+    drawn = {
+        "yield": plot.yield_curve(rows, 0.9), "every die": plot.die_violins(rows),
+        "one layer alone": plot.layer_sensitivity(rows, layer="encoding"),
+        "markers grow": plot.pareto(rows, group="encoding", against="accuracy"),
+        "peak power": plot.pareto(rows, group="encoding"),
+        "error that each layer": plot.layer_errors(chip.report(torch.ones(1, 20))),
+        "as a share of the whole": plot.cost_breakdown(chip.cost()),
+        "how many tiles": plot.tile_occupancy(chip.network),
+        "target, programmed, and faulty": plot.tile(chip)[0],
+    }  # fmt: skip
+    for words, axes in drawn.items():
+        assert words in plot.caption(axes.figure).lower()
+    assert plot.caption(Figure()) == ""
+    panels = Figure().subplots(1, 2)
+    for each in panels:
+        plot.die_violins(rows, ax=each)
+    assert plot.caption(panels[0].figure).count("Accuracy of every die") == 1

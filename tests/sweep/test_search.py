@@ -105,7 +105,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return trials
 
     monkeypatch.setattr(Search, "_measure", formula)
-    monkeypatch.setattr(Search, "_first", lambda self: None)
+    monkeypatch.setattr(Search, "_check_first", lambda self: None)
 
 
 def exactly(value: float) -> Interval:
@@ -270,6 +270,17 @@ def test_a_file_that_asks_for_something_else_is_refused(old: str, new: str, word
     assert old in FILE
     with pytest.raises((InputError, FileFormatError), match=words.replace("[", r"\[").replace("(", r"\(")):
         Search.loads(FILE.replace(old, new, 1))
+
+
+def test_a_space_of_which_the_first_values_make_no_design_is_searched_and_one_of_none_is_refused() -> None:
+    space = {"rows": (0, 16), "columns": (16, 32), "bits": Range(low=2, high=80)}  # the first 79 have no rows
+    found = run(search(space=space, trials=10, stop=Dies(count=1)))
+    assert any(trial.result is None and "rows" in trial.reason for trial in found.trials)
+    assert found.front
+    with pytest.raises(InputError, match="rows"):
+        run(search(space={"rows": (0,), "columns": (16, 32), "bits": (8,)}, trials=2))
+    with pytest.raises(InputError, match="did you mean 'area_m2'"):
+        run(search(minimise=("area_m",)))
 
 
 def test_a_search_is_no_sweep_and_says_so() -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["DIAGNOSIS", "RATES", "REPAIR", "DemoResult", "demo_design", "run_demo", "summarise"]
 
 #: Total probabilities that a cell is stuck.
-RATES = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+RATES = (0.0, 0.0025, 0.01, 0.025, 0.1)
 
 _COVERAGE = 0.99
 #: What is done about the faults of the repaired dies, and what is known of them.

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from xbarsim.cli.output import new_console, print_lines, print_table
+from xbarsim.foundation.extras import torch_installed
 from xbarsim.foundation.validation import InputError
 from xbarsim.foundation.words import one_of
 
@@ -38,12 +39,20 @@ class Topic:
         Prints one line of each.
     detail
         Prints all of one, by its name.
+    torch
+        Whether torch is needed to know them.
     """
 
     what: str
     names: Callable[[], Iterable[str]]
     overview: Callable[[Console], None]
     detail: Callable[[Console, str], None]
+    torch: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether what is needed to know them is installed."""
+        return not self.torch or torch_installed()
 
 
 def _source(source: str, doi: str | None) -> str:
@@ -389,18 +398,25 @@ TOPICS = {
     "devices": Topic(what="memory cells", names=_cell_names, overview=_devices, detail=_device),
     "designs": Topic(what="published accelerators", names=_design_names, overview=_designs, detail=_design),
     "encodings": Topic(what="weights in cells", names=_encoding_names, overview=_encodings, detail=_encoding),
-    "networks": Topic(what="trained, or for their cost", names=_network_names, overview=_networks, detail=_network),
+    "networks": Topic(
+        what="trained, or for their cost", names=_network_names, overview=_networks, detail=_network, torch=True
+    ),
     "components": Topic(what="hardware to cost on", names=_component_names, overview=_components, detail=_component),
     "faults": Topic(what="measured statistics", names=_fault_names, overview=_faults, detail=_fault),
-    "layers": Topic(what="torch's, what becomes of them", names=_layer_names, overview=_layers, detail=_layer),
+    "layers": Topic(
+        what="torch's, what becomes of them", names=_layer_names, overview=_layers, detail=_layer, torch=True
+    ),
     "mitigations": Topic(what="methods of repair", names=_mitigation_names, overview=_mitigations, detail=_mitigation),
 }
 """What ``xbarsim info`` knows, in its order."""
 
 
 def _index(console: Console) -> None:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, topic in TOPICS.items():
+        if not topic.known:
+            rows.append((name, topic.what, "", "needs torch"))
+            continue
         names = list(topic.names())
         text, shown = names[0], 1
         while shown < len(names) and len(text) + len(names[shown]) + 2 <= _SOME:
@@ -433,13 +449,15 @@ def info(
         print_lines(console, [f"xbarsim info NAME says all of one, such as: xbarsim info {_first(TOPICS[name])}"])
         return
     key = _plain(name)
-    every = {topic: list(each.names()) for topic, each in TOPICS.items()}
+    every = {topic: list(each.names()) for topic, each in TOPICS.items() if each.known}
     found = [(topic, known) for topic, names in every.items() for known in names if _plain(known) == key]
     if not found:
         fitting = one_of(
             name, [*TOPICS, *(known for names in every.values() for known in names)], listed="xbarsim info"
         )
-        raise InputError(f"name must be {fitting}")
+        unknown = [topic for topic, each in TOPICS.items() if not each.known]
+        without = f"; {' and '.join(unknown)} are not known without torch" if unknown else ""
+        raise InputError(f"name must be {fitting}{without}")
     for index, (topic, known) in enumerate(found):
         if index:
             print_lines(console, [""])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from xbarsim.cli.stores import StoreFile, print_failed
-from xbarsim.foundation.validation import InputError
+from xbarsim.cli.stores import StoreFile, chosen_values, example, print_failed
+from xbarsim.foundation.validation import InputError, write_atomically
 
 __all__ = ["plot"]
 
@@ -29,18 +28,16 @@ def plot(
     target: Annotated[float | None, typer.Option(help="Accuracy from which a die is good, for yield.")] = None,
     baseline: Annotated[float | None, typer.Option(help="Accuracy without faults, for layers.")] = None,
     chance: Annotated[float | None, typer.Option(help="Accuracy of guessing, drawn as a line.")] = None,
+    other_images: Annotated[
+        bool, typer.Option("--other-images", help="Bands of the accuracy also cover what other test images would give.")
+    ] = False,
 ) -> None:
-    """Draw a picture of a store."""
-    from xbarsim.plot import save_figure
+    """Draw a picture of a store, and write its caption beside it."""
+    from xbarsim.plot import caption, save_figure
     from xbarsim.plot.page import ChoiceNeeded, draw
     from xbarsim.sweep.store import Store
 
-    chosen = {}
-    for text in where or ():
-        name, sign, value = text.partition("=")
-        if not (name and sign):
-            raise InputError(f"where must be COLUMN=VALUE, got {text!r} (--where fault_rate=0.01, for example)")
-        chosen[name] = value
+    chosen = chosen_values(where)
     with Store(store, read_only=True) as kept:
         results = kept.results()
     if kind == "yield" and target is None:
@@ -49,11 +46,12 @@ def plot(
         figure = draw(
             results,
             kind,  # type: ignore[arg-type]  # checked there
-            group=group, where=chosen, target=target, baseline=baseline, chance=chance,
+            group=group, where=chosen, target=target, baseline=baseline, chance=chance, other_images=other_images,
         )  # fmt: skip
     except ChoiceNeeded as error:
-        option = shlex.quote(f"{error.column}={error.values[-1]}")
-        raise InputError(f"{error}; for example: --where {option}") from error
+        raise example(error) from error
     save_figure(figure, output)
-    typer.echo(f"wrote {output}")
+    beside = output.with_suffix(".txt")
+    write_atomically(beside, (caption(figure) + "\n").encode())
+    typer.echo(f"wrote {output}, and its caption into {beside}")
     print_failed(results)

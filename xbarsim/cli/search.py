@@ -12,7 +12,7 @@ import typer
 from xbarsim.cli.errors import INTERRUPTED
 from xbarsim.cli.output import new_console, new_table, print_lines
 from xbarsim.cli.sweep import ends_like_ctrl_c
-from xbarsim.foundation.validation import check_integer
+from xbarsim.foundation.validation import check_integer, write_atomically
 
 __all__ = ["search"]
 
@@ -83,11 +83,17 @@ def search(
             trial.task.design.save(designs / f"design_{trial.number}.toml")
         typer.echo(f"wrote {len(found.front)} designs into {designs}")
     if picture is not None:
-        from xbarsim.plot import save_figure
+        from matplotlib.figure import Figure
+
+        from xbarsim.plot import caption, save_figure
         from xbarsim.plot.search import search as draw
 
-        save_figure(draw(found).figure, picture)  # type: ignore[arg-type]
-        typer.echo(f"wrote {picture}")
+        figure = draw(found).figure
+        assert isinstance(figure, Figure)
+        save_figure(figure, picture)
+        beside = picture.with_suffix(".txt")
+        write_atomically(beside, (caption(figure) + "\n").encode())
+        typer.echo(f"wrote {picture}, and its caption into {beside}")
     elif len(found.directions) > 1:
         again = shlex.join(["xbarsim", "search", str(file), *([] if store is None else ["--store", str(store)])])
         typer.echo(f"next: {again} --picture front.png --table designs.csv --designs front")

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xbarsim.cli.output import new_table
+from xbarsim.foundation.validation import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from xbarsim.plot.page import ChoiceNeeded
     from xbarsim.sweep.results import Results
 
-__all__ = ["StoreFile", "print_failed", "summary_table"]
+__all__ = ["StoreFile", "chosen_values", "example", "print_failed", "summary_table"]
 
 _MOST_FAILED = 10  # listed one by one
 
 StoreFile = Annotated[Path, typer.Argument(help="Store that 'xbarsim sweep' wrote.")]
+
+
+def chosen_values(where: Sequence[str] | None) -> dict[str, str]:
+    """``COLUMN=VALUE`` options, as values by column.
+
+    Raises
+    ------
+    InputError
+        If one has another form.
+    """
+    chosen = {}
+    for text in where or ():
+        name, sign, value = text.partition("=")
+        if not (name and sign):
+            raise InputError(f"where must be COLUMN=VALUE, got {text!r} (--where fault_rate=0.01, for example)")
+        chosen[name] = value
+    return chosen
+
+
+def example(error: ChoiceNeeded) -> InputError:
+    """The same error, with an option that chooses."""
+    option = shlex.quote(f"{error.column}={error.values[-1]}")
+    return InputError(f"{error}; for example: --where {option}")
 
 
 def print_failed(results: Results) -> None:

@@ -7,6 +7,10 @@ of the trainer (:mod:`xbarsim.training`); :func:`compress` prunes by it, and ret
 
 from __future__ import annotations
 
+from xbarsim.foundation.extras import need_torch
+
+need_torch("xbarsim.compress")  # said before what follows loads it
+
 from xbarsim.compress.compressing import Compressed, compress, prune, retrain
 from xbarsim.compress.discrete import DiscreteStates, DiscreteTransitions
 from xbarsim.compress.distillation import Distillation

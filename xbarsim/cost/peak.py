@@ -25,6 +25,7 @@ from xbarsim.cost.hardware import Component, Hardware
 from xbarsim.cost.use import LayerUse
 from xbarsim.cost.views import count, frame
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError, check_choice, check_instance
 
 __all__ = ["ComponentCost", "LayerCost", "Peak"]
@@ -177,7 +178,7 @@ def _digital_notes(digital: Sequence[DigitalUse], hardware: Hardware) -> list[st
         notes.append(
             "not in any energy here, for this card has no price for them: digital "
             + ", ".join(f"{name.replace('_', '-')} ({count(counts[name])})" for name in without)
-            + "; see Hardware.with_digital"
+            + f"; Hardware.with_digital gives them one{see('cost')}"
         )
     if counts:
         notes.append("digital operations have no part in peak power, area and time")

@@ -12,6 +12,7 @@ from xbarsim.data.babi import StoryQuestions, load_babi
 from xbarsim.data.cifar10 import CIFAR10_CLASSES, load_cifar10
 from xbarsim.data.digits import DigitsSplit, load_digits_split
 from xbarsim.data.folder import data_file, data_folder
+from xbarsim.data.images import DATA_SETS, load_images, normalise
 from xbarsim.data.mnist import load_mnist
 from xbarsim.data.nmnist import EventFrames, EventRecordings, event_frames, load_nmnist
 from xbarsim.data.sequences import SEQUENCE_SETS, SequenceSet, load_sequences
@@ -30,6 +31,7 @@ from xbarsim.data.splits import folds, validation_split
 
 __all__ = [
     "CIFAR10_CLASSES",
+    "DATA_SETS",
     "KEYWORDS",
     "SEQUENCE_SETS",
     "SPOKEN_DIGITS_SHAPE",
@@ -47,6 +49,7 @@ __all__ = [
     "load_babi",
     "load_cifar10",
     "load_digits_split",
+    "load_images",
     "load_keywords",
     "load_mnist",
     "load_nmnist",
@@ -54,6 +57,7 @@ __all__ = [
     "load_spoken_digits",
     "log_mel",
     "mel_filters",
+    "normalise",
     "spoken_digit_features",
     "validation_split",
 ]

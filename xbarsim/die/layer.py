@@ -20,6 +20,7 @@ from xbarsim.die.silicon import Silicon
 from xbarsim.die.streams import Purpose, generator, stream
 from xbarsim.engine import Backend, Case, Noise, Plan, plan_case
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError, check_integer, check_real
 from xbarsim.mapping import Arrangement, MappedMatrix, Reading
 
@@ -286,11 +287,28 @@ class DieLayer:
         ConverterErrors
             Offsets, and bits of wrong weight.
         """
+        through = self.through_wires(cells)
+        return fold_errors(through, self.reading, self.design, self.drive, self.silicon, self.arrangement)
+
+    @entrance
+    def through_wires(self, cells: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+        """What the cells count through wires and broken lines, before drivers and converters err.
+
+        Parameters
+        ----------
+        cells
+            From :meth:`array_cells`, to save making them again.
+
+        Returns
+        -------
+        ndarray
+            Level units, shape ``(tiles, rows, columns)``: the current of a column is the sum over its driven rows of
+            voltage times the conductances that these stand for.
+        """
         cells = self.array_cells() if cells is None else cells
-        through = self._in_tiles(
+        return self._in_tiles(
             seen_cells(cells, self.matrix, self.design, self.drive, self.silicon.lines, self.arrangement)
         )
-        return fold_errors(through, self.reading, self.design, self.drive, self.silicon, self.arrangement)
 
     @entrance
     def noise(self, cells: npt.NDArray[np.float32], errors: ConverterErrors | None = None) -> Noise | None:
@@ -424,7 +442,9 @@ class DieLayer:
             selected[placed.rows[tile, in_use]] = True
         if voltages is None:
             if cell.read_voltage is None:
-                raise InputError(f"voltages must be given for cell {cell.name!r}, which has no read voltage")
+                raise InputError(
+                    f"voltages must be given for cell {cell.name!r}, which has no read voltage{see('devices')}"
+                )
             voltages = np.where(selected, cell.read_voltage, 0.0)
         held = self.array_cells()[array : array + 1]
         conductance = cell.conductance(held, self.design.mapping.cell_bits).clip(0.0)
@@ -449,5 +469,7 @@ def check_age(cell: Cell, seconds: float) -> float:
     if age == 0.0:
         return age
     if cell.drift is None:
-        raise InputError(f"drift must be given for a cell at later times, got None for cell {cell.name!r}")
+        raise InputError(
+            f"drift must be given for a cell at later times, got None for cell {cell.name!r}{see('devices')}"
+        )
     return cell.drift.check_seconds(age)

@@ -1,7 +1,7 @@
 """Confidence intervals of a mean, a median and a share: their one home, by the exact laws of ``scipy.stats``.
 
 An accuracy is that of one die on a fixed set of images. An interval of the mean over dies therefore speaks of all dies
-that could be made, on these images; it does not cover what other images would give.
+that could be made, on these images; :func:`with_test_images` widens it to what other images would give.
 
 Of the mean no interval is sure without a law of the dies: with few of them, the one die in ten that is dead may not be
 among them. docs/statistics.md says how often each interval covers what it should. Those of the median and of the yield
@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError, check_choice, check_integer, check_real
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "share_interval",
     "student_half_width",
     "student_quantile",
+    "with_test_images",
 ]
 
 _RESAMPLES = 9_999
@@ -221,7 +223,7 @@ def mean_interval(
     if 1 < count < FEW_DIES and float(sample.min()) != float(sample.max()):
         warnings.warn(
             f"an interval of the mean of {count} dies, fewer than {FEW_DIES}, covers it less often than {level:g} "
-            "if some dies fail; look at each die, its median and the yield",
+            f"if some dies fail; look at each die, its median and the yield{see('statistics')}",
             FewDiesWarning,
             stacklevel=2,
         )
@@ -244,6 +246,50 @@ def mean_interval(
         ).confidence_interval
         low, high = float(ends.low), float(ends.high)
     return Interval(estimate=mean, low=low, high=high, confidence=level, method=method, count=count)
+
+
+def with_test_images(mean: Interval, images: int) -> Interval:
+    """Widen the interval of a mean accuracy over dies to what other test images of the same kind would give.
+
+    All dies meet the same images. With independent dies and images of two ways,
+
+        variance of the mean = variance of dies / dies + variance of images / images + the rest / (dies * images)
+
+    and the spread of the dies' accuracies holds the first and the last. That of the images is at most p (1 - p), when
+    every die is right on the same images: so the distances to the ends of the Clopper-Pearson interval of p on so many
+    images are added in quadrature, and the result covers at least as often as it says where dies are many.
+
+    Parameters
+    ----------
+    mean
+        Mean accuracy over dies, from 0 to 1, with its interval.
+    images
+        How many test images each die was measured on.
+
+    Returns
+    -------
+    Interval
+        Within [0, 1]; of the images alone where `mean` has no ends.
+
+    Raises
+    ------
+    InputError
+        If `mean` is no accuracy, or `images` is below 1.
+
+    Examples
+    --------
+    >>> dies = mean_interval([0.89, 0.91] * 10)
+    >>> print(dies, with_test_images(dies, 1000), sep="  ")
+    0.9000 [0.8952, 0.9048]  0.9000 [0.8792, 0.9185]
+    """
+    check_integer("images", images, at_least=1)
+    check_real("mean.estimate", mean.estimate, at_least=0.0, at_most=1.0)
+    good = mean.estimate * images
+    low, high = (float(end) for end in clopper_pearson(good, images, mean.confidence))
+    if mean.has_ends:
+        low = mean.estimate - math.hypot(mean.estimate - mean.low, mean.estimate - low)
+        high = mean.estimate + math.hypot(mean.high - mean.estimate, high - mean.estimate)
+    return replace(mean, low=max(0.0, low), high=min(1.0, high), method=f"{mean.method}, test images")
 
 
 def difference_interval(

@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xbarsim.foundation.extras import torch_is_missing
+
 __all__ = ["attach"]
 
 
@@ -40,10 +42,14 @@ def attach(
     """
 
     def load(name: str) -> Any:
-        if name in homes:
-            return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
-        if name in rooms:
-            return importlib.import_module(f"{package}.{name}")
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if name not in homes and name not in rooms:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            module = importlib.import_module(f"{package}.{homes.get(name, name)}")
+        except ModuleNotFoundError as error:
+            if error.name == "torch":
+                raise torch_is_missing(f"{package}.{name}") from error
+            raise
+        return getattr(module, name) if name in homes else module
 
     return load, lambda: sorted([*homes, *rooms])

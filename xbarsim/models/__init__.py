@@ -9,9 +9,13 @@ A network stands in one file, which registers its :class:`Architecture` and, whe
 
 from __future__ import annotations
 
+from xbarsim.foundation.extras import need_torch
+
+need_torch("xbarsim.models")  # said before what follows loads it
+
+from xbarsim.data import DATA_SETS, load_images, normalise
 from xbarsim.models.cards import ARCHITECTURES, Architecture, ModelCard, register_architecture, register_model
 from xbarsim.models.coded import load_coded, read_card, save_coded
-from xbarsim.models.images import DATA_SETS, load_images, normalise
 from xbarsim.models.output_codes import CodedClassifier, exhaustive_code, random_code
 from xbarsim.models.registry import MODELS, check_trained, load_model, load_test_set, untrained_model
 from xbarsim.models.zoo import ZOO, load_zoo_file

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from xbarsim.data.images import Images
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.validation import InputError, check_instance
-from xbarsim.models.images import Images
 
 __all__ = ["ARCHITECTURES", "TRAINED", "Architecture", "ModelCard", "register_architecture", "register_model"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from xbarsim.data import load_images
 from xbarsim.foundation.entrances import entrance
 from xbarsim.models.cards import Architecture, ModelCard, register_architecture, register_model
-from xbarsim.models.images import load_images
 from xbarsim.models.weights import fill, read_safetensors
 
 __all__ = ["DigitsNet", "load_digits_net"]

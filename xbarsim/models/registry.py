@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from xbarsim.data.images import Images
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer
 from xbarsim.models.cards import ARCHITECTURES, TRAINED, Architecture, ModelCard
-from xbarsim.models.images import Images
 from xbarsim.models.zoo import zoo_card, zoo_names
 
 __all__ = ["MODELS", "check_trained", "load_model", "load_test_set", "untrained_model"]

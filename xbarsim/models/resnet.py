@@ -10,11 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from xbarsim.data import data_file
+from xbarsim.data import data_file, load_images
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, check_integer
 from xbarsim.models.cards import Architecture, ModelCard, register_architecture, register_model
-from xbarsim.models.images import load_images
 from xbarsim.models.weights import fill, read_torch
 
 __all__ = ["ResNet20", "load_resnet20", "resnet20"]

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from xbarsim.data import DATA_SETS, load_images
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, shown
 from xbarsim.models.cards import ARCHITECTURES, ModelCard
 from xbarsim.models.coded import card_of, fill_coded, read_card
-from xbarsim.models.images import DATA_SETS, load_images
 from xbarsim.models.weights import read_weights
 
 __all__ = ["ZOO", "load_zoo_file", "zoo_card", "zoo_names"]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.extras import need_torch
 from xbarsim.foundation.html import html_table
 from xbarsim.foundation.intervals import share_interval
 from xbarsim.foundation.progress import progress_bar
@@ -191,6 +192,7 @@ def _runner(model: Any) -> Callable[[Samples, int], Any]:
         return lambda part, first: model.run(part)
     if not callable(model):
         raise InputError(f"model must be a chip, a digital network or a torch model, got {type(model).__name__}")
+    need_torch(f"a model of type {type(model).__name__}")
     import torch
 
     from xbarsim.network.lowering.prepare import check_values

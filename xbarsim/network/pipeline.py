@@ -11,6 +11,8 @@ from xbarsim.cost import DigitalUse
 from xbarsim.design import Design
 from xbarsim.devices import warn_outside
 from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.extras import need_torch
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import Reading, map_matrix
 from xbarsim.network.calibrate import calibrate
@@ -79,7 +81,10 @@ def map_model(
     InputError
         If nothing can be mapped; if weights or calibration samples are not finite; if the samples do not fit the model
         or hold one constant value.
+    ImportError
+        If torch is not installed.
     """
+    need_torch("map_model")
     import torch
 
     from xbarsim.network.lowering.lower import lower
@@ -158,7 +163,8 @@ def map_lowered(
     orders = sample_orders(lowered.skeleton, layers, samples) if design.cell.noisy else {}
     if lowered.not_mapped:
         names = ", ".join(f"{item.name} ({item.kind}: {item.reason})" for item in lowered.not_mapped)
-        warnings.warn(f"these modules hold weights and stay digital: {names}", NotMappedWarning, stacklevel=4)
+        message = f"these modules hold weights and stay digital: {names}{see('layers')}"
+        warnings.warn(message, NotMappedWarning, stacklevel=4)
     return MappedNetwork(
         design=design,
         lowered=lowered,

@@ -16,6 +16,7 @@ from xbarsim.design import Converter, Design, Drive
 from xbarsim.devices import check_voltage
 from xbarsim.engine import CompiledBackend, choose_plan
 from xbarsim.foundation.entrances import check_fields, entrance
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.html import html_table
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
@@ -462,7 +463,7 @@ def _power_remarks(design: Design, *, data: bool, read_voltage: float | None) ->
     if read_voltage is None and cell.read_voltage is None:
         return [
             f"cell {cell.name!r} has no read voltage: the cells draw the nominal power of the component card, in which "
-            "weights, encoding and faults do not show; give cost(read_voltage=...)"
+            f"weights, encoding and faults do not show; give cost(read_voltage=...){see('cost')}"
         ]
     remarks = []
     if read_voltage is not None:

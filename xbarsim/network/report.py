@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xbarsim.die import DieLayer, TileLoss
 from xbarsim.engine import clipped_share
 from xbarsim.foundation.entrances import check_fields
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.tables import format_table
 from xbarsim.network.calibrate import sample_vectors
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
@@ -332,7 +333,7 @@ def clipped_inputs_message(shares: Mapping[str, float], limit: float) -> str:
     layers = ", ".join(f"{name or '(model)'} ({share:.1%})" for name, share in shares.items())
     return (
         f"more than {100 * limit:g}% of the inputs lie beyond the calibrated range and are clipped in layers {layers}; "
-        "calibrate with samples like those that are run"
+        f"calibrate with samples like those that are run{see('reports')}"
     )
 
 
@@ -366,7 +367,7 @@ def _warn_of_clipping(errors: list[LayerError], clipping: float) -> None:
     over = [f"{e.layer} ({e.clipped:.1%})" for e in errors if e.clipped is not None and e.clipped > clipping]
     if over:
         warnings.warn(
-            f"converters clip more than {clipping:.1%} of what they read in layers {', '.join(over)}",
+            f"converters clip more than {clipping:.1%} of what they read in layers {', '.join(over)}{see('reports')}",
             ClippingWarning,
             stacklevel=5,
         )

@@ -11,7 +11,8 @@ from xbarsim.plot.circuits import circuit
 from xbarsim.plot.costs import cost_breakdown, cost_layers, pareto, pareto_front
 from xbarsim.plot.devices import cell_card, cell_fit
 from xbarsim.plot.errors import layer_errors
-from xbarsim.plot.files import save_figure
+from xbarsim.plot.explorer import tile_explorer
+from xbarsim.plot.files import caption, save_figure
 from xbarsim.plot.mitigations import mitigation, noise_to_signal
 from xbarsim.plot.search import search
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
@@ -19,6 +20,7 @@ from xbarsim.plot.tiles import fault_map, tile, tile_occupancy
 
 __all__ = [
     "accuracy",
+    "caption",
     "cell_card",
     "cell_fit",
     "circuit",
@@ -35,6 +37,7 @@ __all__ = [
     "save_figure",
     "search",
     "tile",
+    "tile_explorer",
     "tile_occupancy",
     "yield_curve",
 ]

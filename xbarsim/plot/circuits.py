@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance
-from xbarsim.plot.style import SMALL_TEXT, TEXT, as_array
+from xbarsim.plot.style import SMALL_TEXT, TEXT, as_array, describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,4 +61,8 @@ def circuit(solution: Solution, *, ax: Sequence[Axes] | None = None) -> npt.NDAr
         bar.set_label(unit, fontsize=SMALL_TEXT)
         bar.ax.tick_params(labelsize=SMALL_TEXT)
     panels[0].set_ylabel("row (word line)", fontsize=TEXT)
+    describe(
+        panels[0],
+        "One array: voltages along its word and bit lines, and the current of every cell.",
+    )
     return as_array(panels)

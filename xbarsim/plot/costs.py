@@ -12,7 +12,18 @@ from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.intervals import check_confidence, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.plot.rows import grouped, table_of
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, literal, new_axes, plain, these_axes
+from xbarsim.plot.style import (
+    COLOURS,
+    SMALL_TEXT,
+    TEXT,
+    as_array,
+    describe,
+    legend,
+    literal,
+    new_axes,
+    plain,
+    these_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +79,7 @@ def cost_breakdown(report: CostReport | Workload, *, ax: Axes | None = None) -> 
     axes.legend(
         fontsize=SMALL_TEXT, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, borderaxespad=0.2
     )
+    describe(axes, "What each component takes, as a share of the whole; components below half a percent are added up.")
     return axes
 
 
@@ -139,6 +151,7 @@ def cost_layers(work: Workload, *, ax: Sequence[Axes] | None = None) -> npt.NDAr
             ncols=3 if panel is panels[0] else 1,
             borderaxespad=0.2,
         )
+    describe(panels[0], "Energy of each layer for one image by component, and the time it takes.")
     return as_array(panels)
 
 
@@ -258,6 +271,7 @@ def _power_against_area(designs: Sequence[Mapping[str, Any]], axes: Axes) -> Axe
     bar.set_label("accuracy (%)", fontsize=TEXT)
     bar.ax.tick_params(labelsize=SMALL_TEXT)
     legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2)
+    describe(axes, "Designs by area and peak power, coloured by mean accuracy; ringed: no other beats it.")
     return axes
 
 
@@ -285,4 +299,5 @@ def _accuracy_against_power(designs: Sequence[Mapping[str, Any]], axes: Axes) ->
     )  # fmt: skip
     for handle in key.legend_handles:
         handle.set_sizes([40.0])  # type: ignore[union-attr]
+    describe(axes, "Designs by power and mean accuracy over dies with its interval; markers grow with the area.")
     return axes

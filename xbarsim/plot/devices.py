@@ -11,7 +11,7 @@ import numpy.typing as npt
 from xbarsim.devices import Card, CellFit, ErrorEstimate, Law, MeasuredDrift, QuantileEstimate
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, legend, literal, plain, these_axes
+from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, as_array, describe, legend, literal, plain, these_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +64,7 @@ def cell_fit(fit: CellFit, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[A
     _error(panels[1], fit)
     _noise(panels[2], fit)
     _drift(panels[3], fit)
+    describe(panels[0], "Measurements (points, with 95 % intervals) and the laws of the cell that was fitted to them.")
     return as_array(panels)
 
 
@@ -172,6 +173,10 @@ def cell_card(card: Card, *, ax: Sequence[Axes] | None = None) -> npt.NDArray[An
     _card_error(panels[1], card)
     _card_noise(panels[2], card)
     _card_drift(panels[3], card)
+    describe(
+        panels[0],
+        "Levels, programming error, read noise and drift of a cell, with bands of one standard deviation.",
+    )
     return as_array(panels)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, literal, new_axes, plain
+from xbarsim.plot.style import COLOURS, SMALL_TEXT, TEXT, describe, literal, new_axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,4 +56,5 @@ def layer_errors(report: ErrorReport, *, ax: Axes | None = None) -> Axes:
         ncols=2,
         borderaxespad=0.2,
     )
+    describe(axes, "The error that each layer of a chip adds, and the error so far.")
     return axes

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_choice, check_instance, check_path, write_atomically
+from xbarsim.plot.style import caption_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure_bytes", "save_figure", "take_literally"]
+__all__ = ["caption", "figure_bytes", "save_figure", "take_literally"]
 
 _ENDINGS = (".png", ".svg", ".pdf")
 
@@ -33,6 +34,18 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     check_instance("figure", figure, Figure)
     ending = check_choice("the picture's file ending", check_path("path", path).suffix, _ENDINGS)
     write_atomically(path, figure_bytes(figure, ending[1:]))
+
+
+@entrance
+def caption(figure: Figure) -> str:
+    """What a picture of this package shows, in words for its caption or its alternative text; empty for another.
+
+    ``xbarsim plot`` writes it into a text file beside the picture.
+    """
+    from matplotlib.figure import Figure
+
+    check_instance("figure", figure, Figure)
+    return caption_of(figure)
 
 
 def take_literally(figure: Figure) -> None:

@@ -11,7 +11,18 @@ import numpy.typing as npt
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, literal, new_axes, plain, these_axes
+from xbarsim.plot.style import (
+    COLOURS,
+    SMALL_TEXT,
+    STUCK,
+    TEXT,
+    as_array,
+    describe,
+    literal,
+    new_axes,
+    plain,
+    these_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +105,10 @@ def mitigation(
     bar = panels[2].figure.colorbar(image, ax=panels[2:], pad=0.015, aspect=28)
     bar.set_label("deviation of a weight (% of full scale)", fontsize=TEXT)
     bar.ax.tick_params(labelsize=SMALL_TEXT)
+    describe(
+        panels[0],
+        "A tile of one die before and after repair: its cells with their faults, and how far its weights are off.",
+    )
     return as_array(panels)
 
 
@@ -207,5 +222,9 @@ def noise_to_signal(table: MitigationTable, *, ax: Axes | None = None) -> Axes:
     axes.grid(visible=False, axis="y")
     axes.legend(
         fontsize=SMALL_TEXT, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=0.2
+    )
+    describe(
+        axes,
+        "What stuck cells add to the outputs of each layer, as power over theirs, before and after repair.",
     )
     return axes

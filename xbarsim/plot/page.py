@@ -10,28 +10,36 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import jinja2
 import numpy as np
 
 from xbarsim.foundation.intervals import FEW_DIES
-from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_real, write_atomically
+from xbarsim.foundation.validation import (
+    InputError,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+    write_atomically,
+)
 from xbarsim.foundation.version import VERSION
 from xbarsim.foundation.words import one_of
 from xbarsim.plot.costs import pareto
+from xbarsim.plot.explorer import MOST_BYTES, Tiles, die_of, tiles_of
 from xbarsim.plot.files import figure_bytes, take_literally
 from xbarsim.plot.rows import Row, mixed_column, telling_columns
 from xbarsim.plot.sweeps import accuracy, die_violins, layer_sensitivity, yield_curve
+from xbarsim.plot.template import template
 from xbarsim.sweep.results import Results
 from xbarsim.sweep.store import Store
+from xbarsim.sweep.task import Task, fault_hash
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "ChoiceNeeded", "draw", "report_html", "write_report"]
+__all__ = ["KINDS", "ChoiceNeeded", "chosen_task", "draw", "report_html", "tiles_of_die", "write_report"]
 
 #: What can be drawn of a store.
 KINDS = ("accuracy", "yield", "dies", "layers", "cost")
@@ -91,14 +99,20 @@ def _values(rows: Sequence[Row], name: str) -> list[Any]:
 
 
 def _panels(
-    panels: Mapping[Any, Sequence[Row]], name: str, *, group: str, target: float | None, chance: float | None
+    panels: Mapping[Any, Sequence[Row]],
+    name: str,
+    *,
+    group: str,
+    target: float | None,
+    chance: float | None,
+    other_images: bool,
 ) -> Figure:
     """Accuracy or, with a target, yield: a panel for each value of a column, all with one scale."""
     figure = _figure(0.8 + 4.2 * len(panels), 3.8)
     axes = figure.subplots(1, len(panels), sharey=True)
     for index, (ax, (value, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
         if target is None:
-            accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=ax)
+            accuracy(rows, group=group, rate="fault_rate", chance=chance, other_images=other_images, ax=ax)
         else:
             yield_curve(rows, target, group=group, ax=ax)
         ax.set_title(f"{name.replace('_', ' ')}: {_text(value)}", fontsize="medium")
@@ -117,6 +131,7 @@ def draw(
     target: float | None = None,
     baseline: float | None = None,
     chance: float | None = None,
+    other_images: bool = False,
 ) -> Figure:
     """Draw one picture of the results of a sweep.
 
@@ -138,6 +153,8 @@ def draw(
         Accuracy without faults, for ``"layers"``.
     chance
         Accuracy of guessing, drawn as a line.
+    other_images
+        Whether bands of ``"accuracy"`` also cover what other test images would give.
 
     Raises
     ------
@@ -163,7 +180,8 @@ def draw(
     if over_rates and len(others) == 1:
         panels = {value: [row for row in rows if row[others[0]] == value] for value in _values(rows, others[0])}
         if 1 < len(panels) <= _PANELS and all(len(_values(part, group)) <= _CURVES for part in panels.values()):
-            return _panels(panels, others[0], group=group, target=target if kind == "yield" else None, chance=chance)
+            wanted = target if kind == "yield" else None
+            return _panels(panels, others[0], group=group, target=wanted, chance=chance, other_images=other_images)
     fixed = [*telling, *(() if over_rates or group == "fault_rate" else ("fault_rate",))]
     mixed = mixed_column(rows, group, fixed)
     if mixed is not None:
@@ -178,7 +196,9 @@ def draw(
 
     if kind == "accuracy":
         figure = _figure(5.2, 3.8)
-        accuracy(rows, group=group, rate="fault_rate", chance=chance, ax=figure.add_subplot())
+        accuracy(
+            rows, group=group, rate="fault_rate", chance=chance, other_images=other_images, ax=figure.add_subplot()
+        )
     elif kind == "yield":
         assert target is not None
         figure = _figure(5.2, 3.8)
@@ -311,6 +331,7 @@ def report_html(
     title: str = "Fault-rate sweep",
     target: float | None = None,
     chance: float | None = None,
+    tiles: Tiles | None = None,
 ) -> str:
     """All the results of a sweep as one page of HTML that loads nothing.
 
@@ -326,6 +347,8 @@ def report_html(
         Accuracy from which a die is good: adds the yield.
     chance
         Accuracy of guessing, drawn as a line.
+    tiles
+        Of one die, to look around in: what :func:`tiles_of_die` gives.
 
     Raises
     ------
@@ -354,13 +377,14 @@ def report_html(
             (str(run["started"])[:19], str(run["host"]), str(run["git_commit"])[:12], str(run["dies"])) for run in runs
         ],
     )
-    return _template().render(
+    return template("page.html").render(
         title=title,
         version=VERSION,
         dies=len(rows),
         tasks=len(results.tasks),
         waiting=[str(task) for task in results.tasks if not task.complete],
         sections=sections,
+        tiles=tiles,
         failed=_failed_table(results),
         summary=_summary_table(results.summary(target=target), telling or ["network", "encoding"], target),
         origin=origin,
@@ -369,17 +393,73 @@ def report_html(
     )
 
 
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html")
+def chosen_task(tasks: Sequence[Task], where: Mapping[str, str] | None = None) -> Task:
+    """The one task that has some values of some columns.
+
+    Parameters
+    ----------
+    tasks
+        To choose from.
+    where
+        Values by column, as text, such as ``{"fault_rate": "0.01"}``.
+
+    Raises
+    ------
+    ChoiceNeeded
+        If several tasks that differ are left.
+    InputError
+        If a column or value does not exist.
+    """
+    if not tasks:
+        raise InputError("tasks must be at least one task, got none")
+    kept: list[tuple[Row, Task]] = [(task.columns(), task) for task in tasks]
+    rows: Sequence[Row] = [row for row, _ in kept]
+    for name, text in (where or {}).items():
+        rows = _value(name, text, rows)
+    left = [(row, task) for row, task in kept if any(row is other for other in rows)]
+    for name in dict.fromkeys(name for row, task in left for name in (*task.tags, *row)):
+        values = list(dict.fromkeys(row.get(name) for row, _ in left))
+        if len(values) > 1 and name != "task":
+            listed = ", ".join(map(str, values))
+            raise ChoiceNeeded(f"where must choose one {name} ({listed}), got {len(left)} tasks", name, values)
+    return left[0][1]
+
+
+def tiles_of_die(results: Results, task: Task, die: int, *, most_bytes: int = MOST_BYTES) -> Tiles:
+    """Make one die of a sweep again, and what a page shows of its tiles.
+
+    Parameters
+    ----------
+    results
+        That the page is about.
+    task
+        One of its tasks.
+    die
+        Number of the die.
+    most_bytes
+        The most that tiles may add to the page.
+
+    Raises
+    ------
+    InputError
+        If the task is not one of the results, the die was measured and has other faults now, or nothing of it fits.
+    """
+    known = next((known for known in results.tasks if known.id == task.id), None)
+    if known is None:
+        raise InputError(f"task must be one that the store has, got {task}, which differs from each of them")
+    chip = task.fabricate(die)
+    measured = next((found for found in known.collected if found.die == die), None)
+    if measured is not None and fault_hash(chip) != measured.fault_hash:
+        raise InputError(f"die {die} of {task} must have the faults that it was measured with, got others")
+    if measured is None:
+        outcome = "It was not measured in this sweep."
+    elif measured.accuracy is None:
+        outcome = "It was measured, without counting images."
+    else:
+        outcome = f"{measured.correct} of {measured.images} images were classified right on it."
+    layers, design, notes = die_of(chip)
+    heading = f"Tiles of die {die} of {task}"
+    return tiles_of(layers, design, heading=heading, notes=(*notes, outcome), most_bytes=most_bytes)
 
 
 def write_report(
@@ -389,6 +469,8 @@ def write_report(
     title: str | None = None,
     target: float | None = None,
     chance: float | None = None,
+    task: Task | None = None,
+    die: int = 0,
 ) -> None:
     """Write what a store holds as one page of HTML, whole or not at all; the store is only read.
 
@@ -402,22 +484,27 @@ def write_report(
         Heading; ``None`` for the store's name.
     target, chance
         As in :func:`report_html`.
+    task, die
+        A task of the store and the number of one of its dies, which is made again, so that its tiles can be looked at
+        in the page; ``None`` for a page without.
 
     Raises
     ------
     InputError
-        As :func:`report_html`.
+        As :func:`report_html` and :func:`tiles_of_die`.
     FileFormatError
         If the store cannot be read.
     FileWriteError
         If the page cannot be written.
     """
     with Store(store, read_only=True) as kept:
+        results = kept.results()
         page = report_html(
-            kept.results(),
+            results,
             runs=kept.runs(),
             title=Path(store).stem.replace("_", " ") if title is None else title,
             target=target,
             chance=chance,
+            tiles=None if task is None else tiles_of_die(results, task, check_integer("die", die, at_least=0)),
         )
-    write_atomically(output, page.encode("utf-8"))
+    write_atomically(output, page.encode("utf-8", "xmlcharrefreplace"))

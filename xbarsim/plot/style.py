@@ -16,15 +16,19 @@ from xbarsim.foundation.validation import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "COLOURS",
+    "SHADES",
     "SMALL_TEXT",
     "STUCK",
     "TEXT",
     "as_array",
+    "caption_of",
     "chance_line",
     "curve",
+    "describe",
     "legend",
     "literal",
     "new_axes",
@@ -34,6 +38,7 @@ __all__ = [
 ]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SHADES = ("#f1ead9", "#c9bd9c", "#857b68", "#2b2722")  # of levels, from the lowest
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 TEXT, SMALL_TEXT = 10, 9  # points
@@ -90,6 +95,17 @@ def legend(axes: Axes, **where: Any) -> None:
     axes.legend(fontsize=SMALL_TEXT, frameon=False, **where)
 
 
+def describe(axes: Axes, words: str) -> None:
+    """Keep a caption with a picture, for :func:`xbarsim.plot.caption`."""
+    axes.set_label(words)
+
+
+def caption_of(figure: Figure) -> str:
+    """All captions of a picture's panels, each once."""
+    labels = (str(axes.get_label()) for axes in figure.axes)
+    return " ".join(dict.fromkeys(label for label in labels if label and not label.startswith(("<", "_"))))
+
+
 def chance_line(axes: Axes, chance: float) -> None:
     """A dotted line at the accuracy of guessing, from 0 to 1."""
     axes.axhline(100 * chance, color="0.45", linewidth=1, linestyle=(0, (1, 2)))
@@ -109,7 +125,8 @@ def rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     axes.set_xticks([], minor=True)
     left = -0.15 * smallest if 0 in ticks else smallest / 1.25
     axes.set_xlim(left, 1.25 * max(positive, default=smallest))
-    axes.set_xlabel("stuck cells (%)", fontsize=TEXT)
+    scale = "; linear below the smallest" if 0 in ticks and len(positive) > 1 else ""
+    axes.set_xlabel(f"stuck cells (%{scale})", fontsize=TEXT)
 
 
 def curve(axes: Axes, index: int, name: str, x: Sequence[float], y: npt.NDArray[Any], bounds: npt.NDArray[Any]) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.intervals import FEW_DIES, check_confidence, mean_interval, share_interval
-from xbarsim.foundation.validation import check_real
+from xbarsim.foundation.intervals import FEW_DIES, check_confidence, mean_interval, share_interval, with_test_images
+from xbarsim.foundation.validation import InputError, check_real
 from xbarsim.plot.rows import grouped, rows_of, table_of
-from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, legend, literal, new_axes, plain, rate_axis
+from xbarsim.plot.style import COLOURS, TEXT, chance_line, curve, describe, legend, literal, new_axes, plain, rate_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,7 @@ def accuracy(
     rate: str | None = None,
     confidence: float = 0.95,
     chance: float | None = None,
+    other_images: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw mean accuracy against the total fault rate, one curve a group, with bands for the intervals.
@@ -57,6 +58,9 @@ def accuracy(
         Of the bands (Student's t) where there is one row a die.
     chance
         Accuracy of guessing, drawn as a line, from 0 to 1.
+    other_images
+        Whether bands also cover what other test images would give, for which rows need the key ``"images"``; without,
+        they speak of other dies on these images.
     ax
         Axes to draw on.
 
@@ -73,7 +77,10 @@ def accuracy(
         "rows", rows, (), group=group, groups=("mapping", "encoding"), rate=rate, rates=("rate", "fault_rate")
     )
     if "accuracy_mean" not in points[0] and "accuracy" in points[0]:
-        points = list(_summary(rows_of("rows", points, ("accuracy",)), group, rate, check_confidence(confidence)))
+        keys = ("accuracy", "images") if other_images else ("accuracy",)
+        points = _summary(rows_of("rows", points, keys), group, rate, check_confidence(confidence), other_images)
+    elif other_images:
+        raise InputError("rows must be one a die for bands of other images, got one a point")
     points = rows_of("rows", points, ("accuracy_mean", "accuracy_low", "accuracy_high"))
     axes = new_axes(5.2, 3.8) if ax is None else ax
     for index, (name, members) in enumerate(grouped(points, group).items()):
@@ -99,16 +106,27 @@ def accuracy(
     axes.set_ylabel("accuracy (%)", fontsize=TEXT)
     plain(axes)
     legend(axes, loc="lower left", bbox_to_anchor=(0.0, 0.15))
+    bands = "dies and test images" if other_images else "dies on the same test images"
+    few = any(row.get(_SINGLE) for row in points)
+    describe(
+        axes,
+        f"Mean accuracy against the share of stuck cells, by {group.replace('_', ' ')}; bands are {100 * confidence:g} "
+        f"% intervals of the mean over {bands}" + (", dots are single dies where they are few." if few else "."),
+    )
     return axes
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], group: str, rate: str, confidence: float) -> list[dict[str, Any]]:
+def _summary(
+    rows: Sequence[Mapping[str, Any]], group: str, rate: str, confidence: float, other_images: bool
+) -> list[Mapping[str, Any]]:
     """One row for each group and rate, from one for each die."""
-    summary = []
+    summary: list[Mapping[str, Any]] = []
     for name, members in grouped(rows, group).items():
         for value, dies in grouped(members, rate).items():
             values = [float(die["accuracy"]) for die in dies]
             mean = mean_interval(values, confidence=confidence)
+            if other_images:
+                mean = with_test_images(mean, int(dies[0]["images"]))
             summary.append({
                 group: name, rate: value, "accuracy_mean": mean.estimate,
                 _SINGLE: values if 1 < len(values) < FEW_DIES else (),
@@ -181,6 +199,11 @@ def yield_curve(
     axes.set_ylabel(f"dies with accuracy of {100 * target:g} % or more (%)", fontsize=TEXT)
     plain(axes)
     legend(axes, loc="lower left", bbox_to_anchor=(0.0, 0.05))
+    describe(
+        axes,
+        f"Yield, the share of dies with an accuracy of {100 * target:g} % or more, against the share of stuck cells; "
+        f"bands are {100 * confidence:g} % Clopper-Pearson intervals.",
+    )
     return axes
 
 
@@ -233,6 +256,7 @@ def die_violins(dies: Any, *, group: str | None = None, chance: float | None = N
     axes.set_ylabel("accuracy of a die (%)", fontsize=TEXT)
     plain(axes)
     axes.grid(visible=False, axis="x")
+    describe(axes, "Accuracy of every die (dots), its density and its mean (bars), by " + group.replace("_", " ") + ".")
     return axes
 
 
@@ -295,4 +319,9 @@ def layer_sensitivity(
         axes.axvline(0, color="0.45", linewidth=1)
         axes.set_xlabel("accuracy lost to the faults of this layer (points)", fontsize=TEXT)
     plain(axes)
+    describe(
+        axes,
+        "Mean accuracy" + (" lost" if baseline is not None else "") + " where the cells of one layer alone are stuck; "
+        f"bars are {100 * confidence:g} % intervals of the mean over dies.",
+    )
     return axes

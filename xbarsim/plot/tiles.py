@@ -11,7 +11,20 @@ import numpy.typing as npt
 from xbarsim.devices import FaultKind, FaultMap
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer
-from xbarsim.plot.style import COLOURS, SMALL_TEXT, STUCK, TEXT, as_array, legend, literal, new_axes, plain, these_axes
+from xbarsim.plot.style import (
+    COLOURS,
+    SHADES,
+    SMALL_TEXT,
+    STUCK,
+    TEXT,
+    as_array,
+    describe,
+    legend,
+    literal,
+    new_axes,
+    plain,
+    these_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,6 +80,7 @@ def fault_map(faults: FaultMap, tile: int = 0, *, title: str | None = None, ax: 
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=SMALL_TEXT,
             frameon=False, borderaxespad=0.0, handlelength=1.0, columnspacing=1.0,
         )  # fmt: skip
+    describe(axes, "Stuck cells of one array, by kind.")
     return axes
 
 
@@ -139,8 +153,7 @@ def tile(
     ]
     known = np.concatenate([values[shown.used] for values in held])
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    shades = ["#f1ead9", "#c9bd9c", "#857b68", "#2b2722"]
-    colours = LinearSegmentedColormap.from_list("cells", shades).with_extremes(bad="white")
+    colours = LinearSegmentedColormap.from_list("cells", SHADES).with_extremes(bad="white")
     rows, columns = shown.target.shape
     broken = shown.faults
     row, column = np.divmod(np.asarray(broken.index, dtype=np.int64), columns)
@@ -183,6 +196,7 @@ def tile(
     bar = panels[0].figure.colorbar(image, ax=panels, pad=0.015, aspect=28)
     bar.set_label("level" if unit == "level" else "conductance (µS)", fontsize=TEXT)
     bar.ax.tick_params(labelsize=SMALL_TEXT)
+    describe(panels[0], "One tile of a die: target, programmed, and faulty with its broken cells marked.")
     return as_array(panels)
 
 
@@ -222,4 +236,5 @@ def tile_occupancy(network: PlacedNetwork, *, ax: Axes | None = None) -> Axes:
     plain(axes)
     axes.grid(visible=False, axis="y")
     legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=0.2)
+    describe(axes, "How many tiles each layer takes, and how much of them it uses.")
     return axes

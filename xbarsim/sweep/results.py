@@ -25,6 +25,7 @@ from xbarsim.foundation.intervals import (
     median_interval,
     paired_difference,
     share_interval,
+    with_test_images,
 )
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError, check_choice, check_real, write_atomically
@@ -214,8 +215,16 @@ class TaskResult:
         return all(measured.images for measured in self.dies)
 
     @entrance
-    def mean(self, *, confidence: float = 0.95, method: Method = "t") -> Interval:
+    def mean(self, *, confidence: float = 0.95, method: Method = "t", other_images: bool = False) -> Interval:
         """Mean accuracy of the dies and its interval, which does not leave [0, 1].
+
+        Parameters
+        ----------
+        confidence, method
+            As :func:`xbarsim.foundation.intervals.mean_interval`.
+        other_images
+            Whether the interval also covers what other test images would give
+            (:func:`xbarsim.foundation.intervals.with_test_images`), or speaks of other dies on these images only.
 
         Raises
         ------
@@ -228,7 +237,8 @@ class TaskResult:
             If it is from fewer than 20 dies: see :func:`xbarsim.foundation.intervals.mean_interval`.
         """
         mean = mean_interval(self.accuracies, confidence=confidence, method=method)
-        return dataclasses.replace(mean, low=_within_unit(mean.low), high=_within_unit(mean.high))
+        mean = dataclasses.replace(mean, low=_within_unit(mean.low), high=_within_unit(mean.high))
+        return with_test_images(mean, self.dies[0].images) if other_images else mean
 
     def median(self, *, confidence: float = 0.95) -> Interval:
         """Median accuracy of the dies and its interval, which needs no law of them and 6 dies for 0.95.

@@ -68,6 +68,7 @@ from xbarsim.sweep.worker import SharedBench
 __all__ = ["Limit", "Range", "Search"]
 
 _REPEATS = 20  # proposals a trial: a sampler proposes some designs again
+_LOOKED_AT = 100  # combinations, at most, before a search begins
 _FIRST = 10  # designs drawn at random before the sampler learns from them, at least
 
 Sampler = Literal["tpe", "random"]
@@ -140,7 +141,8 @@ class Search:
     ----------
     make_task
         The task of some values, by the names of `space`. What it raises as an `InputError` is the reason why these
-        values make no design. All tasks should have one root seed, so that designs are compared on the same dies.
+        values make no design; any other error ends the search. All tasks should have one root
+        seed, so that designs are compared on the same dies.
     space
         For each name a :class:`Range` or a sequence of values.
     maximise, minimise
@@ -265,33 +267,36 @@ class Search:
 
             given: dict[str, Any] = {**ways, **asked}
             search = cls(make_task=make_task, space=space, limits=limits, stop=stop, text=text, **given)
-            search._first()
+            search._check_first()
             return search
 
-    def _first(self) -> Task | None:
-        """The first combination that is a design; one at least should be, and have the columns that are asked for.
+    def _check_first(self) -> None:
+        """Look at the first combination that is a design, before anything is measured.
 
         Raises
         ------
         InputError, FileFormatError
-            What the very first combination raises, if none of some is a design; or if a column is not measured.
+            If a column is not measured, a key is unknown, or none of a small space is a design.
         """
-        error: InputError | FileFormatError | None = None
-        for values in itertools.islice(self._every(), 100):
+        error: InputError | None = None
+        for values in itertools.islice(self._every(), _LOOKED_AT):
             try:
                 task = self.make_task(values)
-            except (InputError, FileFormatError) as refused:
+            except InputError as refused:  # of these values; others may do
                 error = error or refused
                 continue
-            check_instance("make_task(values)", task, Task)
-            columns = [name for measure in task.every_measure for name in measure.columns]
-            named = ["accuracy", *(name for name in columns if name not in ("correct", "images"))]
-            for name in (*self.maximise, *self.minimise, *self.limits):
-                check_choice("a column of maximise, minimise or limits", name, named if task.counts else columns)
-            return task
-        if error is not None:
+            self._check(task)
+            return
+        if error is not None and self.size <= _LOOKED_AT:
             raise error
-        return None
+
+    def _check(self, task: Task) -> None:
+        """Whether a task measures what is asked for."""
+        check_instance("make_task(values)", task, Task)
+        columns = [name for measure in task.every_measure for name in measure.columns]
+        named = ["accuracy", *(name for name in columns if name not in ("correct", "images"))]
+        for name in (*self.maximise, *self.minimise, *self.limits):
+            check_choice("a column of maximise, minimise or limits", name, named if task.counts else columns)
 
     def _every(self) -> Iterator[dict[str, Any]]:
         """All combinations, ranges by their two ends where they are not of integers."""
@@ -347,7 +352,7 @@ class Search:
         FewDiesWarning
             If designs have fewer than 20 dies.
         """
-        self._first()
+        self._check_first()
         with contextlib.ExitStack() as stack:
             kept = stack.enter_context(Store(store)) if store is not None and not isinstance(store, Store) else store
             if options.get("executor") is None:
@@ -385,9 +390,12 @@ class Search:
         made: list[Task | str] = []
         for values in batch:
             try:
-                made.append(self.make_task(values))
-            except (InputError, FileFormatError) as error:
+                task = self.make_task(values)
+            except InputError as error:
                 made.append(str(error))
+                continue
+            self._check(task)
+            made.append(task)
         tasks = [task for task in made if isinstance(task, Task)]
         found: dict[str, TaskResult] = {}
         reasons: dict[str, str] = {}

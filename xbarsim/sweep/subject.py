@@ -239,7 +239,7 @@ def load_subject(network: str, data_set: str | None, images: int | None, calibra
 
 def _from_file(path: Path, data_set: str | None, images: int | None, calibration: int | None) -> Subject:
     """An ONNX file with the images that are named beside it."""
-    from xbarsim.models import DATA_SETS, load_images
+    from xbarsim.data import DATA_SETS, load_images
 
     if data_set is None:
         raise InputError(

@@ -386,6 +386,18 @@ def make_die(
     return chip.at(age) if age else chip
 
 
+def fault_hash(chip: Chip) -> str:
+    """SHA-256 over the fault maps and the broken lines of all layers of a die, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, faults in chip.faults.items():
+        digest.update(f"{name} {faults.hash}\n".encode())
+        lines = chip.layers[name].silicon.lines
+        if lines is not None:
+            for broken in (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines):
+                digest.update(np.packbits(broken).tobytes())
+    return digest.hexdigest()
+
+
 def _short(mitigation: Mitigation) -> str:
     table = tomlio.to_table(mitigation)
     kind = table.pop("type", type(mitigation).__name__)

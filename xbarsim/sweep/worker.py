@@ -8,12 +8,12 @@ worker that cannot see the file, on another machine of a cluster, maps the netwo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import mmap
 import os
 import secrets
 import struct
+import sys
 import tempfile
 import threading
 import time
@@ -29,11 +29,12 @@ import numpy.typing as npt
 
 from xbarsim.design import Design
 from xbarsim.devices import FaultKind
+from xbarsim.foundation.extras import torch_installed
 from xbarsim.foundation.validation import InputError
 from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.sweep.measures import COUNTS, Measure
 from xbarsim.sweep.results import MeasuredDie
-from xbarsim.sweep.task import Task, make_die
+from xbarsim.sweep.task import Task, fault_hash, make_die
 
 if TYPE_CHECKING:
     from xbarsim.network import MappedNetwork
@@ -72,8 +73,9 @@ class _Sender(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Sends classes of a notebook or script by value, and tensors as arrays, whose memory can stand outside of it."""
 
     def reducer_override(self, value: Any) -> Any:
-        import torch
-
+        torch = sys.modules.get("torch")
+        if torch is None:  # then no value is a tensor
+            return super().reducer_override(value)
         plain = type(value) is torch.Tensor and value.device.type == "cpu" and value.dtype != torch.bfloat16
         if plain and value.is_contiguous():  # as an array, its numbers would lie in another order else
             array = value.detach().numpy()
@@ -285,8 +287,7 @@ def measure(job: Job) -> MeasuredDie | Failure:
     """
     of: Literal["die", "network"] = "network"
     try:
-        import torch  # noqa: F401  before the threads are settled, so that it is told too
-
+        _load_torch()  # before the threads are settled, so that it is told too
         _settle_threads(job.place)
         bench = _find_bench(job)
         of = "die"
@@ -306,15 +307,9 @@ def _measure(job: Job, bench: Bench) -> MeasuredDie:
     for each in job.measures:
         values |= each.checked(chip, bench.images, bench.labels)
     counted = {name: values.pop(name, 0) for name in COUNTS}
-    digest = hashlib.sha256()
     counts = dict.fromkeys(FaultKind, 0)
     cells = 0
-    for name, faults in chip.faults.items():
-        digest.update(f"{name} {faults.hash}\n".encode())
-        lines = chip.layers[name].silicon.lines
-        if lines is not None:
-            for broken in (lines.open_word_lines, lines.open_bit_lines, lines.shorted_bit_lines):
-                digest.update(np.packbits(broken).tobytes())
+    for faults in chip.faults.values():
         cells += faults.cells
         for kind, count in faults.counts.items():
             counts[kind] += count
@@ -325,7 +320,7 @@ def _measure(job: Job, bench: Bench) -> MeasuredDie:
         images=counted["images"],
         seconds=time.perf_counter() - start,
         inference_seconds=counted["inference_seconds"],
-        fault_hash=digest.hexdigest(),
+        fault_hash=fault_hash(chip),
         cells=cells,
         stuck_on=counts[FaultKind.STUCK_ON],
         stuck_off=counts[FaultKind.STUCK_OFF],
@@ -334,9 +329,14 @@ def _measure(job: Job, bench: Bench) -> MeasuredDie:
     )
 
 
+def _load_torch() -> None:
+    """Load torch where it is installed; networks from ONNX files do without."""
+    if torch_installed():
+        import torch  # noqa: F401
+
+
 def load_libraries() -> None:
     """What a worker process loads at its start, while its parent still maps."""
-    import torch  # noqa: F401
-
+    _load_torch()
     import xbarsim.network
     import xbarsim.network.evaluation  # noqa: F401

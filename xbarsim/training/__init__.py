@@ -22,6 +22,10 @@ A network that tells bright images from dark ones, trained on 90 images and judg
 
 from __future__ import annotations
 
+from xbarsim.foundation.extras import need_torch
+
+need_torch("xbarsim.training")  # said before what follows loads it
+
 from xbarsim.training.augmentation import augment
 from xbarsim.training.callbacks import Callback, ParameterGroup, Proposal, UpdateRule
 from xbarsim.training.history import History

@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from xbarsim.experiments.folders import FIGURES
-from xbarsim.experiments.studies.fault_tolerance.measuring import factors, images_of, reference, rows, tasks, tolerated
+from xbarsim.experiments.studies.fault_tolerance.measuring import (
+    factors,
+    images_of,
+    reference,
+    rows,
+    tasks,
+    tolerated,
+    untrained,
+)
 from xbarsim.experiments.studies.fault_tolerance.pictures import (
     accuracy_table,
     factor_picture,
@@ -51,7 +59,10 @@ def main(
                 (ideal,) = _results([reference(name, count)], 1, store, workers, held if measured else None)
                 sound[count] = ideal.mean().estimate
                 table += rows([ideal], sound[count])
-            listed = tasks(name, chosen, images)
+            missing = untrained(chosen) if measured and name == "resnet20" else []
+            if missing:
+                typer.echo(f"{chosen}: arms of networks that are not trained are left out: {', '.join(missing)}\n")
+            listed = tasks(name, chosen, images, without=missing)
             for some, most in (
                 ([task for task in listed if not task.tags["rate"]], 1),
                 ([task for task in listed if task.tags["rate"]], dies),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import xbarsim as xb
@@ -15,14 +16,14 @@ from xbarsim.foundation.intervals import mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.mapping import TwoColumn
 from xbarsim.mitigation import ProtectLayers
-from xbarsim.models import DATA_SETS, load_images, load_model, load_zoo_file
+from xbarsim.models import DATA_SETS, MODELS, load_images, load_model, load_zoo_file
 from xbarsim.sweep.critical import crossing
 from xbarsim.sweep.measures import Accuracy, Cost, MitigationOverhead
 from xbarsim.sweep.results import TaskResult
 from xbarsim.sweep.subject import Subject
 from xbarsim.sweep.task import Tag, Task
 
-__all__ = ["factors", "images_of", "load_network", "reference", "row", "rows", "tasks", "tolerated"]
+__all__ = ["factors", "images_of", "load_network", "reference", "row", "rows", "tasks", "tolerated", "untrained"]
 
 _CALIBRATION = 500  # training images: they set ranges, and are those that outputs are recalibrated by
 _NETWORKS = {"resnet20": ("resnet20", "cifar10"), "convnet": ("convnet-unpruned-9bit", "cifar10"),
@@ -47,7 +48,7 @@ def load_network(network: str, weights: str, images: int) -> Subject:
         Test images, from the first.
     """
     name, data_set = _NETWORKS[check_choice("network", network, _NETWORKS)]
-    path = WEIGHTS / "fault_tolerant" / f"{weights}.safetensors"
+    path = _file(weights)
     if weights == "as trained":
         model = load_model(name)[0]
     else:
@@ -64,7 +65,22 @@ def load_network(network: str, weights: str, images: int) -> Subject:
     )
 
 
-def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
+def untrained(part: str) -> list[str]:
+    """Weights that arms of a part want and that are not there yet."""
+    return sorted(
+        {
+            arm.weights
+            for arm in arms(part)
+            if arm.weights != "as trained" and arm.weights not in MODELS and not _file(arm.weights).exists()
+        }
+    )
+
+
+def _file(weights: str) -> Path:
+    return WEIGHTS / "fault_tolerant" / f"{weights}.safetensors"
+
+
+def tasks(network: str, part: str, images: int, *, seed: int = 1, without: Sequence[str] = ()) -> list[Task]:
     """Everything to measure of one part; other networks leave out the arms of weights that only ResNet-20 has.
 
     Parameters
@@ -77,11 +93,13 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1) -> list[Task]:
         Test images; fewer in parts of :data:`MOST_IMAGES`.
     seed
         Root of the dies' seeds: all arms meet dies of the same seeds.
+    without
+        Weights whose arms are left out.
     """
     made = []
     images = images_of(part, images)
     for arm in arms(part):
-        if network != "resnet20" and arm.weights.startswith("resnet20"):
+        if arm.weights in without or (network != "resnet20" and arm.weights.startswith("resnet20")):
             continue
         subject = load_network(network, arm.weights, images)
         for rate in arm.rates:
@@ -214,7 +232,7 @@ def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[s
             continue  # from no faults to the only rate with them there is nothing to read a rate off
         found.append(
             {"network": network, "part": part, "arm": arm, "polarity": polarity, "known": curve[0]["known"],
-             "loss": loss, "rate": rate, "low": low, "high": high, "highest": rates[-1]}
+             "loss": loss, "rate": rate, "low": low, "high": high, "lowest": rates[0], "highest": rates[-1]}
         )  # fmt: skip
     return found
 
@@ -240,7 +258,8 @@ def factors(found: Sequence[dict[str, Any]], part: str = "factors") -> list[dict
     """
     settings = {arm.name: dict(arm.settings) for arm in arms(part)}
     rates = {
-        tuple(settings[each["arm"]].items()): float(each["rate"])
+        # where the lowest rate has lost more already, the tolerated one is below, and not known
+        tuple(settings[each["arm"]].items()): math.inf if each["rate"] <= each["lowest"] else float(each["rate"])
         for each in found
         if each["part"] == part and each["arm"] in settings
     }

@@ -152,7 +152,7 @@ def test_factors_that_multiply_are_found_again() -> None:
     found = [
         {
             "network": "resnet20", "part": "factors", "arm": arm.name, "polarity": arm.polarity, "known": "nothing",
-            "loss": 1.0, "rate": rate, "low": 0.8 * rate, "high": 1.2 * rate, "highest": 1.0,
+            "loss": 1.0, "rate": rate, "low": 0.8 * rate, "high": 1.2 * rate, "lowest": 1e-4, "highest": 1.0,
         }
         for arm in arms("factors")
         for rate in [4e-4 * math.prod(numbers.get(level, 1.0) for level in arm.settings.values())]
@@ -163,6 +163,8 @@ def test_factors_that_multiply_are_found_again() -> None:
         assert each["ratio"] == pytest.approx(numbers.get(level, 1.0))
         assert each["low"] == pytest.approx(each["high"])
     assert {len(each["ratios"]) for each in effects.values()} == {30, 18, 45}  # all combinations of the others
+    below = [each | {"lowest": 1.0} if "balanced" in str(each["arm"]) else each for each in found]
+    assert "balanced" not in {each["level"] for each in factors(below)}
     lacking = [each if "clipped" not in str(each["arm"]) else each | {"rate": math.inf} for each in found]
     fewer = {each["level"]: each for each in factors(lacking)}
     assert "clipped" not in fewer

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.lowered import Lowered, NotMapped
 from xbarsim.network.lowering.attention import Attention, settle_attention
@@ -56,7 +57,7 @@ def lower(model: nn.Module, samples: Samples) -> Lowered:
     if not table.products:
         raise InputError(
             "model must multiply its inputs with weights (linear layers, convolutions, matrix products) to be mapped, "
-            f"got {type(model).__name__} without one that the calibration reaches"
+            f"got {type(model).__name__} without one that the calibration reaches{see('layers')}"
         )
     if norms:
         notes.insert(0, f"{len(norms)} batch norms folded into the layers before them")

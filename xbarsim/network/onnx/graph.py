@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xbarsim.foundation.guide import see
 from xbarsim.foundation.validation import InputError
 from xbarsim.network.onnx.file import read_model, read_tensor
 from xbarsim.network.onnx.operations.call import Array, Node
@@ -168,6 +169,7 @@ def _refuse_unsupported(graph: Any) -> None:
             full = f"{message.domain}.{message.op_type}" if message.domain else message.op_type
             raise InputError(
                 f"node {name!r} must be one of the supported operations ({', '.join(supported)}), got {full}"
+                f"{see('onnx')}"
             )
         for attribute in message.attribute:
             if attribute.type in _SUBGRAPHS:

@@ -1,4 +1,4 @@
-"""Images as the networks of this package want them."""
+"""Images as the networks of the project want them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.data import load_cifar10, load_digits_split, load_mnist
+from xbarsim.data.cifar10 import load_cifar10
+from xbarsim.data.digits import load_digits_split
+from xbarsim.data.mnist import load_mnist
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_integer
 
@@ -23,12 +25,12 @@ _MEAN = (0.485, 0.456, 0.406)
 _STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 
 DATA_SETS = MappingProxyType({"digits": "scikit-learn digits", "cifar10": "CIFAR-10", "mnist": "MNIST"})
-"""What :func:`load_images` calls a data set, and what a :class:`ModelCard` does."""
+"""What :func:`load_images` calls a data set, and what a :class:`xbarsim.models.ModelCard` does."""
 
 
 @entrance
 def load_images(data_set: str, split: Literal["train", "test"], *, count: int | None = None) -> Images:
-    """Images as the networks of this package want them, and their labels.
+    """Images as the networks of the project want them, and their labels.
 
     Parameters
     ----------
