@@ -74,7 +74,7 @@ def test_without_faults_all_mappings_are_the_digital_network(result: DemoResult)
     assert len({point["accuracy_mean"] for point in points}) == 1
     assert points[0]["accuracy_mean"] > 0.95
     assert all(
-        (point["accuracy_low"], point["accuracy_high"], point["accuracy_deviation"]) == (None, None, 0.0)
+        (point["accuracy_low"], point["accuracy_high"], point["accuracy_deviation"]) == (None, None, None)
         for point in points
     )
 
