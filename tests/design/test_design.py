@@ -333,7 +333,7 @@ def test_a_file_cut_in_the_middle(tmp_path: Path) -> None:
             "cell = 'islped2019'\n[mapping.encoding]\ntype = 'Threefold'",
             FileFormatError,
             # a newcomer's encoding that another test defined may stand among them
-            "mapping.encoding.type must be one of 'Balanced', 'Differential', .*'TwoColumn', 'Unary', got 'Threefold'",
+            "mapping.encoding.type must be one of 'Balanced', 'Differential', .*, got 'Threefold'",
         ),
         ("cell = 'islped2019'\n[periphery]\nadc_bits = 0", InputError, "adc_bits must be .* got 0"),
         (
