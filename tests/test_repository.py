@@ -376,3 +376,29 @@ def test_no_seed_is_hidden_inside() -> None:
         and all(isinstance(argument, ast.Constant) for argument in node.args)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_source_distribution_has_tests_documents_notebooks_and_figures(tmp_path: Path) -> None:
+    """What is listed for it, in a copy, without building it."""
+    listed = run_python(
+        "from setuptools.command.sdist import sdist\n"
+        "from setuptools.dist import Distribution\n"
+        "distribution = Distribution({'script_name': 'setup.py'})\n"
+        "distribution.parse_config_files()\n"
+        f"distribution.get_option_dict('egg_info')['egg_base'] = ('here', {str(tmp_path)!r})\n"
+        "command = sdist(distribution)\n"
+        "command.ensure_finalized()\n"
+        "command.get_finalized_command('egg_info').run()\n"
+        "print('\\n'.join(sorted(command.get_finalized_command('egg_info').filelist.files)))"
+    ).split("\n")
+    files = {line.strip() for line in listed}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for name in tracked or ["README.md"]:
+        path = Path(name)
+        wanted = (
+            path.parts[0] in ("tests", "docs", "notebooks", "devices", "mapping", "xbarsim") or path.suffix == ".md"
+        )
+        if wanted and not (ROOT / path).is_symlink():
+            assert name in files, name
+    assert any(name.startswith("experiments/figures/") for name in files)
+    assert not any(name.startswith(("experiments/weights/", "build/", ".venv/")) for name in files)

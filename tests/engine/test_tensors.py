@@ -124,6 +124,8 @@ def test_dies_computed_together_are_each_as_alone(case: EngineCase, seed: int) -
     found = program.run_tensors(maps, Window(kernel=(1, inputs)), scaling, dtype=torch.float64)
     found = found.reshape(3, images, -1, positions).permute(0, 1, 3, 2).reshape(3, images * positions, -1)
     np.testing.assert_array_equal(found.numpy(), np.stack(wanted))
+    if program._added_type == torch.int32 and not program._has_constant:  # the bound that allows it is one
+        assert program._largest_added() >= np.abs(np.stack(wanted)).max() / case.converter.unit * (1 - 1e-12)
 
 
 @settings(deadline=None, max_examples=20)

@@ -75,15 +75,20 @@ def main(
     if effects:
         typer.echo(factor_table(effects) + "\n")
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "fault_tolerance.csv", csv_bytes(table))
-    write_atomically(output / "fault_tolerance_rates.csv", csv_bytes(found))
+    # the table, what it is better than, and every method stand in one file; another part alone in one of its own
+    alone = [each for each in part or () if each not in ("table", "curves", "methods")]
+    stem = f"fault_tolerance_{alone[0]}" if len(alone) == len(part or ()) == 1 else "fault_tolerance"
+    write_atomically(output / f"{stem}.csv", csv_bytes(table))
+    write_atomically(output / f"{stem}_rates.csv", csv_bytes(found))
     if any(each["part"] == "table" for each in table):
         save_figure(picture(table, found), output / "fault_tolerance.png")
     if any(each["part"] == "methods" for each in table):
         save_figure(pareto(table), output / "fault_tolerance_methods.png")
     if effects:
+        shown = [{key: value for key, value in each.items() if key != "ratios"} for each in effects]
+        write_atomically(output / f"{stem}_effects.csv", csv_bytes(shown))
         save_figure(factor_picture(found, effects), output / "fault_tolerance_factors.png")
-    typer.echo(f"wrote fault_tolerance.csv, fault_tolerance_rates.csv and pictures into {output}")
+    typer.echo(f"wrote {stem}.csv, {stem}_rates.csv and pictures into {output}")
 
 
 def _held(store: Path) -> dict[str, TaskResult]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import xbarsim as xb
 from xbarsim.compress import mappable_layers
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.experiments.studies.fault_tolerance.arms import MOST_IMAGES, MOSTLY_ON, Arm, arms, design
-from xbarsim.foundation.intervals import mean_interval
+from xbarsim.foundation.intervals import FewDiesWarning, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.mapping import TwoColumn
 from xbarsim.mitigation import ProtectLayers
@@ -279,7 +280,9 @@ def factors(found: Sequence[dict[str, Any]], part: str = "factors") -> list[dict
             ratios = [rate / base for rate, base in pairs if math.isfinite(rate) and math.isfinite(base)]
             if len(ratios) < 2:
                 continue
-            mean = mean_interval([math.log(ratio) for ratio in ratios])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FewDiesWarning)  # combinations are no dies
+                mean = mean_interval([math.log(ratio) for ratio in ratios])
             table.append({
                 "factor": factor, "level": level, "against": first, "ratio": math.exp(mean.estimate),
                 "low": math.exp(mean.low), "high": math.exp(mean.high), "ratios": tuple(sorted(ratios)),

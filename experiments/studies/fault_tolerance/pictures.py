@@ -179,9 +179,9 @@ def factor_table(effects: Sequence[dict[str, Any]]) -> str:
     )  # fmt: skip
 
 
-_PATH = (  # from the baseline of ISQED 2021 to the best that nothing known of a die allows, one factor a step
-    ("mapping", "differential"), ("full scale", "an output"), ("full scale", "clipped"), ("weights", "trained on"),
-    ("weights", "pruned by 60 %"), ("faulty layers", "all but first and last"),
+_PATH = (  # from the baseline of ISQED 2021, one factor a step
+    ("mapping", "differential"), ("full scale", "an output"), ("weights", "trained on"), ("weights", "pruned by 60 %"),
+    ("faulty layers", "all but first and last"),
 )  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def factor_picture(found: Sequence[dict[str, Any]], effects: Sequence[dict[str, 
     )
     left.axvline(1.0, color="0.4", linewidth=1)
     left.set_xscale("log")
-    left.set_xlabel("times the rate tolerated, all else equal (dots: combinations of the others)")
+    left.set_xlabel("times the rate tolerated, all else equal\n(dots: each combination of the others)")
 
     rates = {tuple(arm.settings.values()): arm.name for arm in arms("factors")}
     by_name = {each["arm"]: each for each in found if each["part"] == "factors"}
@@ -234,9 +234,13 @@ def factor_picture(found: Sequence[dict[str, Any]], effects: Sequence[dict[str, 
                             enumerate(reversed(drawn))], fontsize=8,
     )  # fmt: skip
     right.set_xscale("log")
-    right.set_xlim(right=100 * 3 * max(min(each["rate"], each["highest"]) for _, each in drawn if each))
-    right.set_xlabel("rate tolerated at one point lost (%), one change after another")
-    for axes in (left, right):
+    right.set_xlim(right=100 * 2.5 * max(min(each["high"], each["highest"]) for _, each in drawn if each))
+    right.set_xlabel("rate tolerated at one point lost (%),\none change after another")
+    for axes, ticks in ((left, (0.25, 0.5, 1, 2, 4, 8)), (right, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2))):
+        low, high = axes.get_xlim()
+        kept = [tick for tick in ticks if low <= tick <= high]
+        axes.set_xticks(kept, [f"{tick:g}" for tick in kept])
+        axes.set_xticks([], minor=True)
         axes.grid(color="0.92", linewidth=0.8, axis="x")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
