@@ -24,6 +24,7 @@ from xbarsim.sweep import (
     Dies,
     InProcess,
     Interrupted,
+    LayerErrors,
     Limit,
     Range,
     Search,
@@ -281,6 +282,19 @@ def test_a_space_of_which_the_first_values_make_no_design_is_searched_and_one_of
         run(search(space={"rows": (0,), "columns": (16, 32), "bits": (8,)}, trials=2))
     with pytest.raises(InputError, match="did you mean 'area_m2'"):
         run(search(minimise=("area_m",)))
+
+
+@pytest.mark.parametrize("name", ["inference_seconds", "correct", "images", "worst_layer"])
+def test_only_numbers_that_are_answers_can_be_objectives(name: str) -> None:
+    """Times differ from run to run, counts are in the accuracy, names of layers have no order."""
+    made = lambda values: dataclasses.replace(make_task(values), measures=(Accuracy(), Cost(), LayerErrors()))  # noqa: E731
+    with pytest.raises(InputError, match="a column of maximise, minimise or limits must be one of"):
+        run(search(make_task=made, minimise=(name,)))
+
+
+def test_whole_numbers_of_numpy_are_whole() -> None:
+    assert Range(low=np.int64(2), high=np.int64(5)).whole  # type: ignore[arg-type]
+    assert not Range(low=2, high=5.0).whole
 
 
 def test_a_search_is_no_sweep_and_says_so() -> None:

@@ -41,6 +41,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +59,7 @@ from xbarsim.foundation.validation import (
 from xbarsim.sweep.collecting import CollectError, collect
 from xbarsim.sweep.executors import LocalProcesses
 from xbarsim.sweep.file import TaskTables, as_table, label, read_stop, reading
+from xbarsim.sweep.measures import COUNTS, Cost
 from xbarsim.sweep.results import FailedDiesWarning, TaskResult
 from xbarsim.sweep.stopping import StopRule
 from xbarsim.sweep.store import Store
@@ -100,7 +102,8 @@ class Range:
     @property
     def whole(self) -> bool:
         """Whether it is of integers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+        ends: tuple[Any, Any] = (self.low, self.high)
+        return all(isinstance(end, Integral) for end in ends)  # NumPy's too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +253,7 @@ class Search:
             single = dict(_spaces(as_table(table.pop("fields", {}), "fields")))
             stop = read_stop(table, home)
             columns = {*ways["maximise"], *ways["minimise"], *limits}
-            if columns & {*_COSTS}:
+            if columns & {*Cost().columns}:
                 table.setdefault("measures", ["Accuracy", "Cost"])
             tables = TaskTables(table, home, at)
             if tables.rates is not None and len(tables.rates) != 1:
@@ -293,10 +296,15 @@ class Search:
     def _check(self, task: Task) -> None:
         """Whether a task measures what is asked for."""
         check_instance("make_task(values)", task, Task)
-        columns = [name for measure in task.every_measure for name in measure.columns]
-        named = ["accuracy", *(name for name in columns if name not in ("correct", "images"))]
+        numbers = [
+            name
+            for measure in task.every_measure
+            for name, kind in measure.columns.items()
+            if kind is not str and name not in COUNTS
+        ]
         for name in (*self.maximise, *self.minimise, *self.limits):
-            check_choice("a column of maximise, minimise or limits", name, named if task.counts else columns)
+            known = ["accuracy", *numbers] if task.counts else numbers
+            check_choice("a column of maximise, minimise or limits", name, known)
 
     def _every(self) -> Iterator[dict[str, Any]]:
         """All combinations, ranges by their two ends where they are not of integers."""
@@ -488,9 +496,6 @@ class Search:
             multivariate=True,
             constant_liar=True,  # designs of one batch keep apart
         )
-
-
-_COSTS = ("power_W", "cells_power_W", "area_m2", "energy_J", "latency_s")
 
 
 def _optuna() -> Any:
