@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ import typer
 from torch import nn
 
 import xbarsim as xb
-from xbarsim.experiments.benchmarks.speed import machine, one_pulse_on_levels
+from xbarsim.experiments.benchmarks.speed import machine, medians, one_pulse_on_levels
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.threads import set_threads
@@ -67,18 +65,6 @@ class Point:
     seconds: float
 
 
-def _medians(functions: list[Callable[[], Any]], runs: int) -> list[float]:
-    """Median seconds of each, run in turns, after one turn that is not counted."""
-    times: list[list[float]] = [[] for _ in functions]
-    for index in range(runs + 1):
-        for each, function in zip(times, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            if index:
-                each.append(time.perf_counter() - start)
-    return [statistics.median(each) for each in times]
-
-
 def _images(runs: int) -> Iterator[Point]:
     """ResNet-20 on ever more images."""
     model, _ = load_model("resnet20")
@@ -88,7 +74,7 @@ def _images(runs: int) -> Iterator[Point]:
     for count in _IMAGES:
         few = images[:count]
         with torch.no_grad():
-            ours, baseline = _medians([partial(chip, few), partial(model, few)], runs)
+            ours, baseline = medians([partial(chip, few), partial(model, few)], runs=runs)
         yield Point(curve="ResNet-20, one die", axis="images", work=count, seconds=ours)
         yield Point(curve="ResNet-20, float32 torch", axis="images", work=count, seconds=baseline)
 
@@ -103,7 +89,7 @@ def _widths(runs: int) -> Iterator[Point]:
             layer.weight.copy_(torch.randn((width, width), generator=generator))
         chip = xb.map_model(layer, one_pulse_on_levels(), calibration=vectors[:32]).fabricate(seed=1)
         with torch.no_grad():
-            ours, baseline = _medians([partial(chip, vectors), partial(layer, vectors)], runs)
+            ours, baseline = medians([partial(chip, vectors), partial(layer, vectors)], runs=runs)
         yield Point(curve="linear layer, one die", axis="inputs and outputs", work=width, seconds=ours)
         yield Point(curve="linear layer, float32 torch", axis="inputs and outputs", work=width, seconds=baseline)
 
@@ -118,7 +104,7 @@ def _arrays(runs: int) -> Iterator[Point]:
         design = design.replace(mapping=replace(design.mapping, rows=size, columns=size))
         network = xb.map_model(layer, design, calibration=vectors[:32])
         chip = network.fabricate(seed=1)
-        run, made = _medians([partial(chip, vectors), partial(network.fabricate, seed=1)], runs)
+        run, made = medians([partial(chip, vectors), partial(network.fabricate, seed=1)], runs=runs)
         yield Point(curve="1024 x 1024 weights, inference", axis="arrays", work=network.tiles, seconds=run)
         yield Point(curve="1024 x 1024 weights, making a die", axis="arrays", work=network.tiles, seconds=made)
 
@@ -130,8 +116,8 @@ def _dies(runs: int) -> Iterator[Point]:
         with contextlib.closing(LocalProcesses(workers)) as executor:
             collect([task], stop=2 * workers, executor=executor, progress=False)  # networks mapped, kernels compiled
             for dies in _DIES:
-                (seconds,) = _medians(
-                    [partial(collect, [task], stop=dies, executor=executor, progress=False)], max(1, runs // 3)
+                (seconds,) = medians(
+                    [partial(collect, [task], stop=dies, executor=executor, progress=False)], runs=max(1, runs // 3)
                 )
                 name = f"sweep of the digits network, {workers} worker{'s' if workers > 1 else ''}"
                 yield Point(curve=name, axis="dies", work=dies, seconds=seconds)

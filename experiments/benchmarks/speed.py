@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.mapping import Differential, MappedMatrix, map_matrix
 from xbarsim.mitigation import Diagnosis, PermuteRows
 
-__all__ = ["BENCHMARKS", "Measurement", "machine", "main", "one_pulse_on_levels", "run"]
+__all__ = ["BENCHMARKS", "Measurement", "machine", "main", "medians", "one_pulse_on_levels", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +73,22 @@ class Measurement:
         return self.ours / self.baseline
 
 
-def _compare(ours: Callable[[], Any], baseline: Callable[[], Any], *, runs: int) -> tuple[float, float]:
-    """Median seconds of both, run in turns after one warm-up each."""
-    times: tuple[list[float], list[float]] = ([], [])
+def medians(functions: Sequence[Callable[[], Any]], *, runs: int) -> list[float]:
+    """Median seconds of each, run in turns, after one turn that is not counted."""
+    times: list[list[float]] = [[] for _ in functions]
     for index in range(runs + 1):
-        for which, function in enumerate((baseline, ours)):
+        for each, function in zip(times, functions, strict=True):
             start = time.perf_counter()
             function()
             if index:
-                times[which].append(time.perf_counter() - start)
-    return statistics.median(times[1]), statistics.median(times[0])
+                each.append(time.perf_counter() - start)
+    return [statistics.median(each) for each in times]
+
+
+def _compare(ours: Callable[[], Any], baseline: Callable[[], Any], *, runs: int) -> tuple[float, float]:
+    """Median seconds of both, the baseline first in each turn."""
+    slow, fast = medians([baseline, ours], runs=runs)
+    return fast, slow
 
 
 # 8-bit weights in one pair of 7-bit cells, 8-bit inputs in one pulse, an 8-bit converter for each row tile.

@@ -316,16 +316,15 @@ def run_demo(
     ]
     with contextlib.ExitStack() as stack:
         processes = InProcess() if workers == 1 else stack.enter_context(contextlib.closing(LocalProcesses(workers)))
-        alike = [task for task in tasks if task.tags["rate"] == 0.0 and not task.mitigations]  # whatever the seed
-        found = [
-            collect(some, stop=count, executor=processes, progress=progress)
-            for some, count in ((alike, 1), ([task for task in tasks if task not in alike], dies))
-            if some
-        ]
-    places = {tuple(task.tags.items()): place for place, task in enumerate(tasks)}
-    measured = [result for results in found for result in results.tasks]
-    measured.sort(key=lambda result: places[tuple((name, result.columns[name]) for name in result.tags)])
-    rows = Results(tasks=tuple(measured)).rows()
+        parts: dict[int, list[Task]] = {}
+        for task in tasks:  # without stuck cells and repair all dies are alike, whatever the seed
+            parts.setdefault(dies if task.tags["rate"] or task.mitigations else 1, []).append(task)
+        found = {
+            tuple(result.columns[name] for name in result.tags): result
+            for count, some in parts.items()
+            for result in collect(some, stop=count, executor=processes, progress=progress).tasks
+        }
+    rows = Results(tasks=tuple(found[tuple(task.tags.values())] for task in tasks)).rows()
     return DemoResult(
         dies=tuple({name: row[column] for column, name in _COLUMNS.items()} for row in rows),
         costs=tuple(_cost(task) for task in tasks[: len(_CURVES)]),

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["new_console", "new_table", "print_lines", "print_table"]
+from xbarsim.foundation.validation import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["new_console", "new_table", "print_lines", "print_table", "write_picture"]
 
 # As the tables of reports (xbarsim.foundation.tables): names of columns, a rule under each, and no lines else.
 _BOX = Box("    \n    \n -  \n    \n    \n    \n    \n    \n", ascii=True)
@@ -50,3 +56,13 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table)
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a picture and, in a text file beside it, its caption; and say so."""
+    from xbarsim.plot import caption, save_figure
+
+    save_figure(figure, path)
+    beside = path.with_suffix(".txt")
+    write_atomically(beside, (caption(figure) + "\n").encode())
+    print_lines(new_console(), [f"wrote {path}, and its caption into {beside}"])

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from xbarsim.cli.output import write_picture
 from xbarsim.cli.stores import StoreFile, chosen_values, example, print_failed
-from xbarsim.foundation.validation import InputError, write_atomically
+from xbarsim.foundation.validation import InputError
 
 __all__ = ["plot"]
 
@@ -33,7 +34,6 @@ def plot(
     ] = False,
 ) -> None:
     """Draw a picture of a store, and write its caption beside it."""
-    from xbarsim.plot import caption, save_figure
     from xbarsim.plot.page import ChoiceNeeded, draw
     from xbarsim.sweep.store import Store
 
@@ -50,8 +50,5 @@ def plot(
         )  # fmt: skip
     except ChoiceNeeded as error:
         raise example(error) from error
-    save_figure(figure, output)
-    beside = output.with_suffix(".txt")
-    write_atomically(beside, (caption(figure) + "\n").encode())
-    typer.echo(f"wrote {output}, and its caption into {beside}")
+    write_picture(figure, output)
     print_failed(results)

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from xbarsim.cli.errors import INTERRUPTED
-from xbarsim.cli.output import new_console, new_table, print_lines
+from xbarsim.cli.output import new_console, new_table, print_lines, write_picture
+from xbarsim.cli.stores import StoreOfFile, Workers
 from xbarsim.cli.sweep import ends_like_ctrl_c
-from xbarsim.foundation.validation import check_integer, write_atomically
+from xbarsim.foundation.validation import check_integer
 
 __all__ = ["search"]
 
@@ -22,13 +23,8 @@ def search(
         Path,
         typer.Argument(help="Search as a TOML file; a commented example is experiments/sweeps/digits_search.toml."),
     ],
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Where the dies are kept; begun where it does not exist, else gone on with (FILE.sqlite)."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes of this machine (one a core); changes no result.")
-    ] = None,
+    store: StoreOfFile = None,
+    workers: Workers = None,
     picture: Annotated[Path | None, typer.Option(help="Picture of the front to write: .png, .svg or .pdf.")] = None,
     table: Annotated[Path | None, typer.Option(help="Every design that was tried, as .csv.")] = None,
     designs: Annotated[Path | None, typer.Option(help="Folder for the designs on the front, a TOML file each.")] = None,
@@ -85,15 +81,11 @@ def search(
     if picture is not None:
         from matplotlib.figure import Figure
 
-        from xbarsim.plot import caption, save_figure
         from xbarsim.plot.search import search as draw
 
         figure = draw(found).figure
         assert isinstance(figure, Figure)
-        save_figure(figure, picture)
-        beside = picture.with_suffix(".txt")
-        write_atomically(beside, (caption(figure) + "\n").encode())
-        typer.echo(f"wrote {picture}, and its caption into {beside}")
+        write_picture(figure, picture)
     elif len(found.directions) > 1:
         again = shlex.join(["xbarsim", "search", str(file), *([] if store is None else ["--store", str(store)])])
         typer.echo(f"next: {again} --picture front.png --table designs.csv --designs front")

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from xbarsim.plot.page import ChoiceNeeded
     from xbarsim.sweep.results import Results
 
-__all__ = ["StoreFile", "chosen_values", "example", "print_failed", "summary_table"]
+__all__ = ["StoreFile", "StoreOfFile", "Workers", "chosen_values", "example", "print_failed", "summary_table"]
 
 _MOST_FAILED = 10  # listed one by one
 
 StoreFile = Annotated[Path, typer.Argument(help="Store that 'xbarsim sweep' wrote.")]
+StoreOfFile = Annotated[
+    Path | None,
+    typer.Option(help="Where the dies are kept; begun where it does not exist, else gone on with (FILE.sqlite)."),
+]
+Workers = Annotated[int | None, typer.Option(help="Processes of this machine (one a core); changes no result.")]
 
 
 def chosen_values(where: Sequence[str] | None) -> dict[str, str]:

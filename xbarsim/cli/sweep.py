@@ -14,7 +14,7 @@ import typer
 
 from xbarsim.cli.errors import FAILED, INTERRUPTED
 from xbarsim.cli.output import new_console
-from xbarsim.cli.stores import print_failed, summary_table
+from xbarsim.cli.stores import StoreOfFile, Workers, print_failed, summary_table
 from xbarsim.foundation.validation import InputError, check_integer
 
 if TYPE_CHECKING:
@@ -59,13 +59,8 @@ def ends_like_ctrl_c() -> Iterator[None]:
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep as a TOML file; commented examples are in experiments/sweeps.")],
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Where the dies are kept; begun where it does not exist, else gone on with (FILE.sqlite)."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes of this machine (one a core); changes no result.")
-    ] = None,
+    store: StoreOfFile = None,
+    workers: Workers = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers measure instead.")] = None,
     shard: Annotated[
         str | None,
