@@ -43,14 +43,28 @@ T = TypeVar("T")
 
 
 def _concrete(kind: type) -> dict[str, type]:
-    """The dataclass subclasses of `kind` by name: what a ``type`` key may say."""
+    """The dataclass subclasses of `kind` by name: what a ``type`` key may say.
+
+    Of classes that were defined one after the other in the same module, as a cell of a notebook does that is run again,
+    the last. One that shares its name with a class from elsewhere is called ``"module:Class"``, unless it is ours: what
+    files of the project mean does not change with what a user defines.
+    """
+    places: dict[str, dict[str, type]] = {}
+    for subclass in _every_concrete(kind):
+        places.setdefault(subclass.__name__, {})[subclass.__module__] = subclass
     named: dict[str, type] = {}
-    subclass: type
-    for subclass in kind.__subclasses__():
-        named.update(_concrete(subclass))
-        if dataclasses.is_dataclass(subclass):
-            named[subclass.__name__] = subclass
+    for name, found in places.items():
+        ours = [module for module in found if module.split(".")[0] == __name__.split(".")[0]]
+        plain = ours if len(ours) == 1 else list(found) if len(found) == 1 else []
+        for module, subclass in found.items():
+            named[name if module in plain else f"{module}:{name}"] = subclass
     return named
+
+
+def _name(value: type) -> str:
+    """What a ``type`` key says for a class: its name, and its module too where its name is not enough."""
+    qualified = f"{value.__module__}:{value.__name__}"
+    return qualified if any(qualified in _concrete(base) for base in value.__mro__[1:-1]) else value.__name__
 
 
 def to_table(value: Any, *, declared: type | None = None) -> Any:
@@ -58,7 +72,7 @@ def to_table(value: Any, *, declared: type | None = None) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         table: dict[str, Any] = {}
         if any(_concrete(base) for base in type(value).__mro__[1:-1]):
-            table["type"] = type(value).__name__
+            table["type"] = _name(type(value))
         for field in dataclasses.fields(value):
             item = getattr(value, field.name)
             if item is not None:
@@ -163,8 +177,7 @@ def from_table(cls: type[T], table: dict[str, Any], *, path: str = "", code: Pat
         if name is None and dataclasses.is_dataclass(cls):
             name, subclasses = cls.__name__, {**subclasses, cls.__name__: cls}
         if isinstance(name, str) and names_code(name):
-            name = _named(cls, name, f"{here}.type", code).__name__
-            subclasses = _concrete(cls)
+            subclasses = {name: _named(cls, name, f"{here}.type", code)}
         if not isinstance(name, str) or name not in subclasses:
             raise _wrong(f"{here}.type must be {one_of(name, sorted(subclasses), got=shown(name))}", f"{path}.type")
         cls = subclasses[name]
@@ -216,13 +229,11 @@ def _named(cls: type, name: str, where: str, code: Path | None) -> type:
         if not dataclasses.is_dataclass(kind):
             raise _wrong(f"{where} must name a dataclass, got {name!r}, which is none", where)
         known = [kind]
-    if _concrete(cls).get(known[0].__name__) is not known[0]:
-        raise _wrong(f"{where} must name a class called unlike any other, got {name!r} and another one", where)
-    return known[0]
+    return known[-1]
 
 
 def _every_concrete(kind: type) -> Iterator[type]:
-    """As :func:`_concrete`, and those with the name of another."""
+    """The dataclass subclasses of `kind`, in the order in which they were defined beside each other."""
     subclass: type
     for subclass in kind.__subclasses__():
         yield from _every_concrete(subclass)
