@@ -19,14 +19,7 @@ from xbarsim.experiments.studies.fault_tolerance.measuring import (
     tolerated,
     untrained,
 )
-from xbarsim.experiments.studies.fault_tolerance.pictures import (
-    accuracy_table,
-    factor_picture,
-    factor_table,
-    pareto,
-    picture,
-    tolerance_table,
-)
+from xbarsim.experiments.studies.fault_tolerance.pictures import accuracy_table, draw, factor_table, tolerance_table
 from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.plot import save_figure
@@ -49,46 +42,70 @@ def main(
     measured: Annotated[bool, typer.Option("--measured", help="Measure nothing more: what the store holds.")] = False,
 ) -> None:
     """Measure which rate of stuck cells is survived, by what is known of the die."""
-    table: list[dict[str, Any]] = []
+    held = _held(store) if measured else None
+    output.mkdir(parents=True, exist_ok=True)
     for name in network or ("resnet20",):
-        held = _held(store) if measured else {}
-        sound: dict[int, float] = {}  # by the number of images
-        for chosen in part or ("table",):
-            count = images_of(chosen, images)
-            if count not in sound:
-                (ideal,) = _results([reference(name, count)], 1, store, workers, held if measured else None)
-                sound[count] = ideal.mean().estimate
-                table += rows([ideal], sound[count])
-            missing = untrained(chosen) if measured and name == "resnet20" else []
-            if missing:
-                typer.echo(f"{chosen}: arms of networks that are not trained are left out: {', '.join(missing)}\n")
-            listed = tasks(name, chosen, images, without=missing)
-            for some, most in (
-                ([task for task in listed if not task.tags["rate"]], 1),
-                ([task for task in listed if task.tags["rate"]], dies),
-            ):
-                table += rows(_results(some, most, store, workers, held if measured else None), sound[count])
+        stem = "fault_tolerance" if name == "resnet20" else f"fault_tolerance_{name}"
+        chosen = part or ["table"]
+        # the table and what it is better than stand in one file; every other part in one of its own
+        together = [each for each in chosen if each in ("table", "curves")]
+        if together:
+            _write(output / stem, _measure(name, together, dies, images, store, workers, held))
+        for each in chosen:
+            if each not in together:
+                _write(output / f"{stem}_{each}", _measure(name, [each], dies, images, store, workers, held))
+
+
+def _measure(
+    network: str,
+    parts: Sequence[str],
+    dies: int,
+    images: int,
+    store: Path,
+    workers: int | None,
+    held: dict[str, TaskResult] | None,
+) -> list[dict[str, Any]]:
+    """The rows of some parts, and that of the network without faults."""
+    table: list[dict[str, Any]] = []
+    for part in parts:
+        count = images_of(part, images)
+        (ideal,) = _results([reference(network, count)], 1, store, workers, held)
+        sound = ideal.mean().estimate
+        if not table:
+            table += rows([ideal], sound)
+        missing = untrained(network, part) if held is not None else []
+        if missing:
+            typer.echo(f"{part}: arms of networks that are not trained are left out: {', '.join(missing)}\n")
+        listed = tasks(network, part, images, without=missing)
+        for some, most in (
+            ([task for task in listed if not task.tags["rate"]], 1),
+            ([task for task in listed if task.tags["rate"]], dies),
+        ):
+            table += rows(_results(some, most, store, workers, held), sound)
+    return table
+
+
+def _write(place: Path, table: list[dict[str, Any]]) -> None:
+    """Print and write the tables of some parts that stand in one file, and its picture."""
     found = tolerated(table)
     typer.echo(accuracy_table(table) + "\n")
-    typer.echo(tolerance_table(found) + "\n")
+    written = [f"{place.name}.csv"]
+    write_atomically(place.with_name(written[0]), csv_bytes(table))
+    if found:
+        typer.echo(tolerance_table(found) + "\n")
+        written.append(f"{place.name}_rates.csv")
+        write_atomically(place.with_name(written[-1]), csv_bytes(found))
     effects = factors(found)
     if effects:
         typer.echo(factor_table(effects) + "\n")
-    output.mkdir(parents=True, exist_ok=True)
-    # the table, what it is better than, and every method stand in one file; another part alone in one of its own
-    alone = [each for each in part or () if each not in ("table", "curves", "methods")]
-    stem = f"fault_tolerance_{alone[0]}" if len(alone) == len(part or ()) == 1 else "fault_tolerance"
-    write_atomically(output / f"{stem}.csv", csv_bytes(table))
-    write_atomically(output / f"{stem}_rates.csv", csv_bytes(found))
-    if any(each["part"] == "table" for each in table):
-        save_figure(picture(table, found), output / "fault_tolerance.png")
-    if any(each["part"] == "methods" for each in table):
-        save_figure(pareto(table), output / "fault_tolerance_methods.png")
-    if effects:
+        written.append(f"{place.name}_effects.csv")
         shown = [{key: value for key, value in each.items() if key != "ratios"} for each in effects]
-        write_atomically(output / f"{stem}_effects.csv", csv_bytes(shown))
-        save_figure(factor_picture(found, effects), output / "fault_tolerance_factors.png")
-    typer.echo(f"wrote {stem}.csv, {stem}_rates.csv and pictures into {output}")
+        write_atomically(place.with_name(written[-1]), csv_bytes(shown))
+    figure = draw(table, found, effects)
+    if figure is not None:
+        written.append(f"{place.name}.png")
+        save_figure(figure, place.with_name(written[-1]))
+    typer.echo(f"wrote {', '.join(written)} into {place.parent}")
 
 
 def _held(store: Path) -> dict[str, TaskResult]:

@@ -27,8 +27,9 @@ from xbarsim.mitigation import (
     RecalibrateOutputs,
 )
 
-__all__ = ["MOSTLY_ON", "MOST_IMAGES", "PARTS", "Arm", "arms", "design"]
+__all__ = ["MOSTLY_ON", "MOST_IMAGES", "PARTS", "TRAINED", "Arm", "arms", "design"]
 
+TRAINED = "trained with faults"
 MOSTLY_ON = "mostly stuck on"
 MOSTLY_OFF = "mostly stuck off"
 _PRESETS = {words: preset for preset, words in POLARITIES.items()}
@@ -54,7 +55,8 @@ class Arm:
         The mapping: encoding, bits of a cell, quantile that is full scale, one scale an output or a tensor, bits of a
         weight.
     weights
-        ``"as trained"``, the name of a network of the zoo, or of a file of experiments/weights/fault_tolerant.
+        ``"as trained"``, ``"trained with faults"`` for what each network has of these, or the name of a network of the
+        zoo or of a file of experiments/weights/fault_tolerant.
     mitigations, diagnosis
         What is done about faults, and how good the test is.
     polarity
@@ -126,7 +128,7 @@ def _twice(*rates: float, trained: bool) -> Arm:
         name=f"5 bits twice{', trained with faults' if trained else ''}", known="rates" if trained else "nothing",
         rates=rates, encoding=DuplicatedDifferential(), weight_bits=5,
         clip=None if trained else 0.995,
-        weights="resnet20_raw_mixed" if trained else "as trained",
+        weights=TRAINED if trained else "as trained",
     )  # fmt: skip
 
 
@@ -134,7 +136,7 @@ def _recalibrated(bits: int, *rates: float, trained: bool) -> Arm:
     name = "trained and recalibrated" if trained else "differential, recalibrated"
     return Arm(
         name=f"{name}, {bits}-bit cells", known="images", rates=rates, cell_bits=bits,
-        weights="resnet20_raw_mixed" if trained else "as trained", mitigations=_RELATIVE,
+        weights=TRAINED if trained else "as trained", mitigations=_RELATIVE,
     )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def _curves() -> Iterator[Arm]:
     yield Arm(name="differential, clipped", known="nothing", rates=(0.0, 0.005, 0.01, 0.02), clip=0.995)
     yield Arm(
         name="differential, trained with faults", known="rates", rates=(0.0, 0.005, 0.007, 0.01, 0.02),
-        weights="resnet20_raw_mixed",
+        weights=TRAINED,
     )  # fmt: skip
     yield _twice(0.0, 0.005, 0.01, 0.02, trained=False)
     yield _twice(0.005, 0.03, trained=True)
@@ -270,10 +272,10 @@ def _wires() -> Iterator[Arm]:
 
 def _training() -> Iterator[Arm]:
     """Training with faults and repair, each with and without the other."""
-    for weights in ("as trained", "resnet20_placebo", "resnet20_raw_mixed"):
+    for words, weights in (("as trained", "as trained"), ("trained on", "resnet20_retrained"), (TRAINED, TRAINED)):
         for name, methods in (("nothing", ()), ("rows permuted", _MAP), ("recalibrated", _RELATIVE)):
             yield Arm(
-                name=f"{weights}: {name}", known="map" if methods == _MAP else "images" if methods else "rates",
+                name=f"{words}: {name}", known="map" if methods == _MAP else "images" if methods else "rates",
                 rates=(0.0, 0.01, 0.02, 0.05, 0.1), weights=weights, mitigations=methods,
                 diagnosis=_PERFECT if methods == _MAP else None, cost=False,
             )  # fmt: skip
@@ -325,7 +327,7 @@ _PARTS = {
 PARTS = tuple(_PARTS)
 """What can be measured."""
 
-MOST_IMAGES = {"factors": 300}
+MOST_IMAGES = dict.fromkeys(("methods", "diagnosis", "patterns", "wires", "training", "factors"), 300)
 """Test images, at most, of parts that have very many points."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import xbarsim as xb
 from xbarsim.compress import mappable_layers
 from xbarsim.experiments.folders import WEIGHTS
-from xbarsim.experiments.studies.fault_tolerance.arms import MOST_IMAGES, MOSTLY_ON, Arm, arms, design
+from xbarsim.experiments.studies.fault_tolerance.arms import MOST_IMAGES, MOSTLY_ON, TRAINED, Arm, arms, design
 from xbarsim.foundation.intervals import FewDiesWarning, mean_interval
 from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.mapping import TwoColumn
@@ -27,8 +27,11 @@ from xbarsim.sweep.task import Tag, Task
 __all__ = ["factors", "images_of", "load_network", "reference", "row", "rows", "tasks", "tolerated", "untrained"]
 
 _CALIBRATION = 500  # training images: they set ranges, and are those that outputs are recalibrated by
-_NETWORKS = {"resnet20": ("resnet20", "cifar10"), "convnet": ("convnet-unpruned-9bit", "cifar10"),
-             "lenet5": ("lenet5-unpruned-9bit", "mnist")}  # fmt: skip
+_NETWORKS = {  # what it is called in the zoo, its images, and its weights that were trained with faults
+    "resnet20": ("resnet20", "cifar10", "resnet20_raw_mixed"),
+    "convnet": ("convnet-unpruned-9bit", "cifar10", "convnet_raw"),
+    "lenet5": ("lenet5-unpruned-9bit", "mnist", "lenet5_raw"),
+}
 _MEASURED = (
     *("worst_noise_to_signal", "stored_bits", "rewritten_cells", "added_operations"),
     *("energy_J", "area_m2"),
@@ -48,12 +51,12 @@ def load_network(network: str, weights: str, images: int) -> Subject:
     images
         Test images, from the first.
     """
-    name, data_set = _NETWORKS[check_choice("network", network, _NETWORKS)]
+    name, data_set, _ = _NETWORKS[check_choice("network", network, _NETWORKS)]
     path = _file(weights)
     if weights == "as trained":
         model = load_model(name)[0]
     else:
-        if weights.startswith("resnet20_") and not path.exists():
+        if weights not in MODELS and not path.exists():
             raise InputError(
                 f"weights must be there, got {weights!r}: train them with python -m "
                 f"xbarsim.experiments.fits.train_fault_tolerant {weights}"
@@ -66,15 +69,14 @@ def load_network(network: str, weights: str, images: int) -> Subject:
     )
 
 
-def untrained(part: str) -> list[str]:
-    """Weights that arms of a part want and that are not there yet."""
-    return sorted(
-        {
-            arm.weights
-            for arm in arms(part)
-            if arm.weights != "as trained" and arm.weights not in MODELS and not _file(arm.weights).exists()
-        }
-    )
+def untrained(network: str, part: str) -> list[str]:
+    """Weights that arms of a part want of a network, and that are not there yet."""
+    wanted = {_weights(network, arm) for arm in arms(part)} - {"as trained", *MODELS}
+    return sorted(each for each in wanted if each.startswith(network) and not _file(each).exists())
+
+
+def _weights(network: str, arm: Arm) -> str:
+    return _NETWORKS[network][2] if arm.weights == TRAINED else arm.weights
 
 
 def _file(weights: str) -> Path:
@@ -100,9 +102,10 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1, without: Seque
     made = []
     images = images_of(part, images)
     for arm in arms(part):
-        if arm.weights in without or (network != "resnet20" and arm.weights.startswith("resnet20")):
+        weights = _weights(network, arm)
+        if weights in without or (network != "resnet20" and weights.startswith("resnet20")):
             continue
-        subject = load_network(network, arm.weights, images)
+        subject = load_network(network, weights, images)
         for rate in arm.rates:
             methods = arm.mitigations
             if arm.inner and rate:
@@ -113,7 +116,7 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1, without: Seque
                 "arm": arm.name,
                 "known": arm.known,
                 "polarity": arm.polarity,
-                "weights": arm.weights,
+                "weights": weights,
                 "rate": rate,
             }
             made.append(

@@ -11,9 +11,42 @@ from xbarsim.experiments.tolerance import rate_text
 from xbarsim.foundation.tables import format_table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_table", "factor_picture", "factor_table", "pareto", "picture", "tolerance_table"]
+__all__ = [
+    "accuracy_table",
+    "diagnosis_picture",
+    "draw",
+    "factor_picture",
+    "factor_table",
+    "grouped_picture",
+    "pareto",
+    "picture",
+    "tolerance_table",
+    "training_picture",
+]
+
+
+def draw(
+    table: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], effects: Sequence[dict[str, Any]]
+) -> Figure | None:
+    """The picture of what stands in one file; ``None`` where there is too little to draw."""
+    drawn = {each["part"] for each in table if each["rate"] > 0}
+    if "table" in drawn:
+        return picture(table, found)
+    if effects:
+        return factor_picture(found, effects)
+    for part, make in (
+        ("methods", pareto),
+        ("diagnosis", diagnosis_picture),
+        ("patterns", grouped_picture),
+        ("wires", grouped_picture),
+        ("training", training_picture),
+    ):
+        if part in drawn:
+            return make([each for each in table if each["part"] == part])
+    return None
 
 
 def accuracy_table(table: Sequence[dict[str, Any]]) -> str:
@@ -118,9 +151,7 @@ def picture(table: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) ->
     right.set_xlim(right=200)
     right.set_xlabel("rate tolerated at one point lost (%)")
     for axes in (left, right):
-        axes.grid(color="0.92", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        _plain(axes)
     handles = [figure.axes[0].plot([], [], color=colour, linewidth=5)[0] for colour in _COLOURS.values()]
     figure.legend(
         handles,
@@ -156,12 +187,119 @@ def pareto(table: Sequence[dict[str, Any]], part: str = "methods") -> Figure:
                 markerfacecolor="white" if number >= 10 else f"C{number % 10}", label=each["arm"],
             )  # fmt: skip
         axes.set_xlabel(label)
-        axes.grid(color="0.92", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+        _plain(axes)
     panels[0].set_ylabel(f"accuracy at {100 * highest:g} % stuck cells (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure
+
+
+def diagnosis_picture(table: Sequence[dict[str, Any]]) -> Figure:
+    """Accuracy against the share of faults that the test misses, a line for each share of false alarms."""
+    from matplotlib.figure import Figure
+
+    tests = {arm.name: arm for arm in arms("diagnosis")}
+    panels = list(dict.fromkeys(len(tests[each["arm"]].mitigations) for each in table))
+    figure = Figure(figsize=(10.0, 4.2), layout="constrained", dpi=150)
+    for axes, methods in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        points = [
+            (tests[each["arm"]].diagnosis, each) for each in table if len(tests[each["arm"]].mitigations) == methods
+        ]
+        alarms = sorted({test.false_alarm for test, _ in points if test is not None})
+        for number, alarm in enumerate(alarms):
+            curve = sorted(
+                ((100 * (1 - test.coverage), each) for test, each in points if test and test.false_alarm == alarm),
+                key=lambda point: point[0],
+            )
+            missed = [place + 0.08 * (number - 1) for place, _ in curve]  # beside each other, where they are alike
+            ends = [[abs(each["accuracy"] - each[end]) for _, each in curve] for end in ("low", "high")]
+            axes.errorbar(
+                missed, [each["accuracy"] for _, each in curve], yerr=ends, color=f"C{number}", capsize=2,
+                linestyle=("-", "--", ":")[number % 3], marker="osD"[number % 3], markersize=4,
+                label=f"{100 * alarm:g} % false alarms",
+            )  # fmt: skip
+        axes.set_title("rows permuted" + (", outputs recalibrated" if methods > 1 else ""), fontsize=10)
+        axes.set_xlabel("stuck cells that the test misses (%)")
+        axes.legend(frameon=False, fontsize=8)
+        _plain(axes)
+    rate = 100 * max(each["rate"] for each in table)
+    figure.axes[0].set_ylabel(f"accuracy at {rate:g} % stuck cells (%)")
+    return figure
+
+
+def grouped_picture(table: Sequence[dict[str, Any]]) -> Figure:
+    """Points lost by every arm, a row each, without faults (hollow) and with them."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(each["arm"] for each in table))
+    figure = Figure(figsize=(8.0, 1.2 + 0.3 * len(names)), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    # what is before a colon, or after the last comma, is what the arms of a group have in common
+    groups = [name.split(":")[0] if ":" in name else name.rsplit(", ", 1)[-1] for name in names]
+    colours = {group: f"C{number}" for number, group in enumerate(dict.fromkeys(groups))}
+    for each in table:
+        place = len(names) - 1 - names.index(each["arm"])
+        colour = colours[groups[names.index(each["arm"])]]
+        sound = each["accuracy"] + each["lost"]
+        axes.plot([sound - each["high"], sound - each["low"]], [place, place], color=colour, linewidth=2)
+        axes.plot(
+            each["lost"], place, marker="o" if each["rate"] else "D", markersize=5, color=colour,
+            markerfacecolor=colour if each["rate"] else "white",
+        )  # fmt: skip
+    axes.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
+    rates = ", ".join(f"{100 * rate:g} %" for rate in sorted({each["rate"] for each in table if each["rate"]}))
+    hollow = "; hollow: none" if any(each["rate"] == 0 for each in table) else ""
+    axes.set_xlabel(f"points lost at {rates} stuck cells{hollow} (bars: 95 % of {_dies(table)} dies)")
+    axes.set_xscale("symlog", linthresh=1.0)
+    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick <= 1.2 * axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.annotate("linear below 1", (1.0, 0.0), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
+    _plain(axes)
+    return figure
+
+
+def training_picture(table: Sequence[dict[str, Any]]) -> Figure:
+    """Accuracy against rate: a panel for each way of repair, a line for each training."""
+    from matplotlib.figure import Figure
+
+    split = {each["arm"]: tuple(each["arm"].split(": ")) for each in table}
+    trainings, methods = (list(dict.fromkeys(names[side] for names in split.values())) for side in (0, 1))
+    figure = Figure(figsize=(11.5, 4.0), layout="constrained", dpi=150)
+    for axes, method in zip(figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], methods, strict=True):
+        for number, training in enumerate(trainings):
+            curve = sorted(
+                (each for each in table if split[each["arm"]] == (training, method) and each["rate"]),
+                key=lambda each: each["rate"],
+            )
+            rates = [100 * each["rate"] for each in curve]
+            axes.plot(
+                rates, [each["accuracy"] for each in curve], color=f"C{number}", marker="osD"[number % 3], markersize=4,
+                linestyle=("-", "--", ":")[number % 3], label=training,
+            )  # fmt: skip
+            low, high = ([each[end] for each in curve] for end in ("low", "high"))
+            axes.fill_between(rates, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
+        axes.set_title({"nothing": "no repair"}.get(method, method), fontsize=10)
+        axes.set_xscale("log")
+        ticks = sorted({100 * each["rate"] for each in table if each["rate"]})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("probability that a cell is stuck (%)")
+        _plain(axes)
+    figure.axes[0].set_ylabel(f"accuracy (%), bands: 95 % of {_dies(table)} dies")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _dies(table: Sequence[dict[str, Any]]) -> str:
+    counts = sorted({each["dies"] for each in table if each["rate"]})
+    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def factor_table(effects: Sequence[dict[str, Any]]) -> str:

@@ -14,10 +14,11 @@ import xbarsim as xb
 from xbarsim.devices import Cell, fault_preset
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _results
-from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, arms, design
+from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, TRAINED, arms, design
 from xbarsim.experiments.studies.fault_tolerance.measuring import factors, images_of, reference, tasks, tolerated
 from xbarsim.experiments.studies.fault_tolerance.pictures import (
     accuracy_table,
+    draw,
     factor_picture,
     factor_table,
     pareto,
@@ -71,15 +72,14 @@ def test_weights_that_are_named_are_there_or_can_be_trained() -> None:
     for part in PARTS:
         for arm in arms(part):
             there = (WEIGHTS / "fault_tolerant" / f"{arm.weights}.safetensors").exists()
-            assert arm.weights == "as trained" or there or arm.weights in MODELS or arm.weights in FITS
+            assert arm.weights in ("as trained", TRAINED) or there or arm.weights in MODELS or arm.weights in FITS
 
 
 @pytest.mark.data
 def test_tasks_of_other_networks_leave_out_what_only_resnet20_has() -> None:
-    made = tasks("lenet5", "table", 10)
-    assert made
-    assert all(task.tags["weights"] == "as trained" for task in made)
-    assert len({task.id for task in made}) == len(made)
+    made = tasks("lenet5", "table", 10) + tasks("lenet5", "training", 10)
+    assert {task.tags["weights"] for task in made} == {"as trained", "lenet5_raw"}
+    assert len({task.id for task in tasks("lenet5", "table", 10)}) == len(tasks("lenet5", "table", 10))
 
 
 def test_dies_that_are_held_under_other_tags_are_those_of_a_task(tmp_path: Path) -> None:
@@ -143,6 +143,28 @@ def test_pictures_show_every_arm() -> None:
     assert [label.get_text() for label in right.get_yticklabels()] == ["differential", "two columns"]
     methods = [row(name, 0.1, 1.0 + number, part="methods") for number, name in enumerate(("nothing", "rows permuted"))]
     assert len(pareto(methods).axes) == 3
+
+
+def test_every_part_has_a_picture_of_all_its_arms() -> None:
+    for part in PARTS:
+        made = [
+            row(arm.name, rate, 100 * rate, part=part, polarity=arm.polarity)
+            for arm in arms(part)
+            for rate in arm.rates
+        ]
+        figure = draw(made, tolerated(made), factors(tolerated(made)))
+        if part == "curves":  # are drawn with the table
+            assert figure is None
+            continue
+        assert figure is not None
+        words = {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
+        lines = sum(len(axes.get_lines()) for axes in figure.axes)
+        if part in ("patterns", "wires"):
+            assert words >= {arm.name for arm in arms(part)}
+        if part == "training":
+            assert lines == len(arms(part))
+        if part == "diagnosis":
+            assert [len(axes.get_legend_handles_labels()[0]) for axes in figure.axes] == [3, 3]
 
 
 def test_factors_that_multiply_are_found_again() -> None:
