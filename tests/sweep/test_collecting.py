@@ -147,6 +147,20 @@ def test_batch_and_threads_of_the_engine_give_the_same(expected: Results, monkey
     assert answers(collect(TASKS[:1], stop=6, executor=InProcess())) == answers(expected)[:1]
 
 
+def test_systems_without_files_in_memory_give_the_same(
+    expected: Results, processes: LocalProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS and Windows: benches lie in the folder for temporary files, and are gone when they are done with."""
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    asked: list[int] = []
+    monkeypatch.setattr("xbarsim.foundation.threads.set_threads", asked.append)
+    assert answers(collect(TASKS, stop=6, executor=processes)) == answers(expected)
+    assert answers(collect(TASKS, stop=6, executor=InProcess())) == answers(expected)
+    assert asked == []  # this process measures with the threads that it has
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_subject_of_ones_own(expected: Results, processes: LocalProcesses) -> None:
     own = Task(network=tiny(), design=TASKS[0].design, calibration=20, metrics=TASKS[0].metrics)
     found = collect([own], stop=6, executor=processes)

@@ -265,6 +265,7 @@ def test_a_file_says_fields_values_and_limits() -> None:
         ("at_most = 10.0", "most = 10.0", "most"),
         ("design.mapping.rows", "design.mapping.rowz", "rowz"),
         ("[stop]", "[stopp]", "stop is missing"),
+        ("calibration = 20", "calibration = 20\nsead = 5", "a search has no key 'sead'"),
     ],
 )
 def test_a_file_that_asks_for_something_else_is_refused(old: str, new: str, words: str) -> None:

@@ -14,6 +14,7 @@ from xbarsim.foundation.validation import InputError, check_choice
 from xbarsim.plot.rows import grouped, table_of
 from xbarsim.plot.style import (
     COLOURS,
+    MARKERS,
     SMALL_TEXT,
     TEXT,
     as_array,
@@ -276,17 +277,20 @@ def _power_against_area(designs: Sequence[Mapping[str, Any]], axes: Axes) -> Axe
 
 
 def _accuracy_against_power(designs: Sequence[Mapping[str, Any]], axes: Axes) -> Axes:
+    from matplotlib.colors import to_rgb
+
     largest = max(design["area_m2"] for design in designs)
     for index, design in enumerate(designs):
         watts, mean, low, high = (design[key] for key in ("power_W", "accuracy", "low", "high"))
         colour = COLOURS[index % len(COLOURS)]
         if low == low:
             axes.vlines(watts, 100 * max(0.0, low), 100 * min(1.0, high), color=colour, linewidth=1.6, zorder=2)
-        axes.scatter(
-            [watts], [100 * mean], s=30 + 450 * design["area_m2"] / largest, color=colour, alpha=0.55,
-            edgecolors=colour, linewidths=1.2, zorder=3, label=f"{design['name']}, {1e6 * design['area_m2']:.3g} mm²",
+        share = design["area_m2"] / largest
+        axes.scatter(  # the smaller above the larger, and each seen through: discs that overlap hide nothing
+            [watts], [100 * mean], s=30 + 450 * share, facecolors=[(*to_rgb(colour), 0.18)], edgecolors=[colour],
+            linewidths=1.4, zorder=4 - share, label=f"{design['name']}, {1e6 * design['area_m2']:.3g} mm²",
         )  # fmt: skip
-        axes.scatter([watts], [100 * mean], s=8, color="0.1", zorder=4)
+        axes.scatter([watts], [100 * mean], s=16, marker=MARKERS[index % len(MARKERS)], color=colour, zorder=5)
     axes.margins(y=0.2)
     axes.set_ylim(top=min(104.0, axes.get_ylim()[1]))
     axes.set_xlim(0, 1.15 * max(design["power_W"] for design in designs))

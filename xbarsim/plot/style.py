@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "MARKERS",
     "SHADES",
     "SMALL_TEXT",
     "STUCK",
@@ -39,7 +40,7 @@ __all__ = [
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SHADES = ("#f1ead9", "#c9bd9c", "#857b68", "#2b2722")  # of levels, from the lowest
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 TEXT, SMALL_TEXT = 10, 9  # points
 STUCK = {  # colour, marker, name
@@ -135,6 +136,6 @@ def curve(axes: Axes, index: int, name: str, x: Sequence[float], y: npt.NDArray[
     colour = COLOURS[style]
     axes.fill_between(x, 100 * bounds[:, 0], 100 * bounds[:, 1], color=colour, alpha=0.18, linewidth=0)
     axes.plot(
-        x, 100 * y, color=colour, marker=_MARKERS[style], linestyle=_DASHES[style],
+        x, 100 * y, color=colour, marker=MARKERS[style], linestyle=_DASHES[style],
         markersize=5, linewidth=1.6, label=name,
     )  # fmt: skip

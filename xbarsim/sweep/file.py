@@ -181,6 +181,8 @@ class TaskTables:
         Where paths start, and modules stand beside the file.
     at
         Where to note where the values stand that are being read, for messages.
+    what
+        What messages call the file.
 
     Attributes
     ----------
@@ -197,7 +199,7 @@ class TaskTables:
         If a rate is out of its bound.
     """
 
-    def __init__(self, table: dict[str, Any], folder: Path, at: list[str]) -> None:
+    def __init__(self, table: dict[str, Any], folder: Path, at: list[str], *, what: str = "a sweep") -> None:
         self.folder = folder
         self._at = at
         self.axes: dict[str, dict[str, dict[str, Any]]] = {}
@@ -217,7 +219,7 @@ class TaskTables:
         unknown = sorted(set(table) - known)
         if unknown:
             names = ", ".join(sorted(known))
-            raise FileFormatError(f"a sweep has no key {', '.join(map(repr, unknown))}; its keys are {names}")
+            raise FileFormatError(f"{what} has no key {', '.join(map(repr, unknown))}; its keys are {names}")
         _read_design(table, folder)
         self._shared = table
 

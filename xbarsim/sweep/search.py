@@ -255,7 +255,7 @@ class Search:
             columns = {*ways["maximise"], *ways["minimise"], *limits}
             if columns & {*Cost().columns}:
                 table.setdefault("measures", ["Accuracy", "Cost"])
-            tables = TaskTables(table, home, at)
+            tables = TaskTables(table, home, at, what="a search")
             if tables.rates is not None and len(tables.rates) != 1:
                 raise InputError(f"rates must be one rate in a search, got {len(tables.rates)}")
             for name in single:

@@ -92,6 +92,9 @@ class _Place:
     token: bytes
 
 
+_made_here: set[bytes] = set()  # tokens of what this process shares: a worker has none of those it is sent
+
+
 class SharedBench:
     """A bench in a file in memory, for other processes of this machine.
 
@@ -142,10 +145,12 @@ class SharedBench:
             self._file.write(view)
         self._file.truncate()
         self._file.flush()
+        _made_here.add(token)
         self.place = _Place(path=path, token=token)
 
     def close(self) -> None:
         """Let go of the file; workers that have it open keep it."""
+        _made_here.discard(self.place.token)
         self._file.close()
         if self._name is not None:
             with contextlib.suppress(OSError):
@@ -242,8 +247,7 @@ _settled = threading.local()
 
 def _settle_threads(place: _Place) -> None:
     """One thread for each worker; a parent that measures by itself keeps those it has."""
-    own = f"/proc/{os.getpid()}/"
-    if getattr(_settled, "done", False) or place.path.startswith(own):
+    if getattr(_settled, "done", False) or place.token in _made_here:
         return
     from xbarsim.foundation.threads import set_threads
 
