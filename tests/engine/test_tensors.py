@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -190,4 +191,30 @@ def test_products_are_not_shortened_and_settings_stay() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
         assert torch.backends.cudnn.allow_tf32
     finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_threads_that_multiply_at_once_leave_the_settings_as_they_were() -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    inside, gone = threading.Barrier(2), threading.Event()
+    found = []
+
+    def stay() -> None:
+        with plain_products():
+            inside.wait()
+            gone.wait()
+            found.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+
+    thread = threading.Thread(target=stay)
+    try:
+        with plain_products():  # the first to come is the first to leave
+            thread.start()
+            inside.wait()
+        gone.set()
+        thread.join()
+        assert found == [("highest", False)]
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("medium", True)
+    finally:
+        gone.set()
         torch.set_float32_matmul_precision(before)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,33 @@ Array = npt.NDArray[Any]
 _MOST_THRESHOLDS = 2**12  # of a table; for more codes the formula is cheaper
 
 
+_lock = threading.Lock()
+_within = 0  # how many are within `plain_products` just now, in all threads: torch's settings are those of the process
+_after = ExitStack()  # gives the settings back when the last of them leaves
+
+
 @contextmanager
 def plain_products() -> Iterator[None]:
-    """Let torch multiply float32 numbers as float32 numbers, whatever a user has allowed it to shorten them to."""
+    """Let torch multiply float32 numbers as float32 numbers, whatever a user has allowed it to shorten them to.
+
+    Threads may be within at the same time: what was set before the first came is set again when the last has left.
+    """
+    global _within
+    with _lock:
+        if not _within:
+            _after.enter_context(_unshortened())
+        _within += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _within -= 1
+            if not _within:
+                _after.close()
+
+
+@contextmanager
+def _unshortened() -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     try:
         kept = torch.get_float32_matmul_precision(), cudnn.allow_tf32
