@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -15,9 +16,14 @@ import pytest
 from hypothesis import settings
 
 from xbarsim.data import data_folder
+from xbarsim.foundation.threads import set_threads
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    numba.set_num_threads(1)
+    # numba asks the OpenMP library that it shares with torch for a thread a core, whatever OMP_NUM_THREADS says, and
+    # torch keeps what it finds when it is imported
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
+    set_threads(1)
 
 settings.register_profile("xbarsim", deadline=None)  # the machine may be busy
 settings.load_profile("xbarsim")
