@@ -151,6 +151,13 @@ FITS |= {
 FITS["resnet20_raw_averaged"] = replace(
     FITS["resnet20_raw"], start="resnet20_raw", training=None, disturbance=None, average=(("resnet20", 0.5),)
 )
+FITS["convnet_raw_averaged"] = replace(
+    FITS["convnet_raw"],
+    start="convnet_raw",
+    training=None,
+    disturbance=None,
+    average=(("convnet-unpruned-9bit", 0.5),),
+)
 FITS["resnet20_raw_distilled"] = replace(
     FITS["resnet20_raw"],
     start="resnet20_raw_averaged",

@@ -29,7 +29,7 @@ __all__ = ["factors", "images_of", "load_network", "reference", "row", "rows", "
 _CALIBRATION = 500  # training images: they set ranges, and are those that outputs are recalibrated by
 _NETWORKS = {  # what it is called in the zoo, its images, and its weights that were trained with faults
     "resnet20": ("resnet20", "cifar10", "resnet20_raw_mixed"),
-    "convnet": ("convnet-unpruned-9bit", "cifar10", "convnet_raw"),
+    "convnet": ("convnet-unpruned-9bit", "cifar10", "convnet_raw_averaged"),
     "lenet5": ("lenet5-unpruned-9bit", "mnist", "lenet5_raw"),
 }
 _MEASURED = (
@@ -71,7 +71,7 @@ def load_network(network: str, weights: str, images: int) -> Subject:
 
 def untrained(network: str, part: str) -> list[str]:
     """Weights that arms of a part want of a network, and that are not there yet."""
-    wanted = {_weights(network, arm) for arm in arms(part)} - {"as trained", *MODELS}
+    wanted = {_weights(network, arm) for arm in arms(part, network)} - {"as trained", *MODELS}
     return sorted(each for each in wanted if each.startswith(network) and not _file(each).exists())
 
 
@@ -101,7 +101,7 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1, without: Seque
     """
     made = []
     images = images_of(part, images)
-    for arm in arms(part):
+    for arm in arms(part, network):
         weights = _weights(network, arm)
         if weights in without or (network != "resnet20" and weights.startswith("resnet20")):
             continue
