@@ -208,7 +208,11 @@ def diagnosis_picture(table: Sequence[dict[str, Any]]) -> Figure:
         alarms = sorted({test.false_alarm for test, _ in points if test is not None})
         for number, alarm in enumerate(alarms):
             curve = sorted(
-                ((100 * (1 - test.coverage), each) for test, each in points if test and test.false_alarm == alarm),
+                (
+                    (100 * (1 - test.coverage), each)
+                    for test, each in points
+                    if test and isinstance(test.coverage, float) and test.false_alarm == alarm
+                ),
                 key=lambda point: point[0],
             )
             missed = [place + 0.08 * (number - 1) for place, _ in curve]  # beside each other, where they are alike
