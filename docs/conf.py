@@ -78,7 +78,7 @@ html_math_renderer = "mathml"
 html_static_path = ["_site/style.css"]
 html_css_files = ["style.css"]
 html_copy_source = html_show_sourcelink = False
-html_sidebars = {"docs/index": [], "docs/gallery": []}  # what has no pages beside it
+html_sidebars = {"docs/index": [], "docs/gallery": [], "docs/install": []}  # what has no pages beside it
 html_context = {"default_mode": "auto"}
 html_theme_options: dict[str, Any] = {
     "logo": {"text": "xbarsim"},
