@@ -133,6 +133,24 @@ def test_a_worker_without_memory_is_replaced() -> None:
         pool.close()
 
 
+_kept: list[bytes] = []
+
+
+def _grow(size: int) -> int:
+    _kept.append(b"x" * size)
+    time.sleep(1.1)  # loky looks once a second
+    return os.getpid()
+
+
+def test_a_worker_that_has_loaded_much_is_kept(recwarn: pytest.WarningsRecorder) -> None:
+    """It holds networks and dies; loky would take the place of one that has grown by 300 MB."""
+    pytest.importorskip("psutil")  # without which loky does not look
+    with Processes(1) as pool:
+        pids = [pool.submit(_grow, size).result() for size in (10, 500_000_000, 10, 10)]
+    assert len(set(pids)) == 1
+    assert not recwarn.list
+
+
 def test_a_worker_that_cannot_start_is_not_blamed_on_its_job() -> None:
     pool = Processes(1, partial(os._exit, 3))
     try:

@@ -37,10 +37,11 @@ T = TypeVar("T")
 _MOST_STARTS = 10  # worker processes in a row that may die before they can do anything
 _DEPTH = 2  # jobs that a worker has at a time: one that runs, one that waits behind it
 
-# What libraries read at their start.
-_ONE_THREAD = dict.fromkeys(
+# What libraries read at their start: one thread; and loky, that a process with some GB more than at its start is no
+# leak. It holds networks and dies, and another in its place would have to load all of them again.
+_ENVIRONMENT = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
+) | {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
 
 
 def cores() -> int:
@@ -123,7 +124,7 @@ class Processes(Executor):
             context=LokyContext(),
             initializer=_begin,
             initargs=(_lifeline(os.getpid()), self._prepare),
-            env=_ONE_THREAD,
+            env=_ENVIRONMENT,
         )
         with _without_interrupts():
             return pool, pool.submit(os.getpid)
