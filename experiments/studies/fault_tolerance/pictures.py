@@ -134,7 +134,8 @@ def picture(table: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) ->
     left.axhline(sound, color="black", linewidth=1, linestyle=":")
     left.axhline(sound - 1, color="0.6", linewidth=0.8, linestyle=":")
     left.set_xscale("log")
-    left.set_ylim(max(0.0, min(each["accuracy"] for each in chosen) - 3), 95)
+    lowest = max(0.0, min(each["low"] for each in chosen if each["rate"] > 0))
+    left.set_ylim(lowest - 0.05 * (sound - lowest), sound + 0.05 * (sound - lowest))
     left.set_xlabel("probability that a cell is stuck (%)")
     left.set_ylabel(f"accuracy on {chosen[0]['images']} test images (%)")
     left.legend(fontsize=7, frameon=False, loc="lower left")
@@ -148,9 +149,11 @@ def picture(table: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) ->
         right.annotate(f" {beyond}{100 * rate:.2g} %", (max(100 * rate, high), place), va="center", fontsize=8)
     right.set_yticks(range(len(bars)), [each["arm"] for each in reversed(bars)], fontsize=8)
     right.set_xscale("log")
-    right.set_xlim(right=200)
+    if bars:
+        right.set_xlim(100 * min(min(each["low"], each["highest"]) for each in bars) / 3, 300)
     right.set_xlabel("rate tolerated at one point lost (%)")
     for axes in (left, right):
+        _percent_axis(axes)
         _plain(axes)
     handles = [figure.axes[0].plot([], [], color=colour, linewidth=5)[0] for colour in _COLOURS.values()]
     figure.legend(
@@ -298,6 +301,15 @@ def training_picture(table: Sequence[dict[str, Any]]) -> Figure:
 def _dies(table: Sequence[dict[str, Any]]) -> str:
     counts = sorted({each["dies"] for each in table if each["rate"]})
     return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+
+
+def _percent_axis(axes: Axes) -> None:
+    """Plain numbers on a logarithmic axis of rates."""
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
+    shown = ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:g}".strip("0.") == "1"]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_xticks([], minor=True)
 
 
 def _plain(axes: Axes) -> None:
