@@ -116,7 +116,7 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
     others = columns - 1
     lift, pivot = np.zeros(nodes), np.empty(nodes)
     for j in range(columns):
-        total, source = others * terminal, 0.0
+        total, source = (others * terminal if others > 0 else 1.0), 0.0
         for i in range(nodes):
             share = lines[i, 1, j]
             shunt, given = back[i], 0.0
