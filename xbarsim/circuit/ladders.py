@@ -72,7 +72,7 @@ def _spread(sources: Any, ladder: Any, power: Any, result: Any) -> None:
     nodes = sources.shape[0]
     carried = 0.0
     result[0] = 0.0
-    for k in range(1, nodes):  # from the left: the node k - 1 is the one before ... of its right neighbour
+    for k in range(1, nodes):
         carried = (carried + sources[k - 1]) * ladder[3, k - 1] ** power
         result[k] = carried
     carried = 0.0
@@ -105,7 +105,7 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
     line.
 
     `seen` (nodes,), S, the effective conductances; `cells` (nodes, columns), of the lines; `lines` (nodes, 4, columns)
-    their ladders; `segments` and `terminal` of the lines across, as of :func:`_ladder`; `result` (nodes, columns).
+    their ladders; `segments` and `terminal` of the lines across, as of :func:`_ladder`; `result` (nodes, columns), below zero where it is not known.
     """
     nodes, columns = cells.shape
     back = np.zeros(nodes)  # what a volt on all lines across gives to the terminals of each line
@@ -114,9 +114,9 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
             if cells[i, j] > 0.0:
                 back[i] += cells[i, j] * lines[i, 1, j] / (1.0 + cells[i, j] * lines[i, 0, j])
     others = columns - 1
-    lift, pivot = np.zeros(nodes), np.empty(nodes)
+    lift, ground = np.zeros(nodes), np.empty(nodes)
     for j in range(columns):
-        total, source = (others * terminal if others > 0 else 1.0), 0.0
+        total, source = (others * terminal if others > 0 else 0.0), 0.0
         for i in range(nodes):
             share = lines[i, 1, j]
             shunt, given = back[i], 0.0
@@ -126,21 +126,29 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
                 total += shunt
                 source += given
                 continue
-            above, below = others * segments[i], others * segments[i + 1]
-            diagonal = above + below + shunt
-            if i > 0:
-                diagonal -= above * above / pivot[i - 1]
-                given += above * lift[i - 1] / pivot[i - 1]
-            pivot[i], lift[i] = diagonal, given
+            # The nodes before are one conductance to ground and one current into it, and pass on a share of both.
+            step = others * segments[i]
+            if i == 0:
+                shunt += step
+            elif step > 0.0:
+                passed = step / (step + ground[i - 1])
+                shunt += passed * ground[i - 1]
+                given += passed * lift[i - 1]
+            ground[i], lift[i] = shunt, given
         if segments.shape[0] == 0:
             lift[:] = source / total if total > 0.0 else 0.0
         else:
-            lift[nodes - 1] /= pivot[nodes - 1]
-            for i in range(nodes - 2, -1, -1):
-                lift[i] = (lift[i] + others * segments[i + 1] * lift[i + 1]) / pivot[i]
+            voltage = 0.0
+            for i in range(nodes - 1, -1, -1):
+                step = others * segments[i + 1]
+                total = ground[i] + step
+                voltage = (lift[i] + step * voltage) / total if total > 0.0 else 0.0
+                lift[i] = voltage
         for i in range(nodes):
             share = lines[i, 1, j]
-            result[i, j] = max(seen[i, j] - lift[i] * back[i], 0.0) / share if share > 0.0 else 0.0
+            here = seen[i, j] - lift[i] * back[i]
+            # Of a cell that conducts next to nothing the rest is no more than the error of this estimate.
+            result[i, j] = here / share if share > 0.0 and here > 0.5 * seen[i, j] else -1.0
 
 
 @njit(cache=True, nogil=True)
@@ -166,14 +174,12 @@ def weigh(
     _entering(effective.T.copy(), cells.T.copy(), on_bit, word[0], word_end[0], turned)
     for i in range(rows):
         for j in range(columns):
-            g, seen = cells[i, j], effective[i, j]
-            if seen > 0.0:
-                transfer[i, j] = min(transfer[i, j] / g, 1.0)
-                own[i, j] = min(turned[j, i] / g, 1.0)
-            else:
-                loss = g * (on_word[i, 0, j] + on_bit[j, 0, i]) if g > 0.0 else 0.0
-                transfer[i, j] = on_bit[j, 1, i] / (1.0 + loss)
-                own[i, j] = on_word[i, 1, j] / (1.0 + loss) if driven[i] else 0.0
+            g, across, back = cells[i, j], transfer[i, j], turned[j, i]
+            loss = g * (on_word[i, 0, j] + on_bit[j, 0, i]) if g > 0.0 else 0.0
+            transfer[i, j] = min(across / g, 1.0) if g > 0.0 and across > 0.0 else on_bit[j, 1, i] / (1.0 + loss)
+            own[i, j] = min(back / g, 1.0) if g > 0.0 and back > 0.0 else on_word[i, 1, j] / (1.0 + loss)
+            if not driven[i]:
+                own[i, j] = 0.0
     linear, quadratic = np.empty((rows, columns)), np.empty((rows, columns))
     injected, lifted, spread = np.empty(rows), np.empty(rows), np.empty(rows)
     for j in range(columns):
@@ -190,11 +196,17 @@ def weigh(
             found += cells[i, j] * max(own[i, j] - lifted[i], 0.0)
         scale = wanted / found if found > 0.0 else 1.0
         for i in range(rows):
-            alone = own[i, j]
-            together = max(alone - lifted[i], 0.0) * scale if driven[i] else alone
-            quadratic[i, j] = (1.0 - filling) * (alone**2 + spread[i]) + filling * together**2
-            linear[i, j] = max(alone + (1.0 - 2.0 * filling) * (alone - together), 0.0)
-    undriven = np.zeros(columns)
+            if driven[i]:
+                alone = own[i, j]
+                together = max(alone - lifted[i], 0.0) * scale
+                quadratic[i, j] = (1.0 - filling) * (alone**2 + spread[i]) + filling * together**2
+                linear[i, j] = max(alone + (1.0 - 2.0 * filling) * (alone - together), 0.0)
+            else:  # only the bit line is lifted, and the current goes into the word line as far as that is tied
+                loss = cells[i, j] * (on_word[i, 0, j] + ladder[0, i]) if cells[i, j] > 0.0 else 0.0
+                tied = on_word[i, 1, j] / (1.0 + loss)
+                quadratic[i, j] = ((1.0 - filling) * spread[i] + filling * lifted[i] ** 2) * tied**2
+                linear[i, j] = lifted[i] * tied
+    undriven = np.zeros((3, columns))
     here, met = np.empty(columns), np.empty(columns)
     count = 0
     for i in range(rows):
@@ -212,9 +224,9 @@ def weigh(
                     terms[power, i, j] = value
                 else:
                     terms[power, i, j] = 0.0
-                    if power == 0:
-                        undriven[j] += value
-    for i in range(rows):
-        if driven[i]:
-            for j in range(columns):
-                terms[0, i, j] += undriven[j] / count
+                    undriven[power, j] += value
+    for power in range(3):
+        for i in range(rows):
+            if driven[i]:
+                for j in range(columns):
+                    terms[power, i, j] += undriven[power, j] / count
