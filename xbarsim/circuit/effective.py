@@ -20,7 +20,7 @@ from xbarsim.circuit.wires import Wires, check_conductance, check_lines
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 
-__all__ = ["Lines", "active_branches", "effective_conductance", "each_tile"]
+__all__ = ["Lines", "active_branches", "each_tile", "effective_conductance"]
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,11 +20,11 @@ __all__ = ["weigh"]
 
 @njit(cache=True, nogil=True)
 def _ladder(cells: Any, segments: Any, terminal: Any, out: Any) -> None:
-    """One line; `out` (4, nodes) becomes, for each node without its cell, the resistance seen there, ohm; the share of
-    a current that reaches the terminals; and the voltages of the node before and behind, per volt.
+    """What is known of each node of one line without its own cell.
 
     `cells` (nodes,); `segments` (nodes + 1,), or (0,) for a line without resistance, which is joined to its terminals
-    by `terminal`, S, inf if there is nothing between.
+    by `terminal`, S, inf if there is nothing between; `out` (4, nodes) is written: the resistance seen at the node,
+    ohm; the share of a current that reaches the terminals; and the voltages of the node before and behind, per volt.
     """
     nodes = cells.shape[0]
     resistance, share, before, behind = out[0], out[1], out[2], out[3]
@@ -97,15 +97,24 @@ def _gather(values: Any, ladder: Any, result: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _all_but_one(segments: Any, terminals: Any) -> Any:
+    """All lines of one direction but one side by side: their segments and what joins them to their terminals."""
+    lines = segments.shape[0]
+    share = (lines - 1) / lines
+    return segments.sum(axis=0) * share, (terminals.sum() * share if lines > 1 else 0.0)
+
+
+@njit(cache=True, nogil=True)
 def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, result: Any) -> None:
-    """Currents that enter the lines at each cell of one line across, per volt at that line's terminals.
+    """Currents that enter lines at each cell, per volt at the terminals of the line across that the cell leads to.
 
-    What leaves the lines at their terminals is known: `seen`. The rest of what enters a line leaves it through its other
-    cells, and lifts all other lines across, which gives some of it back to every line: these are taken together as one
-    line.
+    What leaves the lines at their own terminals is known: `seen`. The rest of what enters a line leaves it through its
+    other cells, and lifts all other lines across, which gives some of it back to every line: these are taken together
+    as one line.
 
-    `seen` (nodes,), S, the effective conductances; `cells` (nodes, columns), of the lines; `lines` (nodes, 4, columns)
-    their ladders; `segments` and `terminal` of the lines across, as of :func:`_ladder`; `result` (nodes, columns), below zero where it is not known.
+    `seen` (nodes, columns), S, the effective conductances; `cells` (nodes, columns), of the lines; `lines` (nodes, 4,
+    columns) their ladders; `segments` and `terminal` of all other lines across, as of :func:`_ladder`; `result` (nodes,
+    columns), below zero where it is not known.
     """
     nodes, columns = cells.shape
     back = np.zeros(nodes)  # what a volt on all lines across gives to the terminals of each line
@@ -113,10 +122,9 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
         for j in range(columns):
             if cells[i, j] > 0.0:
                 back[i] += cells[i, j] * lines[i, 1, j] / (1.0 + cells[i, j] * lines[i, 0, j])
-    others = columns - 1
     lift, ground = np.zeros(nodes), np.empty(nodes)
     for j in range(columns):
-        total, source = (others * terminal if others > 0 else 0.0), 0.0
+        total, source = terminal, 0.0
         for i in range(nodes):
             share = lines[i, 1, j]
             shunt, given = back[i], 0.0
@@ -127,7 +135,7 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
                 source += given
                 continue
             # The nodes before are one conductance to ground and one current into it, and pass on a share of both.
-            step = others * segments[i]
+            step = segments[i]
             if i == 0:
                 shunt += step
             elif step > 0.0:
@@ -140,7 +148,7 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
         else:
             voltage = 0.0
             for i in range(nodes - 1, -1, -1):
-                step = others * segments[i + 1]
+                step = segments[i + 1]
                 total = ground[i] + step
                 voltage = (lift[i] + step * voltage) / total if total > 0.0 else 0.0
                 lift[i] = voltage
@@ -152,35 +160,34 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
 
 
 @njit(cache=True, nogil=True)
-def weigh(
-    cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any, terms: Any
-) -> None:
-    """Variances of an array's cells as its converters see them, each term in place.
+def _reached(cells: Any, entering: Any, on_word: Any, on_bit: Any, driven: Any, transfer: Any, own: Any) -> None:
+    """Voltages across each cell (rows, columns): `transfer` with a volt at its own sense circuit, `own` at its driver.
 
-    `cells` and `effective` (rows, columns), S; `driven` (rows,); `word` (rows, columns + 1) and `bit` (columns, rows +
-    1), or (rows, 0) and (columns, 0) for lines without resistance, which `word_end` (rows,) and `bit_end` (columns,)
-    join to their terminals; `filling` the square of the mean input over the mean square; `terms` (3, rows, columns) the
-    factors of 1, x and x squared, which become those of the driven rows.
+    `entering` (2, ...) the currents that enter the word lines and the bit lines then, where they are known, both (rows,
+    columns), the second turned; else the two ladders that meet at the cell answer, each as if it were alone.
     """
     rows, columns = cells.shape
-    on_bit, on_word = np.empty((columns, 4, rows)), np.empty((rows, 4, columns))
-    for j in range(columns):
-        _ladder(cells[:, j].copy(), bit[j], bit_end[j], on_bit[j])
-    for i in range(rows):
-        _ladder(cells[i], word[i], word_end[i], on_word[i])
-    own, transfer = np.empty((rows, columns)), np.empty((rows, columns))  # voltages of a cell, per volt
-    _entering(effective, cells, on_word, bit[0], bit_end[0], transfer)
-    turned = np.empty((columns, rows))
-    _entering(effective.T.copy(), cells.T.copy(), on_bit, word[0], word_end[0], turned)
+    into_word, into_bit = entering
     for i in range(rows):
         for j in range(columns):
-            g, across, back = cells[i, j], transfer[i, j], turned[j, i]
+            g, word, bit = cells[i, j], into_word[i, j], into_bit[j, i]
             loss = g * (on_word[i, 0, j] + on_bit[j, 0, i]) if g > 0.0 else 0.0
-            transfer[i, j] = min(across / g, 1.0) if g > 0.0 and across > 0.0 else on_bit[j, 1, i] / (1.0 + loss)
-            own[i, j] = min(back / g, 1.0) if g > 0.0 and back > 0.0 else on_word[i, 1, j] / (1.0 + loss)
+            transfer[i, j] = min(word / g, 1.0) if g > 0.0 and word > 0.0 else on_bit[j, 1, i] / (1.0 + loss)
+            own[i, j] = min(bit / g, 1.0) if g > 0.0 and bit > 0.0 else on_word[i, 1, j] / (1.0 + loss)
             if not driven[i]:
                 own[i, j] = 0.0
-    linear, quadratic = np.empty((rows, columns)), np.empty((rows, columns))
+
+
+@njit(cache=True, nogil=True)
+def _standing(
+    cells: Any, effective: Any, driven: Any, own: Any, on_word: Any, on_bit: Any, filling: Any, powers: Any
+) -> None:
+    """What stands across each cell, rows driven together: `powers` (3, rows, columns), the factors of its noise.
+
+    Those of the zeroth, first and second power of the code. The bit line of a cell is lifted by all rows that are
+    driven; their currents together are known, and set the scale.
+    """
+    rows, columns = cells.shape
     injected, lifted, spread = np.empty(rows), np.empty(rows), np.empty(rows)
     for j in range(columns):
         ladder = on_bit[j]
@@ -196,37 +203,60 @@ def weigh(
             found += cells[i, j] * max(own[i, j] - lifted[i], 0.0)
         scale = wanted / found if found > 0.0 else 1.0
         for i in range(rows):
+            powers[0, i, j] = 1.0
             if driven[i]:
                 alone = own[i, j]
                 together = max(alone - lifted[i], 0.0) * scale
-                quadratic[i, j] = (1.0 - filling) * (alone**2 + spread[i]) + filling * together**2
-                linear[i, j] = max(alone + (1.0 - 2.0 * filling) * (alone - together), 0.0)
+                powers[1, i, j] = max(alone + (1.0 - 2.0 * filling) * (alone - together), 0.0)
+                powers[2, i, j] = (1.0 - filling) * (alone**2 + spread[i]) + filling * together**2
             else:  # only the bit line is lifted, and the current goes into the word line as far as that is tied
                 loss = cells[i, j] * (on_word[i, 0, j] + ladder[0, i]) if cells[i, j] > 0.0 else 0.0
                 tied = on_word[i, 1, j] / (1.0 + loss)
-                quadratic[i, j] = ((1.0 - filling) * spread[i] + filling * lifted[i] ** 2) * tied**2
-                linear[i, j] = lifted[i] * tied
-    undriven = np.zeros((3, columns))
-    here, met = np.empty(columns), np.empty(columns)
-    count = 0
+                powers[1, i, j] = lifted[i] * tied
+                powers[2, i, j] = ((1.0 - filling) * spread[i] + filling * lifted[i] ** 2) * tied**2
+
+
+@njit(cache=True, nogil=True)
+def weigh(
+    cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any, terms: Any
+) -> None:
+    """Variances of an array's cells as its converters see them, each term in place.
+
+    `cells` and `effective` (rows, columns), S; `driven` (rows,); `word` (rows, columns + 1) and `bit` (columns, rows +
+    1), or (rows, 0) and (columns, 0) for lines without resistance, which `word_end` (rows,) and `bit_end` (columns,)
+    join to their terminals; `filling` the square of the mean input over the mean square; `terms` (3, rows, columns) the
+    factors of 1, x and x squared, which become those of the driven rows.
+    """
+    rows, columns = cells.shape
+    on_bit, on_word = np.empty((columns, 4, rows)), np.empty((rows, 4, columns))
+    turned, turned_effective = cells.T.copy(), effective.T.copy()
+    for j in range(columns):
+        _ladder(turned[j], bit[j], bit_end[j], on_bit[j])
     for i in range(rows):
-        count += 1 if driven[i] else 0
-        for power in range(3):
+        _ladder(cells[i], word[i], word_end[i], on_word[i])
+    into_word, into_bit = np.empty((rows, columns)), np.empty((columns, rows))
+    bits, bits_end = _all_but_one(bit, bit_end)
+    words, words_end = _all_but_one(word, word_end)
+    _entering(effective, cells, on_word, bits, bits_end, into_word)
+    _entering(turned_effective, turned, on_bit, words, words_end, into_bit)
+    transfer, own, powers = np.empty((rows, columns)), np.empty((rows, columns)), np.empty((3, rows, columns))
+    _reached(cells, (into_word, into_bit), on_word, on_bit, driven, transfer, own)
+    _standing(cells, effective, driven, own, on_word, on_bit, filling, powers)
+    count, undriven = driven.sum(), np.zeros((3, columns))
+    here, met = np.empty(columns), np.empty(columns)
+    for power in range(3):
+        for i in range(rows):
             for j in range(columns):
-                factor = 1.0 if power == 0 else (linear[i, j] if power == 1 else quadratic[i, j])
-                here[j] = terms[power, i, j] * factor
-            _gather(here, on_word[i], met)
+                here[j] = terms[power, i, j] * powers[power, i, j]
+            _gather(here, on_word[i], met)  # of the noise of cells beside it in its row
             for j in range(columns):
                 lift = cells[i, j] * transfer[i, j]
                 lift = lift * on_word[i, 0, j] if lift > 0.0 else 0.0
                 value = transfer[i, j] ** 2 * here[j] + lift**2 * met[j]
-                if driven[i]:
-                    terms[power, i, j] = value
-                else:
-                    terms[power, i, j] = 0.0
+                terms[power, i, j] = value if driven[i] else 0.0
+                if not driven[i]:
                     undriven[power, j] += value
-    for power in range(3):
         for i in range(rows):
-            if driven[i]:
-                for j in range(columns):
+            for j in range(columns):
+                if driven[i]:
                     terms[power, i, j] += undriven[power, j] / count

@@ -119,8 +119,9 @@ def effective_variance(
     """Variance that each driven row adds to each column's current, as a polynomial of the row's code.
 
     What :func:`reference_covariance` computes for one input is put into the form of a layer without wires, for all
-    inputs at once: column k has the variance ``sum_i constant[i, k] + linear[i, k] x_i + quadratic[i, k] x_i**2``. Noise
-    of other columns that comes over shared word lines is counted; that columns then have noise in common is not.
+    inputs at once: the variance of column k is the sum over the rows i of ``constant[i, k] + linear[i, k] * x[i] +
+    quadratic[i, k] * x[i]**2``. Noise of other columns that comes over shared word lines is counted; that columns then
+    have noise in common is not.
 
     Parameters
     ----------
