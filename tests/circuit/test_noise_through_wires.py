@@ -288,9 +288,9 @@ def test_bad_input_is_refused() -> None:
         effective_variance(cells, effective[:2], variance, RESISTIVE)
     with pytest.raises(InputError, match=r"filling must be .*1\.5"):
         effective_variance(cells, effective, variance, RESISTIVE, filling=1.5)
+    wrong = variance_of("linear", cells)
+    wrong.linear[2, 1] = -1.0
     with pytest.raises(InputError, match=r"variance.linear must be >= 0, got -1\.0 at index \(2, 1\)"):
-        wrong = variance_of("linear", cells)
-        wrong.linear[2, 1] = -1.0
         reference_covariance(cells, wrong, np.ones(3), RESISTIVE)
     with pytest.raises(InputError, match=r"codes must have shape \(3,\) and be 0 in rows not selected"):
         reference_covariance(cells, variance, np.ones(3), RESISTIVE, rows=np.array([True, False, True]))

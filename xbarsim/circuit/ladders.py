@@ -200,8 +200,13 @@ def _standing(
         for i in range(rows):
             if driven[i]:
                 wanted += effective[i, j]
-            found += cells[i, j] * max(own[i, j] - lifted[i], 0.0)
-        scale = wanted / found if found > 0.0 else 1.0
+                found += cells[i, j] * (own[i, j] - lifted[i])
+            elif cells[i, j] > 0.0:  # a line that is tied takes current from a bit line that is lifted
+                loss = cells[i, j] * (on_word[i, 0, j] + ladder[0, i])
+                lifted[i] *= on_word[i, 1, j] / (1.0 + loss)
+                spread[i] *= (on_word[i, 1, j] / (1.0 + loss)) ** 2
+                found -= cells[i, j] * lifted[i]
+        scale = wanted / found if wanted > 0.0 and found > 0.0 else 1.0
         for i in range(rows):
             powers[0, i, j] = 1.0
             if driven[i]:
@@ -209,11 +214,9 @@ def _standing(
                 together = max(alone - lifted[i], 0.0) * scale
                 powers[1, i, j] = max(alone + (1.0 - 2.0 * filling) * (alone - together), 0.0)
                 powers[2, i, j] = (1.0 - filling) * (alone**2 + spread[i]) + filling * together**2
-            else:  # only the bit line is lifted, and the current goes into the word line as far as that is tied
-                loss = cells[i, j] * (on_word[i, 0, j] + ladder[0, i]) if cells[i, j] > 0.0 else 0.0
-                tied = on_word[i, 1, j] / (1.0 + loss)
-                powers[1, i, j] = lifted[i] * tied
-                powers[2, i, j] = ((1.0 - filling) * spread[i] + filling * lifted[i] ** 2) * tied**2
+            else:
+                powers[1, i, j] = lifted[i]
+                powers[2, i, j] = (1.0 - filling) * spread[i] + filling * lifted[i] ** 2
 
 
 @njit(cache=True, nogil=True)
