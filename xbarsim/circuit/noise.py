@@ -156,7 +156,7 @@ def effective_variance(
     in the theory of read noise in the documentation. Exact without resistances.
     """
     check_instance("wires", wires, Wires)
-    check_real("filling", filling, at_least=0.0, at_most=1.0)
+    filling = check_real("filling", filling, at_least=0.0, at_most=1.0)
     given = check_conductance("conductance", conductance, (2, 3))
     through = check_conductance("effective", effective, (given.ndim,))
     if through.shape != given.shape:
