@@ -168,7 +168,9 @@ def test_without_resistance_noise_is_that_of_the_cells(topology: dict[str, Any])
     cells[0, 2, 1] = 0.0
     rows[2] = True
     everything = NoiseVariance.of(cells.shape, constant=cells, linear=2 * cells, quadratic=cells**2 + 1e-13)
-    tiny = {name: 1e-6 * value for name, value in vars(RESISTIVE).items() if name.endswith("line_resistance")}
+    tiny: dict[str, Any] = {
+        name: 1e-6 * value for name, value in vars(RESISTIVE).items() if name.endswith("line_resistance")
+    }
     for wires, bound in ((Wires(**topology), 1e-13), (Wires(**tiny, **topology), 1e-5)):
         effective = effective_conductance(cells, wires, rows=rows)
         found = effective_variance(cells, effective, everything, wires, rows=rows)
@@ -253,7 +255,9 @@ def test_estimates_are_finite_and_no_noise_is_below_zero(topology: dict[str, Any
     rng = np.random.default_rng(seed)
     cells = 10.0 ** rng.uniform(-9, -2, rng.integers(1, 10, 2))
     cells[rng.random(cells.shape) < 0.2] = 0.0
-    ends = {name: float(rng.choice([0.0, 1e-6, 3.0, 1e4])) for name in vars(Wires()) if name.endswith("_resistance")}
+    ends: dict[str, Any] = {
+        name: float(rng.choice([0.0, 1e-6, 3.0, 1e4])) for name in vars(Wires()) if name.endswith("_resistance")
+    }
     wires = Wires(**{**ends, "access_resistance": 0.0}, **topology)
     rows = rng.random(len(cells)) < 0.7
     rows[0] = True

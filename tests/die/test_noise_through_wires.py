@@ -105,7 +105,9 @@ def test_each_read_has_the_variance_of_its_array(
     ideal = replace(layer, design=layer.design.replace(wires=None)).noise()
     assert noise is not None
     assert ideal is not None
-    exact, found, without = [], [], []
+    exact: list[Array] = []
+    found: list[Array] = []
+    without: list[Array] = []
     for tile in range(layer.matrix.tiles):
         for _, rows in layer.drive.row_groups(layer.matrix.tile_rows[tile] >= 0):
             codes = np.full(len(rows), float(layer.drive.max_plane))

@@ -155,7 +155,7 @@ def netlist(
         lines += [f"hn{j} n{j} 0 vs{j} 1" for j in range(width) if columns[j]]
         lines += ["vn n 0 ac 1", f".temp {TEMPERATURE - 273.15!r}"]  # an input for what noise is said to be referred to
     lines += [".control", "set numdgt=16", "op"]
-    for j in np.flatnonzero(columns):
+    for j in np.flatnonzero(columns).tolist():
         if noise:
             lines += [f"noise v(n{j}) vn lin 1 1 1", "print onoise_spectrum"]
         else:

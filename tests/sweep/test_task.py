@@ -277,14 +277,15 @@ def test_noise_through_wires_is_told_apart_from_noise_beside_them() -> None:
     law = ReadNoise(spread=Polynomial(coefficients=(0.0, 0.01), scale=1.0), valid_from=0.0, valid_to=1.0)
     noisy, wires = dataclasses.replace(DESIGN.cell, read_noise=law), Wires(bit_line_resistance=1.0)
     frozen = dataclasses.replace(DESIGN.cell, read_noise=TelegraphNoise(saturation=0.1, corner=1e-5, frozen=True))
+    changed: dict[str, dict[str, Any]] = {
+        "neither": {},
+        "wires": {"wires": wires},
+        "noise": {"cell": noisy},
+        "wires, states for good": {"wires": wires, "cell": frozen},
+        "both": {"wires": wires, "cell": noisy},
+    }
     said = {
         name: "noise" in json.loads(task(design=DESIGN.replace(**changes)).description)
-        for name, changes in {
-            "neither": {},
-            "wires": {"wires": wires},
-            "noise": {"cell": noisy},
-            "wires, states for good": {"wires": wires, "cell": frozen},
-            "both": {"wires": wires, "cell": noisy},
-        }.items()
+        for name, changes in changed.items()
     }
     assert said == {"neither": False, "wires": False, "noise": False, "wires, states for good": False, "both": True}

@@ -201,17 +201,15 @@ def seen_variance(
     if through is None:
         through = _through_wires(conductance, matrix, design, drive, lines, arrangement)
     result = NoiseVariance.of(conductance.shape)
-    for driven, selected, arrays in _reads(matrix, drive, conductance.shape, lines, arrangement):
+    for driven, _, arrays in _reads(matrix, drive, conductance.shape, lines, arrangement):
         held = NoiseVariance(**{name: term[arrays] for name, term in terms.items()})
         place = np.ix_(arrays, np.flatnonzero(driven))
         effective = np.where(driven[:, np.newaxis], through[arrays], 0.0)
         seen = effective_variance(
-            conductance[arrays], effective, held, design.wires, rows=selected, filling=_filling(drive)
+            conductance[arrays], effective, held, design.wires, rows=driven, filling=_filling(drive)
         )
         for name in terms:
             getattr(result, name)[place] = getattr(seen, name)[:, driven]
-        lost = seen.constant[:, selected & ~driven].sum(axis=1, keepdims=True)  # of cells elsewhere, given to open rows
-        result.constant[place] += lost / np.count_nonzero(driven)
     return result
 
 
