@@ -1,14 +1,15 @@
 """How good the estimate of read noise through wires is: every column of a tile against the exact covariance.
 
 ``python -m xbarsim.experiments.studies.noise_through_wires`` takes tiles of 128 x 128 cells of two cards, wires of 1, 2
-and 5 ohm a segment, and bits of which 10 %, 30 % or all are 1, and writes a table into experiments/figures.
+and 5 ohm a segment, and bits of which 10 %, 30 % or all are 1, and writes a table into experiments/figures. With
+``--network`` it prints how much the rows of ResNet-20 load the lines together, of 64 CIFAR-10 images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,10 @@ from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
 
-__all__ = ["CARDS", "FILLINGS", "RESISTANCES", "main", "measure", "tile", "wires_own_share"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CARDS", "FILLINGS", "RESISTANCES", "fillings", "main", "measure", "tile", "wires_own_share"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -96,6 +100,40 @@ def measure(card: str, resistance: float, filling: float, size: int = 128) -> li
     return rows
 
 
+def fillings(model: torch.nn.Module, images: torch.Tensor, bits: int) -> list[float]:
+    """Squared mean over mean square of what the rows of a read are driven with, for each layer of a network.
+
+    Of 8-bit codes of all positive and all negative inputs of its convolutions and linear layers, `bits` at a time; the
+    mean over all reads, each weighted with its mean square, as noise of the conductance weighs it.
+    """
+    import torch
+    from torch import nn
+
+    found: list[float] = []
+
+    def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        vectors = inputs[0][:, :, None]
+        if isinstance(layer, nn.Conv2d):
+            assert not isinstance(layer.padding, str)
+            window = {"padding": layer.padding, "stride": layer.stride, "dilation": layer.dilation}
+            vectors = nn.functional.unfold(inputs[0], layer.kernel_size, **window)  # type: ignore[arg-type]
+        codes = (vectors / vectors.abs().max() * 255).round().to(torch.int32)
+        squared, squares = 0.0, 0.0
+        for part in (codes.clamp(min=0), (-codes).clamp(min=0)):
+            for shift in range(0, 8, bits):
+                plane = (part >> shift & (2**bits - 1)).double()
+                squared += float((plane.mean(dim=1) ** 2).sum())
+                squares += float((plane**2).mean(dim=1).sum())
+        found.append(squared / squares)
+
+    hooks = [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
 def _text(rows: Sequence[dict[str, Any]]) -> str:
     shares = ("without wires", "estimate", "worst column", "neighbours", "worst pair", "wires' own share")
 
@@ -113,8 +151,19 @@ def _text(rows: Sequence[dict[str, Any]]) -> str:
 def main(
     output: Annotated[Path, typer.Option(help="Folder of the table.")] = FIGURES,
     size: Annotated[int, typer.Option(help="Rows and columns of a tile.", min=4)] = 128,
+    network: Annotated[bool, typer.Option(help="Look at the inputs of ResNet-20 instead.")] = False,
 ) -> None:
     """Measure, print, and write noise_through_wires.csv."""
+    if network:
+        import torch
+
+        from xbarsim.models import load_model, load_test_set
+
+        model, images = load_model("resnet20")[0], torch.from_numpy(load_test_set("resnet20", count=64)[0])
+        for bits in (8, 1):
+            found = fillings(model, images, bits)
+            typer.echo(f"{bits} bits at a time: {np.mean(found):.2f}, layers from {min(found):.2f} to {max(found):.2f}")
+        return
     rows = [
         row
         for card in CARDS

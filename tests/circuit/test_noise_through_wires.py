@@ -189,7 +189,8 @@ def test_without_resistance_noise_is_that_of_the_cells(topology: dict[str, Any])
 def test_the_estimate_of_small_arrays_is_close_in_every_topology(topology: dict[str, Any]) -> None:
     """All rows driven alike, and taken for that: to 1e-3 of the deviation, where wires change it by up to a third.
 
-    Where rows without transistors are not selected, to 10 %: what sneaks through them is estimated roughly.
+    Where rows without transistors are not selected, to 2 %, or 10 % if they float: what sneaks through them is
+    estimated roughly.
     """
     rng = np.random.default_rng(TOPOLOGIES.index(topology))
     for word, bit, driver, sense in itertools.product((0.0, 10.0), (0.0, 10.0), (0.0, 100.0), (0.0, 100.0)):
@@ -206,7 +207,9 @@ def test_the_estimate_of_small_arrays_is_close_in_every_topology(topology: dict[
         some = rng.random(len(cells)) < 0.6
         some[0] = True
         for rows in (np.ones(len(cells), bool), some):
-            bound = 0.1 if topology["access"] == "0T1R" and not rows.all() else 1e-3
+            bound = 1e-3
+            if topology["access"] == "0T1R" and not rows.all():
+                bound = {"grounded": 0.02, "floating": 0.1}[topology["unselected"]]
             try:
                 effective = effective_conductance(cells, wires, rows=rows)
             except FloatingNodeError:

@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 #: The squared mean of what the rows of a read are driven with over its mean square, where zero stands for zero: in
-#: ResNet-20 it is 0.33 for pulses of 8 bits and 0.23 for single bits, the mean over its layers.
+#: ResNet-20 it is 0.32 for pulses of 8 bits and 0.23 for single bits, the mean over its layers.
 _FILLING = 0.3
 
 

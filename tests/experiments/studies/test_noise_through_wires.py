@@ -6,10 +6,19 @@ import csv
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from xbarsim.circuit import Wires
 from xbarsim.experiments.folders import FIGURES
-from xbarsim.experiments.studies.noise_through_wires import CARDS, FILLINGS, RESISTANCES, measure, wires_own_share
+from xbarsim.experiments.studies.noise_through_wires import (
+    CARDS,
+    FILLINGS,
+    RESISTANCES,
+    fillings,
+    measure,
+    wires_own_share,
+)
 
 
 def test_the_committed_table_is_whole_and_holds_what_the_documents_say() -> None:
@@ -39,3 +48,13 @@ def test_a_small_tile_has_a_row_for_each_mechanism() -> None:
     for row in (first, *others):
         assert abs(row["estimate"]) < row["worst column"] < 0.05 < row["without wires"] * 2.0
     assert [row["mechanism"] for row in measure(CARDS[1], 20.0, 0.5, 16)] == ["shot", "conductance"]
+
+
+def test_how_full_the_rows_are_by_hand() -> None:
+    """One layer on one vector: codes 255, 128, 0 and -255; the squared mean over the mean square of all its reads."""
+    layer = nn.Linear(4, 2)
+    vector = torch.tensor([[2.0, 128 / 255 * 2, 0.0, -2.0]])
+    squared = ((255 + 128) / 4) ** 2 + (255 / 4) ** 2
+    assert fillings(layer, vector, 8) == pytest.approx([squared / ((255**2 + 128**2 + 255**2) / 4)], rel=1e-6)
+    # of single bits: the lower seven are set in one of four rows, the highest in two; those of the negative in one
+    assert fillings(layer, vector, 1) == pytest.approx([(7 / 16 + 4 / 16 + 8 / 16) / (7 / 4 + 2 / 4 + 8 / 4)], rel=1e-6)
