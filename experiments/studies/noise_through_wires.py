@@ -116,7 +116,7 @@ def fillings(model: torch.nn.Module, images: torch.Tensor, bits: int) -> list[fl
         if isinstance(layer, nn.Conv2d):
             assert not isinstance(layer.padding, str)
             window = {"padding": layer.padding, "stride": layer.stride, "dilation": layer.dilation}
-            vectors = nn.functional.unfold(inputs[0], layer.kernel_size, **window)  # type: ignore[arg-type]
+            vectors = nn.functional.unfold(inputs[0], layer.kernel_size, **window)
         codes = (vectors / vectors.abs().max() * 255).round().to(torch.int32)
         squared, squares = 0.0, 0.0
         for part in (codes.clamp(min=0), (-codes).clamp(min=0)):
