@@ -471,6 +471,18 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     )
     add("circuit", c.effective_conductance, conductance=conductance, wires=wires, rows=np.ones(3, bool))
     add("circuit", c.reference_effective_conductance, conductance=conductance, wires=wires)
+    hot = devices.NoiseVariance.of((3, 3), constant=1e-5)
+    add("circuit", c.reference_covariance, conductance=conductance, variance=hot, codes=np.ones(3), wires=wires)
+    add(
+        "circuit",
+        c.effective_variance,
+        conductance=conductance,
+        effective=c.effective_conductance(conductance, wires),
+        variance=hot,
+        wires=wires,
+        rows=np.ones(3, bool),
+        filling=0.3,
+    )
     add(
         "circuit",
         c.linearisation_error,
@@ -535,6 +547,16 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     # --- die
     add("die", die.program, levels=w.matrix.levels, cell=w.cell, cell_bits=2, rng=rng(), faults=w.faults)
     add("die", die.seen_cells, cells=w.cells, matrix=w.matrix, design=w.design, drive=w.drive)
+    add("die", die.through_wires, cells=w.cells, matrix=w.matrix, design=w.design, drive=w.drive)
+    add(
+        "die",
+        die.seen_variance,
+        cells=w.cells,
+        variance=devices.NoiseVariance.of(w.cells.shape, constant=1.0),
+        matrix=w.matrix,
+        design=w.design,
+        drive=w.drive,
+    )
     add("die", die.fold_errors, cells=w.cells, reading=w.reading, design=w.design, drive=w.drive, silicon=w.silicon)
     add(
         "die", die.current_losses, layer="a", cells=w.cells, matrix=w.matrix, design=w.design, drive=w.drive, lines=None

@@ -1,6 +1,7 @@
-"""Column currents of random arrays by ngspice, which shares no code with xbarsim.
+"""Column currents of random arrays, and their noise, by ngspice, which shares no code with xbarsim.
 
-``python -m tests.reference.ngspice_reference`` writes ``ngspice.npz`` beside this file; see README.md for versions.
+``python -m tests.reference.ngspice_reference`` writes ``ngspice.npz`` and ``ngspice_noise.npz`` beside this file; see
+README.md for versions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 PATH = Path(__file__).with_name("ngspice.npz")
+NOISE_PATH = Path(__file__).with_name("ngspice_noise.npz")
 LEVEL = 1e-6  # conductance of one unit of the stored levels, S
+TEMPERATURE = 300.0  # of the cells whose noise is asked for, K
 
 #: Laws by name: the current of a cell as an expression of its conductance ``g`` (S) and voltage ``v`` (V).
 LAWS = {
@@ -88,8 +91,13 @@ def netlist(
     law: str,
     rows: npt.NDArray[np.bool_],
     columns: npt.NDArray[np.bool_],
+    *,
+    noise: bool = False,
 ) -> str:
-    """The array as a SPICE deck that prints the sensed currents."""
+    """The array as a SPICE deck that prints the sensed currents, or the noise of each sensed current.
+
+    With `noise` only the cells make some.
+    """
     height, width = conductance.shape
     word_wire, bit_wire = wires["word_line_resistance"], wires["bit_line_resistance"]
     floats = wires["unselected"] == "floating"
@@ -104,7 +112,7 @@ def netlist(
 
     def resistor(name: str, a: str, b: str, ohm: float) -> None:
         # A source of 0 V is an exact wire, which SPICE's resistors cannot be.
-        lines.append(f"r{name} {a} {b} {ohm!r}" if ohm else f"v{name} {a} {b} 0")
+        lines.append(f"r{name} {a} {b} {ohm!r}{' noisy=0' if noise else ''}" if ohm else f"v{name} {a} {b} 0")
 
     for i in range(height):
         if rows[i] or not floats or wires["access"] == "1T1R":
@@ -143,8 +151,15 @@ def netlist(
             expression = re.sub(r"\bv\b", across, re.sub(r"\bg\b", repr(g), LAWS[law]))
             lines.append(f"bc{i}_{j} {word(i, j)} {end} i={expression}")
     lines.append(".options reltol=1e-10 abstol=1e-20 vntol=1e-14 itl1=500 gmin=1e-18 noinit")
+    if noise:  # the voltage of a source controlled by the sensed current, 1 ohm
+        lines += [f"hn{j} n{j} 0 vs{j} 1" for j in range(width) if columns[j]]
+        lines += ["vn n 0 ac 1", f".temp {TEMPERATURE - 273.15!r}"]  # an input for what noise is said to be referred to
     lines += [".control", "set numdgt=16", "op"]
-    lines += [f"print i(vs{j})" for j in range(width) if columns[j]]
+    for j in np.flatnonzero(columns).tolist():
+        if noise:
+            lines += [f"noise v(n{j}) vn lin 1 1 1", "print onoise_spectrum"]
+        else:
+            lines.append(f"print i(vs{j})")
     lines += ["quit", ".endc", ".end", ""]
     return "\n".join(lines)
 
@@ -169,15 +184,33 @@ def run(
     return result
 
 
-def main() -> None:
-    """Compute every case and store it."""
-    if shutil.which("ngspice") is None:
-        raise SystemExit("ngspice is not on PATH")
+def run_noise(
+    conductance: npt.NDArray[np.float64], wires: dict[str, Any], rows: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Spectral density of the thermal noise of the cells in each sensed current (columns,), A^2/Hz, by ngspice."""
+    height, width = conductance.shape
+    deck = netlist(conductance, np.zeros(height), wires, "linear", rows, np.ones(width, np.bool_), noise=True)
+    done = subprocess.run(["ngspice", "-n"], input=deck, capture_output=True, text=True, timeout=600)
+    found = re.findall(r"onoise_spectrum = (\S+)", done.stdout)
+    if len(found) != width:
+        raise RuntimeError(f"ngspice gave {len(found)} densities: {done.stderr[-2000:]}")
+    return np.array([float(each) for each in found]) ** 2
+
+
+def noise_cases() -> dict[str, dict[str, Any]]:
+    """The small arrays of straight lines, every topology, and those with resistances of zero."""
+    return {name: case for name, case in cases().items() if name.endswith(("linear-small", "linear-zero"))}
+
+
+def _made() -> dict[str, Any]:
+    """What made the data, and when."""
     version = subprocess.run(["ngspice", "-v"], capture_output=True, text=True).stdout
-    stored: dict[str, Any] = {
-        "version": re.findall(r"ngspice-\S+", version)[0],
-        "date": datetime.date.today().isoformat(),
-    }
+    return {"version": re.findall(r"ngspice-\S+", version)[0], "date": datetime.date.today().isoformat()}
+
+
+def store_currents() -> None:
+    """Compute the currents of every case and store them."""
+    stored = _made()
     for name, case in cases().items():
         array = draw(case["seed"], case["shape"])
         currents = run(
@@ -186,6 +219,24 @@ def main() -> None:
         for key, value in {**array, "currents": currents}.items():
             stored[f"{name}/{key}"] = value
     np.savez_compressed(PATH, **stored)
+
+
+def store_noise() -> None:
+    """Compute the noise of the cases that have some and store it."""
+    stored = _made()
+    for name, case in noise_cases().items():
+        array = draw(case["seed"], case["shape"])
+        stored[f"{name}/levels"], stored[f"{name}/rows"] = array["levels"], array["rows"]
+        stored[f"{name}/noise"] = run_noise(array["levels"] * LEVEL, case["wires"], array["rows"])
+    np.savez_compressed(NOISE_PATH, **stored)
+
+
+def main() -> None:
+    """Compute everything and store it."""
+    if shutil.which("ngspice") is None:
+        raise SystemExit("ngspice is not on PATH")
+    store_currents()
+    store_noise()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from torch import nn
 
 from tests.sweep.subjects import DESIGN, NAME, task, tiny
 from xbarsim import InputError, evaluate
-from xbarsim.devices import LineFaults, StuckFaults
+from xbarsim.circuit import Wires
+from xbarsim.devices import LineFaults, Polynomial, ReadNoise, StuckFaults, TelegraphNoise
 from xbarsim.mapping import Differential
 from xbarsim.mitigation import Diagnosis, ProtectLayers, RecalibrateOutputs
 from xbarsim.sweep import COLUMNS, InProcess, Subject, Task, collect, die_seed
@@ -269,3 +270,22 @@ def test_a_design_that_leaves_converters_to_the_hardware_keeps_the_id_it_had() -
     assert content["design"]["periphery"]["columns_per_adc"] == 1
     assert "converters" not in content
     assert len({silent.id, *(each.id for each in said)}) == 3
+
+
+def test_noise_through_wires_is_told_apart_from_noise_beside_them() -> None:
+    """Only designs with both got other answers than before, and only they have other ids."""
+    law = ReadNoise(spread=Polynomial(coefficients=(0.0, 0.01), scale=1.0), valid_from=0.0, valid_to=1.0)
+    noisy, wires = dataclasses.replace(DESIGN.cell, read_noise=law), Wires(bit_line_resistance=1.0)
+    frozen = dataclasses.replace(DESIGN.cell, read_noise=TelegraphNoise(saturation=0.1, corner=1e-5, frozen=True))
+    changed: dict[str, dict[str, Any]] = {
+        "neither": {},
+        "wires": {"wires": wires},
+        "noise": {"cell": noisy},
+        "wires, states for good": {"wires": wires, "cell": frozen},
+        "both": {"wires": wires, "cell": noisy},
+    }
+    said = {
+        name: "noise" in json.loads(task(design=DESIGN.replace(**changes)).description)
+        for name, changes in changed.items()
+    }
+    assert said == {"neither": False, "wires": False, "noise": False, "wires, states for good": False, "both": True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbarsim.circuit.cells import CurrentLaw, PolynomialLaw, SinhLaw
 from xbarsim.circuit.effective import effective_conductance
 from xbarsim.circuit.network import FloatingNodeError
+from xbarsim.circuit.noise import effective_variance, reference_covariance
 from xbarsim.circuit.reference import reference_effective_conductance
 from xbarsim.circuit.solution import (
     ConvergenceError,
@@ -25,7 +26,9 @@ __all__ = [
     "Solution",
     "Wires",
     "effective_conductance",
+    "effective_variance",
     "linearisation_error",
+    "reference_covariance",
     "reference_effective_conductance",
     "solve",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -18,9 +20,75 @@ from xbarsim.circuit.wires import Wires, check_conductance, check_lines
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance
 
-__all__ = ["effective_conductance"]
+__all__ = ["Lines", "active_branches", "each_tile", "effective_conductance"]
 
 Floats = npt.NDArray[np.float64]
+
+
+class Lines(NamedTuple):
+    """The lines of an array and their ends, as the kernels want them.
+
+    Attributes
+    ----------
+    word, bit
+        Conductances of the segments, S, (rows, columns + 1) and (columns, rows + 1), the ends included; (rows, 0) and
+        (columns, 0) for lines without resistance.
+    drivers, senses
+        From a line without resistance to its terminals, S, (rows,) and (columns,); inf if there is nothing between.
+    ends
+        Whether the left, right, top and bottom ends lead to a terminal.
+    """
+
+    word: Floats
+    bit: Floats
+    drivers: Floats
+    senses: Floats
+    ends: tuple[bool, bool, bool, bool]
+
+    @classmethod
+    def of(cls, wires: Wires, driven: npt.NDArray[np.bool_], sensed: npt.NDArray[np.bool_]) -> Lines:
+        """Of an array with these lines selected."""
+        height, width = len(driven), len(sensed)
+        floats = wires.unselected == "floating"
+        # 1 where a line is connected to its terminals. A 1T1R word line is, for its transistors are off anyhow.
+        word_ties = np.where(driven | (not floats or wires.access == "1T1R"), 1.0, 0.0)
+        bit_ties = np.where(sensed | (not floats), 1.0, 0.0)
+        left, right = 1.0, 1.0 if wires.drive == "both" else 0.0
+        top, bottom = (1.0 if wires.sense in ends else 0.0 for ends in (("near", "both"), ("far", "both")))
+        word_wire, bit_wire = wires.word_line_resistance, wires.bit_line_resistance
+        driver, sense = wires.driver_resistance, wires.sense_resistance
+        word, bit = np.zeros((height, 0)), np.zeros((width, 0))
+        if word_wire > 0.0:
+            word = _segments(width, height, word_wire, driver, left * word_ties, right * word_ties)
+        if bit_wire > 0.0:
+            bit = _segments(height, width, bit_wire, sense, top * bit_ties, bottom * bit_ties)
+        return cls(
+            word=word,
+            bit=bit,
+            # both ends in parallel, 0 * inf meant as 0
+            drivers=np.where(word_ties > 0.0, (left + right) * _inverse(driver), 0.0),
+            senses=np.where(bit_ties > 0.0, (top + bottom) * _inverse(sense), 0.0),
+            ends=(left > 0.0, right > 0.0, top > 0.0, bottom > 0.0),
+        )
+
+
+def active_branches(cells: Floats, wires: Wires, driven: npt.NDArray[np.bool_]) -> Floats:
+    """Cells (tiles, rows, columns) in series with their transistors, S; a new array."""
+    branches = cells / (1.0 + cells * wires.access_resistance) if wires.access_resistance > 0.0 else cells.copy()
+    if wires.access == "1T1R":
+        branches[:, ~driven] = 0.0
+    return branches
+
+
+def each_tile(one: Callable[[int], None], tiles: int) -> None:
+    """Call `one`, which lets go of the interpreter's lock, with the number of every tile, in parallel."""
+    workers = min(numba.get_num_threads(), tiles)
+    if workers <= 1:
+        for tile in range(tiles):
+            one(tile)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(one, range(tiles)))
 
 
 @functools.cache
@@ -97,59 +165,34 @@ def effective_conductance(
     height, width = tiles.shape[1:]
     driven, sensed = check_lines("rows", rows, height), check_lines("columns", columns, width)
     first, which = _distinct(tiles)
-    cells = tiles[first]
-    if wires.access_resistance > 0.0:
-        cells /= 1.0 + cells * wires.access_resistance
-    if wires.access == "1T1R":
-        cells[:, ~driven] = 0.0
+    cells = active_branches(tiles[first], wires, driven)
     result = np.zeros_like(cells)
     floating = np.zeros((cells.shape[0], 1), dtype=np.int64)
-    floats = wires.unselected == "floating"
-    # 1 where a line is connected to its terminals. A 1T1R word line is, for its transistors are off anyhow.
-    word_ties = np.where(driven | (not floats or wires.access == "1T1R"), 1.0, 0.0)
-    bit_ties = np.where(sensed | (not floats), 1.0, 0.0)
-    left, right = 1.0, 1.0 if wires.drive == "both" else 0.0
-    top, bottom = (1.0 if wires.sense in ends else 0.0 for ends in (("near", "both"), ("far", "both")))
-    word_wire, bit_wire = wires.word_line_resistance, wires.bit_line_resistance
-    driver, sense = wires.driver_resistance, wires.sense_resistance
-
-    # Conductance from a line without resistance to its terminals: both ends in parallel, 0 * inf meant as 0.
-    drive_total = np.where(word_ties > 0.0, (left + right) * _inverse(driver), 0.0)
-    sense_total = np.where(bit_ties > 0.0, (top + bottom) * _inverse(sense), 0.0)
-    word = bit = np.zeros((0, 0))
-    if word_wire > 0.0:
-        word = _segments(width, height, word_wire, driver, left * word_ties, right * word_ties)
-    if bit_wire > 0.0:
-        bit = np.ascontiguousarray(_segments(height, width, bit_wire, sense, top * bit_ties, bottom * bit_ties).T)
-    if word_wire == 0.0:
-        bits = bit if bit_wire > 0.0 else np.zeros((0, width))
+    lines = Lines.of(wires, driven, sensed)
+    if wires.word_line_resistance == 0.0:
+        bits = np.ascontiguousarray(lines.bit.T)
 
         def one(tile: int) -> None:
-            bundle(cells[tile], drive_total, bits, sense_total, result[tile], floating[tile])
+            bundle(cells[tile], lines.drivers, bits, lines.senses, result[tile], floating[tile])
 
-    elif bit_wire == 0.0:
-        turned_word = np.ascontiguousarray(word.T)
+    elif wires.bit_line_resistance == 0.0:
+        turned = np.ascontiguousarray(lines.word.T)
 
         def one(tile: int) -> None:
             # Reciprocity: drivers and sense circuits change places.
             answer = np.zeros((width, height))
-            bundle(np.ascontiguousarray(cells[tile].T), sense_total, turned_word, drive_total, answer, floating[tile])
+            bundle(np.ascontiguousarray(cells[tile].T), lines.senses, turned, lines.drivers, answer, floating[tile])
             result[tile] = answer.T
 
     else:
-        ends = np.array([TERMINAL if end else ABSENT for end in (left, right, top, bottom)], dtype=np.int64)
+        ends = np.array([TERMINAL if end else ABSENT for end in lines.ends], dtype=np.int64)
+        bits = np.ascontiguousarray(lines.bit.T)
 
         def one(tile: int) -> None:
-            dissect(cells[tile], word, bit, ends, result[tile], floating[tile])
+            dissect(cells[tile], lines.word, bits, ends, result[tile], floating[tile])
 
     with _libraries().limit(limits=1, user_api="blas"):
-        workers = min(numba.get_num_threads(), len(cells))
-        if workers == 1:
-            for tile in range(len(cells)):
-                one(tile)
-        else:  # the kernels release the interpreter's lock
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(one, range(len(cells))))
+        each_tile(one, len(cells))
     if floating.any():
         tile = int(np.argmax(floating[:, 0] > 0))
         network = build_network((height, width), wires, driven, sensed)

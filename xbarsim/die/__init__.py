@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xbarsim.die.layer import DieLayer, TileView, WeightCorrection, check_age
 from xbarsim.die.program import program
-from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
+from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells, seen_variance, through_wires
 from xbarsim.die.silicon import Converters, Drivers, Silicon
 from xbarsim.die.streams import Purpose, generator, stream
 
@@ -23,5 +23,7 @@ __all__ = [
     "generator",
     "program",
     "seen_cells",
+    "seen_variance",
     "stream",
+    "through_wires",
 ]

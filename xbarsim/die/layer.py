@@ -15,7 +15,7 @@ from xbarsim.design import Converter, ConverterErrors, Design, Drive
 from xbarsim.devices import BrokenLines, Cell, FaultMap, StuckOutside
 from xbarsim.die.compensation import drift_factor
 from xbarsim.die.program import program
-from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells
+from xbarsim.die.seen import TileLoss, current_losses, fold_errors, seen_cells, seen_variance, through_wires
 from xbarsim.die.silicon import Silicon
 from xbarsim.die.streams import Purpose, generator, stream
 from xbarsim.engine import Backend, Case, Noise, Plan, plan_case
@@ -287,8 +287,15 @@ class DieLayer:
         ConverterErrors
             Offsets, and bits of wrong weight.
         """
-        through = self.through_wires(cells)
+        return self._folded(self.through_wires(cells))
+
+    def _folded(self, through: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ConverterErrors]:
         return fold_errors(through, self.reading, self.design, self.drive, self.silicon, self.arrangement)
+
+    @property
+    def _surroundings(self) -> tuple[MappedMatrix, Design, Drive, BrokenLines | None, Arrangement | None]:
+        """What lies around the cells of its arrays."""
+        return self.matrix, self.design, self.drive, self.silicon.lines, self.arrangement
 
     @entrance
     def through_wires(self, cells: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
@@ -306,36 +313,43 @@ class DieLayer:
             voltage times the conductances that these stand for.
         """
         cells = self.array_cells() if cells is None else cells
-        return self._in_tiles(
-            seen_cells(cells, self.matrix, self.design, self.drive, self.silicon.lines, self.arrangement)
-        )
+        return self._in_tiles(seen_cells(cells, *self._surroundings))
 
     @entrance
-    def noise(self, cells: npt.NDArray[np.float32], errors: ConverterErrors | None = None) -> Noise | None:
-        """Read noise of these cells, or ``None``.
+    def noise(
+        self,
+        cells: npt.NDArray[np.float32] | None = None,
+        errors: ConverterErrors | None = None,
+        *,
+        through: npt.NDArray[np.float64] | None = None,
+    ) -> Noise | None:
+        """Read noise of these cells as the converters see it, or ``None``.
 
-        Cells on open lines add none; gains of drivers and converters scale it. What wires take of it, and that lines
-        which touch share it, is left out.
+        Cells on open lines add none; wires, and gains of drivers and converters, scale it. That lines which touch
+        share it is left out.
 
         Parameters
         ----------
         cells
-            From :meth:`cells`.
+            From :meth:`array_cells`, to save making them again.
         errors
             From :meth:`seen`; ``None`` for ideal drivers and converters.
+        through
+            From :func:`xbarsim.die.through_wires`, to save solving the circuits again.
         """
         cell = self.design.cell
         if not cell.noisy:
             return None
-        variance = cell.read_variance(cells, self.design.mapping.cell_bits, self.drive.max_plane)
+        cells = self.array_cells() if cells is None else cells
+        own = cell.read_variance(cells, self.design.mapping.cell_bits, self.drive.max_plane)
+        variance = seen_variance(cells, own, *self._surroundings, through=through)
         by_power = {2: variance.quadratic, 1: variance.linear, 0: variance.constant}
         for power, term in by_power.items():
-            scaled = np.array(term, dtype=np.float64)
-            self._take_open_lines_out(scaled)
+            scaled = self._in_tiles(term)
             if errors is not None and errors.driver_gain is not None:
-                scaled *= errors.driver_gain[:, :, np.newaxis] ** power
+                scaled = scaled * errors.driver_gain[:, :, np.newaxis] ** power
             if errors is not None and errors.converter_gain is not None:
-                scaled *= errors.converter_gain[:, np.newaxis, :] ** 2
+                scaled = scaled * errors.converter_gain[:, np.newaxis, :] ** 2
             by_power[power] = scaled
         key = int(stream(self.seed, self.index, Purpose.READ_NOISE).generate_state(1, np.uint64)[0])
         return Noise(
@@ -345,22 +359,13 @@ class DieLayer:
             constant=by_power[0] if by_power[0].any() else None,
         )
 
-    def _take_open_lines_out(self, tiles: npt.NDArray[np.float64]) -> None:
-        lines, placed = self.silicon.lines, self.arrangement
-        if lines is None:
-            return
-        word_lines, bit_lines = lines.open_word_lines, lines.open_bit_lines
-        if placed is not None:
-            word_lines, bit_lines = placed.rows_of_tiles(word_lines), placed.columns_of_tiles(bit_lines)
-        tiles[word_lines] = 0.0
-        tiles.swapaxes(1, 2)[bit_lines] = 0.0
-
     @entrance
     def case(self, precision: Literal["single", "double"] = "single") -> Case:
         """What plans look at to say how it can be computed; `precision` as :func:`xbarsim.engine.make_plan`."""
         cells = self.array_cells()
-        seen, errors = self.seen(cells)
-        noise = self.noise(self._in_tiles(cells), errors)
+        through = through_wires(cells, *self._surroundings) if self.design.wires is not None else None
+        seen, errors = self._folded(self._in_tiles(seen_cells(cells, *self._surroundings, through=through)))
+        noise = self.noise(cells, errors, through=through)
         return Case.of(self.reading, seen, self.drive, self.converter, noise, errors, precision=precision)
 
     @entrance

@@ -6,23 +6,51 @@ rest is :class:`xbarsim.design.ConverterErrors`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.circuit import effective_conductance
+from xbarsim.circuit import effective_conductance, effective_variance
 from xbarsim.design import ConverterErrors, Design, Drive
-from xbarsim.devices import GRID, BrokenLines, round_to_grid
+from xbarsim.devices import GRID, BrokenLines, NoiseVariance, round_to_grid
 from xbarsim.die.silicon import Silicon
 from xbarsim.engine.checks import check_cells
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.mapping import Arrangement, MappedMatrix, Reading
 
-__all__ = ["TileLoss", "current_losses", "fold_errors", "seen_cells"]
+__all__ = ["TileLoss", "current_losses", "fold_errors", "seen_cells", "seen_variance", "through_wires"]
 
 FloatArray = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+#: The squared mean of what the rows of a read are driven with over its mean square, where zero stands for zero: in
+#: ResNet-20 it is 0.32 for pulses of 8 bits and 0.23 for single bits, the mean over its layers.
+_FILLING = 0.3
+
+
+def _reads(
+    matrix: MappedMatrix,
+    drive: Drive,
+    shape: tuple[int, ...],
+    lines: BrokenLines | None,
+    arrangement: Arrangement | None,
+) -> Iterator[tuple[Mask, Mask, npt.NDArray[np.int64]]]:
+    """The rows that reads drive and those they select, and the arrays of cells of `shape` where they do so."""
+    # An open word line has no cells left: its potential matters to nobody, and must only not be undetermined.
+    cut = np.zeros(shape[:2], bool) if lines is None else lines.open_word_lines
+    alike: dict[bytes, tuple[Mask, Mask, list[int]]] = {}
+    for tile, in_use in enumerate(matrix.tile_rows >= 0):
+        array = tile if arrangement is None else int(arrangement.arrays[tile])
+        for _, rows in drive.row_groups(in_use):
+            driven = np.zeros(shape[1], bool)
+            driven[rows if arrangement is None else arrangement.rows[tile, rows]] = True
+            selected = driven | cut[array]
+            alike.setdefault(driven.tobytes() + selected.tobytes(), (driven, selected, []))[2].append(array)
+    for driven, selected, arrays in alike.values():
+        yield driven, selected, np.array(arrays)
 
 
 def _through_wires(
@@ -37,19 +65,9 @@ def _through_wires(
     if design.wires is None:
         return conductance
     result = np.zeros_like(conductance)
-    # An open word line has no cells left: its potential matters to nobody, and must only not be undetermined.
-    cut = np.zeros(conductance.shape[:2], bool) if lines is None else lines.open_word_lines
-    alike: dict[bytes, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], list[int]]] = {}
-    for tile, in_use in enumerate(matrix.tile_rows >= 0):
-        array = tile if arrangement is None else int(arrangement.arrays[tile])
-        for _, rows in drive.row_groups(in_use):
-            driven = np.zeros(conductance.shape[1], bool)
-            driven[rows if arrangement is None else arrangement.rows[tile, rows]] = True
-            selected = driven | cut[array]
-            alike.setdefault(driven.tobytes() + selected.tobytes(), (driven, selected, []))[2].append(array)
-    for driven, selected, arrays in alike.values():
+    for driven, selected, arrays in _reads(matrix, drive, conductance.shape, lines, arrangement):
         seen = effective_conductance(conductance[arrays], design.wires, rows=selected)
-        result[np.ix_(np.array(arrays), np.flatnonzero(driven))] = seen[:, driven]
+        result[np.ix_(arrays, np.flatnonzero(driven))] = seen[:, driven]
     return result
 
 
@@ -62,6 +80,32 @@ def _cell_conductance(cells: npt.NDArray[Any], design: Design, lines: BrokenLine
 
 
 @entrance
+def through_wires(
+    cells: npt.NDArray[Any],
+    matrix: MappedMatrix,
+    design: Design,
+    drive: Drive,
+    lines: BrokenLines | None = None,
+    arrangement: Arrangement | None = None,
+) -> FloatArray:
+    """What reads see of a layer's cells through wires, as it comes out of the circuit.
+
+    Parameters
+    ----------
+    cells, matrix, design, drive, lines, arrangement
+        As of :func:`seen_cells`.
+
+    Returns
+    -------
+    ndarray
+        Effective conductances, S, shape of `cells`. Bit lines that touch are left apart.
+    """
+    if arrangement is None:
+        check_cells(cells, matrix)
+    return _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines, arrangement)
+
+
+@entrance
 def seen_cells(
     cells: npt.NDArray[Any],
     matrix: MappedMatrix,
@@ -69,6 +113,8 @@ def seen_cells(
     drive: Drive,
     lines: BrokenLines | None = None,
     arrangement: Arrangement | None = None,
+    *,
+    through: FloatArray | None = None,
 ) -> npt.NDArray[np.float32]:
     """What reads see of a layer's cells through wires and broken lines.
 
@@ -85,6 +131,8 @@ def seen_cells(
         Which lines are broken, or ``None``.
     arrangement
         Where the tiles lie in the arrays; ``None`` where every line is in its own place.
+    through
+        From :func:`through_wires`, to save solving the circuits again.
 
     Returns
     -------
@@ -96,11 +144,73 @@ def seen_cells(
         check_cells(cells, matrix)
     if design.wires is None and lines is None:
         return np.asarray(cells, dtype=np.float32)
-    conductance = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines, arrangement)
+    if through is None:
+        through = _through_wires(_cell_conductance(cells, design, lines), matrix, design, drive, lines, arrangement)
+    conductance = through
     if lines is not None:
+        conductance = through.copy()
         lines.share(conductance)
     bits = design.mapping.cell_bits
     return round_to_grid(design.cell.level_units(conductance, bits), design.offset_levels).astype(np.float32)
+
+
+def _filling(drive: Drive) -> float:
+    """How much the rows of a read load the lines together; see :func:`xbarsim.circuit.effective_variance`."""
+    if drive.input_offset:  # a zero is half of the largest code: as if all codes were equally likely
+        return 1.5 * drive.max_plane / (2.0 * drive.max_plane + 1.0)
+    return _FILLING
+
+
+@entrance
+def seen_variance(
+    cells: npt.NDArray[Any],
+    variance: NoiseVariance,
+    matrix: MappedMatrix,
+    design: Design,
+    drive: Drive,
+    lines: BrokenLines | None = None,
+    arrangement: Arrangement | None = None,
+    *,
+    through: FloatArray | None = None,
+) -> NoiseVariance:
+    """What converters see of the read noise of a layer's cells through wires and open lines.
+
+    Parameters
+    ----------
+    cells, matrix, design, drive, lines, arrangement, through
+        As of :func:`seen_cells`.
+    variance
+        Of each cell in one read, arrays of the shape of `cells`.
+
+    Returns
+    -------
+    NoiseVariance
+        What each cell adds to its column for its row's code, see :func:`xbarsim.circuit.effective_variance`; without
+        wires that of the cells themselves. Cells on open lines add none.
+    """
+    if arrangement is None:
+        check_cells(cells, matrix)
+    terms = {name: np.array(getattr(variance, name), np.float64) for name in ("constant", "linear", "quadratic")}
+    if lines is not None:
+        for term in terms.values():
+            lines.open(term)
+    variance = NoiseVariance(**terms)
+    if design.wires is None:
+        return variance
+    conductance = _cell_conductance(cells, design, lines)
+    if through is None:
+        through = _through_wires(conductance, matrix, design, drive, lines, arrangement)
+    result = NoiseVariance.of(conductance.shape)
+    for driven, _, arrays in _reads(matrix, drive, conductance.shape, lines, arrangement):
+        held = NoiseVariance(**{name: term[arrays] for name, term in terms.items()})
+        place = np.ix_(arrays, np.flatnonzero(driven))
+        effective = np.where(driven[:, np.newaxis], through[arrays], 0.0)
+        seen = effective_variance(
+            conductance[arrays], effective, held, design.wires, rows=driven, filling=_filling(drive)
+        )
+        for name in terms:
+            getattr(result, name)[place] = getattr(seen, name)[:, driven]
+    return result
 
 
 @entrance

@@ -97,7 +97,8 @@ class Noise:
     Parameters
     ----------
     spread
-        Standard deviation of each cell's conductance at one read, in level units, shape ``(tiles, rows, columns)``.
+        Standard deviation of each cell's conductance at one read, as its converter sees it, in level units, shape
+        ``(tiles, rows, columns)``.
     key
         Key of the counter-based generator that the draws of image n come from, of 64 bits; they depend on the key and n
         alone.

@@ -281,6 +281,8 @@ class Task:
             content["converters"] = "as designed"
         if not self.design.periphery.skip_idle:
             del design["periphery"]["skip_idle"]
+        if self.design.wires is not None and self.design.cell.noisy:
+            content["noise"] = "through wires"
         if self.measures != (Accuracy(),):
             content["measures"] = sorted(describe(self.measures), key=_encode)
         if self.seeds is not None:
