@@ -184,14 +184,21 @@ def pareto(table: Sequence[dict[str, Any]], part: str = "methods") -> Figure:
     for axes, (column, factor, label) in zip(panels, axes_of, strict=True):
         for number, each in enumerate(chosen):
             axes.errorbar(
-                each[column] * factor, each["accuracy"],
-                yerr=[[each["accuracy"] - each["low"]], [each["high"] - each["accuracy"]]],
+                each[column] * factor, each["lost"],
+                yerr=[[each["high"] - each["accuracy"]], [each["accuracy"] - each["low"]]],
                 marker="osD^v<>P*X"[number % 10], color=f"C{number % 10}", markersize=6, linestyle="none", capsize=2,
-                markerfacecolor="white" if number >= 10 else f"C{number % 10}", label=each["arm"],
+                fillstyle=("full", "none", "left")[number // 10 % 3], label=each["arm"],
             )  # fmt: skip
         axes.set_xlabel(label)
         _plain(axes)
-    panels[0].set_ylabel(f"accuracy at {100 * highest:g} % stuck cells (%)")
+    panels[0].set_yscale("symlog", linthresh=1.0)
+    worst = max(each["lost"] + each["accuracy"] - each["low"] for each in chosen)
+    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick <= worst]
+    panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panels[0].set_yticks([], minor=True)
+    panels[0].set_ylim(min(-0.3, *(each["lost"] + each["accuracy"] - each["high"] for each in chosen)), 1.2 * worst)
+    panels[0].invert_yaxis()  # the best on top
+    panels[0].set_ylabel(f"points lost at {100 * highest:g} % stuck cells (linear below 1)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure
@@ -257,8 +264,10 @@ def grouped_picture(table: Sequence[dict[str, Any]]) -> Figure:
     rates = ", ".join(f"{100 * rate:g} %" for rate in sorted({each["rate"] for each in table if each["rate"]}))
     hollow = "; hollow: none" if any(each["rate"] == 0 for each in table) else ""
     axes.set_xlabel(f"points lost at {rates} stuck cells{hollow} (bars: 95 % of {_dies(table)} dies)")
+    lost = [each["lost"] + each["accuracy"] - each[end] for each in table for end in ("low", "high")]
     axes.set_xscale("symlog", linthresh=1.0)
-    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick <= 1.2 * axes.get_xlim()[1]]
+    axes.set_xlim(min(0.0, *lost) - 0.1, 1.2 * max(lost))
+    ticks = [tick for tick in (-0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100) if min(0.0, *lost) <= tick <= 1.2 * max(lost)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.annotate("linear below 1", (1.0, 0.0), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
