@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from xbarsim.experiments.folders import FIGURES
+from xbarsim.experiments.studies.fault_tolerance.arms import arms
 from xbarsim.experiments.studies.fault_tolerance.measuring import (
     factors,
     images_of,
+    read_table,
     reference,
     rows,
     tasks,
@@ -40,6 +42,8 @@ def main(
     workers: Annotated[int | None, typer.Option(help="Processes; one a core if left out.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = FIGURES,
     measured: Annotated[bool, typer.Option("--measured", help="Measure nothing more: what the store holds.")] = False,
+    arm: Annotated[list[str] | None, typer.Option(help="Only arms with this in their name; may be repeated.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Rows of other arms stay in the tables of the folder.")] = False,
 ) -> None:
     """Measure which rate of stuck cells is survived, by what is known of the die."""
     held = _held(store) if measured else None
@@ -49,11 +53,11 @@ def main(
         chosen = part or ["table"]
         # the table and what it is better than stand in one file; every other part in one of its own
         together = [each for each in chosen if each in ("table", "curves")]
-        if together:
-            _write(output / stem, _measure(name, together, dies, images, store, workers, held))
-        for each in chosen:
-            if each not in together:
-                _write(output / f"{stem}_{each}", _measure(name, [each], dies, images, store, workers, held))
+        files = {stem: together} if together else {}
+        files |= {f"{stem}_{each}": [each] for each in chosen if each not in together}
+        for file, parts in files.items():
+            table = _measure(name, parts, dies, images, store, workers, held, arm)
+            _write(output / file, _kept(output / f"{file}.csv", table, parts) if keep else table)
 
 
 def _measure(
@@ -64,6 +68,7 @@ def _measure(
     store: Path,
     workers: int | None,
     held: dict[str, TaskResult] | None,
+    only: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
     """The rows of some parts, and that of the network without faults."""
     table: list[dict[str, Any]] = []
@@ -77,12 +82,22 @@ def _measure(
         if missing:
             typer.echo(f"{part}: arms of networks that are not trained are left out: {', '.join(missing)}\n")
         listed = tasks(network, part, images, without=missing)
+        if only:
+            listed = [task for task in listed if any(words in str(task.tags["arm"]) for words in only)]
         for some, most in (
             ([task for task in listed if not task.tags["rate"]], 1),
             ([task for task in listed if task.tags["rate"]], dies),
         ):
             table += rows(_results(some, most, store, workers, held), sound)
     return table
+
+
+def _kept(path: Path, table: list[dict[str, Any]], parts: Sequence[str]) -> list[dict[str, Any]]:
+    """A table, and before it what the file has of arms that are not in it, in the order of the parts."""
+    measured = {(each["part"], each["arm"]) for each in table}
+    older = [each for each in read_table(path) if (each["part"], each["arm"]) not in measured] if path.exists() else []
+    order = [("reference", "two columns"), *((part, each.name) for part in parts for each in arms(part))]
+    return sorted([*older, *table], key=lambda each: (each["rate"] > 0, order.index((each["part"], each["arm"]))))
 
 
 def _write(place: Path, table: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import warnings
 from collections.abc import Sequence
@@ -24,7 +25,18 @@ from xbarsim.sweep.results import TaskResult
 from xbarsim.sweep.subject import Subject
 from xbarsim.sweep.task import Tag, Task
 
-__all__ = ["factors", "images_of", "load_network", "reference", "row", "rows", "tasks", "tolerated", "untrained"]
+__all__ = [
+    "factors",
+    "images_of",
+    "load_network",
+    "read_table",
+    "reference",
+    "row",
+    "rows",
+    "tasks",
+    "tolerated",
+    "untrained",
+]
 
 _CALIBRATION = 500  # training images: they set ranges, and are those that outputs are recalibrated by
 _NETWORKS = {  # what it is called in the zoo, its images, and its weights that were trained with faults
@@ -202,6 +214,23 @@ def row(result: TaskResult, sound: float) -> dict[str, Any]:
 def rows(results: Sequence[TaskResult], sound: float) -> list[dict[str, Any]]:
     """What is tabled of all tasks, as :func:`row`."""
     return [row(result, sound) for result in results]
+
+
+_WORDS = ("network", "part", "arm", "known", "weights", "encoding", "polarity")
+_COUNTS = ("cell_bits", "dies", "images")
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that was written."""
+    with path.open(newline="") as file:
+        return [
+            {
+                name: text if name in _WORDS else int(text) if name in _COUNTS else float(text)
+                for name, text in each.items()
+                if text  # a column that this arm has not
+            }
+            for each in csv.DictReader(file)
+        ]
 
 
 def tolerated(table: Sequence[dict[str, Any]], loss: float = 1.0) -> list[dict[str, Any]]:

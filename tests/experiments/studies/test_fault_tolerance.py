@@ -13,9 +13,16 @@ from matplotlib.patches import Rectangle
 import xbarsim as xb
 from xbarsim.devices import Cell, fault_preset
 from xbarsim.experiments.folders import WEIGHTS
-from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _results
+from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _kept, _results
 from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, TRAINED, arms, design
-from xbarsim.experiments.studies.fault_tolerance.measuring import factors, images_of, reference, tasks, tolerated
+from xbarsim.experiments.studies.fault_tolerance.measuring import (
+    factors,
+    images_of,
+    read_table,
+    reference,
+    tasks,
+    tolerated,
+)
 from xbarsim.experiments.studies.fault_tolerance.pictures import (
     accuracy_table,
     draw,
@@ -25,6 +32,7 @@ from xbarsim.experiments.studies.fault_tolerance.pictures import (
     picture,
     tolerance_table,
 )
+from xbarsim.foundation.tables import csv_bytes
 from xbarsim.foundation.validation import InputError
 from xbarsim.mitigation import check_mitigations
 from xbarsim.sweep import Task
@@ -134,6 +142,24 @@ def test_one_rate_that_is_tolerated_bounds_from_below_and_one_that_is_not_says_n
     assert found["arm"] == "kept"
     assert math.isinf(found["rate"])
     assert "> 0.01" in tolerance_table([found])
+
+
+def test_arms_that_a_run_leaves_out_stay_in_the_table_if_it_is_told_to_keep_them(tmp_path: Path) -> None:
+    path = tmp_path / "fault_tolerance_factors.csv"
+    names = [arm.name for arm in arms("factors")][:3]
+    reference_row = row("two columns", 0.0, 0.0, part="reference")
+    older = [row(name, rate, 1.0, part="factors") for name in names for rate in (0.001, 0.002)]
+    for each in older[:2]:
+        del each["energy_J"]
+    path.write_bytes(csv_bytes([reference_row, *older]))
+    assert read_table(path) == [reference_row, *older]
+    table = [reference_row, *(row(names[1], rate, 2.0, part="factors") for rate in (0.001, 0.005))]
+    kept = _kept(path, table, ["factors"])
+    assert [(each["arm"], each["rate"], each["lost"]) for each in kept] == [
+        ("two columns", 0.0, 0.0), (names[0], 0.001, 1.0), (names[0], 0.002, 1.0), (names[1], 0.001, 2.0),
+        (names[1], 0.005, 2.0), (names[2], 0.001, 1.0), (names[2], 0.002, 1.0),
+    ]  # fmt: skip
+    assert _kept(tmp_path / "none.csv", table, ["factors"]) == table
 
 
 def test_pictures_show_every_arm() -> None:
