@@ -81,9 +81,7 @@ def _measure(
         missing = untrained(network, part) if held is not None else []
         if missing:
             typer.echo(f"{part}: arms of networks that are not trained are left out: {', '.join(missing)}\n")
-        listed = tasks(network, part, images, without=missing)
-        if only:
-            listed = [task for task in listed if any(words in str(task.tags["arm"]) for words in only)]
+        listed = tasks(network, part, images, without=missing, only=only or ())
         for some, most in (
             ([task for task in listed if not task.tags["rate"]], 1),
             ([task for task in listed if task.tags["rate"]], dies),

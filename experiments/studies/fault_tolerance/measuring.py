@@ -95,7 +95,9 @@ def _file(weights: str) -> Path:
     return WEIGHTS / "fault_tolerant" / f"{weights}.safetensors"
 
 
-def tasks(network: str, part: str, images: int, *, seed: int = 1, without: Sequence[str] = ()) -> list[Task]:
+def tasks(
+    network: str, part: str, images: int, *, seed: int = 1, without: Sequence[str] = (), only: Sequence[str] = ()
+) -> list[Task]:
     """Everything to measure of one part; other networks leave out the arms of weights that only ResNet-20 has.
 
     Parameters
@@ -110,11 +112,15 @@ def tasks(network: str, part: str, images: int, *, seed: int = 1, without: Seque
         Root of the dies' seeds: all arms meet dies of the same seeds.
     without
         Weights whose arms are left out.
+    only
+        Texts of which a name of an arm must have one, if there are any.
     """
     made = []
     images = images_of(part, images)
     for arm in arms(part, network):
         weights = _weights(network, arm)
+        if only and not any(words in arm.name for words in only):
+            continue
         if weights in without or (network != "resnet20" and weights.startswith("resnet20")):
             continue
         subject = load_network(network, weights, images)

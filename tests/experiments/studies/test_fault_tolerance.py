@@ -87,6 +87,7 @@ def test_weights_that_are_named_are_there_or_can_be_trained() -> None:
 def test_tasks_of_other_networks_leave_out_what_only_resnet20_has() -> None:
     made = tasks("lenet5", "table", 10) + tasks("lenet5", "training", 10)
     assert {task.tags["weights"] for task in made} == {"as trained", "lenet5_raw"}
+    assert {task.tags["arm"] for task in tasks("lenet5", "table", 10, only=("two col",))} == {"two columns"}
     assert len({task.id for task in tasks("lenet5", "table", 10)}) == len(tasks("lenet5", "table", 10))
 
 
