@@ -28,7 +28,7 @@ from xbarsim.sweep.task import Task
 
 __all__ = ["RATES", "chosen_arms", "design", "load_network", "measure", "tolerated_rates"]
 
-RATES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
+RATES = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
 """Shares of the cells that are stuck, mostly on; an arm ends at the first that loses more than :data:`ENOUGH`."""
 
 ENOUGH = 3.0
