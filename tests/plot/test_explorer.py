@@ -342,6 +342,8 @@ def test_every_cell_is_reached_by_keyboard_and_said_in_words(browser: Any, tmp_p
 
     for details in page.locator("#tiles details summary").all():
         details.click()
+    for table in ("row-table", "column-table", "stuck-table"):  # filled after the click, by an event of its own
+        page.locator(f"[data-part={table}] tbody tr").first.wait_for()
     assert page.locator("[data-part=row-table] tbody tr").count() == 16
     assert page.locator("[data-part=stuck-table] tbody tr").count() == len(tile.faults.index)
     column = page.locator("[data-part=column-table] tbody tr").nth(4).locator("td").all_inner_texts()
