@@ -61,18 +61,20 @@ def _concrete(kind: type) -> dict[str, type]:
     return named
 
 
-def _name(value: type) -> str:
-    """What a ``type`` key says for a class: its name, and its module too where its name is not enough."""
+def _type_key(value: type) -> str | None:
+    """What a ``type`` key says for a class: its name, with its module where that is not enough; ``None`` for no key."""
+    named = [names for base in value.__mro__[1:-1] if (names := _concrete(base))]
     qualified = f"{value.__module__}:{value.__name__}"
-    return qualified if any(qualified in _concrete(base) for base in value.__mro__[1:-1]) else value.__name__
+    return (qualified if any(qualified in names for names in named) else value.__name__) if named else None
 
 
 def to_table(value: Any, *, declared: type | None = None) -> Any:
     """Turn a dataclass (and all it holds) into plain tables, leaving out fields that are ``None``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         table: dict[str, Any] = {}
-        if any(_concrete(base) for base in type(value).__mro__[1:-1]):
-            table["type"] = _name(type(value))
+        kind = _type_key(type(value))
+        if kind is not None:
+            table["type"] = kind
         for field in dataclasses.fields(value):
             item = getattr(value, field.name)
             if item is not None:

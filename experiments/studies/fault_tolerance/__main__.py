@@ -23,7 +23,7 @@ from xbarsim.experiments.studies.fault_tolerance.measuring import (
 )
 from xbarsim.experiments.studies.fault_tolerance.pictures import accuracy_table, draw, factor_table, tolerance_table
 from xbarsim.foundation.tables import csv_bytes
-from xbarsim.foundation.validation import write_atomically
+from xbarsim.foundation.validation import InputError, write_atomically
 from xbarsim.plot import save_figure
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import TaskResult
@@ -46,6 +46,9 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Rows of other arms stay in the tables of the folder.")] = False,
 ) -> None:
     """Measure which rate of stuck cells is survived, by what is known of the die."""
+    for words in arm or ():
+        if not any(words in each.name for chosen in part or ["table"] for each in arms(chosen)):
+            raise InputError(f"arm must stand in the name of an arm of {', '.join(part or ['table'])}, got {words!r}")
     held = _held(store) if measured else None
     output.mkdir(parents=True, exist_ok=True)
     for name in network or ("resnet20",):
@@ -91,10 +94,22 @@ def _measure(
 
 
 def _kept(path: Path, table: list[dict[str, Any]], parts: Sequence[str]) -> list[dict[str, Any]]:
-    """A table, and before it what the file has of arms that are not in it, in the order of the parts."""
+    """A table, and before it what the file has of arms that are not in it, in the order of the parts.
+
+    Raises
+    ------
+    InputError
+        If the file has an arm that there is no more, or was measured with another number of images.
+    """
     measured = {(each["part"], each["arm"]) for each in table}
     older = [each for each in read_table(path) if (each["part"], each["arm"]) not in measured] if path.exists() else []
     order = [("reference", "two columns"), *((part, each.name) for part in parts for each in arms(part))]
+    for each in older:
+        if (each["part"], each["arm"]) not in order:
+            raise InputError(f"keep must find arms of {', '.join(parts)} in {path.name}, got {each['arm']!r}")
+        count, wanted = each["images"], table[0]["images"]
+        if count != wanted:
+            raise InputError(f"keep must find rows of {wanted} images in {path.name}, got {count}: {each['arm']!r}")
     return sorted([*older, *table], key=lambda each: (each["rate"] > 0, order.index((each["part"], each["arm"]))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xbarsim.experiments.studies.fault_tolerance.arms import MOSTLY_ON, arms
 from xbarsim.experiments.tolerance import rate_text
@@ -12,6 +12,7 @@ from xbarsim.foundation.tables import format_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -194,8 +195,7 @@ def pareto(table: Sequence[dict[str, Any]], part: str = "methods") -> Figure:
     panels[0].set_yscale("symlog", linthresh=1.0)
     worst = max(each["lost"] + each["accuracy"] - each["low"] for each in chosen)
     ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick <= worst]
-    panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    panels[0].set_yticks([], minor=True)
+    _ticks(panels[0].yaxis, ticks)
     panels[0].set_ylim(min(-0.3, *(each["lost"] + each["accuracy"] - each["high"] for each in chosen)), 1.2 * worst)
     panels[0].invert_yaxis()  # the best on top
     panels[0].set_ylabel(f"points lost at {100 * highest:g} % stuck cells (linear below 1)")
@@ -268,8 +268,7 @@ def grouped_picture(table: Sequence[dict[str, Any]]) -> Figure:
     axes.set_xscale("symlog", linthresh=1.0)
     axes.set_xlim(min(0.0, *lost) - 0.1, 1.2 * max(lost))
     ticks = [tick for tick in (-0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100) if min(0.0, *lost) <= tick <= 1.2 * max(lost)]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
+    _ticks(axes.xaxis, ticks)
     axes.annotate("linear below 1", (1.0, 0.0), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
     _plain(axes)
     return figure
@@ -298,8 +297,7 @@ def training_picture(table: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title({"nothing": "no repair"}.get(method, method), fontsize=10)
         axes.set_xscale("log")
         ticks = sorted({100 * each["rate"] for each in table if each["rate"]})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_xticks([], minor=True)
+        _ticks(axes.xaxis, ticks)
         axes.set_xlabel("probability that a cell is stuck (%)")
         _plain(axes)
     figure.axes[0].set_ylabel(f"accuracy (%), bands: 95 % of {_dies(table)} dies")
@@ -317,12 +315,17 @@ def _percent_axis(axes: Axes) -> None:
     low, high = axes.get_xlim()
     ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
     shown = ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:g}".strip("0.") == "1"]
-    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
-    axes.set_xticks([], minor=True)
+    _ticks(axes.xaxis, shown)
 
 
-def _plain(axes: Axes) -> None:
-    axes.grid(color="0.92", linewidth=0.8)
+def _ticks(axis: Axis, values: Sequence[float]) -> None:
+    """Plain numbers at these places alone."""
+    axis.set_ticks(values, [f"{value:g}" for value in values])
+    axis.set_ticks([], minor=True)
+
+
+def _plain(axes: Axes, *, grid: Literal["both", "x"] = "both") -> None:
+    axes.grid(color="0.92", linewidth=0.8, axis=grid)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -401,10 +404,6 @@ def factor_picture(found: Sequence[dict[str, Any]], effects: Sequence[dict[str, 
     right.set_xlabel("rate tolerated at one point lost (%),\none change after another")
     for axes, ticks in ((left, (0.25, 0.5, 1, 2, 4, 8)), (right, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2))):
         low, high = axes.get_xlim()
-        kept = [tick for tick in ticks if low <= tick <= high]
-        axes.set_xticks(kept, [f"{tick:g}" for tick in kept])
-        axes.set_xticks([], minor=True)
-        axes.grid(color="0.92", linewidth=0.8, axis="x")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        _ticks(axes.xaxis, [tick for tick in ticks if low <= tick <= high])
+        _plain(axes, grid="x")
     return figure

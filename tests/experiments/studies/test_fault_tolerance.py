@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 import xbarsim as xb
 from xbarsim.devices import Cell, fault_preset
 from xbarsim.experiments.folders import WEIGHTS
-from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _kept, _results
+from xbarsim.experiments.studies.fault_tolerance.__main__ import _held, _kept, _results, main
 from xbarsim.experiments.studies.fault_tolerance.arms import PARTS, TRAINED, arms, design
 from xbarsim.experiments.studies.fault_tolerance.measuring import (
     factors,
@@ -161,6 +161,19 @@ def test_arms_that_a_run_leaves_out_stay_in_the_table_if_it_is_told_to_keep_them
         (names[1], 0.005, 2.0), (names[2], 0.001, 1.0), (names[2], 0.002, 1.0),
     ]  # fmt: skip
     assert _kept(tmp_path / "none.csv", table, ["factors"]) == table
+    for change, words in (
+        ({"images": 300}, "rows of 1000 images .* got 300"),
+        ({"arm": "gone"}, "arms of .* got 'gone'"),
+    ):
+        path.write_bytes(csv_bytes([older[0] | change]))
+        with pytest.raises(InputError, match=f"keep must find {words}"):
+            _kept(path, table, ["factors"])
+
+
+def test_an_arm_that_there_is_not_is_refused_before_a_table_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="arm must stand in the name of an arm of wires, got 'three columns'"):
+        main(part=["wires"], arm=["rows permuted", "three columns"], output=tmp_path, store=tmp_path / "none.sqlite")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_show_every_arm() -> None:
