@@ -105,6 +105,23 @@ class Mapping:
         return int(2 ** (self.weight_bits - 1) - 1)
 
     @property
+    def most_weight_bits(self) -> int:
+        """Most bits of a weight that as many slices hold: with fewer, the top slice never reaches its highest level.
+
+        Conductance is lost then, and a cell of that slice that is stuck errs by more than the largest weight.
+
+        Examples
+        --------
+        >>> Mapping(weight_bits=8, cell_bits=4).most_weight_bits
+        9
+        """
+        slices = self.encoding.slice_count(self.weight_bits, self.cell_bits)
+        wider = self.weight_bits
+        while wider < 16 and self.encoding.slice_count(wider + 1, self.cell_bits) == slices:
+            wider += 1
+        return wider
+
+    @property
     def max_level(self) -> int:
         """M = 2**cell_bits - 1, the highest cell level."""
         return int(2**self.cell_bits - 1)

@@ -491,6 +491,18 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
         wires=wires,
         law=c.SinhLaw(voltage_scale=1.0),
     )
+    add(
+        "circuit",
+        c.working_conductance,
+        conductance=conductance,
+        effective=c.effective_conductance(conductance, wires),
+        law=c.SinhLaw(voltage_scale=1.0),
+        voltage=0.2,
+        wires=wires,
+        codes=3,
+        rows=np.ones(3, bool),
+        filling=0.3,
+    )
     # --- engine
     e = engine
     codes = np.array([[1, 2, 3]])

@@ -15,6 +15,7 @@ from xbarsim.circuit.solution import (
     solve,
 )
 from xbarsim.circuit.wires import Wires
+from xbarsim.circuit.working_point import working_conductance
 
 __all__ = [
     "ConvergenceError",
@@ -31,4 +32,5 @@ __all__ = [
     "reference_covariance",
     "reference_effective_conductance",
     "solve",
+    "working_conductance",
 ]

@@ -24,6 +24,15 @@ class CurrentLaw:
         """Current (A) and its slope against voltage (S) of cells at `voltage` (V), word line against bit line."""
         raise NotImplementedError
 
+    @property
+    def proportional(self) -> bool:
+        """Whether the current is the conductance times a function of the voltage alone."""
+        return False
+
+    def relative(self, voltage: Floats) -> Floats:
+        """That function (V), for a law that is proportional."""
+        return self.evaluate(np.ones_like(voltage), voltage)[0]
+
     def check(self, conductance: Floats) -> None:
         """Refuse cells whose current does not rise with the voltage in the law's range."""
         raise NotImplementedError
@@ -62,6 +71,12 @@ class PolynomialLaw(CurrentLaw):
             values = tuple(check_real(f"{name}[{k}]", value) for k, value in enumerate(getattr(self, name)))
             object.__setattr__(self, name, values)
         object.__setattr__(self, "maximum_voltage", check_real("maximum_voltage", self.maximum_voltage, above=0.0))
+
+    @property
+    def proportional(self) -> bool:
+        """Whether both coefficients are proportional to the conductance."""
+        terms = (self.quadratic, self.cubic)
+        return all(value == 0.0 for term in terms for power, value in enumerate(term) if power != 1)
 
     def _terms(self, conductance: Floats) -> tuple[Floats, Floats]:
         def term(coefficients: tuple[float, ...]) -> Floats:
@@ -116,6 +131,11 @@ class SinhLaw(CurrentLaw):
     def __post_init__(self) -> None:
         object.__setattr__(self, "voltage_scale", check_real("voltage_scale", self.voltage_scale, above=0.0))
         _check_maximum(self)
+
+    @property
+    def proportional(self) -> bool:
+        """It always is."""
+        return True
 
     def evaluate(self, conductance: Floats, voltage: Floats) -> tuple[Floats, Floats]:
         """Current (A) and its slope against voltage (S) of cells at `voltage` (V), word line against bit line."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["weigh"]
+__all__ = ["stand", "weigh"]
 
 
 @njit(cache=True, nogil=True)
@@ -220,15 +220,12 @@ def _standing(
 
 
 @njit(cache=True, nogil=True)
-def weigh(
-    cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any, terms: Any
-) -> None:
-    """Variances of an array's cells as its converters see them, each term in place.
+def _look(
+    cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any
+) -> Any:
+    """The ladders of all word lines, what :func:`_reached` says of every cell, and what :func:`_standing` says.
 
-    `cells` and `effective` (rows, columns), S; `driven` (rows,); `word` (rows, columns + 1) and `bit` (columns, rows +
-    1), or (rows, 0) and (columns, 0) for lines without resistance, which `word_end` (rows,) and `bit_end` (columns,)
-    join to their terminals; `filling` the square of the mean input over the mean square; `terms` (3, rows, columns) the
-    factors of 1, x and x squared, which become those of the driven rows.
+    Arguments as of :func:`weigh`.
     """
     rows, columns = cells.shape
     on_bit, on_word = np.empty((columns, 4, rows)), np.empty((rows, 4, columns))
@@ -245,6 +242,40 @@ def weigh(
     transfer, own, powers = np.empty((rows, columns)), np.empty((rows, columns)), np.empty((3, rows, columns))
     _reached(cells, (into_word, into_bit), on_word, on_bit, driven, transfer, own)
     _standing(cells, effective, driven, own, on_word, on_bit, filling, powers)
+    return on_word, transfer, own, powers
+
+
+@njit(cache=True, nogil=True)
+def stand(
+    cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, result: Any
+) -> None:
+    """Voltages across an array's cells per volt of their drivers.
+
+    Arguments as of :func:`weigh`; `result` (2, rows, columns) is written: the voltage with the other drivers at 0 V,
+    and by how much they lower it together; 1 and 0 in rows that are not driven.
+    """
+    rows, columns = cells.shape
+    _, _, own, powers = _look(cells, effective, driven, word, word_end, bit, bit_end, 0.0)
+    for i in range(rows):
+        for j in range(columns):
+            result[0, i, j], result[1, i, j] = 1.0, 0.0
+            if driven[i]:  # without filling the first power is what stands alone, and this difference once more
+                result[0, i, j], result[1, i, j] = own[i, j], powers[1, i, j] - own[i, j]
+
+
+@njit(cache=True, nogil=True)
+def weigh(
+    cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any, terms: Any
+) -> None:
+    """Variances of an array's cells as its converters see them, each term in place.
+
+    `cells` and `effective` (rows, columns), S; `driven` (rows,); `word` (rows, columns + 1) and `bit` (columns, rows +
+    1), or (rows, 0) and (columns, 0) for lines without resistance, which `word_end` (rows,) and `bit_end` (columns,)
+    join to their terminals; `filling` the square of the mean input over the mean square; `terms` (3, rows, columns) the
+    factors of 1, x and x squared, which become those of the driven rows.
+    """
+    rows, columns = cells.shape
+    on_word, transfer, _, powers = _look(cells, effective, driven, word, word_end, bit, bit_end, filling)
     count, undriven = driven.sum(), np.zeros((3, columns))
     here, met = np.empty(columns), np.empty(columns)
     for power in range(3):

@@ -16,6 +16,7 @@ divides on its way out and passes no branch with more than itself, so no current
 is left over at all nodes; two states of cells whose current rises with the voltage differ as such a network does. What
 is left over within a group, of which the group as a whole keeps nothing, flows through its great conductances alone: it
 moves its nodes by that current over the least of them, and so a cell's current by the cell's slope times that voltage.
+Where this is more than the current itself, the first bound is the better one.
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ class Levels:
         wrong = []
         for level in self.levels:
             leaving = np.abs(level.left_over(self.branches, currents)[level.loose])
-            if np.isfinite(level.within):
-                leaving = self.nodes * leaving * (self.slopes / level.within)
+            if np.isfinite(level.within):  # within groups; else between them
+                leaving = leaving * min(1.0, self.nodes * (self.slopes / level.within))
             wrong.append(leaving)
         return wrong
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.wires import Wires
 from xbarsim.design.converter import Converter
 from xbarsim.design.drive import Drive
@@ -52,14 +53,22 @@ class Design:
         Resistance of lines, drivers, sense circuits and access transistors, or ``None`` for ideal ones.
     line_faults
         How lines break, or ``None``.
+    current_law
+        How the current through a cell rises with its voltage, where that is no straight line: a law that is
+        proportional to the conductance, such as :class:`xbarsim.circuit.SinhLaw`. Cells are programmed by what they
+        carry at the read voltage, so that their conductance is current over voltage there; codes of several bits drive
+        them with lower voltages too, at which they carry less than their share; with bits alone nothing changes.
+        Behind wires, which take some of the voltage, cells count as the straight lines of
+        :func:`xbarsim.circuit.working_conductance`, an estimate. ``None``: straight lines.
 
     Raises
     ------
     InputError
         If `mapping` wants more levels than `cell` holds, if a lossless converter does not fit in
         `periphery.adc_bits`, if analog subtraction is asked of an encoding without pairs, if bit lines can be
-        shorted in front of sense circuits with resistance, or if drift is to be compensated of a cell that has none, or
-        of an encoding without pairs.
+        shorted in front of sense circuits with resistance, if drift is to be compensated of a cell that has none, or
+        of an encoding without pairs, or if there is a `current_law` that is not proportional to the conductance, that
+        the cell's read voltage (which it must have) is beyond, or beside drivers with offsets or gains.
 
     Examples
     --------
@@ -75,6 +84,7 @@ class Design:
     faults: FaultModel | None = None
     wires: Wires | None = None
     line_faults: LineFaults | None = None
+    current_law: CurrentLaw | None = None
 
     def __post_init__(self) -> None:
         check_instance("cell", self.cell, Cell)
@@ -109,6 +119,7 @@ class Design:
             self.converter(rows=self.mapping.rows)  # refuses too few bits
         self._check_idle_reads()
         self._check_drift_compensation()
+        self._check_current_law()
 
     def _check_drift_compensation(self) -> None:
         """One factor undoes a drift only where all that is summed drifts."""
@@ -123,6 +134,29 @@ class Design:
             raise InputError(
                 "drift_compensation must be None for an encoding without column pairs, of whose sums a constant is "
                 f"taken off that does not drift, got {asked!r} with {type(self.mapping.encoding).__name__}"
+            )
+
+    def _check_current_law(self) -> None:
+        """One number a plane code stands for all cells, whatever they hold."""
+        law, cell = self.current_law, self.cell
+        check_instance("current_law", law, (CurrentLaw, type(None)))
+        if law is None:
+            return
+        if not law.proportional:
+            raise InputError(f"current_law must be proportional to the conductance of a cell, got {law!r}")
+        if cell.read_voltage is None:
+            raise InputError(f"current_law must be None for cell {cell.name!r}, which has no read voltage, got {law!r}")
+        if cell.read_voltage > law.maximum_voltage:
+            raise InputError(
+                f"current_law must hold up to the read voltage of {cell.read_voltage:g} V, got one up to "
+                f"{law.maximum_voltage:g} V"
+            )
+        law.check(np.array([cell.g_min, cell.g_max]))
+        errors = self.periphery.dac_errors
+        if errors is not None and (errors.offset or errors.gain):
+            raise InputError(
+                "dac_errors must have no offset and no gain where current_law is given (what a wrong voltage adds then "
+                f"depends on the code), got {errors!r}"
             )
 
     def _check_idle_reads(self) -> None:
@@ -184,7 +218,18 @@ class Design:
             dac_bits=periphery.dac_bits,
             signed_inputs=periphery.signed_inputs,
             active_rows=periphery.active_rows,
+            values=self._carried(),
         )
+
+    def _carried(self) -> tuple[float, ...] | None:
+        """What cells carry for each plane code, on the grid of conductances; ``None`` where it is the code."""
+        law, largest = self.current_law, 2**self.periphery.dac_bits - 1
+        if law is None or largest == 1:
+            return None
+        assert self.cell.read_voltage is not None
+        current = law.relative(self.cell.read_voltage * np.arange(largest + 1) / largest)
+        values = np.rint(largest * current / current[-1] / GRID) * GRID
+        return None if np.array_equal(values, np.arange(largest + 1)) else tuple(values.tolist())
 
     @entrance
     def converter(self, *, rows: int, calibrated_range: float | None = None) -> Converter:
@@ -243,7 +288,14 @@ class Design:
 
     def _summary(self) -> list[tuple[str, str]]:
         return summary_rows(
-            self.cell, self.mapping, self.periphery, self.faults, self.wires, self.line_faults, self.subtraction
+            self.cell,
+            self.mapping,
+            self.periphery,
+            self.faults,
+            self.wires,
+            self.line_faults,
+            self.current_law,
+            self.subtraction,
         )
 
     @property
@@ -386,7 +438,10 @@ class DesignCard:
     def _stated(self) -> list[str]:
         """The parameters that must have an origin."""
         design = self.design
-        stated = ["cell", *(name for name in ("faults", "wires", "line_faults") if getattr(design, name) is not None)]
+        stated = [
+            "cell",
+            *(name for name in ("faults", "wires", "line_faults", "current_law") if getattr(design, name) is not None),
+        ]
         for name, part in (("mapping", design.mapping), ("periphery", design.periphery)):
             usual = type(part)()
             stated += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields
-from xbarsim.foundation.validation import check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_integer, check_real
 
 __all__ = ["DacErrors", "Drive"]
 
@@ -30,6 +31,15 @@ class Drive:
         As in :class:`Periphery`.
     active_rows
         Word lines of a tile that are driven at a time, or ``None`` for all.
+    values
+        What cells carry for each plane code, from 0 to the largest, over what they carry for one step of it at the
+        read voltage; ``None`` for the codes themselves, as cells that are straight lines do.
+
+    Raises
+    ------
+    InputError
+        For a value out of its bound; `values` that are not one for each plane code, do not begin with 0 and end with
+        the largest code, or fall.
     """
 
     signed: bool
@@ -37,6 +47,7 @@ class Drive:
     dac_bits: int
     signed_inputs: Literal["two_pass", "offset"] = "two_pass"
     active_rows: int | None = None
+    values: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -44,6 +55,16 @@ class Drive:
         check_integer("dac_bits", self.dac_bits, at_least=1, at_most=16)
         if self.active_rows is not None:
             check_integer("active_rows", self.active_rows, at_least=1)
+        if self.values is not None:
+            self._check_values(self.values)
+
+    def _check_values(self, values: tuple[float, ...]) -> None:
+        if len(values) != self.max_plane + 1:
+            raise InputError(
+                f"values must be {self.max_plane + 1}, one for each code of {self.dac_bits} bits, got {len(values)}"
+            )
+        if values[0] != 0 or values[-1] != self.max_plane or any(b < a for a, b in itertools.pairwise(values)):
+            raise InputError(f"values must rise from 0 to {self.max_plane}, the largest plane code, got {values}")
 
     @property
     def max_input(self) -> int:
@@ -113,6 +134,10 @@ class Drive:
     def plane(self, driven: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
         """One plane of the codes of a pass: `dac_bits` of their bits, lowest plane first."""
         return (driven >> (number * self.dac_bits)) & self.max_plane
+
+    def carried(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What cells carry for plane codes: the codes themselves, or their `values` in float64."""
+        return plane if self.values is None else np.array(self.values)[plane]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.wires import Wires
 from xbarsim.design.periphery import Periphery
 from xbarsim.devices import Cell, FaultModel, LineFaults, StuckFaults
@@ -20,6 +21,7 @@ def summary_rows(
     faults: FaultModel | None,
     wires: Wires | None,
     line_faults: LineFaults | None,
+    current_law: CurrentLaw | None,
     subtraction: str,
 ) -> list[tuple[str, str]]:
     """What each part of a design says, one line each; parts as those of a :class:`xbarsim.design.Design`.
@@ -30,6 +32,11 @@ def summary_rows(
     scale = "for the whole layer" if mapping.weight_scale == "tensor" else "for each output"
     cells = f"{_many(slices, 'slice')} of {mapping.cell_bits}-bit cells"
     weights = f"{mapping.weight_bits}-bit weights, scaled {scale}, in {cells}"
+    if mapping.most_weight_bits > mapping.weight_bits:
+        most = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits)[-1] * mapping.max_level
+        weights += f" that hold {mapping.most_weight_bits} bits as well"
+        if most > mapping.max_weight:
+            weights += f" (a stuck cell errs by up to {most / mapping.max_weight:.2g} x the largest weight)"
     if mapping.weight_clip is not None:
         weights += f", full scale at the quantile {mapping.weight_clip:g}"
     inputs = f"{periphery.input_bits}-bit inputs, {_many(periphery.dac_bits, 'bit')} at a time"
@@ -48,6 +55,8 @@ def summary_rows(
         ("faults", _faults(faults)),
         ("wires", "ideal" if wires is None else part_text(wires)),
     ]
+    if current_law is not None:
+        rows.append(("currents of cells", part_text(current_law)))
     if periphery.drift_compensation is not None:
         rows.append(("drift", "compensated digitally, one factor for each layer"))
     if line_faults is not None:

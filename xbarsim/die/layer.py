@@ -423,8 +423,9 @@ class DieLayer:
             Of the drivers of its array, shape ``(word lines,)``, V; ``None`` for the cell's read voltage on every row
             in use.
         law
-            Current against voltage of the cells; ``None`` for a straight line, as the layer is run. With a law the
-            answer says how good that is; see :func:`xbarsim.circuit.linearisation_error`.
+            Current against voltage of cells of these conductances at small voltages; with it the answer says how good
+            a straight line is, see :func:`xbarsim.circuit.linearisation_error`. ``None`` for the design's
+            `current_law`, for which they are conductances at the read voltage; a straight line if it has none.
 
         Returns
         -------
@@ -458,6 +459,10 @@ class DieLayer:
             of_tile = BrokenLines(lines.open_word_lines[one], lines.open_bit_lines[one], lines.shorted_bit_lines[one])
             of_tile.open(conductance)
             selected = selected | lines.open_word_lines[array]  # without cells; must only not float
+        if law is None and (own := self.design.current_law) is not None:
+            assert cell.read_voltage is not None
+            law = own
+            conductance *= cell.read_voltage / own.relative(np.array([cell.read_voltage]))
         return solve(conductance[0], voltages, self.design.wires or Wires(), law=law, rows=selected)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.circuit import effective_conductance, effective_variance
+from xbarsim.circuit import effective_conductance, effective_variance, working_conductance
 from xbarsim.design import ConverterErrors, Design, Drive
 from xbarsim.devices import GRID, BrokenLines, NoiseVariance, round_to_grid
 from xbarsim.die.silicon import Silicon
@@ -67,6 +67,18 @@ def _through_wires(
     result = np.zeros_like(conductance)
     for driven, selected, arrays in _reads(matrix, drive, conductance.shape, lines, arrangement):
         seen = effective_conductance(conductance[arrays], design.wires, rows=selected)
+        if (law := design.current_law) is not None:
+            assert design.cell.read_voltage is not None
+            straight = working_conductance(
+                conductance[arrays],
+                seen,
+                law,
+                design.cell.read_voltage,
+                design.wires,
+                codes=drive.max_plane,
+                rows=selected,
+            )
+            seen = effective_conductance(straight, design.wires, rows=selected)
         result[np.ix_(arrays, np.flatnonzero(driven))] = seen[:, driven]
     return result
 

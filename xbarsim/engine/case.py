@@ -102,6 +102,8 @@ class Case:
         held = "cells on whole levels" if self.whole else "conductances off the levels"
         if self.noisy:
             held += ", read noise"
+        if self.drive.values is not None:
+            held += ", currents not proportional to voltages"
         if self.offsets:
             held += ", drivers or converters with errors of their own"
         if self.converter.step is None:

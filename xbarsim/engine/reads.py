@@ -57,7 +57,7 @@ def _conversions(
     for group in read_columns(reading, drive, cells):
         for _, driven in drive.driven(codes):
             for number in range(drive.planes):
-                x = drive.plane(group.inputs(driven), number).astype(group.values.dtype)
+                x = drive.carried(drive.plane(group.inputs(driven), number)).astype(group.values.dtype)
                 sums = (x @ group.values).astype(np.float64)
                 if not reading.paired:
                     sums += offset_levels * x.sum(axis=1, keepdims=True, dtype=np.float64)
@@ -91,8 +91,8 @@ def largest_conversion(
         check_cells(cells, reading.matrix)
     matrix = reading.matrix
     if cells is None:
-        exact = matrix.mapping.rows * matrix.mapping.max_level * drive.max_plane < _FLOAT32_INTEGERS
-        cells = matrix.levels.astype(np.float32 if exact else np.float64)
+        below = matrix.mapping.rows * matrix.mapping.max_level * drive.max_plane < _FLOAT32_INTEGERS
+        cells = matrix.levels.astype(np.float32 if below and drive.values is None else np.float64)
     else:
         cells = cells.astype(np.float64)
     conversions = _conversions(reading, drive, codes, cells, offset_levels)

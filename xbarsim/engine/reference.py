@@ -163,11 +163,11 @@ def multiply(
 
     for pass_index, (sign, driven) in enumerate(drive.driven(codes)):
         for plane in range(drive.planes):
-            plane_codes = drive.plane(driven, plane)
+            carried = drive.carried(drive.plane(driven, plane))
             plane_count = sign * 2 ** (plane * drive.dac_bits)
             for tile in range(matrix.tiles):
                 for group, rows in drive.row_groups(matrix.tile_rows[tile] >= 0):
-                    x = plane_codes[:, matrix.tile_rows[tile][rows]].astype(np.float64)
+                    x = carried[:, matrix.tile_rows[tile][rows]].astype(np.float64)
                     reads_here = slice(group * reading.reads, (group + 1) * reading.reads)
                     noise: FloatArray | float = 0.0
                     if noise_spread is not None and normals is not None:

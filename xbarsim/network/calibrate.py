@@ -77,7 +77,9 @@ def _mean_square_input(vectors: npt.NDArray[np.int32], drive: Drive) -> npt.NDAr
     total = np.zeros(vectors.shape[1])
     for _, driven in drive.driven(vectors):
         for number in range(drive.planes):
-            total += ((drive.plane(driven, number) / drive.max_plane) ** 2).mean(axis=0)
+            plane = drive.plane(driven, number)
+            voltage, current = plane / drive.max_plane, drive.carried(plane) / drive.max_plane
+            total += (voltage * current).mean(axis=0)
     return total / (drive.passes * drive.planes)
 
 

@@ -55,6 +55,7 @@ def driving(layout: Layout, *, planes: bool, mask: int) -> kernels.Driving:
         shift=np.array(shifts * len(passes), dtype=np.int64),
         mask=mask,
         offset=2 ** (drive.input_bits - 1),
+        carried=np.array(drive.values or (), np.float64),
     )
 
 

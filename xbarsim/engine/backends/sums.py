@@ -38,7 +38,7 @@ class SumProgram(BlockedProgram):
         self._planes = layout.kind != "whole"
         largest = max((float(np.abs(v).sum(axis=0).max(initial=0.0)) for v in values), default=0.0)
         largest *= drive.max_plane if self._planes else drive.max_input
-        whole = all(bool((v == np.rint(v)).all()) for v in values)
+        whole = drive.values is None and all(bool((v == np.rint(v)).all()) for v in values)
         single = largest < _FLOAT32_INTEGERS if whole else layout.precision == "single"
         if layout.noise is not None and layout.precision == "double":
             single = False  # variances need not be whole
@@ -66,8 +66,8 @@ class SumProgram(BlockedProgram):
 
     def _drive(self) -> kernels.Driving:
         drive = self._layout.drive
-        whole = not self._planes or (drive.planes == 1 and not drive.signed)  # the code itself
-        return driving(self._layout, planes=True, mask=0 if whole else drive.max_plane)
+        alone = drive.planes == 1 and not drive.signed and drive.values is None
+        return driving(self._layout, planes=True, mask=0 if alone or not self._planes else drive.max_plane)
 
     def panels(self, values: Iterable[Array]) -> Array:
         """Matrices, cut into panels of neighbouring columns, one after another."""

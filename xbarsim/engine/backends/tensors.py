@@ -211,7 +211,7 @@ class TorchProgram:
         if layout.offsets is not None:
             given = [offset for each in layouts for offset in each.offsets or ()]
             values = [np.vstack([each, offset]) for each, offset in zip(values, given, strict=True)]
-        whole = all(bool((each == np.rint(each)).all()) for each in values)
+        whole = layout.drive.values is None and all(bool((each == np.rint(each)).all()) for each in values)
         largest = max((float(np.abs(each).sum(axis=0).max(initial=0.0)) for each in values), default=0.0)
         largest *= layout.drive.max_plane if self._planes else layout.drive.max_input
         single = largest < _FLOAT32_INTEGERS if whole else layout.precision == "single"
@@ -363,12 +363,17 @@ class TorchProgram:
         shape = (dies, images, channels, height + top + bottom, width + left + right)
         inside = (..., slice(top, top + height), slice(left, left + width))
 
+        carried = None if drive.values is None else torch.tensor(drive.values, dtype=self._dtype, device=self.device)
+
         def padded(values: Tensor, idle: int) -> Tensor:
-            framed = torch.full(shape, idle, dtype=self._dtype, device=self.device)
+            at_edges: float = idle
+            if carried is not None:
+                values, at_edges = carried[values], float(carried[idle])
+            framed = torch.full(shape, at_edges, dtype=self._dtype, device=self.device)
             framed[inside] = values.to(self._dtype)
             return framed
 
-        if not self._planes or (drive.planes == 1 and not drive.signed):  # the code itself
+        if not self._planes or (drive.planes == 1 and not drive.signed and carried is None):  # the code itself
             yield 1.0, padded(codes, 0)
             return
         codes = codes.to(torch.int32)

@@ -37,12 +37,15 @@ class Driving(NamedTuple):
         What is driven is ``(value >> shift) & mask``; the whole code, sign and all, where `mask` is 0.
     offset
         Of `how` 3.
+    carried
+        What stands in the place of each number that is driven; no numbers for these themselves.
     """
 
     how: Any
     shift: Any
     mask: int
     offset: int
+    carried: Any
 
 
 class Frame(NamedTuple):

@@ -28,6 +28,9 @@ def _drive(codes: Any, driving: Any, t: int, driven: Any) -> None:
         add = np.int32(driving.offset) if how == 3 else np.int32(0)
         for i in range(codes.shape[0]):
             driven[i] = ((np.int32(codes[i]) + add) >> np.int32(shift)) & np.int32(mask)
+    if driving.carried.shape[0] > 0:
+        for i in range(codes.shape[0]):
+            driven[i] = driving.carried[np.int32(driven[i])]
 
 
 @kernel()

@@ -26,6 +26,8 @@ class BitplanePlan(Plan):
         """Anything that is no bit: offsets, noise, conductances between or beyond the levels; or a single plane."""
         if case.offsets:
             return "drivers or converters have offsets"
+        if case.drive.values is not None:
+            return "currents are not proportional to the codes that are driven"
         if case.noisy:
             return "reads are noisy"
         if not case.whole:

@@ -23,6 +23,8 @@ class ExactPlan(Plan):
         converter = case.converter
         if case.offsets:
             return "drivers or converters have offsets"
+        if case.drive.values is not None:
+            return "currents are not proportional to the codes that are driven"
         if case.noisy:
             return "reads are noisy"
         if not case.whole:

@@ -22,6 +22,8 @@ class FoldedPlan(Plan):
         """A converter, or noise that outputs share."""
         if case.offsets:
             return "drivers or converters have offsets"
+        if case.drive.values is not None:
+            return "currents are not proportional to the codes that are driven"
         if case.converter.step is not None:
             return "every read passes a converter"
         if case.noisy and bool(case.reading.shared.any()):
