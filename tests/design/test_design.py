@@ -323,7 +323,11 @@ def test_a_file_cut_in_the_middle(tmp_path: Path) -> None:
     ("text", "error", "message"),
     [
         ("", FileFormatError, r"cell is missing; it must be a table \(Cell\)"),
-        ("cell = 'islped2019'\nrows = 4", FileFormatError, "Design has no key 'rows'; its keys are cell, current_law, faults"),
+        (
+            "cell = 'islped2019'\nrows = 4",
+            FileFormatError,
+            "Design has no key 'rows'; its keys are cell, current_law, faults",
+        ),
         ("cell = 'islped2019'\n[mapping]\nrow = 4", FileFormatError, "mapping has no key 'row'"),
         ("cell = 'islped2019'\n[mapping]\nrows = '4'", FileFormatError, "mapping.rows must be int, got '4'"),
         ("cell = 'islped2019'\n[mapping]\nrows = 4.0", FileFormatError, "mapping.rows must be int, got 4.0"),
@@ -383,3 +387,10 @@ def test_designs_that_cannot_be_read(text: str, error: type[Exception], message:
 def test_a_cell_and_faults_by_name() -> None:
     design = Design.from_toml("cell = 'islped2019'\nfaults = 'chen2015_sa0_hrs'")
     assert design == Design(cell=Cell.load("islped2019"), faults=StuckFaults.load("chen2015_sa0_hrs"))
+
+
+def test_a_design_says_where_a_stuck_cell_errs_by_more_than_a_weight() -> None:
+    """8 bits in two slices of 4: 15 times 16 of 127."""
+    said = str(Design(cell=Cell.load("wan2022"), mapping=Mapping(weight_bits=8, cell_bits=4)))
+    assert "that hold 9 bits as well (a stuck cell errs by up to 1.9 x the largest weight)" in said
+    assert "as well" not in str(Design(cell=Cell.load("wan2022"), mapping=Mapping(weight_bits=9, cell_bits=4)))

@@ -96,6 +96,16 @@ def test_an_unknown_packing_in_a_file_is_named_with_those_that_there_are() -> No
         tomlio.loads(Mapping, 'pack = "tile"')
 
 
+@relaxed
+@given(mapping=mappings())
+def test_more_bits_fit_where_the_top_slice_is_not_full(mapping: Mapping) -> None:
+    encoding, most = mapping.encoding, mapping.most_weight_bits
+    assert mapping.weight_bits <= most <= 16
+    count = encoding.slice_count(mapping.weight_bits, mapping.cell_bits)
+    assert encoding.slice_count(most, mapping.cell_bits) == count
+    assert most == 16 or encoding.slice_count(most + 1, mapping.cell_bits) > count
+
+
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
     return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

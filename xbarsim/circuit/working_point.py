@@ -67,7 +67,7 @@ def working_conductance(
     wires
         The surroundings of the cells.
     codes
-        The largest code that drives a row; 1 for bits.
+        The largest code that drives a row, up to 65535; 1 for bits.
     rows
         Mask of the selected rows.
     filling
@@ -93,7 +93,7 @@ def working_conductance(
     if not law.proportional:
         raise InputError(f"law must be proportional to the conductance of a cell, got {law!r}")
     voltage = check_real("voltage", voltage, above=0.0)
-    codes = check_integer("codes", codes, at_least=1)
+    codes = check_integer("codes", codes, at_least=1, at_most=2**16 - 1)
     filling = check_real("filling", filling, at_least=0.0, at_most=1.0)
     given = check_conductance("conductance", conductance, (2, 3))
     through = check_conductance("effective", effective, (given.ndim,))
