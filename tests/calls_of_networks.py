@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from xbarsim import compress, cost, network, plot
@@ -195,6 +196,7 @@ def add_networks(add: Add, w: Any) -> None:
     add("network", n.Percentile, percent=99.0)
     add("network", n.MovingAverage, momentum=0.9)
     add("network", n.Rescale, strength=0.5)
+    add("network", n.keep_state, state=torch.ones(2, 3))
     # --- what networks are made of
     product = next(iter(mapped.lowered.products.values()))
     add("network", n.Product, **{f.name: getattr(product, f.name) for f in dataclasses.fields(product)})

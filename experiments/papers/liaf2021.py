@@ -44,7 +44,6 @@ from xbarsim.experiments.fits.train_liaf import (
     ARMS,
     BITS,
     FOLDER,
-    Arm,
     as_inputs,
     judges,
     load_run,
@@ -56,7 +55,6 @@ from xbarsim.foundation.intervals import FewDiesWarning, mean_interval, share_in
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
 from xbarsim.mapping import Mapping, TwoColumn
-from xbarsim.models import Neuron
 from xbarsim.network import MappedNetwork
 from xbarsim.network.layers import DigitalLayer, QuantisedLayer
 from xbarsim.network.samples import Samples
@@ -191,7 +189,7 @@ class OnCrossbars:
     reads, conversions
         Of arrays, and of converters.
     membranes, accesses
-        Neurons with a state, and reads and writes of states; they have no price.
+        Neurons with a state, and reads and writes of states, which are priced in the digital energy.
     energy, digital_energy
         nJ: of everything, and what part of it is priced digital operations.
     """
@@ -207,8 +205,8 @@ class OnCrossbars:
     steps: int
     activity: float
     ones: float
-    reads: float
-    conversions: float
+    reads: int
+    conversions: int
     membranes: int
     accesses: int
     energy: float
@@ -269,31 +267,19 @@ def on_crossbars(points: Sequence[tuple[str, int]], folder: Path = FOLDER, *, ch
             math.fsum(driven[layer] * shares[place] for layer, shares in seen.items()) / math.fsum(driven.values())
             for place in (0, 1)
         )
-        membranes = _membranes(arm)
+        accesses = sum(int(use.state_accesses) for use in work.peak.digital)
         rows.append(
             OnCrossbars(
                 arm=arm.title, bits=bits, accuracy=round(100 * share.estimate, 3), low=round(100 * share.low, 3),
                 high=round(100 * share.high, 3), gain=round(100 * gain.estimate, 3), gain_low=round(100 * gain.low, 3),
                 gain_high=round(100 * gain.high, 3), steps=arm.bins, activity=round(active, 5), ones=round(ones, 5),
-                reads=sum(layer.actions.read for layer in work.layers),
-                conversions=sum(layer.actions.conversion for layer in work.layers), membranes=membranes,
-                accesses=2 * membranes * arm.bins, energy=float(f"{1e9 * work.energy:.6g}"),
+                reads=round(sum(layer.actions.read for layer in work.layers)),
+                conversions=round(sum(layer.actions.conversion for layer in work.layers)),
+                membranes=accesses // (2 * arm.bins), accesses=accesses, energy=float(f"{1e9 * work.energy:.6g}"),
                 digital_energy=float(f"{1e9 * work.digital_energy:.6g}"),
             )
         )  # fmt: skip
     return rows
-
-
-def _membranes(arm: Arm) -> int:
-    """Neurons of a network of events with a state."""
-    sizes: list[int] = []
-    network = arm.build().eval()
-    for module in network.modules():
-        if isinstance(module, Neuron):
-            module.register_forward_hook(lambda _, __, output: sizes.append(output[0, 0].numel()))
-    with torch.no_grad():
-        network(torch.zeros(1, arm.bins, 2, 17, 17) if arm.bins > 1 else torch.zeros(1, 2, 17, 17))
-    return sum(sizes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -436,7 +436,7 @@ def main(
     typer.echo(
         "only local distances are read from crossbars; published fabrics of memristors (12 to 43 x as fast, 51 to "
         "287 x less energy, Xu et al., TCAD 37(4), 2018) compute the whole recurrence. Warping has no time here, the "
-        "digital machine no memories."
+        "digital machine no memories but for the rows of the warping, which both machines keep."
     )
     output.mkdir(parents=True, exist_ok=True)
     for name, rows in (

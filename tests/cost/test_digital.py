@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ SCORES = DigitalUse(name="attention", kind="scores", multiply_accumulates=6000)
 SOFTMAX = DigitalUse(name="attention", kind="softmax", elementwise=300, nonlinear=200, comparisons=100)
 NORM = DigitalUse(name="norm", kind="LayerNorm", parameters=64, elementwise=1000, nonlinear=10)
 WORDS = DigitalUse(name="words", kind="Embedding", parameters=10_000, lookups=320)
-WORK = (SCORES, SOFTMAX, NORM, WORDS)
+NEURONS = DigitalUse(name="neurons", kind="Neuron", state_accesses=40)
+WORK = (SCORES, SOFTMAX, NORM, WORDS, NEURONS)
 
 
 def test_the_digital_share_by_hand() -> None:
@@ -46,8 +48,8 @@ def test_the_digital_share_by_hand() -> None:
     text = str(report)
     assert "digital for one image: 36.9% of all multiply-accumulates" in text
     rows = {tuple(line.split()[:2]): line.split() for line in text.splitlines() if line.strip()}
-    assert rows["attention", "scores"][2:] == ["0", "6,000", "0", "0", "0", "0"]
-    assert rows["(all)", "10,064"][1:] == ["10,064", "6,000", "1,300", "210", "100", "320"]
+    assert rows["attention", "scores"][2:] == ["0", "6,000", "0", "0", "0", "0", "0"]
+    assert rows["(all)", "10,064"][1:] == ["10,064", "6,000", "1,300", "210", "100", "320", "40"]
 
 
 def test_what_has_no_price_is_said_and_in_no_number() -> None:
@@ -62,6 +64,7 @@ def test_what_has_no_price_is_said_and_in_no_number() -> None:
         ("nonlinear", "210"),
         ("comparisons", "100"),
         ("lookups", "320"),
+        ("state-accesses", "40"),
     ]
     assert "10,064 parameters are held digitally: no card charges their memory" in report.notes
     assert "digital operations have no part in peak power, area and time" in report.notes
@@ -70,18 +73,19 @@ def test_what_has_no_price_is_said_and_in_no_number() -> None:
 
 
 def test_the_energy_of_digital_operations_by_hand() -> None:
-    """Horowitz's 0.9 and 3.7 pJ at 45 nm, scaled to the 32 nm of ISAAC by Stillmaker and Baas's polynomials at 1 V."""
+    """Horowitz's 0.9, 3.7 and 5 pJ at 45 nm, scaled to ISAAC's 32 nm by Stillmaker and Baas's polynomials at 1 V."""
     at_45, at_32 = 1.103 - 0.362 + 0.2767, 0.9559 - 0.7823 + 0.471
     scale = at_32 / at_45
     plain, work = (estimate([use()], card, digital=WORK).workload() for card in (ISAAC, PRICED))
-    expected = scale * (6000 * (3.7 + 0.9) + 1300 * 3.7 + 100 * 0.9) * 1e-12
+    expected = scale * (6000 * (3.7 + 0.9) + 1300 * 3.7 + 100 * 0.9 + 40 * 5) * 1e-12
     assert work.digital_energy == pytest.approx(expected, rel=1e-12)
     assert work.energy == pytest.approx(plain.energy + expected, rel=1e-12)
     assert (work.interval, work.latency) == (plain.interval, plain.latency)
     assert work.average_power == pytest.approx(work.energy * work.images_per_second, rel=1e-12)
     by_kind = {cost.name: cost.energy for cost in work.components if cost.level == "digital"}
     assert by_kind["comparisons"] == pytest.approx(scale * 90e-12, rel=1e-12)
-    assert set(by_kind) == {"multiply-accumulates", "elementwise", "comparisons"}
+    assert by_kind["state-accesses"] == pytest.approx(scale * 200e-12, rel=1e-12)
+    assert set(by_kind) == {"multiply-accumulates", "elementwise", "comparisons", "state-accesses"}
     # what Horowitz has no number for is still said
     assert any("nonlinear (210), lookups (320)" in note for note in work.peak.notes)
     assert any("Horowitz" in source for source in work.peak.sources())  # type: ignore[attr-defined]
@@ -110,8 +114,8 @@ def test_every_view_adds_up(digital: list[DigitalUse], priced: bool) -> None:
     assert work.tree()["energy"] == pytest.approx(work.energy, rel=1e-9)
     assert 0.0 <= report.digital_share <= 1.0
     assert report.with_uses([use()]).digital == tuple(digital)
-    assert (work.digital_energy > 0) == (priced and any(each.multiply_accumulates + each.elementwise + each.comparisons
-                                                        for each in digital))  # fmt: skip
+    kinds = ("multiply_accumulates", "elementwise", "comparisons", "state_accesses")
+    assert (work.digital_energy > 0) == (priced and any(getattr(each, kind) for kind in kinds for each in digital))
     assert str(report)
     assert str(work)
 
@@ -122,7 +126,7 @@ def test_only_the_largest_are_listed_and_the_rest_is_added_up() -> None:
     shown = re.findall(r"^(d\d\d)", text, re.MULTILINE)
     assert shown == [f"d{k:02}" for k in range(11, 3, -1)]
     (rest,) = re.findall(r"^\(4 more\).*", text, re.MULTILINE)
-    assert rest.split()[-2] == str(1 + 2 + 4 + 8)
+    assert rest.split()[-3] == str(1 + 2 + 4 + 8)
 
 
 def test_counts_stay_whole_where_they_are() -> None:
@@ -180,6 +184,29 @@ def test_cards_of_prices_round_trip_and_say_where_they_come_from(name: str) -> N
     assert with_it.digital is not None
     assert with_it.digital.energy("comparisons", 45e-9) == pytest.approx(0.9e-12 * energy_factor(45e-9, 45e-9))
     assert {row["name"] for row in with_it.values()} >= {"digital.elementwise", "digital.technology_node"}
+
+
+def test_cards_from_before_there_was_a_price_of_states_are_read(tmp_path: Path) -> None:
+    """Saved cards of prices and of hardware lack the key: everything else is priced as it was, and states are said."""
+    card = DigitalCard.load("horowitz2014")
+    price = card.digital.state_accesses
+    assert price is not None
+    section = re.compile(r"\[digital\.state_accesses\]\n(?:[^\[\n].*\n)*")
+    texts = [section.sub("", tomlio.dumps(each)) for each in (card, PRICED)]
+    assert all("[digital.comparisons]" in text and "state_accesses" not in text for text in texts)
+    without = dataclasses.replace(card, digital=dataclasses.replace(card.digital, state_accesses=None))
+    assert tomlio.loads(DigitalCard, texts[0]) == without
+    path = tmp_path / "saved.digital.toml"
+    path.write_text(texts[0])
+    old = tomlio.loads(Hardware, texts[1])
+    assert old == ISAAC.with_digital(str(path)) == ISAAC.with_digital(without)
+    now, then = (estimate([use()], hardware, digital=WORK).workload() for hardware in (PRICED, old))
+    assert then.digital_energy > 0
+    of_states = 40 * price.si * energy_factor(45e-9, 32e-9)
+    assert now.digital_energy - then.digital_energy == pytest.approx(of_states, rel=1e-9)
+    assert any("lookups (320), state-accesses (40)" in note for note in then.peak.notes)
+    assert old.digital is not None
+    assert old.digital.energy("state_accesses", 45e-9) is None
 
 
 def test_a_layer_that_serves_a_share_of_the_images() -> None:

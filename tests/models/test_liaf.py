@@ -308,7 +308,7 @@ def test_networks_of_few_bits_are_saved_and_loaded(tmp_path: Path) -> None:
     [("lif", 2, 0, 1), ("selu", 2, 1, 1), ("relu", 2, 0, 2), ("relu1", 2, 0, 3), ("sigmoid", 2, 1, 1)],
 )
 def test_membranes_are_counted_step_by_step(fire: Any, elementwise: int, nonlinear: int, comparisons: int) -> None:
-    """An addition, a comparison and the leak a step and neuron, and the function; the reset moves data."""
+    """An addition, a comparison, the leak, a read and a write a step and neuron, and f; the reset moves data."""
     x = events(5)
     network = xb.map_model(event_net(fire), design(), calibration=x)
     neurons = {"layers.0.neuron": 4 * 8 * 8, "layers.1.neuron": 5 * 4 * 4}
@@ -321,11 +321,12 @@ def test_membranes_are_counted_step_by_step(fire: Any, elementwise: int, nonline
             "nonlinear": STEPS * count * nonlinear,
             "comparisons": STEPS * count * comparisons,
             "lookups": 0,
+            "state_accesses": STEPS * count * 2,
         }
     assert work["layers.0.pool"].comparisons == STEPS * 3 * 4 * 4 * 4
     total = sum(use.operations for use in network.digital_work)
     rest = STEPS * 3 * (4 * 4 * 4 + 5 * 2 * 2) + STEPS * 3  # the pools, and the mean of three outputs
-    assert total == STEPS * sum(neurons.values()) * (elementwise + nonlinear + comparisons) + rest
+    assert total == STEPS * sum(neurons.values()) * (elementwise + nonlinear + comparisons + 2) + rest
 
 
 def test_threshold_relation_takes_a_subtraction() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xbarsim as xb
-from xbarsim.cost import DigitalCard
+from xbarsim.cost import OPERATIONS, DigitalCard
 from xbarsim.network.report import ClippingWarning
 from xbarsim.sequences import Gallery, Sequences, TimeShift, Warping, pair_distances
 
@@ -141,12 +141,15 @@ def test_a_match_is_costed() -> None:
     assert cost.cells == pytest.approx(pairs)
     assert cost.warping.elementwise == pytest.approx(pairs)
     assert cost.warping.comparisons == pytest.approx(2 * pairs + 11)
+    assert cost.warping.state_accesses == pytest.approx(2 * pairs)
     assert cost.local.elementwise == pytest.approx(3 * pairs)
     assert cost.digital.multiply_accumulates == pytest.approx(4 * pairs + 4 * frames)
     card = DigitalCard.load("horowitz2014").digital
     node = cost.report.hardware.technology_node.si
-    price = {kind: card.energy(kind, node) or 0.0 for kind in ("multiply_accumulates", "elementwise", "comparisons")}
-    warping = price["elementwise"] * pairs + price["comparisons"] * (2 * pairs + 11)
+    price = {kind: card.energy(kind, node) or 0.0 for kind in OPERATIONS}
+    assert price["state_accesses"] == pytest.approx(5 / 0.9 * price["comparisons"])
+    arithmetic = price["elementwise"] * pairs + price["comparisons"] * (2 * pairs + 11)
+    warping = arithmetic + price["state_accesses"] * 2 * pairs
     assert cost.warping_energy == pytest.approx(warping)
     digital = price["multiply_accumulates"] * 4 * (pairs + frames) + price["elementwise"] * 2 * pairs
     assert cost.digital_energy == pytest.approx(digital + warping)

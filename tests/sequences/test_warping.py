@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.sequences.brute_force import brute_force, inside
 from xbarsim import InputError
 from xbarsim.data import load_sequences
-from xbarsim.sequences import Sequences, Warping, dtw, local_distances, pair_distances, warp
-from xbarsim.sequences.kernels import accumulate
+from xbarsim.sequences import Sequences, TimeShift, Warping, dtw, local_distances, pair_distances, warp
+from xbarsim.sequences.kernels import _end, _end_with_length, accumulate
 
 STEPS = ("symmetric1", "symmetric2", "symmetricP1")
 
@@ -140,6 +140,50 @@ def test_cells_and_operations_are_counted(steps: Any, window: dict[str, Any]) ->
     cells = sum(inside((i, j), 5, 8, rules) for i in range(5) for j in range(8))
     assert rules.cells(5, 8) == cells
     assert rules.operations(5, 8) == (cells * {"symmetric1": 1, "symmetric2": 2, "symmetricP1": 4}[steps], 2 * cells)
+
+
+class Row:
+    """A row that counts its accesses."""
+
+    def __init__(self, columns: int) -> None:
+        self.values, self.accesses = [0.0] * columns, 0
+
+    def __getitem__(self, column: int) -> float:
+        self.accesses += 1
+        return self.values[column]
+
+    def __setitem__(self, column: int, value: float) -> None:
+        self.accesses += 1
+        self.values[column] = value
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_accesses_to_the_row_that_is_kept_are_those_of_the_loop(per_step: bool) -> None:
+    """Those of clearing it before, and of taking the result out of it, are not among them."""
+    rows, columns = 5, 8
+    local = np.random.default_rng(3).random((rows, columns))
+    row, lengths = Row(columns), Row(columns)
+    if per_step:
+        found, _ = _end_with_length.py_func(local, 0, 0, rows, columns, -1, row, lengths)
+    else:
+        found = _end.py_func(local, 0, 0, rows, columns, -1, row, np.inf)
+    assert found == pytest.approx(warp(local).distance, rel=1e-12)
+    around = (columns + 1) * (1 + per_step)
+    rules = Warping(per_step=per_step)
+    assert rules.state_accesses(rows, columns) == row.accesses + lengths.accesses - around
+    assert rules.state_accesses(rows, columns) == rows * columns * (4 if per_step else 2)
+    assert TimeShift(most=0, overlap=1, warping=rules).state_accesses(5, 8) == 25 * (4 if per_step else 2)
+    assert TimeShift(most=1, overlap=1, warping=rules).state_accesses(5, 8) == (16 + 25 + 25) * (4 if per_step else 2)
+
+
+@pytest.mark.parametrize(("steps", "a_cell"), [("symmetric1", 2), ("symmetric2", 2), ("symmetricP1", 5)])
+def test_accesses_follow_the_cells_of_a_window(steps: Any, a_cell: int) -> None:
+    """Two rows of costs, read and read again, and one of distances, with slopes from 1/2 to 2."""
+    rules = Warping(steps=steps, radius=1)
+    assert rules.cells(5, 8) < 40
+    assert rules.state_accesses(5, 8) == a_cell * rules.cells(5, 8)
+    more = Warping(steps=steps, radius=1, per_step=True).state_accesses(5, 8) - rules.state_accesses(5, 8)
+    assert more == (2 * rules.cells(5, 8) if steps == "symmetric1" else 0)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from xbarsim.foundation.validation import InputError, check_choice, check_count,
 
 __all__ = ["OPERATIONS", "DigitalCard", "DigitalPrices", "DigitalUse", "digital_names", "operations_of"]
 
-OPERATIONS = ("multiply_accumulates", "elementwise", "nonlinear", "comparisons", "lookups")
+OPERATIONS = ("multiply_accumulates", "elementwise", "nonlinear", "comparisons", "lookups", "state_accesses")
 """The kinds of digital operation, in the order of every table."""
 
 
@@ -49,6 +49,9 @@ class DigitalUse:
         Of two values: rectifiers, clipping, maxima, pooling by them.
     lookups
         Values read from a table, such as the elements of an embedded vector.
+    state_accesses
+        Reads and writes of values that are kept from one time step to the next, such as membranes and hidden states:
+        two a value and step.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class DigitalUse:
     nonlinear: float = 0
     comparisons: float = 0
     lookups: float = 0
+    state_accesses: float = 0
 
     def __post_init__(self) -> None:
         check_instance("name", self.name, str)
@@ -116,14 +120,14 @@ class DigitalPrices:
     ----------
     technology_node
         Of the values, which are scaled to the node of the hardware, see :mod:`xbarsim.cost.scaling`.
-    multiply_accumulates, elementwise, nonlinear, comparisons, lookups
+    multiply_accumulates, elementwise, nonlinear, comparisons, lookups, state_accesses
         Energy of one operation of each kind; ``None`` where the source has none: such operations are counted and not
         priced, and reports say so.
 
     Notes
     -----
-    An accelerator's card may charge units of its own for every output (ISAAC: sigmoid and maximum pooling); prices add
-    to these.
+    An accelerator's card may charge units of its own for every output (ISAAC: sigmoid and maximum pooling, buffers that
+    hold what drives an array); prices add to these.
     """
 
     technology_node: SourcedValue
@@ -132,6 +136,7 @@ class DigitalPrices:
     nonlinear: SourcedValue | None = None
     comparisons: SourcedValue | None = None
     lookups: SourcedValue | None = None
+    state_accesses: SourcedValue | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

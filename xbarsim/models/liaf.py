@@ -12,7 +12,8 @@ Inputs are of shape (samples, time, ...). Every call starts from empty membranes
 Where currents do not depend on the state, those of all steps are computed at once; the products are the same.
 
 In training the gradient of a spike is a surrogate, and the spike that resets a membrane has none. In evaluation a
-neuron takes an addition, a comparison and a multiplication (the leak) a step, beside f; a reset moves data.
+neuron takes an addition, a comparison and a multiplication (the leak) a step, beside f; a reset moves data. Its
+membrane is read and written once a step, and so is what a recurrent layer has sent, a spike as a value like any other.
 
 Z. Wu et al., LIAF-Net: Leaky Integrate and Analog Fire Network for Lightweight and Efficient Spatiotemporal Information
 Processing, IEEE Trans. Neural Networks and Learning Systems 33, 6249 (2022), doi:10.1109/TNNLS.2021.3073016 (arXiv
@@ -31,6 +32,7 @@ from torch import Tensor, fx, nn
 
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_integer, check_real
+from xbarsim.network.states import keep_state
 
 __all__ = ["EventNet", "Fire", "LiafLayer", "Neuron", "RecurrentLiaf", "SequenceNet", "Surrogate"]
 
@@ -179,7 +181,7 @@ def _step(current: Tensor, membrane: Tensor, neuron: _Settings) -> tuple[Tensor,
     """As :meth:`Neuron.step`."""
     potential = membrane + current
     fired = potential > neuron.threshold
-    left = (neuron.leak * potential).masked_fill(fired, 0.0)
+    left = keep_state((neuron.leak * potential).masked_fill(fired, 0.0))
     if neuron.fire != "lif":
         above = potential - neuron.threshold if neuron.threshold_related else potential
         return _FUNCTIONS[neuron.fire](above), left
@@ -300,6 +302,7 @@ def _recurrent_through_time(currents: Tensor, weight: Tensor, neuron: _Settings)
     outputs = []
     for current in currents.unbind(1):
         sent, membrane = _step(current + nn.functional.linear(sent, weight), membrane, neuron)
+        sent = keep_state(sent)
         outputs.append(sent)
     return torch.stack(outputs, dim=1)
 

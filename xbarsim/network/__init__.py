@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xbarsim.network.report import ClippingWarning, ErrorReport, LayerError
     from xbarsim.network.rescale import Rescale
     from xbarsim.network.skeleton import Network, Skeleton
+    from xbarsim.network.states import keep_state
     from xbarsim.network.storage import LayerStorage, StorageTable
     from xbarsim.network.support import LayerSupport, layer_page, layer_support
 
@@ -64,6 +65,7 @@ _HOMES = {
     "Skeleton": "skeleton",
     "StorageTable": "storage",
     "evaluate": "evaluation",
+    "keep_state": "states",
     "layer_page": "support",
     "layer_support": "support",
     "map_model": "pipeline",
@@ -108,6 +110,7 @@ __all__ = [
     "Skeleton",
     "StorageTable",
     "evaluate",
+    "keep_state",
     "layer_page",
     "layer_support",
     "map_model",

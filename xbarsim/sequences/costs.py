@@ -37,7 +37,7 @@ class MatchCost:
         What turns reads into distances: ``|x|^2``, and for every pair of frames a multiplication by the scale and the
         additions of ``|x|^2`` and n.
     warping
-        The recurrence, and the least distance.
+        The recurrence, with the accesses to the rows that it keeps, and the least distance.
     digital
         What a digital machine does instead of reads: a multiply-accumulate for every number of every pair of frames,
         and the same additions.
@@ -104,7 +104,10 @@ class MatchCost:
 
     @property
     def digital_energy(self) -> float:
-        """Energy of the same match on a digital machine, J: arithmetic alone, without memories, so a lower bound."""
+        """Energy of the same match on a digital machine, J: arithmetic, and the rows that the warping keeps.
+
+        Without other memories, so a lower bound, where rows are not so short that they fit into registers.
+        """
         return self._energy(self.digital) + self.warping_energy
 
     @property
@@ -142,7 +145,7 @@ class MatchCost:
                 "",
                 format_table(("", "value", "unit"), rows),
                 "",
-                "note: the warping has no time here; the digital machine has no memories: a lower bound of its energy",
+                "note: the warping has no time here; the digital machine has no memory but that of the warping's rows",
                 *(f"note: {note}" for note in self.report.notes),
             ]
         )
@@ -150,17 +153,21 @@ class MatchCost:
 
 def _operations(
     probes: npt.NDArray[np.int64], gallery: npt.NDArray[np.int64], rules: Warping | TimeShift
-) -> tuple[float, float, float]:
-    """Cells, additions and comparisons to warp a probe with every sequence of the gallery, as means over probes."""
+) -> tuple[float, DigitalUse]:
+    """Cells, and digital operations, to warp a probe with every sequence of the gallery, as means over probes."""
     lengths, counts = np.unique(probes, return_counts=True)
     others, times = np.unique(gallery, return_counts=True)
-    totals = np.zeros(3)
+    totals = np.zeros(4)
     for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
         for other, many in zip(others.tolist(), times.tolist(), strict=True):
-            each = (rules.cells(length, other), *rules.operations(length, other))
+            sizes = length, other
+            each = (rules.cells(*sizes), *rules.operations(*sizes), rules.state_accesses(*sizes))
             totals += count * many * np.array(each, dtype=np.float64)
-    cells, additions, comparisons = (totals / len(probes)).tolist()
-    return cells, additions, comparisons + len(gallery) - 1  # and the least of all
+    cells, additions, comparisons, accesses = (totals / len(probes)).tolist()
+    return cells, DigitalUse(
+        name="gallery", kind="warping", elementwise=additions, state_accesses=accesses,
+        comparisons=comparisons + len(gallery) - 1,  # and the least of all
+    )  # fmt: skip
 
 
 def match_cost(
@@ -175,11 +182,10 @@ def match_cost(
     card = card if card.digital is not None else card.with_digital(_PRICES)
     frames = float(probes.mean())
     numbers, columns = crossbar.shape
-    cells, additions, comparisons = _operations(probes, gallery, rules)
+    cells, warping = _operations(probes, gallery, rules)
     pairs = frames * columns
     own = frames * numbers  # multiply-accumulates of |x|^2
     local = DigitalUse(name="gallery", kind="distances from reads", multiply_accumulates=own, elementwise=3 * pairs)
-    warping = DigitalUse(name="gallery", kind="warping", elementwise=additions, comparisons=comparisons)
     digital = DigitalUse(
         name="gallery", kind="distances", multiply_accumulates=own + pairs * numbers, elementwise=2 * pairs
     )

@@ -93,3 +93,7 @@ class TimeShift:
         """Additions and comparisons, as :meth:`Warping.operations`, over all shifts, and to find the least."""
         each = [self.warping.operations(length, length) for length in self.parts(rows, columns)]
         return sum(additions for additions, _ in each), sum(compared for _, compared in each) + len(each) - 1
+
+    def state_accesses(self, rows: int, columns: int) -> int:
+        """Reads and writes of what is kept from row to row, as :meth:`Warping.state_accesses`, over all shifts."""
+        return sum(self.warping.state_accesses(length, length) for length in self.parts(rows, columns))

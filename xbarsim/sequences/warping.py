@@ -28,6 +28,8 @@ _STEPS = {"symmetric1": SYMMETRIC1, "symmetric2": SYMMETRIC2, "symmetricP1": SYM
 #: Additions and comparisons for one cell of the matrix: the least of three sums. Doubling is a shift.
 _ADDITIONS = {"symmetric1": 1, "symmetric2": 2, "symmetricP1": 4}
 _COMPARISONS = 2
+#: Reads and writes of what is kept from row to row, for one cell; of neighbours in a row only one is read anew.
+_ACCESSES = {"symmetric1": 2, "symmetric2": 2, "symmetricP1": 5}
 _LARGEST_DISTANCE, _LARGEST_WEIGHT = 1e290, 1e50  # sums stay finite
 
 FloatArray = npt.NDArray[np.float64]
@@ -116,6 +118,16 @@ class Warping:
         cells = self.cells(rows, columns)
         counted = int(self.per_step and self.steps == "symmetric1")
         return cells * (_ADDITIONS[self.steps] + counted) + int(self.per_step), cells * _COMPARISONS
+
+    def state_accesses(self, rows: int, columns: int) -> int:
+        """Reads and writes of what is kept from row to row when two sequences of so many frames are warped.
+
+        A cell reads the cost above it and writes its own; where cells of alignments are counted, it does the same with
+        their number. ``"symmetricP1"`` needs the costs of two rows and the local distances of one: a cost is written
+        once and read twice, a distance written and read once.
+        """
+        counted = int(self.per_step and self.steps == "symmetric1")
+        return self.cells(rows, columns) * (_ACCESSES[self.steps] + 2 * counted)
 
 
 class Alignment(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 import xbarsim as xb
 from tests.network.onnx.exports import FILES, Exported
 from tests.network.onnx.writing import Array
+from xbarsim.cost import OPERATIONS
 from xbarsim.devices import Cell, StuckFaults
 
 pytestmark = [
@@ -127,10 +128,7 @@ def test_samples_that_do_not_fit_a_file_are_refused(exported: Callable[[str], Ex
 
 
 def totals(network: xb.MappedNetwork) -> dict[str, float]:
-    return {
-        kind: sum(getattr(use, kind) for use in network.digital_work)
-        for kind in ("multiply_accumulates", "elementwise", "nonlinear", "comparisons", "lookups")
-    }
+    return {kind: sum(getattr(use, kind) for use in network.digital_work) for kind in OPERATIONS}
 
 
 @pytest.mark.parametrize(("name", "exporter"), [each for each in FILES if each[0] not in ("mobile", "encoder")])

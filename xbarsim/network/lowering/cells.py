@@ -18,6 +18,7 @@ from xbarsim.network.lowering.recurrence import (
 )
 from xbarsim.network.lowering.recurrent import LowerRecurrent
 from xbarsim.network.lowering.replacement import Replacement
+from xbarsim.network.states import keep_state
 
 __all__ = ["LOWERINGS", "LowerCell", "LowerGRUCell", "LowerLSTMCell", "LowerRNNCell", "RecurrentCell"]
 
@@ -69,6 +70,7 @@ class RecurrentCell(Replacement):
         whole = input.dim() == 2
         ahead = self.recurrence.ahead(self, input if whole else input[None])
         following = self.recurrence.step(self, ahead, given if whole else tuple(state[None] for state in given))
+        following = tuple(map(keep_state, following))
         if not whole:
             following = tuple(state[0] for state in following)
         return following if states > 1 else following[0]

@@ -16,11 +16,12 @@ from torch.utils._pytree import tree_leaves
 
 from xbarsim.cost import DigitalUse
 from xbarsim.network.samples import per_sample
+from xbarsim.network.states import keep_state
 
 __all__ = ["DigitalWork", "Operations", "count_operations"]
 
 Operations = dict[str, float]
-"""Counts by kind: ``multiply_accumulates``, ``elementwise``, ``nonlinear``, ``comparisons``, ``lookups``."""
+"""Counts by kind, as :class:`xbarsim.cost.DigitalUse` names them."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -130,7 +131,10 @@ def _recurrent(name: str, given: tuple[Any, ...]) -> Operations:
     matrices = [each for each in tree_leaves(given[2:]) if isinstance(each, Tensor) and each.ndim == 2]
     biases = [each for each in tree_leaves(given[2:]) if isinstance(each, Tensor) and each.ndim == 1]
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[kind]
-    states = sum(each.shape[0] // gates for each in matrices[1::2]) * vectors
+    # of a layer and direction: from the inputs, from the hidden state, and perhaps a projection, which has fewer rows
+    of_hidden = [each for each in matrices if len(each) == len(matrices[0])][1::2]
+    states = sum(len(each) // gates for each in of_hidden) * vectors
+    kept = sum(each.shape[1] for each in of_hidden) * vectors + (states if kind == "lstm" else 0)  # hidden, and cells
     own = {"lstm": (5, 4), "gru": (3, 5), "rnn": (1, 0)}[kind]  # nonlinear, elementwise for each state
     sums = states * gates  # inputs' and states' products are added
     return {
@@ -138,6 +142,7 @@ def _recurrent(name: str, given: tuple[Any, ...]) -> Operations:
         "nonlinear": 0 if "relu" in name else own[0] * states,
         "comparisons": states if "relu" in name else 0,
         "elementwise": own[1] * states + sums + sum(each.numel() for each in biases) * vectors,
+        "state_accesses": 2 * kept,  # each is read and written once a step
     }
 
 
@@ -244,6 +249,8 @@ def count_operations(
     if name in _MOVING or tensor is None or inputs is None:
         return {}
     count = tensor.numel()
+    if function is keep_state:
+        return {"state_accesses": 2 * count}
     if name in _NONLINEAR:
         return {"nonlinear": count}
     if name in _COMPARING:

@@ -5,7 +5,8 @@ combined product a step: :mod:`xbarsim.network.lowering.recurrence`). Activation
 ``(samples, steps, features)`` whatever the module's own layout, those of the others ``(samples, features)``.
 
 Packed sequences are padded, in the caller's order of samples, and packed again: what stands behind the end of a
-sequence is a vector of zeros, which the products see like any other.
+sequence is a vector of zeros, which the products see like any other; digital operations and accesses to states are
+counted there, too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from xbarsim.network.lowering.recurrence import (
     StepWeights,
 )
 from xbarsim.network.lowering.replacement import Replacement, current_weight, own_forward
+from xbarsim.network.states import keep_state
 
 __all__ = ["LOWERINGS", "LowerGRU", "LowerLSTM", "LowerRNN", "LowerRecurrent", "RecurrentLayer", "RecurrentLayers"]
 
@@ -81,7 +83,7 @@ class RecurrentLayer(nn.Module):
                 here = inside[:, time, None]
                 following = tuple(torch.where(here, new, old) for new, old in zip(following, state, strict=True))
                 shown = torch.where(here, shown, torch.zeros_like(shown))
-            state = following
+            state = tuple(map(keep_state, following))
             outputs.append(shown)
         return torch.stack(outputs[::-1] if backwards else outputs, dim=1), state
 

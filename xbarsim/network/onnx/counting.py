@@ -19,6 +19,7 @@ __all__ = ["count", "of_shapes"]
 # Of one step of a recurrent layer, for each number of its state: additions and multiplications, and nonlinear values.
 # LSTM: four sums of two products, f c + i g and o tanh(c). GRU: two sums, x + r h, and n + z (h - n).
 _GATES = {"LSTM": (8, 5), "GRU": (7, 3), "RNN": (1, 1)}
+_STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}  # hidden, and that of a cell; each is read and written once a step
 # Comparisons and elementwise operations on each value, where they are more than one of the operation's kind.
 _SEVERAL = {
     "Clip": (2, 0),
@@ -63,7 +64,11 @@ def count(call: Call, outputs: tuple[Array, ...]) -> dict[str, int]:
     if op in RECURRENT:
         elementwise, nonlinear = _GATES[op]
         rectified = "Relu" in node.attributes.get("activations", ())
-        return {"elementwise": elementwise * size, "comparisons" if rectified else "nonlinear": nonlinear * size}
+        return {
+            "elementwise": elementwise * size,
+            "comparisons" if rectified else "nonlinear": nonlinear * size,
+            "state_accesses": 2 * _STATES[op] * size,
+        }
     work = ALL_OPERATIONS[op].work
     if op == "Gather":
         return {"lookups": size} if call[0].dtype.kind == "f" and call[1].ndim else {}
