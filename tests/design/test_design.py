@@ -326,7 +326,7 @@ def test_a_file_cut_in_the_middle(tmp_path: Path) -> None:
         (
             "cell = 'islped2019'\nrows = 4",
             FileFormatError,
-            "Design has no key 'rows'; its keys are cell, current_law, faults",
+            "Design has no key 'rows'; its keys are cell, current_law",
         ),
         ("cell = 'islped2019'\n[mapping]\nrow = 4", FileFormatError, "mapping has no key 'row'"),
         ("cell = 'islped2019'\n[mapping]\nrows = '4'", FileFormatError, "mapping.rows must be int, got '4'"),
