@@ -15,7 +15,7 @@ from torch import nn
 
 import xbarsim as xb
 from tests.cost.uses import use
-from xbarsim.circuit import Wires
+from xbarsim.circuit import SinhLaw, Wires
 from xbarsim.cost import CostReport, DigitalUse, Hardware, estimate, hardware_names
 from xbarsim.design import AdcErrors, DacErrors
 from xbarsim.devices import Cell, LineFaults, Polynomial, ReadNoise, StuckFaults
@@ -161,6 +161,7 @@ COUNTS: dict[str, dict[str, Any]] = {
     "periphery.signed_inputs": {"periphery.signed_inputs": "offset"},
     "periphery.active_rows": {"periphery.active_rows": None},
     "periphery.columns_per_adc": {"periphery.columns_per_adc": 8},
+    "current_law": {"current_law": SinhLaw(voltage_scale=0.1), "periphery.dac_bits": 2},
 }
 
 _CHECKED = "bounds of what may be built; nothing is built of it"
