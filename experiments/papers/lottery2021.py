@@ -3,8 +3,9 @@
 ``python -m xbarsim.experiments.papers.lottery2021`` trains a network at several learning rates and from several seeds,
 prunes it round by round (IMP) and at once (OMP), and trains what is left: from the weights it began with (the ticket),
 from other weights, and a small dense network with as many weights. It judges every sparsity by the five conditions of
-the paper, and asks what the paper does not: what is left of each on dies with stuck cells. A run that is cut short goes
-on with ``--folder``.
+the paper, and asks what the paper does not: what is left of each on dies with stuck cells, and whether a die is as good
+a mask as magnitude is, where the weights that have a stuck cell are left out. A run that is cut short goes on with
+``--folder``.
 
 ``--network mlp`` is a perceptron of 64-48-32-10 on the 8 x 8 digits, in minutes; ``lenet300`` one of 784-300-100-10 on
 MNIST, in hours; ``convnet`` has four convolutions, and ``resnet20`` is the network of the paper, both on CIFAR-10 and
@@ -47,10 +48,12 @@ from xbarsim.training import Training, TrainingSet, train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ARMS", "NETWORKS", "Network", "main", "measure", "picture", "verdicts"]
+__all__ = ["ARMS", "NETWORKS", "Network", "fault_masks", "main", "measure", "picture", "verdicts"]
 
-ARMS = ("dense", "IMP", "IMP, other weights", "OMP", "OMP, other weights", "small")
-"""The dense network; its subnetworks, each begun with the weights of old and with others; and a small dense network."""
+ARMS = ("dense", "IMP", "IMP, other weights", "OMP", "OMP, other weights", "small", "fault map")
+"""The dense network; its subnetworks, each begun with the weights of old and with others; a small dense network; and
+the weights that a die with so many stuck cells leaves whole, begun with those of old.
+"""
 
 PUBLISHED = {0.914: {"dense": 88.0, "ticket": 87.1, "random": 80.3}}  # ResNet-20, rate 0.005, 78 epochs
 _CALIBRATION = 100
@@ -231,6 +234,9 @@ def measure(
                     file = None if place is None else place / f"{arm}-{count}.safetensors"
                     trained = _retrain(other if arm.endswith("weights") else begun, data, settings, masks, file)
                     note(arm, trained, sparsity, rate, seed)
+                file = None if place is None else place / f"fault map-{count}.safetensors"
+                whole = fault_masks(begun, images[:_CALIBRATION], 1.0 - sparsity, seed=seed)
+                note("fault map", _retrain(begun, data, settings, whole, file), sparsity, rate, seed)
                 small = network.small(sum(int(mask.sum()) for mask in at_once.values()), seed)
                 file = None if place is None else place / f"small-{count}.safetensors"
                 train(small, data, settings, checkpoint=file, progress=False)
@@ -244,15 +250,48 @@ def _retrain(
     return retrain(model, data, training, masks=masks, checkpoint=file, progress=False).model
 
 
-def _on_dies(model: nn.Module, data: TrainingSet, dies: int, seed: int) -> list[float]:
-    """Accuracy on dies of the differential mapping, whose pruned weights take cells that are stuck as others are."""
-    design = xb.Design(
+def _design(rate: float) -> xb.Design:
+    """Arrays of 16-level cells, a pair for each of two slices of a weight; most stuck cells are stuck on."""
+    return xb.Design(
         cell=Cell.load("wan2022").without_errors(),
         mapping=Mapping(encoding=Differential(), rows=128, columns=128, weight_bits=9, cell_bits=4),
-        faults=fault_preset("chen2015_sa0_hrs").faults.with_total(_STUCK),
+        faults=fault_preset("chen2015_sa0_hrs").faults.with_total(rate),
     )
+
+
+def fault_masks(model: nn.Module, images: Tensor, keep: float, *, seed: int) -> dict[str, Tensor]:
+    """The weights of a network of which a die stores every cell, by layer: bool, of the weight's shape.
+
+    Parameters
+    ----------
+    model
+        The network; weights of 0 are taken for whole.
+    images
+        For the calibration of the mapping.
+    keep
+        Share of the weights that is whole on average: so many cells are stuck.
+    seed
+        Of the die.
+    """
+    mapping = _design(0.0).mapping
+    stuck = 1.0 - keep ** (1.0 / (mapping.slices * mapping.encoding.sides))
+    network = xb.map_model(copy.deepcopy(model).cpu().eval(), _design(stuck), calibration=images)
+    rng = np.random.default_rng(seed)
+    masks = {}
+    for name, layer in network.fabricate(seed=seed).layers.items():
+        faults = layer.tile_faults
+        hit = np.zeros(faults.shape)
+        hit.flat[faults.index] = rng.uniform(1.0, 2.0, len(faults))  # no two of a pair cancel
+        whole = layer.matrix.decode(hit) == 0.0  # (inputs, outputs)
+        weight = mappable_layers(model)[name].weight
+        masks[name] = torch.from_numpy(np.ascontiguousarray(whole.T)).reshape(weight.shape)
+    return masks
+
+
+def _on_dies(model: nn.Module, data: TrainingSet, dies: int, seed: int) -> list[float]:
+    """Accuracy on dies of the differential mapping, whose pruned weights take cells that are stuck as others are."""
     inputs = data.normalise(data.validation_images)
-    network = xb.map_model(model, design, calibration=inputs[:_CALIBRATION])
+    network = xb.map_model(model, _design(_STUCK), calibration=inputs[:_CALIBRATION])
     labels = data.validation_labels.numpy()
     return [
         xb.evaluate(network.fabricate(seed=100 * seed + die), inputs.numpy(), labels, progress=False).accuracy
@@ -321,7 +360,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
                 halves.append(100 * student_half_width(spread, len(values), 0.95) if len(values) > 1 else 0.0)
             low, high = np.subtract(means, halves), np.add(means, halves)
-            axes.plot(places, means, color=f"C{number}", marker="osD^v"[number], markersize=4, label=arm)
+            axes.plot(places, means, color=f"C{number}", marker="osD^vP"[number], markersize=4, label=arm)
             axes.fill_between(places, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
         axes.set_xlabel("weights that are gone (%)")
         axes.set_title("no cell stuck" if column == "accuracy" else f"{_STUCK:.0%} of the cells stuck", fontsize=10)

@@ -8,11 +8,21 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import xbarsim as xb
 from xbarsim.experiments.papers import lottery2021 as script
-from xbarsim.experiments.papers.lottery2021 import ARMS, NETWORKS, measure, picture, small_widths, verdicts
+from xbarsim.experiments.papers.lottery2021 import (
+    ARMS,
+    NETWORKS,
+    fault_masks,
+    measure,
+    picture,
+    small_widths,
+    verdicts,
+)
 from xbarsim.testing import check_paper
 
 
@@ -58,3 +68,20 @@ def test_a_small_network_has_as_many_weights() -> None:
         assert abs(count - weights) < 0.1 * weights + 800
         assert found[0] == 784
         assert found[-1] == 10
+
+
+def test_a_die_leaves_those_weights_whole_that_have_no_stuck_cell() -> None:
+    network = NETWORKS["mlp"]
+    model, data = network.build(1), network.data()
+    images = data.normalise(data.validation_images)[:50]
+    masks = fault_masks(model, images, 0.3, seed=4)
+    kept = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    assert kept == pytest.approx(0.3, abs=0.03)
+    mapped = xb.map_model(model, script._design(1.0 - 0.3**0.25), calibration=images)
+    layer = mapped.fabricate(seed=4).layers["3"]
+    stuck = set(layer.tile_faults.index.tolist())
+    for row, output in [(0, 0), (5, 7), (47, 31), (20, 3)]:
+        cells = layer.matrix.cells_of(row, output)
+        places = np.ravel_multi_index((cells.tile, cells.row, cells.column), layer.matrix.levels.shape)
+        assert bool(masks["3"][output, row]) == stuck.isdisjoint(places.ravel().tolist())
+    assert not torch.equal(masks["1"], fault_masks(model, images, 0.3, seed=5)["1"])
