@@ -19,6 +19,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("Drift", "xbarsim.devices", "LogarithmicDrift PowerLawDrift MeasuredDrift DriftStep"),
     ("Wires and lines", "xbarsim.circuit", "Wires"),
     ("Broken lines", "xbarsim.devices", "LineFaults"),
+    ("Currents of cells", "xbarsim.circuit", "SinhLaw PolynomialLaw"),
     (
         "Faults",
         "xbarsim.devices",
@@ -40,6 +41,7 @@ _SAID = {  # units that are said in words
     "in level steps times plane code": "level steps times code",
     "in steps of its plane code": "steps",
     "the offset, in codes": "codes",
+    "NL2 in A/V^2 and NL3 in A/V^3": "A/V^2, A/V^3",
 }
 # What says that a number has no unit.
 _BARE = re.compile(
