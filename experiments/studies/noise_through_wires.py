@@ -1,8 +1,9 @@
 """How good the estimate of read noise through wires is: every column of a tile against the exact covariance.
 
 ``python -m xbarsim.experiments.studies.noise_through_wires`` takes tiles of 128 x 128 cells of two cards, wires of 1, 2
-and 5 ohm a segment, and bits of which 10 %, 30 % or all are 1, and writes a table into experiments/figures. With
-``--network`` it prints how much the rows of ResNet-20 load the lines together, of 64 CIFAR-10 images.
+and 5 ohm a segment, and bits of which 10 %, 30 % or all are 1, and writes a table and a picture into
+experiments/figures. With ``--network`` it prints how much the rows of ResNet-20 load the lines together, of 64 CIFAR-10
+images.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from xbarsim.devices import Cell, NoiseVariance
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import write_atomically
+from xbarsim.plot import save_figure
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
 
-__all__ = ["CARDS", "FILLINGS", "RESISTANCES", "fillings", "main", "measure", "tile", "wires_own_share"]
+__all__ = ["CARDS", "FILLINGS", "RESISTANCES", "fillings", "main", "measure", "picture", "tile", "wires_own_share"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -148,12 +151,47 @@ def _text(rows: Sequence[dict[str, Any]]) -> str:
     return format_table(tuple(rows[0]), [tuple(text(row, name) for name in row) for row in rows])
 
 
+def picture(rows: Sequence[dict[str, Any]]) -> Figure:
+    """What noise without wires, and the estimate, are too large by on the mean; a panel a card and mechanism."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.0, 6.4), layout="constrained", dpi=150)
+    panels = figure.subplots(len(CARDS), len(_POWERS), sharex=True, sharey=True)
+    for line, card in zip(panels, CARDS, strict=True):
+        for axes, mechanism in zip(line, _POWERS, strict=True):
+            for colour, filling in enumerate((None,) if mechanism == "thermal" else FILLINGS):
+                place = (card, mechanism, filling)
+                mine = [row for row in rows if (row["card"], row["mechanism"], row["rows driven"]) == place]
+                said = "any input" if filling is None else f"{filling:.0%} of the rows driven"
+                for column, style in (("without wires", "o:"), ("estimate", "s-")):
+                    axes.plot(
+                        range(len(mine)), [100 * row[column] for row in mine], style,
+                        color="0.3" if filling is None else f"C{colour}", markersize=4, linewidth=1.2,
+                        label=f"{column}, {said}",
+                    )  # fmt: skip
+            axes.axhline(0.0, color="black", linewidth=0.8)
+            axes.set_yscale("symlog", linthresh=1.0)
+            axes.set_yticks([-1, 0, 1, 10, 100], ["-1", "0", "1", "10", "100"])
+            axes.minorticks_off()
+            axes.set_xticks(range(len(RESISTANCES)), [f"{each:g}" for each in RESISTANCES])
+            axes.set_title(f"{card}, {mechanism} noise", fontsize=9)
+            axes.grid(color="0.92", linewidth=0.8)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel("resistance of a segment (ohm)")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("mean deviation of a column,\ntoo large by (%)")
+    handles = [*panels[0][0].get_legend_handles_labels()[0], *panels[0][1].get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
 def main(
-    output: Annotated[Path, typer.Option(help="Folder of the table.")] = FIGURES,
+    output: Annotated[Path, typer.Option(help="Folder of the table and the picture.")] = FIGURES,
     size: Annotated[int, typer.Option(help="Rows and columns of a tile.", min=4)] = 128,
     network: Annotated[bool, typer.Option(help="Look at the inputs of ResNet-20 instead.")] = False,
 ) -> None:
-    """Measure, print, and write noise_through_wires.csv."""
+    """Measure, print, and write noise_through_wires.csv and noise_through_wires.png."""
     if network:
         import torch
 
@@ -174,7 +212,8 @@ def main(
     typer.echo(_text(rows))
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "noise_through_wires.csv", csv_bytes(rows))
-    typer.echo(f"wrote {output / 'noise_through_wires.csv'}")
+    save_figure(picture(rows), output / "noise_through_wires.png")
+    typer.echo(f"wrote {output / 'noise_through_wires.csv'} and {output / 'noise_through_wires.png'}")
 
 
 if __name__ == "__main__":

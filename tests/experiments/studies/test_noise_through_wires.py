@@ -17,6 +17,7 @@ from xbarsim.experiments.studies.noise_through_wires import (
     RESISTANCES,
     fillings,
     measure,
+    picture,
     wires_own_share,
 )
 
@@ -58,3 +59,9 @@ def test_how_full_the_rows_are_by_hand() -> None:
     assert fillings(layer, vector, 8) == pytest.approx([squared / ((255**2 + 128**2 + 255**2) / 4)], rel=1e-6)
     # of single bits: the lower seven are set in one of four rows, the highest in two; those of the negative in one
     assert fillings(layer, vector, 1) == pytest.approx([(7 / 16 + 4 / 16 + 8 / 16) / (7 / 4 + 2 / 4 + 8 / 4)], rel=1e-6)
+
+
+def test_the_picture_has_a_panel_for_each_card_and_mechanism() -> None:
+    rows = [row for resistance in RESISTANCES for card in CARDS for row in measure(card, resistance, 0.1, size=8)]
+    titles = [axes.get_title() for axes in picture(rows).axes]
+    assert titles == [f"{card}, {kind} noise" for card in CARDS for kind in ("thermal", "shot", "conductance")]
