@@ -53,11 +53,18 @@ def of_seed(study: Study, number: int) -> Study:
         method: Any = arm.method
         if hasattr(method, "seed"):
             method = replace(method, seed=method.seed + _APART * number)
-        own = {name: moved(given) for name in ("pruning", "retraining") if (given := getattr(arm, name)) is not None}
-        return replace(arm, method=method, **own)
+        pruning = None if arm.pruning is None else moved(arm.pruning)
+        retraining = None if arm.retraining is None else moved(arm.retraining)
+        return replace(arm, method=method, pruning=pruning, retraining=retraining)
 
-    trainings = {name: moved(getattr(study, name)) for name in ("dense", "pruning", "retraining", "quantising")}
-    return replace(study, arms=tuple(moved_arm(arm) for arm in study.arms), **trainings)
+    return replace(
+        study,
+        dense=moved(study.dense),
+        pruning=moved(study.pruning),
+        retraining=moved(study.retraining),
+        quantising=moved(study.quantising),
+        arms=tuple(moved_arm(arm) for arm in study.arms),
+    )
 
 
 def train_seeds(

@@ -20,6 +20,7 @@ from xbarsim.experiments.studies.pruning.pictures import (
     equal_accuracy_picture,
     equal_accuracy_table,
 )
+from xbarsim.experiments.studies.pruning.seeds import losses, of_seed, train_seeds
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.executors import InProcess
 from xbarsim.training import TrainingSet
@@ -153,3 +154,54 @@ def test_bad_values_are_refused() -> None:
         study.arm("bcr")
     with pytest.raises(InputError, match="parallel must be False for a method without parts"):
         replace(study.arms[0], parallel=True)
+
+
+def test_other_seeds_are_other_seeds_of_every_training_and_nothing_else() -> None:
+    study = load_study("gru")
+    assert of_seed(study, 0) == study
+    other = of_seed(study, 2)
+    trainings = [(study.dense, other.dense), (study.quantising, other.quantising)]
+    for arm, moved in zip(study.arms, other.arms, strict=True):
+        assert (arm.pruning is None) == (moved.pruning is None)
+        if arm.pruning is not None and moved.pruning is not None:
+            trainings.append((arm.pruning, moved.pruning))
+    for one, two in trainings:
+        assert two == replace(one, seed=one.seed + 2000)
+    grown = study.arm("unstructured-gap-10x").method, other.arm("unstructured-gap-10x").method
+    assert isinstance(grown[0], GrowAndPrune)
+    assert grown[1] == replace(grown[0], seed=grown[0].seed + 2000)
+    assert study.arm("bcr-admm-4x").method == other.arm("bcr-admm-4x").method
+    with pytest.raises(InputError, match="number must be an integer >= 0, got -1"):
+        of_seed(study, -1)
+
+
+@pytest.mark.data
+def test_arms_of_several_seeds_are_trained_once_and_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    data = TrainingSet.split(
+        "mnist", rng.integers(0, 256, (40, 1, 28, 28)).astype(np.uint8), np.arange(40) % 10, validation=10,
+        mean=(0.13,), standard_deviation=(0.31,),
+    )  # fmt: skip
+    study = _small(load_study("lenet5"))
+    once = train_seeds(study, ["bcr-admm-10x"], tmp_path, seeds=2, images=20, data=data, progress=False)
+    assert [(each["seed"], each["arm"]) for each in once] == [
+        (number, arm) for number in (0, 1) for arm in ("dense", "bcr-admm-10x")
+    ]
+    files = [stored_file("lenet5", None, tmp_path / f"seed{number}").read_bytes() for number in (0, 1)]
+    assert files[0] != files[1]
+    again = train_seeds(study, ["bcr-admm-10x"], tmp_path, seeds=2, images=20, data=data, progress=False)
+    assert again == once
+
+
+def test_losses_are_paired_by_seed() -> None:
+    """Of 90 and 92 %, an arm with 88 and 91 % loses 2 and 1 points: 1.5 on the mean, +- 12.7 x 0.5."""
+    rows = [
+        {"seed": seed, **row("gru", arm, accuracy, 100)} | {"accuracy": accuracy}
+        for seed, accuracies in enumerate([(90.0, 88.0), (92.0, 91.0)])
+        for arm, accuracy in zip(("dense", "bcr-admm-4x"), accuracies, strict=True)
+    ]
+    (lost,) = losses(rows)
+    assert lost["seeds"] == 2
+    assert lost["accuracy lost"] == 1.5
+    assert lost["accuracy lost, high"] == pytest.approx(1.5 + 12.706 * 0.5, abs=1e-2)
+    assert (lost["accuracy"], lost["accuracy of dense"]) == (89.5, 91.0)
