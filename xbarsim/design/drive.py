@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.foundation.entrances import check_fields
-from xbarsim.foundation.validation import InputError, check_integer, check_real
+from xbarsim.foundation.validation import InputError, check_integer, check_real, shown
 
 __all__ = ["DacErrors", "Drive"]
 
@@ -64,7 +64,9 @@ class Drive:
                 f"values must be {self.max_plane + 1}, one for each code of {self.dac_bits} bits, got {len(values)}"
             )
         if values[0] != 0 or values[-1] != self.max_plane or any(b < a for a, b in itertools.pairwise(values)):
-            raise InputError(f"values must rise from 0 to {self.max_plane}, the largest plane code, got {values}")
+            raise InputError(
+                f"values must rise from 0 to {self.max_plane}, the largest plane code, got {shown(values)}"
+            )
 
     @property
     def max_input(self) -> int:

@@ -77,6 +77,7 @@ def _through_wires(
                 design.wires,
                 codes=drive.max_plane,
                 rows=selected,
+                filling=_filling(drive),
             )
             seen = effective_conductance(straight, design.wires, rows=selected)
         result[np.ix_(arrays, np.flatnonzero(driven))] = seen[:, driven]
