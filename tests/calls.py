@@ -134,7 +134,7 @@ EXCLUDED = {
     ),
     **dict.fromkeys(["Fire", "RecurrentCell", "Surrogate"], "a type"),
     **dict.fromkeys(
-        ["EventNet", "LiafLayer", "Neuron", "RecurrentLiaf", "SequenceNet"],
+        ["EventNet", "LiafLayer", "Neuron", "RecurrentLiaf", "SequenceNet", "StoryNet"],
         "torch modules: what they refuse is in the tests of models",
     ),
     **dict.fromkeys(

@@ -2,7 +2,8 @@
 
 ``python -m xbarsim.experiments.fits.train_liaf FOLDER [NAME ...]`` trains on one thread; what is written already is
 left as it is, and a training that was stopped goes on from its checkpoint. Settings were chosen on a part of the
-training data that was held back; every network keeps the weights of its last epoch.
+training data that was held back; a network keeps the weights of its last epoch, one of stories those of the epoch that
+is best on the last 1,000 of the 10,000 questions to train on.
 """
 
 from __future__ import annotations
@@ -19,15 +20,28 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from xbarsim.data import event_frames, folds, load_nmnist, spoken_digit_features
-from xbarsim.experiments.fits.train_networks import round_weights
+from xbarsim.data import event_frames, folds, load_babi, load_nmnist, spoken_digit_features
+from xbarsim.experiments.fits.train_networks import Frames, Tokens, round_weights
 from xbarsim.experiments.folders import WEIGHTS
 from xbarsim.foundation.validation import check_choice
-from xbarsim.models import EventNet, SequenceNet, load_coded, save_coded
+from xbarsim.models import EventNet, SequenceNet, StoryNet, load_coded, save_coded
 from xbarsim.network.lowering.recurrent import LowerGRU, LowerLSTM
-from xbarsim.training import Training, TrainingSet, train
+from xbarsim.training import Callback, Training, TrainingSet, train
 
-__all__ = ["ARMS", "BITS", "FOLDER", "Arm", "Gated", "judges", "load_run", "main", "parts_of", "train_run"]
+__all__ = [
+    "ARMS",
+    "BABI",
+    "BITS",
+    "FOLDER",
+    "Arm",
+    "Gated",
+    "Stories",
+    "judges",
+    "load_run",
+    "main",
+    "parts_of",
+    "train_run",
+]
 
 BITS = 9
 """Of the weights: two 4-bit cells a sign, and the sign."""
@@ -36,7 +50,8 @@ FOLDER = WEIGHTS / "liaf2021"
 """Of the networks that are stored."""
 
 _FOLDS = 5
-_SEEDS = 3  # of the networks of spoken digits
+_SEEDS = 3  # of the networks of spoken digits and of stories
+_HELD_BACK = 1000  # questions by which an epoch is chosen
 _POOL = 2  # pixels of the camera in one of a frame
 
 
@@ -57,22 +72,10 @@ class _Bins(nn.Module):
         return logits
 
 
-class _Words(nn.Module):
-    """A network of frames (samples, time, bands) as one of images with one channel."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images.squeeze(1))
-        return logits
-
-
 class Gated(nn.Module):
-    """One layer of GRU or LSTM units, the mean of its outputs over time, and a linear layer.
+    """One layer of GRU or LSTM units, the mean of its outputs over time or the last one, and a linear layer.
 
-    Input (samples, time, 24), output (samples, 10) logits.
+    Input (samples, time, inputs), output (samples, classes) logits.
 
     Parameters
     ----------
@@ -80,25 +83,35 @@ class Gated(nn.Module):
         ``"gru"`` or ``"lstm"``.
     units
         Of the layer.
+    inputs, classes
+        Features of a step, outputs.
+    bias
+        Whether the layer has biases: without them its state stays 0 until there is an input.
+    last
+        Whether the linear layer sees the last output only.
     """
 
-    def __init__(self, kind: str, units: int) -> None:
+    def __init__(
+        self, kind: str, units: int, *, inputs: int = 24, classes: int = 10, bias: bool = True, last: bool = False
+    ) -> None:
         super().__init__()
-        self.recurrent: nn.Module = (nn.GRU if kind == "gru" else nn.LSTM)(24, units, batch_first=True)
-        self.classifier = nn.Linear(units, 10)
+        layer = nn.GRU if kind == "gru" else nn.LSTM
+        self.recurrent: nn.Module = layer(inputs, units, bias=bias, batch_first=True)
+        self.classifier = nn.Linear(units, classes)
+        self.last = last
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits of frames."""
         outputs, _ = self.recurrent(frames)
-        logits: Tensor = self.classifier(outputs.mean(dim=1))
+        logits: Tensor = self.classifier(outputs[:, -1] if self.last else outputs.mean(dim=1))
         return logits
 
 
 def _taken_apart(network: nn.Module) -> nn.Module:
     """A network whose gated layer is one of linear products, which a file of codes can hold; changed in place."""
-    if isinstance(network, Gated):
-        lowering = LowerGRU() if isinstance(network.recurrent, nn.GRU) else LowerLSTM()
-        network.recurrent = lowering.lower(network.recurrent.eval())
+    for gated in [module for module in network.modules() if isinstance(module, Gated)]:
+        lowering = LowerGRU() if isinstance(gated.recurrent, nn.GRU) else LowerLSTM()
+        gated.recurrent = lowering.lower(gated.recurrent.eval())
     return network
 
 
@@ -115,6 +128,46 @@ def _convolutions() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10))
 
 
+class _Clip(Callback):
+    """Gradients whose norm over all weights is above 1 are scaled to 1.
+
+    Over many steps a recurrent layer's gradients explode now and then (R. Pascanu et al., ICML 2013, arXiv:1211.5063).
+    """
+
+    def start(self, model: nn.Module, epochs: int) -> None:
+        """Remember the weights."""
+        self._weights = list(model.parameters())
+
+    def before_step(self) -> None:
+        """Scale the gradients."""
+        nn.utils.clip_grad_norm_(self._weights, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stories:
+    """Questions of one task of bAbI, and how they are read.
+
+    Attributes
+    ----------
+    task
+        Its number.
+    vocabulary, answers
+        Words there are, the padding included, and answers.
+    words
+        Of the longest sentence, where stories are read sentence by sentence; ``None`` for word by word.
+    """
+
+    task: int
+    vocabulary: int
+    answers: int
+    words: int | None
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return f"bAbI task {self.task}" + ("" if self.words else ", word by word")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """One kind of network.
@@ -126,15 +179,23 @@ class Arm:
     build
         Makes it, with weights from torch's generator.
     bins
-        Bins of a recording of events; 0 for spoken digits.
+        Bins of a recording of events; 0 for others.
     training
         Settings.
+    stories
+        Questions of bAbI; ``None`` for others.
     """
 
     title: str
     build: Callable[[], nn.Module]
     bins: int
     training: Training
+    stories: Stories | None = None
+
+    @property
+    def data(self) -> str:
+        """What tables call the data."""
+        return self.stories.title if self.stories else "N-MNIST" if self.bins else "FSDD"
 
     @property
     def runs(self) -> int:
@@ -150,6 +211,48 @@ _SPEECH = Training(
     epochs=20, batch=50, optimiser="adamw", learning_rate=5e-3, weight_decay=0.01, warm_up=1.0, augmentation="shift",
     device="cpu",
 )  # fmt: skip
+_STORIES = Training(epochs=30, batch=100, optimiser="adamw", weight_decay=0.1, warm_up=1.0, select="best", device="cpu")
+_WIDTH = 50  # of the embedding of a word
+_UNITS = {"rlif": 105, "rliaf": 105, "gru": 53, "lstm": 44}
+_RATES = {"rlif": (1e-2, 5e-3), "rliaf": (1e-2, 5e-3), "gru": (2e-2, 2e-2), "lstm": (2e-2, 1e-2)}
+"""Learning rates where stories are read sentence by sentence, and word by word."""
+
+BABI = {
+    "babi1": Stories(task=1, vocabulary=22, words=7, answers=6),
+    "babi6": Stories(task=6, vocabulary=36, words=7, answers=2),
+    "babi9": Stories(task=9, vocabulary=25, words=8, answers=2),
+    "babi12": Stories(task=12, vocabulary=23, words=9, answers=6),
+    "babi15": Stories(task=15, vocabulary=20, words=6, answers=4),
+}
+"""By what the names of arms end in."""
+
+
+def _neuron(kind: str, stories: Stories) -> dict[str, Any]:
+    """What was best on held-back questions: more is left of membranes where there are more steps."""
+    if kind == "rlif":
+        return {"fire": "lif", "leak": 0.6 if stories.words else 0.95, "width": 1.0}
+    return {"fire": "relu", "threshold_related": True, "leak": 0.8 if stories.words else 0.95}
+
+
+def _story_net(kind: str, stories: Stories) -> StoryNet:
+    """Embeddings, one recurrent layer, and a linear layer on its last output.
+
+    Nothing but the linear layer has a bias: empty sentences before a story leave every kind of layer at rest, and the
+    embeddings of words can hold one.
+    """
+    shape: dict[str, Any] = {
+        "inputs": _WIDTH, "units": _UNITS[kind], "classes": stories.answers, "bias": False, "last": True
+    }  # fmt: skip
+    gated = kind in ("gru", "lstm")
+    reader = Gated(kind, **shape) if gated else SequenceNet(**_neuron(kind, stories), **shape)
+    return StoryNet(reader, vocabulary=stories.vocabulary, words=stories.words, width=_WIDTH)
+
+
+def _story_arm(kind: str, title: str, stories: Stories) -> Arm:
+    training = replace(_STORIES, learning_rate=_RATES[kind][stories.words is None])
+    return Arm(title=title, build=partial(_story_net, kind, stories), bins=0, training=training, stories=stories)
+
+
 ARMS: dict[str, Arm] = {
     "lif": Arm(title="LIF", build=partial(EventNet, "lif", size=17), bins=10, training=_EVENTS),
     "liaf": Arm(title="LIAF", build=partial(EventNet, "relu1", size=17), bins=10, training=_EVENTS),
@@ -170,7 +273,13 @@ ARMS: dict[str, Arm] = {
     "gru": Arm(title="GRU", build=partial(Gated, "gru", 64), bins=0, training=_SPEECH),
     "lstm": Arm(title="LSTM", build=partial(Gated, "lstm", 54), bins=0, training=_SPEECH),
 }
-"""By the name of the files; the first four are those of events."""
+"""By the name of the files; the first four are those of events, the last ones those of stories."""
+
+ARMS |= {
+    f"{kind}-{ending}": _story_arm(kind, ARMS[kind].title, stories)
+    for ending, stories in BABI.items()
+    for kind in _UNITS
+}
 
 
 @cache
@@ -191,8 +300,18 @@ def _words(split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     return np.rint(frames * 255).astype(np.uint8)[:, None], labels
 
 
+@cache
+def _questions(stories: Stories, split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Numbers of words (questions, 1, sentences, words), and labels; where words are read one by one, one sentence."""
+    found = load_babi(split, task=stories.task)
+    numbers = found.sentences(stories.words) if stories.words else found.tokens[:, None]
+    return numbers.astype(np.uint8)[:, None], found.labels
+
+
 def parts_of(arm: Arm, run: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Levels and labels to train a run of an arm on, and those that judge it."""
+    if arm.stories:
+        return _questions(arm.stories, "train"), _questions(arm.stories, "test")
     if not arm.bins:
         return _words("train"), _words("test")
     levels, labels = _events(arm.bins)
@@ -203,7 +322,9 @@ def parts_of(arm: Arm, run: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 def _wrapped(network: nn.Module, arm: Arm) -> nn.Module:
     """A network as the trainer takes it: from levels scaled to 0 to 1 to logits."""
-    return _Words(network) if not arm.bins else _Bins(network, arm.bins) if arm.bins > 1 else network
+    if not arm.bins:
+        return (Tokens if arm.stories else Frames)(network)
+    return _Bins(network, arm.bins) if arm.bins > 1 else network
 
 
 def train_run(name: str, run: int, folder: Path) -> Path:
@@ -221,11 +342,11 @@ def train_run(name: str, run: int, folder: Path) -> Path:
     if path.exists():
         return path
     (levels, labels), _ = parts_of(arm, run)
-    nothing = levels[:0], labels[:0]
+    shown = len(labels) - (_HELD_BACK if arm.stories else 0)
     channels = levels.shape[1]
     data = TrainingSet(
-        name=name, images=torch.from_numpy(levels), labels=torch.from_numpy(labels),
-        validation_images=torch.from_numpy(nothing[0]), validation_labels=torch.from_numpy(nothing[1]),
+        name=name, images=torch.from_numpy(levels[:shown]), labels=torch.from_numpy(labels[:shown]),
+        validation_images=torch.from_numpy(levels[shown:]), validation_labels=torch.from_numpy(labels[shown:]),
         mean=(0.0,) * channels, standard_deviation=(1.0,) * channels,
     )  # fmt: skip
     training = replace(arm.training, seed=run)
@@ -233,15 +354,20 @@ def train_run(name: str, run: int, folder: Path) -> Path:
         torch.manual_seed(run)
         network = arm.build()
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    history = train(_wrapped(network, arm), data, training, checkpoint=folder / "checkpoints" / path.name)
+    history = train(
+        _wrapped(network, arm), data, training, callbacks=[_Clip()] if arm.stories else [],
+        checkpoint=folder / "checkpoints" / path.name,
+    )  # fmt: skip
     round_weights(_taken_apart(network), BITS)
     about = {
         "network": name,
         "trained_by": "python -m xbarsim.experiments.papers.liaf2021 --train",
-        "training": f"seed {run}, {len(labels)} samples, {training.epochs} epochs",
-        "training_accuracy": history.training_accuracy[-1],
+        "training": f"seed {run}, {shown} samples, epoch {history.selected + 1} of {training.epochs}",
+        "training_accuracy": history.training_accuracy[history.selected],
         "licence": "Apache-2.0",
     }
+    if arm.stories:
+        about["held_back_accuracy"] = history.validation_accuracy[history.selected]
     save_coded(path, network, bits=BITS, about=about)
     return path
 
@@ -260,8 +386,11 @@ def judges(arm: Arm, run: int) -> tuple[Tensor, npt.NDArray[np.int64]]:
 
 
 def as_inputs(arm: Arm, levels: npt.NDArray[np.uint8], labels: Any) -> tuple[Tensor, Any]:
-    """Levels on the scale 0 to 255 as the networks of an arm take them; labels as they are."""
-    images = torch.from_numpy(levels).float().div(255)
+    """Levels on the scale 0 to 255, or numbers of words, as the networks of an arm take them; labels as they are."""
+    images = torch.from_numpy(levels).float()
+    if arm.stories:  # numbers of words are no levels
+        return images.squeeze((1, 2)), labels
+    images = images.div(255)
     if arm.bins > 1:
         images = _in_bins(images, arm.bins)
     return images if arm.bins else images.squeeze(1), labels

@@ -47,6 +47,7 @@ __all__ = [
     "FITS",
     "Fit",
     "Frames",
+    "Tokens",
     "accuracy",
     "clear_unseen_taps",
     "main",
@@ -137,16 +138,19 @@ class Frames(nn.Module):
         return logits
 
 
-class _Tokens(nn.Module):
-    """A network of numbers of words, (questions, length), as one of images with one channel of one row."""
+class Tokens(nn.Module):
+    """A network of numbers of words, (questions, length) or (questions, sentences, words), as one of images.
+
+    They have one channel, and numbers without sentences one row.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images (questions, 1, 1, length) on the scale 0 to 1, 255 levels."""
-        logits: torch.Tensor = self.network((images * 255).round().long().flatten(1))
+        """Logits of images (questions, 1, sentences, words) on the scale 0 to 1, 255 levels."""
+        logits: torch.Tensor = self.network((images * 255).round().long().squeeze((1, 2)))
         return logits
 
 
@@ -211,7 +215,7 @@ FITS: dict[str, Fit] = {
         ),
         title="bAbI task 1",
         folder=STORY_WEIGHTS.parent,
-        wrap=_Tokens,
+        wrap=Tokens,
     ),
     "shufflenet_v2_x1_0": _cifar10(shufflenet_v2_x1_0, 1, channels_last=False),
     "mobilenet_v2": _cifar10(mobilenet_v2, 1),

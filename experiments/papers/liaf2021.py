@@ -7,6 +7,7 @@
   network that was trained on the other four;
 - spoken digits (FSDD), 32 frames of 32 ms: one recurrent layer of LIF or LIAF neurons against GRU and LSTM, with as
   many parameters each;
+- questions about stories (bAbI, five tasks), read sentence by sentence: the same four kinds of layer;
 - the same networks of events on crossbars: spikes as one-bit inputs, analog values with 1 to 4 bits; activity, reads,
   conversions and energy of an inference, and accuracy on dies with stuck cells.
 
@@ -19,7 +20,7 @@ the paper's. Settings were chosen on parts of the training data.
 Z. Wu et al., LIAF-Net: Leaky Integrate and Analog Fire Network for Lightweight and Efficient Spatiotemporal Information
 Processing, IEEE Trans. Neural Networks and Learning Systems 33, 6249 (2022), doi:10.1109/TNNLS.2021.3073016 (arXiv
 2011.06176); accuracies as later comparisons quote them: DVS128 Gesture 97.56 %, CIFAR10-DVS 70.40 %, MNIST-DVS 99.1 %;
-on bAbI "comparable to GRU and LSTM".
+on bAbI "comparable to GRU and LSTM", a table that was not to be had.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ from xbarsim.network.samples import Samples
 from xbarsim.plot import save_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Accuracy", "Faulty", "OnCrossbars", "accuracies", "main", "on_crossbars", "on_faulty_crossbars", "picture"]
@@ -93,7 +95,8 @@ class Accuracy:
         Networks, and samples that judge each, on the mean.
     accuracy, low, high
         %, and its 95 % interval: of parts, that of the share of all recordings (Clopper-Pearson); of seeds, that of the
-        mean (Student), which does not hold the chance by which these 300 recordings are easier or harder than others.
+        mean (Student), cut at 0 and 100, which does not hold the chance by which these recordings, or questions, are
+        easier or harder than others.
     least, most
         Of the networks, %.
     """
@@ -123,10 +126,11 @@ def accuracies(name: str, folder: Path = FOLDER) -> Accuracy:
             warnings.simplefilter("ignore", FewDiesWarning)
             interval = mean_interval(shares)
     return Accuracy(
-        task="N-MNIST" if arm.bins else "FSDD", arm=arm.title,
+        task=arm.data, arm=arm.title,
         parameters=sum(parameter.numel() for parameter in networks[0].parameters()),
         runs=arm.runs, samples=round(sum(map(len, right)) / arm.runs), accuracy=round(100 * interval.estimate, 3),
-        low=round(100 * interval.low, 3), high=round(100 * interval.high, 3), least=round(100 * min(shares), 3),
+        low=round(100 * max(interval.low, 0.0), 3), high=round(100 * min(interval.high, 1.0), 3),
+        least=round(100 * min(shares), 3),
         most=round(100 * max(shares), 3),
     )  # fmt: skip
 
@@ -417,12 +421,28 @@ def faulty_table(rows: Sequence[Faulty]) -> str:
     )  # fmt: skip
 
 
+def _draw_stories(axes: Axes, rows: Sequence[Accuracy]) -> None:
+    """Tasks, and side by side the kinds of network."""
+    tasks, names = (list(dict.fromkeys(values)) for values in ((row.task for row in rows), (row.arm for row in rows)))
+    for number, (name, colour) in enumerate(zip(names, ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=False)):
+        part = [row for row in rows if row.arm == name]
+        axes.errorbar(
+            [tasks.index(row.task) + 0.16 * (number - (len(names) - 1) / 2) for row in part],
+            [row.accuracy for row in part],
+            yerr=np.array([(row.accuracy - row.low, row.high - row.accuracy) for row in part]).T,
+            fmt="o", color=colour, capsize=3, markersize=5, label=name,
+        )  # fmt: skip
+    axes.set_xticks(range(len(tasks)), [task.removeprefix("bAbI ").replace(", ", ",\n") for task in tasks])
+    axes.set_ylabel("accuracy, questions about stories (%)")
+    axes.set_title("bAbI, as many parameters, floating point", fontsize=10)
+
+
 def picture(judged: Sequence[Accuracy], crossbars: Sequence[OnCrossbars], faulty: Sequence[Faulty]) -> Figure:
-    """Accuracy against energy, accuracy against stuck cells, and spoken digits."""
+    """Accuracy against energy, accuracy against stuck cells, spoken digits, and stories."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15.0, 4.4), layout="constrained", dpi=150)
-    energy, stuck, words = figure.subplots(1, 3, width_ratios=(1.15, 1.0, 0.75))
+    figure = Figure(figsize=(12.0, 8.6), layout="constrained", dpi=150)
+    (energy, stuck), (words, stories) = figure.subplots(2, 2, width_ratios=(1.15, 1.0))
     names = list(dict.fromkeys(row.arm for row in crossbars))
     colours = dict(zip(names, ("#D55E00", "#0072B2", "#56B4E9", "#777777"), strict=False))
     for name in names:
@@ -468,10 +488,11 @@ def picture(judged: Sequence[Accuracy], crossbars: Sequence[OnCrossbars], faulty
     words.set_xlim(-0.5, max(0.5, len(spoken) - 0.5))
     words.set_ylabel("accuracy, spoken digits (%)")
     words.set_title("as many parameters, floating point", fontsize=10)
-    for axes in (energy, stuck, words):
+    _draw_stories(stories, [each for each in judged if each.task.startswith("bAbI")])
+    for axes in (energy, stuck, words, stories):
         axes.grid(color="0.92", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in (energy, stuck):
+    for axes in (energy, stuck, stories):
         axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
 

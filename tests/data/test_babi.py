@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xbarsim.data import data_file, load_babi
+from xbarsim.data import StoryQuestions, data_file, load_babi
 from xbarsim.data.babi import parse_stories
 from xbarsim.foundation.validation import FileFormatError, InputError
 
@@ -63,6 +63,45 @@ def test_the_answer_of_the_first_task_is_where_a_person_went_last() -> None:
         person, sentences = words[-2], " ".join(words).split(" . ")
         last = [sentence.split()[-1] for sentence in sentences[:-1] if sentence.split()[0] == person][-1]
         assert stories.answers[label] == last
+
+
+def test_sentences_are_the_words_apart() -> None:
+    vocabulary = ("", ".", "?", "a", "b", "c")
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        stories: list[list[list[int]]] = []
+        for _ in range(rng.integers(1, 6)):
+            lengths = rng.integers(1, 5, rng.integers(1, 5))
+            stories.append([[*rng.integers(3, 6, length).tolist(), 1] for length in lengths[:-1]])
+            stories[-1].append([*rng.integers(3, 6, lengths[-1]).tolist(), 2])
+        count, words = max(map(len, stories)), max(len(each) for story in stories for each in story)
+        length = 3 + max(sum(map(len, story)) for story in stories)
+        tokens = np.zeros((len(stories), length), np.int64)
+        expected = np.zeros((len(stories), count, words + 2), np.int64)
+        for row, story, part in zip(tokens, stories, expected, strict=True):
+            flat = [word for each in story for word in each]
+            row[length - len(flat) :] = flat
+            for place, each in zip(part[count - len(story) :], story, strict=True):
+                place[: len(each)] = each
+        questions = StoryQuestions(
+            tokens=tokens, labels=np.zeros(len(stories), np.int64), vocabulary=vocabulary, answers=("a",)
+        )
+        np.testing.assert_array_equal(questions.sentences(words + 2), expected)
+        np.testing.assert_array_equal(questions.sentences(), expected[:, :, :words])
+        with pytest.raises(InputError, match=f"words must be an integer >= {words}, got {words - 1}"):
+            questions.sentences(words - 1)
+
+
+@pytest.mark.data
+def test_sentences_of_the_first_task() -> None:
+    archive_or_skip()
+    stories = load_babi("train")
+    sentences = stories.sentences()
+    assert sentences.shape == (10_000, 11, 7)
+    assert sentences.dtype == np.int64
+    read = [" ".join(stories.vocabulary[word] for word in words if word) for words in sentences[0]]
+    assert read == [""] * 8 + ["mary moved to the bathroom .", "john went to the hallway .", "where is mary ?"]
+    np.testing.assert_array_equal((sentences > 0).sum(axis=(1, 2)), (stories.tokens > 0).sum(axis=1))
 
 
 @pytest.mark.data

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.data.folder import data_file
+from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import FileFormatError, InputError, check_choice, check_integer, read_bytes
 
 __all__ = ["StoryQuestions", "load_babi", "parse_stories"]
@@ -27,6 +28,7 @@ _LARGEST = 32 * 2**20  # bytes of one text
 _WORD = re.compile(r"[a-z]+|[.?]")
 
 PADDING = ""
+_MARKS = (".", "?")  # that end a sentence
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +52,53 @@ class StoryQuestions:
     labels: npt.NDArray[np.int64]
     vocabulary: tuple[str, ...]
     answers: tuple[str, ...]
+
+    @entrance
+    def sentences(self, words: int | None = None) -> npt.NDArray[np.int64]:
+        """The words sentence by sentence, the question last.
+
+        Parameters
+        ----------
+        words
+            Of a sentence, its mark included; ``None`` for those of the longest one here.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 (questions, sentences, `words`): positions in `vocabulary`. A sentence begins at the beginning; before
+            a story that is shorter than the longest one there are empty sentences.
+
+        Raises
+        ------
+        InputError
+            If `words` is less than the longest sentence has.
+
+        Examples
+        --------
+        >>> stories = StoryQuestions(
+        ...     tokens=np.array([[4, 1, 5, 1, 3, 2], [0, 0, 5, 1, 3, 2]]),
+        ...     labels=np.array([0, 0]),
+        ...     vocabulary=("", ".", "?", "who", "ann", "bob"),
+        ...     answers=("bob",),
+        ... )
+        >>> stories.sentences().tolist()
+        [[[4, 1], [5, 1], [3, 2]], [[0, 0], [5, 1], [3, 2]]]
+        """
+        there = self.tokens != 0
+        last = np.isin(self.tokens, [number for number, word in enumerate(self.vocabulary) if word in _MARKS]) & there
+        last[:, -1:] = True
+        before = last.cumsum(axis=1) - last  # sentences that have ended
+        first = there & (np.diff(np.where(there, before, -1), axis=1, prepend=-1) > 0)
+        columns = np.arange(self.tokens.shape[1])
+        place = columns - np.maximum.accumulate(np.where(first, columns, 0), axis=1)
+        longest = int(place.max(where=there, initial=0)) + 1
+        words = longest if words is None else check_integer("words", words, at_least=longest)
+        count = last.sum(axis=1, keepdims=True)
+        found = np.zeros((len(self.tokens), int(count.max(initial=0)), words), np.int64)
+        step = found.shape[1] - count + before
+        rows = np.broadcast_to(np.arange(len(self.tokens))[:, None], there.shape)
+        found[rows[there], step[there], place[there]] = self.tokens[there]
+        return found
 
 
 def parse_stories(text: str) -> list[tuple[tuple[str, ...], str]]:

@@ -31,7 +31,7 @@ from xbarsim.models.convnet import ConvNet, convnet
 from xbarsim.models.mnist_net import MnistNet, mnist_net
 from xbarsim.models.discrete import DiscreteActivation
 from xbarsim.models.spoken_digits import RecurrentCell, SpokenDigitsNet, load_spoken_digits_net, spoken_digits_weights
-from xbarsim.models.stories import STORY_WEIGHTS, StoryTransformer, load_story_transformer
+from xbarsim.models.stories import STORY_WEIGHTS, StoryNet, StoryTransformer, load_story_transformer
 from xbarsim.models.keywords import KeywordNet, load_keyword_net
 from xbarsim.models.neurram import NEURRAM_NETWORKS, NeuRRAMMnistNet, NeuRRAMResNet20, load_neurram_network
 from xbarsim.models.liaf import EventNet, Fire, LiafLayer, Neuron, RecurrentLiaf, SequenceNet, Surrogate
@@ -66,6 +66,7 @@ __all__ = [
     "ResNet20",
     "SequenceNet",
     "SpokenDigitsNet",
+    "StoryNet",
     "StoryTransformer",
     "Surrogate",
     "check_trained",

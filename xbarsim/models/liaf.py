@@ -325,6 +325,8 @@ class RecurrentLiaf(nn.Module):
     norm
         Whether the currents of the inputs are normalised, over samples and steps; on crossbars the norm is part of the
         weights.
+    bias
+        Whether the product of the inputs has a bias, where there is no norm.
     input_bits, input_limit
         Of the inputs, as for :class:`LiafLayer`; those of what was sent follow from the neuron.
 
@@ -341,6 +343,7 @@ class RecurrentLiaf(nn.Module):
         neuron: Neuron,
         *,
         norm: bool = False,
+        bias: bool = True,
         input_bits: int | None = None,
         input_limit: float | None = None,
     ) -> None:
@@ -348,8 +351,9 @@ class RecurrentLiaf(nn.Module):
         units, inputs = check_integer("units", units, at_least=1), check_integer("inputs", inputs, at_least=1)
         check_instance("neuron", neuron, Neuron)
         check_instance("norm", norm, bool)
+        check_instance("bias", bias, bool)
         self.neuron = neuron
-        self.product = _driven(nn.Linear(inputs, units, bias=not norm), input_bits, input_limit)
+        self.product = _driven(nn.Linear(inputs, units, bias=bias and not norm), input_bits, input_limit)
         self.norm = nn.BatchNorm1d(units) if norm else nn.Identity()
         self.recurrent = nn.Linear(units, units, bias=False)
         _driven(self.recurrent, neuron.bits, neuron.limit)
@@ -413,7 +417,7 @@ class EventNet(nn.Module):
 
 
 class SequenceNet(nn.Module):
-    """One layer of recurrent neurons and a linear layer, whose outputs are averaged over time.
+    """One layer of recurrent neurons and a linear layer; its outputs are averaged over time, or are those of the end.
 
     Input (samples, time, features), output (samples, classes) logits.
 
@@ -423,8 +427,10 @@ class SequenceNet(nn.Module):
         What the neurons send.
     inputs, units, classes
         Features of a step, neurons, outputs.
-    norm
+    norm, bias
         As for :class:`RecurrentLiaf`.
+    last
+        Whether the linear layer sees the last step only.
     **neuron
         Further arguments of :class:`Neuron`.
 
@@ -436,14 +442,28 @@ class SequenceNet(nn.Module):
 
     @entrance
     def __init__(
-        self, fire: Fire, *, inputs: int, units: int, classes: int = 10, norm: bool = False, **neuron: Any
+        self,
+        fire: Fire,
+        *,
+        inputs: int,
+        units: int,
+        classes: int = 10,
+        norm: bool = False,
+        bias: bool = True,
+        last: bool = False,
+        **neuron: Any,
     ) -> None:
         super().__init__()
         check_integer("classes", classes, at_least=1)
         population = Neuron(fire, **neuron)
-        self.recurrent = RecurrentLiaf(inputs, units, population, norm=norm)
+        self.recurrent = RecurrentLiaf(inputs, units, population, norm=norm, bias=bias)
         self.classifier = _driven(nn.Linear(units, classes), population.bits, population.limit)
+        self.last = last
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (samples, classes) of frames (samples, time, features)."""
-        return _at_all_steps(self.classifier, self.recurrent(frames)).mean(dim=1)
+        sent = self.recurrent(frames)
+        if self.last:
+            logits: Tensor = self.classifier(sent[:, -1])
+            return logits
+        return _at_all_steps(self.classifier, sent).mean(dim=1)

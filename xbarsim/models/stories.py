@@ -1,4 +1,4 @@
-"""A small transformer that answers questions about stories, ours."""
+"""Networks that answer questions about stories: a small transformer, ours, and sentences read one after the other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import check_integer
 from xbarsim.models.coded import load_coded
 
-__all__ = ["STORY_WEIGHTS", "StoryTransformer", "load_story_transformer"]
+__all__ = ["STORY_WEIGHTS", "StoryNet", "StoryTransformer", "load_story_transformer"]
 
 STORY_WEIGHTS = Path(__file__).with_name("story_transformer.safetensors")
 """The trained weights that are shipped here."""
@@ -69,3 +71,66 @@ def load_story_transformer(path: str | os.PathLike[str] | None = None) -> StoryT
         network = StoryTransformer()
     load_coded(STORY_WEIGHTS if path is None else path, network)
     return network
+
+
+def _position_weights(words: int, width: int) -> torch.Tensor:
+    """Weights of the words of a sentence in its sum, shape (words, width): by the place of a word and the component.
+
+    With j of J words and k of d components, from 1: ``(1 - j / J) - (k / d) (1 - 2 j / J)``.
+    """
+    place = torch.arange(1, words + 1)[:, None] / words
+    component = torch.arange(1, width + 1) / width
+    return (1 - place) - component * (1 - 2 * place)
+
+
+class StoryNet(nn.Module):
+    """A story read sentence by sentence, or word by word, the question last, by any network of sequences.
+
+    A sentence is the sum of its words' embeddings, weighted by their places, so that it is known who did what to whom
+    ("position encoding"). The embedding of number 0, which fills up sentences and stories, is 0 and stays 0: empty
+    sentences before a story are steps without input, which change nothing where a reader without input stays at rest
+    (neurons that send 0 at 0, or gates, both without bias).
+
+    Input: numbers of words, (questions, sentences, words), of any type, from
+    :meth:`xbarsim.data.StoryQuestions.sentences`; or (questions, words), as :func:`xbarsim.data.load_babi` has them,
+    where words are read one by one. Output (questions, answers) logits.
+
+    Parameters
+    ----------
+    reader
+        From sentences (questions, sentences, `width`) to logits, such as :class:`SequenceNet` with ``last=True``.
+    vocabulary
+        Words there are, the padding included.
+    words
+        Of a sentence; ``None`` where words are read one by one.
+    width
+        Of an embedding.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of bounds.
+
+    References
+    ----------
+    S. Sukhbaatar et al., End-To-End Memory Networks, NIPS 2015, section 4.1, arXiv:1503.08895.
+    """
+
+    positions: torch.Tensor | None
+
+    @entrance
+    def __init__(self, reader: nn.Module, *, vocabulary: int, words: int | None, width: int = 50) -> None:
+        super().__init__()
+        width = check_integer("width", width, at_least=1)
+        self.words = nn.Embedding(check_integer("vocabulary", vocabulary, at_least=2), width, padding_idx=0)
+        weights = None if words is None else _position_weights(check_integer("words", words, at_least=1), width)
+        self.register_buffer("positions", weights, persistent=False)  # follows from the shape
+        self.reader = reader
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits (questions, answers) of numbers of words."""
+        read: torch.Tensor = self.words(tokens.long())
+        if self.positions is not None:
+            read = (read * self.positions).sum(dim=2)
+        logits: torch.Tensor = self.reader(read)
+        return logits
