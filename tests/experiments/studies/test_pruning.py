@@ -79,13 +79,17 @@ def _small(study: Study) -> Study:
     )  # fmt: skip
 
 
+def _noise(images: int) -> TrainingSet:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (images, 1, 28, 28)).astype(np.uint8)
+    return TrainingSet.split(
+        "mnist", pixels, np.arange(images) % 10, validation=10, mean=(0.13,), standard_deviation=(0.31,)
+    )
+
+
 @pytest.mark.data
 def test_networks_are_trained_stored_and_measured(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    data = TrainingSet.split(
-        "mnist", rng.integers(0, 256, (50, 1, 28, 28)).astype(np.uint8), np.arange(50) % 10, validation=10,
-        mean=(0.13,), standard_deviation=(0.31,),
-    )  # fmt: skip
+    data = _noise(50)
     study = _small(load_study("lenet5"))
     for arm in study.arms:
         train_arm(study, arm, tmp_path, data=data, progress=False)
@@ -177,11 +181,7 @@ def test_other_seeds_are_other_seeds_of_every_training_and_nothing_else() -> Non
 
 @pytest.mark.data
 def test_arms_of_several_seeds_are_trained_once_and_measured(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    data = TrainingSet.split(
-        "mnist", rng.integers(0, 256, (40, 1, 28, 28)).astype(np.uint8), np.arange(40) % 10, validation=10,
-        mean=(0.13,), standard_deviation=(0.31,),
-    )  # fmt: skip
+    data = _noise(40)
     study = _small(load_study("lenet5"))
     once = train_seeds(study, ["bcr-admm-10x"], tmp_path, seeds=2, images=20, data=data, progress=False)
     assert [(each["seed"], each["arm"]) for each in once] == [
