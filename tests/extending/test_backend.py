@@ -59,7 +59,7 @@ class TorchProgram:
                 counts = sign * 2.0 ** (plane * drive.dac_bits)
                 for group, values in zip(layout.columns, self.values, strict=True):
                     given = group.inputs(driven)
-                    x = self.tensor(given if whole else drive.plane(given, plane))
+                    x = self.tensor(given if whole else drive.carried(drive.plane(given, plane)))
                     read = self.convert(x @ values, x.sum(dim=1, keepdim=True)) * self.tensor(counts * group.counts)
                     own = torch.from_numpy(np.flatnonzero(group.outputs >= 0)).to(self.device)
                     added.index_add_(1, torch.from_numpy(group.outputs).to(self.device)[own], read[:, own])

@@ -56,7 +56,8 @@ class Backend(Protocol):
     """Makes programs of layouts; the same answers on every backend, bit for bit where values are whole.
 
     A backend says for itself what it can run: :meth:`prepare` raises
-    :class:`~xbarsim.foundation.validation.InputError` for a layout that it cannot.
+    :class:`~xbarsim.foundation.validation.InputError` for a layout that it cannot. What a plane of codes adds to the
+    sums is :meth:`xbarsim.design.Drive.carried` of it, which is not always the codes.
     """
 
     @property
