@@ -17,6 +17,7 @@ from tests.circuit.test_circuit import RESISTIVE, TOPOLOGIES, array
 from xbarsim.circuit import (
     ConvergenceError,
     PolynomialLaw,
+    SinhLaw,
     Wires,
     effective_conductance,
     refinement,
@@ -250,3 +251,24 @@ def test_the_residual_is_within_the_tolerance_that_was_asked_for() -> None:
             assert state.residual <= state.error_bound <= 2 * 64 * state.residual + 1e-18
     with pytest.raises(ConvergenceError):
         solve(cells, inputs, RESISTIVE, tolerance=1e-25)
+
+
+@pytest.mark.parametrize("law", [None, SinhLaw(voltage_scale=0.2)], ids=["straight", "sinh"])
+@pytest.mark.parametrize("driven", [1, 24])
+def test_cells_that_hardly_conduct_beside_others_do_not_hide_the_answer(driven: int, law: SinhLaw | None) -> None:
+    """Of 1.4 pS and up to 13 uS: what is left over at a node is bounded by itself, not by a billion times as much."""
+    rng = np.random.default_rng(1)
+    cells = np.where(rng.random((24, 24)) < 0.5, 1.4e-12, rng.uniform(1e-6, 1.3e-5, (24, 24)))
+    wires = Wires(word_line_resistance=1.0, bit_line_resistance=1.0)
+    voltages = np.where(np.arange(24) < driven, 0.2, 0.0)
+    solved = solve(cells, voltages, wires, law=law)
+    if law is None:
+        expected = voltages @ effective_conductance(cells, wires)
+        np.testing.assert_allclose(solved.column_currents, expected, rtol=1e-9)
+        return
+    assert solved.iterations >= 1
+    ideal = np.where(voltages > 0, law.relative(voltages), 0.0) @ cells
+    carrying = ideal > 1e-8
+    lost = 1.0 - solved.column_currents[carrying] / ideal[carrying]
+    assert (lost > 0).all()
+    assert (lost < 0.01).all()
