@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,6 +130,16 @@ def test_what_is_sent_before_an_event_does_not_know_of_it() -> None:
         before, after = layer(x), layer(later)
     assert torch.equal(before[:, :4], after[:, :4])
     assert not torch.equal(before[:, 4:], after[:, 4:])
+
+
+def test_answers_are_averaged_over_time_or_those_of_the_last_step() -> None:
+    x = noise(3, 6, 7)
+    for last in (False, True):
+        net: Any = seeded(partial(SequenceNet, "relu1", inputs=7, units=9, classes=3, bias=False, last=last))
+        with torch.no_grad():
+            steps = torch.stack([net.classifier(sent) for sent in net.recurrent(x).unbind(1)], dim=1)
+            torch.testing.assert_close(net(x), steps[:, -1] if last else steps.mean(dim=1), rtol=1e-5, atol=1e-6)
+        assert net.recurrent.product.bias is None
 
 
 # --- how it learns

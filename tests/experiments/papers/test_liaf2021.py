@@ -256,6 +256,17 @@ def test_stored_networks_of_stories_answer_as_well_as_their_files_state(name: st
 
 
 @pytest.mark.data
+@pytest.mark.filterwarnings("ignore::xbarsim.network.NotMappedWarning")  # embeddings are digital look-ups
+def test_an_ideal_chip_of_a_stored_network_of_stories_is_its_quantised_network() -> None:
+    try:
+        inputs, _ = fits.judges(fits.ARMS["rliaf-babi1"], 0)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    network = script.mapped("rliaf-babi1", 0, 8)
+    assert torch.equal(network.fabricate(seed=1)(inputs[:20]), network.digital(inputs[:20]))
+
+
+@pytest.mark.data
 @pytest.mark.parametrize("stories", fits.BABI.values())
 def test_shapes_of_stories_are_those_of_the_data(stories: fits.Stories) -> None:
     try:
@@ -263,8 +274,7 @@ def test_shapes_of_stories_are_those_of_the_data(stories: fits.Stories) -> None:
     except FileNotFoundError as error:
         pytest.skip(str(error))
     assert (stories.vocabulary, stories.answers) == (len(parts[0].vocabulary), len(parts[0].answers))
-    if stories.words:
-        assert stories.words == max(part.sentences().shape[2] for part in parts)
+    assert stories.words == max(part.sentences().shape[2] for part in parts)
 
 
 def test_shipped_networks_are_small_and_as_many_as_the_tables_say() -> None:
