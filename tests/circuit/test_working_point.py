@@ -51,6 +51,21 @@ def test_a_law_that_is_a_straight_line_leaves_cells_as_they_are() -> None:
     assert working is not given
 
 
+@pytest.mark.parametrize("codes", [1, 15])
+def test_a_law_that_is_as_steep_as_a_straight_line_at_the_read_voltage_alone_is_none(codes: int) -> None:
+    """``V - 2 Vr V^2 + V^3``: its slope there is its current over its voltage, and no law near it jumps."""
+    given = cells()
+    effective = effective_conductance(given, WIRES)
+
+    def working(cubic: float) -> Floats:
+        law = PolynomialLaw(quadratic=(0.0, -2 * VOLTAGE), cubic=(0.0, cubic), maximum_voltage=1.0)
+        return np.asarray(working_conductance(given, effective, law, VOLTAGE, WIRES, codes=codes))
+
+    at = working(1.0)
+    assert not np.allclose(at, given, rtol=1e-5)
+    np.testing.assert_allclose(working(1.0 + 1e-9), at, rtol=1e-8)
+
+
 def test_one_cell_behind_a_driver_meets_its_working_point() -> None:
     """``V = Vr / (1 + G R)`` stands across it by its straight line, and its conductance is that of the law there."""
     conductance, resistance = 5e-5, 4e3

@@ -9,7 +9,7 @@ from xbarsim.circuit.effective import Lines, active_branches, each_tile
 from xbarsim.circuit.ladders import weigh
 from xbarsim.circuit.network import build_network
 from xbarsim.circuit.reference import active_cells, factorise
-from xbarsim.circuit.wires import Wires, check_conductance, check_lines
+from xbarsim.circuit.wires import Wires, check_conductance, check_effective, check_lines
 from xbarsim.devices import NoiseVariance
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_array, check_instance, check_real
@@ -157,10 +157,7 @@ def effective_variance(
     """
     check_instance("wires", wires, Wires)
     filling = check_real("filling", filling, at_least=0.0, at_most=1.0)
-    given = check_conductance("conductance", conductance, (2, 3))
-    through = check_conductance("effective", effective, (given.ndim,))
-    if through.shape != given.shape:
-        raise InputError(f"effective must have shape {given.shape}, as the conductances, got {through.shape}")
+    given, through = check_effective(conductance, effective)
     _check_variance(variance, given.shape)
     height, width = given.shape[-2:]
     tiles, through = given.reshape(-1, height, width), through.reshape(-1, height, width)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from xbarsim.foundation.validation import InputError, check_choice, check_instance, check_plausible, check_real
 
-__all__ = ["Wires", "check_conductance", "check_lines"]
+__all__ = ["Wires", "check_conductance", "check_effective", "check_lines"]
 
 _LEAST_RESISTANCE = 1e-18  # nothing real is less and not zero; far from where an inverse overflows
 _MOST_CONDUCTANCE = 1e15
@@ -122,6 +122,21 @@ def check_conductance(name: str, value: Any, dimensions: tuple[int, ...]) -> npt
             f"{name} must be >= 0 and <= {_MOST_CONDUCTANCE!r} S, got {float(result[where])!r} at index {where}"
         )
     return result
+
+
+def check_effective(conductance: Any, effective: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return conductances of cells, of one array or several, and their effective ones, of the same shape.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_conductance`, or if the shapes differ.
+    """
+    given = check_conductance("conductance", conductance, (2, 3))
+    seen = check_conductance("effective", effective, (given.ndim,))
+    if seen.shape != given.shape:
+        raise InputError(f"effective must have shape {given.shape}, as the conductances, got {seen.shape}")
+    return given, seen
 
 
 def check_lines(name: str, value: Any, count: int) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from xbarsim.circuit.cells import CurrentLaw
 from xbarsim.circuit.effective import Lines, active_branches, each_tile
 from xbarsim.circuit.ladders import stand
-from xbarsim.circuit.wires import Wires, check_conductance, check_lines
+from xbarsim.circuit.wires import Wires, check_effective, check_lines
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError, check_instance, check_integer, check_real
 
@@ -95,10 +95,7 @@ def working_conductance(
     voltage = check_real("voltage", voltage, above=0.0)
     codes = check_integer("codes", codes, at_least=1, at_most=2**16 - 1)
     filling = check_real("filling", filling, at_least=0.0, at_most=1.0)
-    given = check_conductance("conductance", conductance, (2, 3))
-    through = check_conductance("effective", effective, (given.ndim,))
-    if through.shape != given.shape:
-        raise InputError(f"effective must have shape {given.shape}, as the conductances, got {through.shape}")
+    given, through = check_effective(conductance, effective)
     height, width = given.shape[-2:]
     driven, sensed = check_lines("rows", rows, height), np.ones(width, np.bool_)
     tiles, seen = given.reshape(-1, height, width), through.reshape(-1, height, width)
@@ -113,9 +110,9 @@ def working_conductance(
     standing /= 1.0 + tiles[:, np.newaxis] * wires.access_resistance  # the transistor's share
     standing[:, :, ~driven] = [[[1.0]], [[0.0]]]
     at_point, own, every = _strengths(law, voltage, codes, filling)
-    if at_point == 0.0:
-        return given.copy()
-    volts = voltage * np.maximum(standing[:, 0], np.finfo(np.float32).tiny)
-    alone = law.relative(volts) / volts / (law.relative(np.array([voltage])) / voltage)
+    share = np.maximum(standing[:, 0], np.finfo(np.float32).tiny)
+    alone = law.relative(voltage * share) / share / law.relative(np.array([voltage]))
+    if codes > 1:  # weaker than at the read voltage, as the law bends; to first order if it bends more elsewhere
+        alone = alone ** (own / at_point) if abs(own) < abs(at_point) else np.maximum(1.0 - own * (1.0 - share), 0.0)
     lifted = np.maximum(1.0 - every * standing[:, 1], 0.0)
-    return np.asarray((tiles * alone ** (own / at_point) * lifted).reshape(given.shape))
+    return np.asarray((tiles * alone * lifted).reshape(given.shape))
