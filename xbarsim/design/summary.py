@@ -32,9 +32,10 @@ def summary_rows(
     scale = "for the whole layer" if mapping.weight_scale == "tensor" else "for each output"
     cells = f"{_many(slices, 'slice')} of {mapping.cell_bits}-bit cells"
     weights = f"{mapping.weight_bits}-bit weights, scaled {scale}, in {cells}"
-    if mapping.most_weight_bits > mapping.weight_bits:
+    most_bits = mapping.most_weight_bits
+    if most_bits > mapping.weight_bits:
         most = mapping.encoding.slice_weights(mapping.weight_bits, mapping.cell_bits)[-1] * mapping.max_level
-        weights += f" that hold {mapping.most_weight_bits} bits as well"
+        weights += f" that hold {most_bits} bits as well"
         if most > mapping.max_weight:
             weights += f" (a stuck cell errs by up to {most / mapping.max_weight:.2g} x the largest weight)"
     if mapping.weight_clip is not None:

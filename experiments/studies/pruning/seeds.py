@@ -1,8 +1,9 @@
 """What chance does: the same arms from several seeds, each against the dense network of its seed.
 
 ``python -m xbarsim.experiments.studies.pruning.seeds FOLDER --network gru --arm unstructured-admm-10x`` trains in the
-folder, or goes on, and writes pruning_seeds.csv: accuracies on the chip, and the mean of what an arm loses. Everything
-else is as in :mod:`xbarsim.experiments.studies.pruning`, whose networks are those of the recipes' own seeds.
+folder, or goes on, and writes pruning_seeds_gru.csv, accuracies on the chip, and pruning_seeds_gru_lost.csv, what arms
+lose on the mean. Everything else is as in :mod:`xbarsim.experiments.studies.pruning`, whose networks are those of the
+recipes' own seeds.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def train_seeds(
             train_arm(own, own.arm(name), place, data=data, progress=progress)
         for each in (None, *arms):
             rows.append({"seed": number, **measure(own, each, images=images, folder=place)})
-            load_network.cache_clear()
+            load_network.cache_clear()  # it holds the images
     return rows
 
 
@@ -138,7 +139,7 @@ def losses(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 warnings.simplefilter("ignore", FewDiesWarning)
                 lost = mean_interval([dense[seed][column] - each[column] for seed, each in mine.items()])
             row |= {
-                f"{column}": round(sum(each[column] for each in mine.values()) / len(mine), 3),
+                column: round(sum(each[column] for each in mine.values()) / len(mine), 3),
                 f"{column} of dense": round(sum(each[column] for each in dense.values()) / len(dense), 3),
                 f"{column} lost": round(lost.estimate, 3),
                 f"{column} lost, low": round(lost.low, 3),
