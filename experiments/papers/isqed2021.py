@@ -12,8 +12,9 @@ final curves alone.
 
 The paper compares {pruned, differential} with {dense, two columns}, for stuck-on faults 5.2 times as frequent as
 stuck-off ones; what each half buys, and what happens where stuck-off dominates, it does not say. Its networks are
-ResNet-18 and larger, its faults act on float weights with one full scale a layer. Here weights have 9 bits in two
-4-bit cells a sign and one scale an output, every layer is faulty, inputs have 8 bits, converters lose nothing.
+ResNet-18 (here ``--network resnet18 --train FOLDER``, with tables and a picture of its own) and larger, its faults act
+on float weights with one full scale a layer. Here weights have 9 bits in two 4-bit cells a sign and one scale an
+output, every layer is faulty, inputs have 8 bits, converters lose nothing.
 
 Published figures: G. Yuan et al., Improving DNN Fault Tolerance using Weight Pruning and Differential Crossbar Mapping
 for ReRAM-based Edge AI, ISQED 2021, doi:10.48550/arXiv.2106.09166, section V and figure 6.
@@ -54,7 +55,7 @@ from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.tolerance import Point, Tolerance, curves, factor, tolerance_table, tolerances
 from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
-from xbarsim.foundation.validation import check_choice, write_atomically
+from xbarsim.foundation.validation import InputError, check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
 from xbarsim.models import DATA_SETS, ZOO, load_images, load_model, load_zoo_file, save_coded
 from xbarsim.plot import save_figure
@@ -91,6 +92,9 @@ LOSSES = (1.0, 2.0)
 
 WEIGHTS = ("dense", "pruned")
 STUDIES = ("resnet20", "convnet")
+LARGE = ("resnet18",)
+"""The paper's network, whose weights are not stored here: ``--network resnet18 --train FOLDER`` makes them."""
+
 _PAPERS_PRESET, _PAPERS_POLARITY = next(iter(POLARITIES.items()))  # of both readings of one ratio, 5.2 to 1
 _BITS = 9
 _CALIBRATION = 256  # training images that set the ranges of activations
@@ -146,7 +150,7 @@ def load_study(network: str) -> Study:
     InputError
         If there are none for it.
     """
-    return tomlio.load(Study, RECIPES / f"isqed2021_{check_choice('network', network, STUDIES)}.toml")
+    return tomlio.load(Study, RECIPES / f"isqed2021_{check_choice('network', network, (*STUDIES, *LARGE))}.toml")
 
 
 def design(encoding: Encoding, polarity: str, rate: float) -> xb.Design:
@@ -204,7 +208,7 @@ def train_study(study: Study, folder: Path, *, progress: bool | None = None) -> 
     work = folder / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
     data = TrainingSet.load(study.data_set)
-    if study.network in islped2019.STUDIES:
+    if study.network in (*islped2019.STUDIES, *islped2019.LARGE):
         islped2019.train_dense(islped2019.load_study(study.network), data, folder, progress=progress)
     dense = _load(study.dense, folder)
     layers = [name for name in mappable_layers(dense) if any(fnmatch.fnmatchcase(name, p) for p in study.layers)]
@@ -509,8 +513,9 @@ def main(
     dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 50,
     resnet20_images: Annotated[int, typer.Option(help="Test images for ResNet-20.", min=1)] = 128,
     convnet_images: Annotated[int, typer.Option(help="Test images for ConvNet.", min=1)] = 300,
+    resnet18_images: Annotated[int, typer.Option(help="Test images for ResNet-18.", min=1)] = 200,
     train_in: Annotated[
-        Path | None, typer.Option("--train", help="Train and prune again in this folder, and measure that.")
+        Path | None, typer.Option("--train", help="Train and prune what is not in this folder yet, and measure it.")
     ] = None,
     store: Annotated[Path, typer.Option(help="Where dies are kept.")] = Path("isqed2021.sqlite"),
     workers: Annotated[int | None, typer.Option(help="Processes; one a core if left out.")] = None,
@@ -518,10 +523,13 @@ def main(
 ) -> None:
     """Measure accuracy against failure rate, and print what is tolerated and what buys it."""
     folder = train_in or ZOO
-    images = {"resnet20": resnet20_images, "convnet": convnet_images}
+    images = {"resnet20": resnet20_images, "convnet": convnet_images, "resnet18": resnet18_images}
     measured: list[Point] = []
     for study in [load_study(name) for name in network or STUDIES]:
-        if train_in is not None:
+        stored = (folder / f"{pruned_name(study)}.safetensors").exists()
+        if train_in is None and not stored:
+            raise InputError(f"train must be a folder for {study.network}, whose weights are not stored, got None")
+        if train_in is not None and not stored:
             train_study(study, folder)
             complete_card(study, folder)
         whole, sound, faulty = (
@@ -538,10 +546,11 @@ def main(
     ):
         typer.echo(text + "\n")
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "isqed2021.csv", csv_bytes(asdict(point) for point in measured))
-    write_atomically(output / "isqed2021_tolerance.csv", csv_bytes(asdict(one) for one in tolerated))
-    save_figure(picture(measured), output / "isqed2021.png")
-    typer.echo(f"wrote isqed2021.csv, isqed2021_tolerance.csv and isqed2021.png into {output}")
+    name = "isqed2021_large" if measured[0].network in LARGE else "isqed2021"
+    write_atomically(output / f"{name}.csv", csv_bytes(asdict(point) for point in measured))
+    write_atomically(output / f"{name}_tolerance.csv", csv_bytes(asdict(one) for one in tolerated))
+    save_figure(picture(measured), output / f"{name}.png")
+    typer.echo(f"wrote {name}.csv, {name}_tolerance.csv and {name}.png into {output}")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Wandering(Callback):
             raise Killed
 
     def end_epoch(self, epoch: int) -> None:
-        self.pull += self.weight.detach() + 0.1 * torch.randn(self.weight.shape)  # torch's own generator
+        self.pull += self.weight.detach() + 0.1 * torch.randn_like(self.weight)  # torch's own generator
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"pull": self.pull}

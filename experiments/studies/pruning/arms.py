@@ -215,6 +215,8 @@ def train_dense(
 ) -> nn.Module:
     """Train the dense network and store it, or go on; what is returned is not on the levels yet.
 
+    A folder that holds the stored dense network without the checkpoint of its training gives that one.
+
     Parameters
     ----------
     study
@@ -228,11 +230,14 @@ def train_dense(
     """
     work = folder / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
+    path, checkpoint = stored_file(study.network, None, folder), work / f"{study.network}.dense.safetensors"
+    if path.exists() and not checkpoint.exists():
+        stored, _ = load_stored(study.network, None, folder)
+        return Frames(stored) if isinstance(stored, SpokenDigitsNet) else stored
     data = load_training_set(study.data_set) if data is None else data
     model = _untrained(study.network, study.dense.seed)
-    train(model, data, study.dense, checkpoint=work / f"{study.network}.dense.safetensors", progress=progress)
+    train(model, data, study.dense, checkpoint=checkpoint, progress=progress)
     model.eval()
-    path = stored_file(study.network, None, folder)
     if not path.exists():
         _store(path, model, data, study, {}, {"arm": "dense", "epochs": study.dense.epochs})
     return model
@@ -253,7 +258,7 @@ def train_arm(
     path = stored_file(study.network, arm.name, folder)
     if path.exists():
         return
-    work = folder / "checkpoints" / arm.name
+    work = folder / "checkpoints" / f"{study.network}-{arm.name}"
     work.mkdir(parents=True, exist_ok=True)
     data = load_training_set(study.data_set) if data is None else data
     pruning = study.pruning if arm.pruning is None else arm.pruning

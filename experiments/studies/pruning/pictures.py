@@ -12,34 +12,41 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracy_picture", "accuracy_table", "equal_accuracy_picture", "equal_accuracy_table"]
 
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#444444",
-    "#8C510A",
-    "#7F7F00",
-    "#5E3C99",
-)
-_MARKERS = "osD^vP*X<>"
+# of each structure in words, and its colour; of each method, its marker and line
+_STRUCTURES = {
+    "unstructured": ("single weights", "#444444"),
+    "bcr": ("block columns and rows", "#0072B2"),
+    "columns": ("columns", "#D55E00"),
+    "columns-filters": ("columns and filters", "#CC79A7"),
+    "shapes": ("kernel shapes", "#009E73"),
+    "rigid": ("rigid kernel shapes", "#8C510A"),
+}
+_METHODS = {
+    "admm": ("ADMM", "o", "-"),
+    "magnitude": ("magnitude", "v", ":"),
+    "gradual": ("gradual magnitude", "v", "-."),
+    "gap": ("grow and prune", "s", "-"),
+    "gap-parallel": ("grow and prune, parallel", "P", "-"),
+    "random": ("random masks", "x", ":"),
+    "reweighted": ("reweighted", "D", "--"),
+    "priced": ("reweighted by price", "*", "--"),
+    "lhc": ("learnt shapes", "^", "-"),
+}
+_ROOM = 14.0  # points below the dense network that a panel shows; what is lower stands at its edge, with a figure
+
+
+def _parts(family: str) -> tuple[str, str]:
+    """Structure and method of a family."""
+    structure = max((name for name in _STRUCTURES if family.startswith(f"{name}-")), key=len, default="")
+    return structure, family.removeprefix(f"{structure}-")
 
 
 def _words(family: str) -> str:
     """A family in words, structure first."""
-    structure, _, method = family.rpartition("-")
-    names = {
-        "admm": "ADMM", "gap": "grow and prune", "lhc": "learnt shapes", "parallel": "grow and prune, parallel",
-        "gradual": "gradual magnitude", "magnitude": "magnitude", "random": "random masks", "reweighted": "reweighted",
-    }  # fmt: skip
-    structures = {
-        "bcr": "block columns and rows", "columns": "columns", "columns-filters": "columns and filters",
-        "unstructured": "single weights", "unstructured-gap": "single weights", "shapes": "kernel shapes",
-        "rigid": "rigid kernel shapes",
-    }  # fmt: skip
-    return family if not structure else f"{structures.get(structure, structure)}: {names.get(method, method)}"
+    structure, method = _parts(family)
+    if not structure or method not in _METHODS:
+        return family
+    return f"{_STRUCTURES[structure][0]}: {_METHODS[method][0]}"
 
 
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -93,51 +100,65 @@ def equal_accuracy_table(chosen: Sequence[dict[str, Any]], loss: float) -> str:
 
 
 def accuracy_picture(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Accuracy against how many times fewer weights there are: a panel a network, a line a family."""
+    """Accuracy against how many times fewer weights there are: a panel a network, a line a family.
+
+    Colours tell structures, markers and lines tell methods.
+    """
     from matplotlib.figure import Figure
 
     networks = list(dict.fromkeys(row["network"] for row in rows))
     families = [name for name in dict.fromkeys(row["family"] for row in rows) if name != "dense"]
-    figure = Figure(figsize=(4.6 * len(networks) + 3.2, 4.6), layout="constrained", dpi=150)
-    panels = figure.subplots(1, len(networks), squeeze=False)[0]
-    for axes, network in zip(panels, networks, strict=True):
-        for number, family in enumerate(families):
-            mine = sorted(
-                (row for row in rows if (row["network"], row["family"]) == (network, family)),
-                key=lambda row: row["fewer"],
-            )
-            if not mine:
+    across = min(2, len(networks))
+    down = -(-len(networks) // across)
+    figure = Figure(figsize=(5.2 * across + 3.0, 4.0 * down + 0.4), layout="constrained", dpi=150)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, network in zip(panels, networks, strict=False):
+        (dense,) = [row for row in rows if row["network"] == network and row["arm"] == "dense"]
+        axes.axhline(dense["accuracy"], color="black", linestyle=(0, (1, 2)), linewidth=1, label="dense")
+        mine = [row for row in rows if row["network"] == network and row["arm"] != "dense"]
+        floor = max(dense["accuracy"] - _ROOM, min((row["low"] for row in mine), default=0.0)) - 0.3
+        for family in families:
+            line = sorted((row for row in mine if row["family"] == family), key=lambda row: row["fewer"])
+            if not line:
                 continue
+            structure, method = _parts(family)
+            _, colour = _STRUCTURES.get(structure, ("", "#777777"))
+            _, marker, style = _METHODS.get(method, ("", "o", "-"))
             reach = [
-                [row["accuracy"] - row["low"] for row in mine],
-                [row["high"] - row["accuracy"] for row in mine],
+                [row["accuracy"] - row["low"] for row in line],
+                [row["high"] - row["accuracy"] for row in line],
             ]
             axes.errorbar(
-                [row["fewer"] for row in mine], [row["accuracy"] for row in mine], yerr=reach,
-                color=_COLOURS[number % len(_COLOURS)], marker=_MARKERS[number % len(_MARKERS)], markersize=5,
-                linewidth=1.2, capsize=2, label=_words(family),
+                [row["fewer"] for row in line], [row["accuracy"] for row in line], yerr=reach, color=colour,
+                marker=marker, linestyle=style, markersize=5, linewidth=1.1, elinewidth=0.6, capsize=1.5,
+                label=_words(family),
             )  # fmt: skip
-        for row in rows:
-            if row["network"] == network and row["arm"] == "dense":
-                axes.axhline(row["accuracy"], color="black", linestyle=":", linewidth=1, label="dense")
+            for row in line:
+                if row["accuracy"] < floor:
+                    axes.annotate(
+                        f"{row['accuracy']:.0f}", (row["fewer"], floor), color=colour, fontsize=7, ha="center",
+                        va="bottom", xytext=(0, 7), textcoords="offset points",
+                        arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0},
+                    )  # fmt: skip
+        axes.set_ylim(bottom=floor)
         axes.set_xscale("log")
-        ticks = [
-            tick
-            for tick in (2, 3, 4, 6, 8, 10, 15, 20, 40)
-            if _spans([r for r in rows if r["network"] == network], tick)
-        ]
+        ticks = [tick for tick in (2, 3, 4, 6, 8, 10, 15, 20, 40) if _spans(mine, tick)]
         axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("times fewer weights, all layers")
+        axes.set_ylabel("test accuracy on the chip (%)")
         axes.set_title(network)
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("test accuracy on the chip (%), 95 % interval")
+    for axes in panels[len(networks) :]:
+        axes.set_axis_off()
     shown: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False, fontsize=8)
+    order = ["dense", *(words for words in map(_words, sorted(families, key=_parts)) if words in shown)]
+    figure.legend([shown[name] for name in order], order, loc="outside right center", frameon=False, fontsize=8)
+    figure.suptitle("bars are 95 % intervals of the accuracy on other images of the kind", fontsize=9)
     return figure
 
 

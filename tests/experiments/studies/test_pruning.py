@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_every_arm_has_as_many_epochs_as_the_others() -> None:
             assert own + (study.dense.epochs if arm.start == "dense" else 0) == whole, (network, arm.name)
 
 
-def _small(study: Study) -> Study:
+def _small(study: Study, names: tuple[str, ...] = ("bcr-admm-10x", "unstructured-gap-10x")) -> Study:
     def few(training: Any, epochs: int = 1) -> Any:
         return None if training is None else replace(training, epochs=epochs, warm_up=0.0, milestones=(), batch=20)
 
@@ -72,18 +73,19 @@ def _small(study: Study) -> Study:
             )  # fmt: skip
         return replace(arm, pruning=few(arm.pruning), retraining=few(arm.retraining))
 
-    chosen = tuple(quick(study.arm(name)) for name in ("bcr-admm-10x", "unstructured-gap-10x"))
+    chosen = tuple(quick(study.arm(name)) for name in names)
     return replace(
         study, dense=few(study.dense), pruning=few(study.pruning), retraining=few(study.retraining),
         quantising=few(study.quantising), arms=chosen,
     )  # fmt: skip
 
 
-def _noise(images: int) -> TrainingSet:
+def _noise(images: int, shape: tuple[int, int, int] = (1, 28, 28)) -> TrainingSet:
     rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 256, (images, 1, 28, 28)).astype(np.uint8)
+    pixels = rng.integers(0, 256, (images, *shape)).astype(np.uint8)
+    mean, deviation = (0.13,) * shape[0], (0.31,) * shape[0]
     return TrainingSet.split(
-        "mnist", pixels, np.arange(images) % 10, validation=10, mean=(0.13,), standard_deviation=(0.31,)
+        "noise", pixels, np.arange(images) % 10, validation=10, mean=mean, standard_deviation=deviation
     )
 
 
@@ -109,6 +111,21 @@ def test_networks_are_trained_stored_and_measured(tmp_path: Path) -> None:
     )  # fmt: skip
     assert faulty["dies"] == 2
     assert faulty["highest_rate"] == 0.01
+
+
+def test_networks_with_arms_of_one_name_share_a_folder_and_no_checkpoint(tmp_path: Path) -> None:
+    for network, shape in (("lenet5", (1, 28, 28)), ("convnet", (3, 32, 32))):
+        study = _small(load_study(network), ("unstructured-gap-10x",))
+        train_arm(study, study.arms[0], tmp_path, data=_noise(50, shape), progress=False)
+        assert stored_file(network, "unstructured-gap-10x", tmp_path).exists()
+
+
+def test_arms_begin_with_a_stored_dense_network_whose_training_is_not_there(tmp_path: Path) -> None:
+    shutil.copy(stored_file("convnet", None), stored_file("convnet", None, tmp_path))
+    study = _small(load_study("convnet"), ())
+    begun = script.train_dense(study, tmp_path, data=_noise(20, (3, 32, 32)))  # noise would change it
+    stored, _ = load_stored("convnet", None)
+    assert all(torch.equal(one, other) for one, other in zip(begun.parameters(), stored.parameters(), strict=True))
 
 
 def row(network: str, arm: str, validation: float, weights: int, **changes: Any) -> dict[str, Any]:
