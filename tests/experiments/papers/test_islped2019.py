@@ -111,6 +111,14 @@ def test_training_and_measuring_in_miniature(tmp_path: Path, monkeypatch: pytest
         "published: 105.5 x",
         "106.2 x",
     ]
+    # a large network without its unpruned weights has no row of it, and saves as much against its shape
+    monkeypatch.setattr(script, "LARGE", ("lenet5",))
+    whole = script.measure(study, folder=tmp_path, images=2)
+    (tmp_path / "lenet5-unpruned-9bit.safetensors").unlink()
+    assert script.measure(study, folder=tmp_path, images=2) == whole[1:]
+    legend = script.picture(whole[1:]).axes[0].get_legend()
+    assert legend is not None
+    assert not any("unpruned" in text.get_text() for text in legend.get_texts())
 
 
 def test_rows_that_go_on_from_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

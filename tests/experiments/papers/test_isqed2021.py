@@ -60,7 +60,7 @@ def test_settings(name: str) -> None:
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(xb.InputError, match="network must be one of 'resnet20', 'convnet', got 'vgg16'"):
+    with pytest.raises(xb.InputError, match="network must be one of 'resnet20', 'convnet', 'resnet18', got 'vgg16'"):
         script.load_study("vgg16")
 
 
@@ -286,3 +286,10 @@ def test_shipped_pruned_network_without_faults_is_that_of_the_table() -> None:
     calibration = load_images("cifar10", "train", count=256)[0]
     chip = xb.map_model(model, script.design(TwoColumn(), "", 0.0), calibration=calibration).fabricate(seed=0)
     assert 100 * xb.evaluate(chip, images, labels).accuracy == pytest.approx(point.accuracy)
+
+
+def test_a_network_whose_weights_are_not_stored_asks_for_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(
+        xb.InputError, match="train must be a folder for resnet18, whose weights are not stored, got None"
+    ):
+        script.main(network=["resnet18"], output=tmp_path)
