@@ -345,15 +345,16 @@ def _by_rate(rows: Sequence[dict[str, Any]], arm: str, sparsity: float, column: 
 
 
 def picture(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Accuracy of every arm, at its best learning rate, against sparsity: on sound dies and on faulty ones."""
+    """Errors of every arm, at its best learning rate, against sparsity: on sound dies and on faulty ones."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     columns = [column for column in ("accuracy", "faulty") if all(row[column] != "" for row in rows)]
     figure = Figure(figsize=(5.2 * len(columns) + 1.6, 4.2), layout="constrained", dpi=150)
     panels = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
     for axes, column in zip(panels, columns, strict=True):
         best = max(_by_rate(rows, "dense", 0.0, column).values(), key=lambda values: math.fsum(values) / len(values))
-        axes.axhline(100 * math.fsum(best) / len(best), color="black", linewidth=1, linestyle=":", label="dense")
+        axes.axhline(100 - 100 * math.fsum(best) / len(best), color="black", linewidth=1, linestyle=":", label="dense")
         for number, arm in enumerate(ARMS[1:]):
             if not any(row["arm"] == arm for row in rows):
                 continue
@@ -362,17 +363,21 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
                 arms = _by_rate(rows, arm, sparsity, column)
                 values = max(arms.values(), key=lambda each: math.fsum(each) / len(each))
                 places.append(100 * sparsity)
-                means.append(100 * math.fsum(values) / len(values))
+                means.append(100 - 100 * math.fsum(values) / len(values))
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
                 halves.append(100 * student_half_width(spread, len(values), 0.95) if len(values) > 1 else 0.0)
-            low, high = np.subtract(means, halves), np.add(means, halves)
+            low, high = np.maximum(np.subtract(means, halves), np.divide(means, 3)), np.add(means, halves)
             axes.plot(places, means, color=f"C{number}", marker="osD^vP"[number], markersize=4, label=arm)
             axes.fill_between(places, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
         axes.set_xlabel("weights that are gone (%)")
         axes.set_title("no cell stuck" if column == "accuracy" else f"{_STUCK:.0%} of the cells stuck", fontsize=10)
         axes.grid(color="0.92", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("accuracy, best learning rate (%)")
+    panels[0].set_ylabel("errors at the best learning rate (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
     return figure
