@@ -415,12 +415,12 @@ def accuracy_table(measured: Sequence[Point]) -> str:
     )
 
 
-def _ratio(above: float, below: float) -> str:
-    return factor(above, below, RATES[-1])
+def ablation_table(tolerated: Sequence[Tolerance], highest: float = RATES[-1]) -> str:
+    """By what factor the tolerated rate grows: by the mapping, by pruning, by both; `highest` was the last measured."""
 
+    def ratio(above: float, below: float) -> str:
+        return factor(above, below, highest)
 
-def ablation_table(tolerated: Sequence[Tolerance]) -> str:
-    """By what factor the tolerated rate grows: by the mapping, by pruning, by both."""
     rates = {(one.network, one.polarity, one.loss, one.weights, one.encoding): one.rate for one in tolerated}
     rows = []
     for network, polarity, loss in dict.fromkeys(key[:3] for key in rates):
@@ -432,10 +432,10 @@ def ablation_table(tolerated: Sequence[Tolerance]) -> str:
         rows.append(
             (
                 network, polarity, f"{loss:g}",
-                _ratio(rate("dense", "Differential"), base), _ratio(rate("dense", "Balanced"), base),
-                _ratio(rate("pruned", "TwoColumn"), base),
-                _ratio(rate("pruned", "Differential"), rate("dense", "Differential")),
-                _ratio(rate("pruned", "Differential"), base),
+                ratio(rate("dense", "Differential"), base), ratio(rate("dense", "Balanced"), base),
+                ratio(rate("pruned", "TwoColumn"), base),
+                ratio(rate("pruned", "Differential"), rate("dense", "Differential")),
+                ratio(rate("pruned", "Differential"), base),
             )
         )  # fmt: skip
     return format_table(
@@ -510,6 +510,7 @@ def picture(measured: Sequence[Point]) -> Figure:
 
 def main(
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Failure rates, ascending; may be repeated.")] = None,
     dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 50,
     resnet20_images: Annotated[int, typer.Option(help="Test images for ResNet-20.", min=1)] = 128,
     convnet_images: Annotated[int, typer.Option(help="Test images for ConvNet.", min=1)] = 300,
@@ -534,14 +535,16 @@ def main(
             complete_card(study, folder)
         whole, sound, faulty = (
             collect(part, stop=count, store=store, workers=workers)
-            for part, count in zip(tasks(study, images[study.network], folder=folder), (1, 1, dies), strict=True)
+            for part, count in zip(
+                tasks(study, images[study.network], folder=folder, rates=rate or RATES), (1, 1, dies), strict=True
+            )
         )
         measured += points(Results(tasks=(*sound.tasks, *faulty.tasks)), whole)
     tolerated = tolerances(measured, LOSSES)
     for text in (
         accuracy_table(measured),
-        tolerance_table(tolerated, RATES[-1], first=_PAPERS_POLARITY),
-        ablation_table(tolerated),
+        tolerance_table(tolerated, max(rate or RATES), first=_PAPERS_POLARITY),
+        ablation_table(tolerated, max(rate or RATES)),
         paper_table(measured),
     ):
         typer.echo(text + "\n")

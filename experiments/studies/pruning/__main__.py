@@ -35,9 +35,9 @@ __all__ = ["main"]
 def main(
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm and the dense one; may be repeated.")] = None,
-    loss: Annotated[
-        float, typer.Option(help="Points that a network may lose where kinds are compared.", min=0.0)
-    ] = 1.5,
+    errors: Annotated[
+        float, typer.Option(help="Times the dense network's errors that kinds may have where they are compared.", min=1)
+    ] = 1.4,
     images: Annotated[int | None, typer.Option(help="Test images, from the first; all if left out.")] = None,
     dies: Annotated[int, typer.Option(help="Faulty dies of each rate; 0 for none.", min=0)] = 10,
     faulty_images: Annotated[int, typer.Option(help="Test images of a faulty die.", min=1)] = 1000,
@@ -75,7 +75,7 @@ def main(
     if not rows:
         raise InputError(f"network must be one with stored weights, got {network or list(NETWORKS)}")
     typer.echo(accuracy_table(rows) + "\n")
-    chosen = chosen_arms(rows, loss=loss)
+    chosen = chosen_arms(rows, errors=errors)
     if dies:
         chosen = [
             tolerated_rates(
@@ -85,12 +85,12 @@ def main(
         ]
     else:
         chosen = [without_faults(row) for row in chosen]
-    typer.echo(equal_accuracy_table(chosen, loss))
+    typer.echo(equal_accuracy_table(chosen, errors))
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "pruning.csv", csv_bytes(rows))
     write_atomically(output / "pruning_equal_accuracy.csv", csv_bytes(chosen))
     save_figure(accuracy_picture(rows), output / "pruning.png")
-    save_figure(equal_accuracy_picture(chosen, loss), output / "pruning_equal_accuracy.png")
+    save_figure(equal_accuracy_picture(chosen, errors), output / "pruning_equal_accuracy.png")
     typer.echo(f"wrote pruning.csv, pruning_equal_accuracy.csv and pictures into {output}")
 
 

@@ -132,22 +132,23 @@ def measure(study: Study, arm: str | None, *, images: int | None = None, folder:
     }
 
 
-def chosen_arms(rows: Sequence[dict[str, Any]], *, loss: float = 1.0) -> list[dict[str, Any]]:
-    """Of every network and family, the arm with the fewest weights that loses so little on the images held back.
+def chosen_arms(rows: Sequence[dict[str, Any]], *, errors: float = 1.4) -> list[dict[str, Any]]:
+    """Of every network and family, the arm with the fewest weights and hardly more errors on the images held back.
 
     Parameters
     ----------
     rows
         Of :func:`measure`.
-    loss
-        Points against the dense network.
+    errors
+        At most so many times those of the dense network.
     """
     chosen = []
     for network in dict.fromkeys(row["network"] for row in rows):
         mine = [row for row in rows if row["network"] == network]
         (dense,) = [row for row in mine if row["arm"] == "dense"]
         for family in dict.fromkeys(row["family"] for row in mine):
-            near = [row for row in mine if row["family"] == family and row["validation"] >= dense["validation"] - loss]
+            mistakes = errors * (100.0 - dense["validation"])
+            near = [row for row in mine if row["family"] == family and 100.0 - row["validation"] <= mistakes]
             if near:
                 chosen.append(min(near, key=lambda row: row["weights"]))
     return chosen

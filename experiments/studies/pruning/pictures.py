@@ -77,8 +77,8 @@ def _rate(row: dict[str, Any], name: str) -> str:
     return f"> {row['highest_rate']:g}" if value == "" else f"{value:.2g}"
 
 
-def equal_accuracy_table(chosen: Sequence[dict[str, Any]], loss: float) -> str:
-    """Of each family the smallest network that loses no more than so many points, against the dense one."""
+def equal_accuracy_table(chosen: Sequence[dict[str, Any]], errors: float) -> str:
+    """Of each family the smallest network with at most so many times the errors of the dense one, beside that."""
     lines = []
     for row in chosen:
         (dense,) = [each for each in chosen if each["network"] == row["network"] and each["arm"] == "dense"]
@@ -93,7 +93,7 @@ def equal_accuracy_table(chosen: Sequence[dict[str, Any]], loss: float) -> str:
             )
         )  # fmt: skip
     heads = (
-        "network", f"at most {loss:g} points lost", "chip (%)", "weights", "arrays", "joined", "area", "energy",
+        "network", f"errors at most {errors:g} x", "chip (%)", "weights", "arrays", "joined", "area", "energy",
         "latency", "index bits", "kappa", "stuck cells tolerated", "95 % interval",
     )  # fmt: skip
     return format_table(heads, lines, left=2)
@@ -167,7 +167,7 @@ def _spans(rows: Sequence[dict[str, Any]], tick: float) -> bool:
     return bool(pruned) and min(pruned) / 1.2 <= tick <= max(pruned) * 1.2
 
 
-def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], loss: float) -> Figure:
+def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], errors: float) -> Figure:
     """What each family frees at nearly equal accuracy, and which share of stuck cells it bears."""
     from matplotlib.figure import Figure
 
@@ -212,7 +212,6 @@ def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], loss: float) -> Fig
         line[0].set_yticks(range(len(mine)), [row["arm"] for row in mine], fontsize=8)
         line[0].invert_yaxis()
         line[0].set_ylabel(network)
-    figure.suptitle(
-        f"the smallest network of each kind that loses at most {loss:g} points on images held back", fontsize=10
-    )
+    words = f"the smallest network of each kind with at most {errors:g} times the errors of the dense one"
+    figure.suptitle(f"{words} on images held back", fontsize=10)
     return figure
