@@ -22,7 +22,7 @@ from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019
 from xbarsim.experiments.papers import isqed2021 as script
 from xbarsim.experiments.papers.isqed2021 import Study
-from xbarsim.experiments.tolerance import Point, curves, tolerance_table, tolerances
+from xbarsim.experiments.tolerance import Point, curves, factor, tolerance_table, tolerances
 from xbarsim.mapping import Differential, TwoColumn
 from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file
 from xbarsim.sweep.collecting import collect
@@ -118,7 +118,7 @@ def test_tables_tell_what_buys_what() -> None:
      (0.05, math.inf, "< 0.5 x"), (0.01, 0.0, "-"), (math.inf, math.inf, "-")],
 )  # fmt: skip
 def test_factors_beyond_what_was_measured_are_bounds(above: float, below: float, text: str) -> None:
-    assert script._ratio(above, below) == text
+    assert factor(above, below, script.RATES[-1]) == text
 
 
 def test_picture_has_a_panel_for_each_network_and_polarity() -> None:
