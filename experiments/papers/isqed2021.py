@@ -495,7 +495,7 @@ def picture(measured: Sequence[Point]) -> Figure:
             reference = next(p for p in measured if p.network == network and p.weights == "dense" and p.rate == 0)
             axes.axhline(reference.accuracy, color="black", linewidth=1, linestyle=":", label="dense, no faults")
             axes.set_xscale("log")
-            axes.set_ylim(0, 100)
+            axes.set_ylim(10 * math.floor(min(point.low for point in measured) / 10), 100)
             axes.grid(color="0.9", linewidth=0.8)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)

@@ -17,7 +17,7 @@ from tests.sweep.subjects import noise
 from xbarsim.compress import Compressed, prune, retrain
 from xbarsim.experiments.folders import FIGURES
 from xbarsim.experiments.papers import islped2019 as script
-from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file, untrained_model
+from xbarsim.models import MODELS, ZOO, load_images, load_model, load_zoo_file, read_card, untrained_model
 from xbarsim.training import Training, TrainingSet
 
 
@@ -216,3 +216,16 @@ def test_shipped_networks_are_those_of_the_table() -> None:
     calibration = load_images("mnist", "train", count=256)[0]
     chip = xb.map_model(model, script.design(5), calibration=calibration).fabricate(seed=0)
     assert xb.evaluate(chip, images, labels).accuracy == card.details["accuracy_simulator"]
+
+
+@pytest.mark.data
+def test_shipped_large_networks_are_those_of_their_table() -> None:
+    with (FIGURES / "islped2019_large.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["row"]]
+    assert {row["network"] for row in rows} == set(script.LARGE)
+    for row in rows:
+        file_name = f"{row['network']}-{row['row']}-{row['bits']}bit"
+        card = read_card(script.stored_folder(row["network"]) / f"{file_name}.safetensors")
+        assert card["accuracy_simulator"] == pytest.approx(float(row["accuracy"]) / 100)
+        assert card["test_images"] == int(row["images"])
+        assert float(row["ratio"]) == pytest.approx(float(row["published_ratio"]), rel=0.01)

@@ -261,9 +261,10 @@ def test_shipped_curves_are_complete() -> None:
     assert [{name: str(value) for name, value in row.items()} for row in again] == rows
 
 
-def test_shipped_curves_show_the_duality() -> None:
+@pytest.mark.parametrize("name", ["isqed2021.csv", "isqed2021_large.csv"])
+def test_shipped_curves_show_the_duality(name: str) -> None:
     """Two columns with one polarity are the complement of differential with the other: the same law, other dies."""
-    found = {(p.network, p.weights, p.encoding, p.polarity, p.rate): p for p in shipped(Point, "isqed2021.csv")}
+    found = {(p.network, p.weights, p.encoding, p.polarity, p.rate): p for p in shipped(Point, name)}
     for (network, weights, encoding, polarity, rate), one in found.items():
         if encoding == "TwoColumn":
             opposite = "mostly stuck off" if polarity == "mostly stuck on" else "mostly stuck on"
