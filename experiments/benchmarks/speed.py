@@ -385,7 +385,7 @@ def _sweep(threads: int) -> Measurement:
 
     total, inference, check = sweep_overhead(_one_pulse(), workers=threads)
     return Measurement(
-        name="sweep", threads=threads, ours=total, baseline=inference, must=1 / 0.9, aim=None, check=check
+        name="sweep", threads=threads, ours=total, baseline=inference, must=1 / 0.92, aim=1 / 0.96, check=check
     )
 
 
@@ -430,15 +430,15 @@ def _voltage_drop(threads: int) -> list[Measurement]:
 BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]]]] = {
     "matmul": (
         "torch.mm",
-        lambda threads: _matrix(_one_pulse(), threads, "matmul", 1.8, 1.2, runs=31),
+        lambda threads: _matrix(_one_pulse(), threads, "matmul", 1.1, 0.9, runs=31),
     ),
     "resnet20": (
         "torch network",
-        lambda threads: _network(*_resnet20(256), _one_pulse(), threads, "resnet20", 2.0, 1.0, runs=7),
+        lambda threads: _network(*_resnet20(256), _one_pulse(), threads, "resnet20", 1.3, 1.0, runs=7),
     ),
     "vgg16": (
         "torch network",
-        lambda threads: _network(*_vgg16(), _one_pulse(), threads, "vgg16", 1.8, 1.0, runs=5),
+        lambda threads: _network(*_vgg16(), _one_pulse(), threads, "vgg16", 1.1, 0.9, runs=5),
     ),
     "resnet20-exact": (
         "torch network",
@@ -450,11 +450,11 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     ),
     "bitserial": (
         "torch.mm",
-        lambda threads: _matrix(_bit_serial(), threads, "bitserial", 12.0, 5.0, runs=15),
+        lambda threads: _matrix(_bit_serial(), threads, "bitserial", 4.0, 2.0, runs=15),
     ),
     "resnet20-bitserial": (
         "torch network",
-        lambda threads: _network(*_resnet20(64), _bit_serial(), threads, "resnet20-bitserial", 20.0, 8.0, runs=5),
+        lambda threads: _network(*_resnet20(64), _bit_serial(), threads, "resnet20-bitserial", 4.0, 2.0, runs=5),
     ),
     "liaf": (
         "torch network",
