@@ -175,9 +175,9 @@ def stored_folder(network: str) -> Path:
     return WEIGHTS / "islped2019" if network in LARGE else ZOO
 
 
-def _lacking(study: Study, folder: Path) -> list[str]:
-    """Networks of a study that a folder does not hold; unpruned large ones are not asked for."""
-    names = [] if study.network in LARGE else [zoo_name(study.network, None, BITS[0])]
+def _lacking(study: Study, folder: Path, *, unpruned: bool) -> list[str]:
+    """Networks of a study that a folder does not hold; whether the unpruned one is asked for."""
+    names = [zoo_name(study.network, None, BITS[0])] if unpruned else []
     names += [zoo_name(study.network, row, bits) for row in study.rows for bits in BITS]
     return [name for name in names if not (folder / f"{name}.safetensors").exists()]
 
@@ -544,7 +544,7 @@ def main(
     for study in [load_study(name) for name in network or STUDIES]:
         start = time.perf_counter()
         folder = train_in or stored_folder(study.network)
-        missing = _lacking(study, folder)
+        missing = _lacking(study, folder, unpruned=train_in is not None or study.network not in LARGE)
         if train_in is not None and missing:
             train_study(study, train_in)
             missing = []
@@ -560,10 +560,12 @@ def main(
         raise typer.Exit(1)
     typer.echo(table(measured) + "\n\n" + without_loss(measured))
     output.mkdir(parents=True, exist_ok=True)
-    name = "islped2019_large" if measured[0].network in LARGE else "islped2019"
-    write_atomically(output / f"{name}.csv", csv_bytes(asdict(one) for one in measured))
-    save_figure(picture(measured), output / f"{name}.png")
-    typer.echo(f"wrote {output / f'{name}.csv'} and {output / f'{name}.png'}")
+    for name, networks in (("islped2019", STUDIES), ("islped2019_large", LARGE)):
+        part = [one for one in measured if one.network in networks]
+        if part:
+            write_atomically(output / f"{name}.csv", csv_bytes(asdict(one) for one in part))
+            save_figure(picture(part), output / f"{name}.png")
+            typer.echo(f"wrote {output / f'{name}.csv'} and {output / f'{name}.png'}")
 
 
 if __name__ == "__main__":

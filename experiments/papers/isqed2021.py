@@ -57,7 +57,7 @@ from xbarsim.foundation import tomlio
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import InputError, check_choice, write_atomically
 from xbarsim.mapping import Balanced, Differential, Encoding, TwoColumn
-from xbarsim.models import DATA_SETS, ZOO, load_images, load_model, load_zoo_file, save_coded
+from xbarsim.models import DATA_SETS, ZOO, load_images, load_model, load_zoo_file, read_card, save_coded
 from xbarsim.plot import save_figure
 from xbarsim.sweep.collecting import collect
 from xbarsim.sweep.results import Results, TaskResult
@@ -527,12 +527,14 @@ def main(
     images = {"resnet20": resnet20_images, "convnet": convnet_images, "resnet18": resnet18_images}
     measured: list[Point] = []
     for study in [load_study(name) for name in network or STUDIES]:
-        stored = (folder / f"{pruned_name(study)}.safetensors").exists()
-        if train_in is None and not stored:
+        path = folder / f"{pruned_name(study)}.safetensors"
+        if train_in is None and not path.exists():
             raise InputError(f"train must be a folder for {study.network}, whose weights are not stored, got None")
-        if train_in is not None and not stored:
-            train_study(study, folder)
-            complete_card(study, folder)
+        if train_in is not None:
+            if not path.exists():
+                train_study(study, folder)
+            if "accuracy_simulator" not in read_card(path):
+                complete_card(study, folder)
         whole, sound, faulty = (
             collect(part, stop=count, store=store, workers=workers)
             for part, count in zip(
@@ -549,11 +551,15 @@ def main(
     ):
         typer.echo(text + "\n")
     output.mkdir(parents=True, exist_ok=True)
-    name = "isqed2021_large" if measured[0].network in LARGE else "isqed2021"
-    write_atomically(output / f"{name}.csv", csv_bytes(asdict(point) for point in measured))
-    write_atomically(output / f"{name}_tolerance.csv", csv_bytes(asdict(one) for one in tolerated))
-    save_figure(picture(measured), output / f"{name}.png")
-    typer.echo(f"wrote {name}.csv, {name}_tolerance.csv and {name}.png into {output}")
+    for name, networks in (("isqed2021", STUDIES), ("isqed2021_large", LARGE)):
+        part = [point for point in measured if point.network in networks]
+        if part:
+            write_atomically(output / f"{name}.csv", csv_bytes(asdict(point) for point in part))
+            write_atomically(
+                output / f"{name}_tolerance.csv", csv_bytes(asdict(one) for one in tolerated if one.network in networks)
+            )
+            save_figure(picture(part), output / f"{name}.png")
+            typer.echo(f"wrote {name}.csv, {name}_tolerance.csv and {name}.png into {output}")
 
 
 if __name__ == "__main__":

@@ -345,7 +345,10 @@ def _by_rate(rows: Sequence[dict[str, Any]], arm: str, sparsity: float, column: 
 
 
 def picture(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Errors of every arm, at its best learning rate, against sparsity: on sound dies and on faulty ones."""
+    """Errors of every arm, at its best learning rate, against sparsity: on sound dies and on faulty ones.
+
+    A band whose interval reaches nearer to 0 than a third of the mean ends there: the axis is logarithmic.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 

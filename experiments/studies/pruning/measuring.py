@@ -146,8 +146,8 @@ def chosen_arms(rows: Sequence[dict[str, Any]], *, errors: float = 1.4) -> list[
     for network in dict.fromkeys(row["network"] for row in rows):
         mine = [row for row in rows if row["network"] == network]
         (dense,) = [row for row in mine if row["arm"] == "dense"]
+        mistakes = errors * (100.0 - dense["validation"])
         for family in dict.fromkeys(row["family"] for row in mine):
-            mistakes = errors * (100.0 - dense["validation"])
             near = [row for row in mine if row["family"] == family and 100.0 - row["validation"] <= mistakes]
             if near:
                 chosen.append(min(near, key=lambda row: row["weights"]))

@@ -185,6 +185,29 @@ def test_the_highest_compression_without_loss() -> None:
     assert names == ["unpruned: 95.00 %", "published: 90.00 %", "4.0 x"]
 
 
+def test_large_networks_are_trained_with_their_unpruned_one_and_written_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    rows = {name: [_measured("2x", 9, 2.0, 95.0, None)] for name in ("lenet5", "vgg16")}
+    monkeypatch.setattr(script, "train_study", lambda study, folder: asked.append(study.network))
+    monkeypatch.setattr(script, "complete_cards", lambda *arguments: None)
+    monkeypatch.setattr(
+        script,
+        "measure",
+        lambda study, **_: [dataclasses.replace(one, network=study.network) for one in rows[study.network]],
+    )
+    for file in script.stored_folder("vgg16").glob("vgg16-*"):
+        (tmp_path / file.name).touch()  # all but the unpruned one
+    script.main(network=["vgg16"], train_in=tmp_path, output=tmp_path / "first")
+    assert asked == ["vgg16"]
+    script.main(network=["lenet5", "vgg16"], output=tmp_path / "both")
+    assert asked == ["vgg16"]  # what comes with the project is enough to measure
+    for name, network in (("islped2019", "lenet5"), ("islped2019_large", "vgg16")):
+        with (tmp_path / "both" / f"{name}.csv").open(newline="") as opened:
+            assert [row["network"] for row in csv.DictReader(opened)] == [network]
+
+
 def test_no_row_of_the_shipped_table_is_less_compressed_or_less_accurate_than_published() -> None:
     with (FIGURES / "islped2019.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["published"]]
