@@ -510,7 +510,7 @@ def picture(measured: Sequence[Point]) -> Figure:
 
 def main(
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
-    rate: Annotated[list[float] | None, typer.Option(help="Failure rates, ascending; may be repeated.")] = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Failure rate; may be repeated.")] = None,
     dies: Annotated[int, typer.Option(help="Dies of each point with faults.", min=2)] = 50,
     resnet20_images: Annotated[int, typer.Option(help="Test images for ResNet-20.", min=1)] = 128,
     convnet_images: Annotated[int, typer.Option(help="Test images for ConvNet.", min=1)] = 300,
@@ -524,6 +524,7 @@ def main(
 ) -> None:
     """Measure accuracy against failure rate, and print what is tolerated and what buys it."""
     folder = train_in or ZOO
+    rates = tuple(sorted(set(rate))) if rate else RATES  # curves are read from low rates to high
     images = {"resnet20": resnet20_images, "convnet": convnet_images, "resnet18": resnet18_images}
     measured: list[Point] = []
     for study in [load_study(name) for name in network or STUDIES]:
@@ -538,15 +539,15 @@ def main(
         whole, sound, faulty = (
             collect(part, stop=count, store=store, workers=workers)
             for part, count in zip(
-                tasks(study, images[study.network], folder=folder, rates=rate or RATES), (1, 1, dies), strict=True
+                tasks(study, images[study.network], folder=folder, rates=rates), (1, 1, dies), strict=True
             )
         )
         measured += points(Results(tasks=(*sound.tasks, *faulty.tasks)), whole)
     tolerated = tolerances(measured, LOSSES)
     for text in (
         accuracy_table(measured),
-        tolerance_table(tolerated, max(rate or RATES), first=_PAPERS_POLARITY),
-        ablation_table(tolerated, max(rate or RATES)),
+        tolerance_table(tolerated, rates[-1], first=_PAPERS_POLARITY),
+        ablation_table(tolerated, rates[-1]),
         paper_table(measured),
     ):
         typer.echo(text + "\n")
