@@ -121,7 +121,7 @@ class BlockedProgram(metaclass=ABCMeta):
 
     dtype: Any = np.float32  # of the blocked inputs
     scratch: Any = np.float32  # in which they are quantised
-    slot_bytes: ClassVar[int] = 8
+    slot_bytes: int = 8
     kernel: ClassVar[str]
 
     def __init__(self, layout: Layout, rows: list[Array], driven: list[int], *, constants: int = 0) -> None:

@@ -18,6 +18,9 @@ __all__ = ["SumProgram"]
 Array = npt.NDArray[Any]
 
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
+_MOST_SHORT = 2**10  # highest code of converters in float32: with more, too many codes would be in doubt
+_SMALLEST, _LARGEST = 2.0**-100, 2.0**100  # of a step's reciprocal in float32
+_MOST_HALVES = 13  # codes are at most 2^10 and a sum that many times halved leaves so many digits: 24 bits with the sign
 
 
 class SumProgram(BlockedProgram):
@@ -38,8 +41,8 @@ class SumProgram(BlockedProgram):
         self._planes = layout.kind != "whole"
         largest = max((float(np.abs(v).sum(axis=0).max(initial=0.0)) for v in values), default=0.0)
         largest *= drive.max_plane if self._planes else drive.max_input
-        whole = drive.values is None and all(bool((v == np.rint(v)).all()) for v in values)
-        single = largest < _FLOAT32_INTEGERS if whole else layout.precision == "single"
+        self._whole = drive.values is None and all(bool((v == np.rint(v)).all()) for v in values)
+        single = largest < _FLOAT32_INTEGERS if self._whole else layout.precision == "single"
         if layout.noise is not None and layout.precision == "double":
             single = False  # variances need not be whole
         self.dtype = self.scratch = np.float32 if single else np.float64
@@ -47,12 +50,13 @@ class SumProgram(BlockedProgram):
         self._panels = kernels.Panels(
             values=self.panels(values),
             starts=ends([v.size for v in values])[:-1],
+            widths=np.array([self._width(v.shape[1]) for v in values], dtype=np.int64),
             ones=np.ones(max((len(r) for r in rows), default=1), self.dtype),
         )
         converter = layout.converter
         self._converters = kernels.Converters(
             quantises=self._planes and converter.step is not None,
-            single=self._planes and layout.single,
+            single=self._planes and layout.single and converter.offset_levels != 0.0,
             offset_levels=converter.offset_levels,
             inverse_step=1.0 / converter.unit,
             low=float(converter.low),
@@ -63,6 +67,8 @@ class SumProgram(BlockedProgram):
         if self._planes:
             shifts = [plane * drive.dac_bits for plane in range(drive.planes)]
             self._pass_counts = np.array([sign * 2.0**shift for sign in drive.signs for shift in shifts])
+        self._short_converters = self._short(layout)
+        self.slot_bytes = 8 if self._short_converters is None else 4
 
     def _drive(self) -> kernels.Driving:
         drive = self._layout.drive
@@ -71,13 +77,44 @@ class SumProgram(BlockedProgram):
 
     def panels(self, values: Iterable[Array]) -> Array:
         """Matrices, cut into panels of neighbouring columns, one after another."""
-        width = kernels.panel_width(self.dtype)
         cut = [
             np.ascontiguousarray(each[:, first : first + width], dtype=self.dtype).reshape(-1)
             for each in values
+            for width in (self._width(each.shape[1]),)
             for first in range(0, each.shape[1], width)
         ]
         return joined(cut, self.dtype)
+
+    def _width(self, columns: int) -> int:
+        """Columns of a panel: as few panels as can be, of nearly equal widths, because narrow ones take longer."""
+        panels = -(-columns // kernels.panel_width(self.dtype))
+        return -(-columns // max(panels, 1)) or 1
+
+    def _short(self, layout: Layout) -> kernels.ShortConverters | None:
+        """Converters in float32, or ``None`` where these cannot be had."""
+        converter, drive = layout.converter, layout.drive
+        exact = self._converters
+        largest = max(-converter.low, converter.high)
+        if self.dtype != np.float32 or layout.noise is not None or not exact.quantises or exact.single:
+            return None
+        if len(exact.bits) or drive.values is not None or largest > _MOST_SHORT:
+            return None
+        if not _SMALLEST < exact.inverse_step < _LARGEST:
+            return None
+        counts = self._columns.counts
+        passes = float(np.abs(self._pass_counts).sum())
+        most = np.bincount(self._columns.targets, weights=np.abs(counts), minlength=1).max(initial=0.0) * largest
+        inputs = sum(len(group.rows) for group in layout.columns) * drive.max_plane
+        if not (counts == np.rint(counts)).all() or max(most, inputs) * passes > _FLOAT32_INTEGERS:
+            return None
+        halves = np.log2(exact.inverse_step)
+        whole = self._whole and halves == np.rint(halves) and -_MOST_HALVES <= halves <= 0
+        return kernels.ShortConverters(
+            inverse_step=np.float32(exact.inverse_step),
+            lowest=np.float32(converter.low + 0.25),
+            highest=np.float32(converter.high + 0.75),
+            doubt=np.float32(0.0 if whole else (largest + 2) * 2.0**-22),
+        )
 
     def _noise_of(self, positions: kernels.Positions, first_image: int) -> kernels.ReadNoise | None:
         """The read noise of these blocks of images; none here."""
@@ -101,7 +138,9 @@ class SumProgram(BlockedProgram):
             columns,
             self._panels,
             self._converters,
+            self._short_converters,
             finish,
             self._noise_of(positions, first_image),
+            np.empty(0, np.float64 if self._short_converters is None else np.float32),
             result,
         )

@@ -15,6 +15,7 @@ from xbarsim.engine.kernels.arguments import (
     Positions,
     Quantiser,
     ReadNoise,
+    ShortConverters,
     Tables,
 )
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
@@ -41,6 +42,7 @@ __all__ = [
     "Positions",
     "Quantiser",
     "ReadNoise",
+    "ShortConverters",
     "Tables",
     "add_noise",
     "bit_serial_products",

@@ -14,6 +14,7 @@ __all__ = [
     "Positions",
     "Quantiser",
     "ReadNoise",
+    "ShortConverters",
     "Tables",
 ]
 
@@ -116,12 +117,15 @@ class Panels(NamedTuple):
     ----------
     values, starts
         The panels one after another, row by row, and where those of each group begin.
+    widths
+        Columns of each group's panels but the last, which may have fewer.
     ones
         As many ones as the longest group has rows.
     """
 
     values: Any
     starts: Any
+    widths: Any
     ones: Any
 
 
@@ -167,6 +171,30 @@ class Converters(NamedTuple):
     low: Any
     high: Any
     bits: Any
+
+
+class ShortConverters(NamedTuple):
+    """Ideal converters in float32, for sums that are float32, and slots whose numbers are all exact in float32.
+
+    With the step's reciprocal r in float64 and s that in float32, a sum x is converted by ``t = x s + 1/2``, rounded
+    once, in the place of ``x r + 1/2``: they differ by less than ``2 (m + 1) 2^-24`` where neither is beyond the codes,
+    of which m is the largest magnitude. So both have the same floor, unless t is as close as that to a whole number:
+    then it is in doubt, and the code is computed in float64.
+
+    Attributes
+    ----------
+    inverse_step
+        s.
+    lowest, highest
+        To which t is clipped: the lowest code and a quarter, and the highest and three quarters.
+    doubt
+        Twice that distance or more; 0 where ``x r`` is exact in float32.
+    """
+
+    inverse_step: Any
+    lowest: Any
+    highest: Any
+    doubt: Any
 
 
 class Finish(NamedTuple):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
+from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 
-__all__ = ["approximate", "code", "emit_code"]
+__all__ = ["approximate", "code", "convert_long", "convert_short", "emit_code"]
 
 
 def emit_code(builder: Any, value: Any, inverse_step: Any, low: Any, high: Any) -> Any:
@@ -41,6 +43,90 @@ def code(typing_context: Any, value: Any, inverse_step: Any, low: Any, high: Any
         return emit_code(builder, *arguments)
 
     return value(value, value, value, value), generate
+
+
+@intrinsic
+def convert_short(
+    typing_context: Any,
+    sums: Any,
+    vectors: Any,
+    inverse_step: Any,
+    lowest: Any,
+    highest: Any,
+    doubt: Any,
+    codes: Any,
+) -> Any:
+    """Codes of 16 sums at a time in float32, and whether float64 might give any of them another code.
+
+    ``codes[i] = floor(t)``, where ``t = clip(sums[i] * inverse_step + 1/2, lowest, highest)`` is rounded once; i from 0
+    to ``16 vectors - 1``. A code is in doubt where t lies closer to a whole number than `doubt`; see
+    :class:`xbarsim.engine.kernels.arguments.ShortConverters`.
+    """
+    real = types.float32
+    signature = types.boolean(sums, types.int64, real, real, real, real, codes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.FloatType()
+        vector = ir.VectorType(number, LANES)
+
+        def function(name: str, count: int) -> Any:
+            kind = ir.FunctionType(vector, [vector] * count)
+            return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
+
+        source, target = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 6))
+        inverse, lowest, highest = (everywhere(builder, arguments[i], vector) for i in (2, 3, 4))
+        half = ir.Constant(vector, [0.5] * LANES)
+        entry = builder.block
+        loop, done = builder.append_basic_block("convert.loop"), builder.append_basic_block("convert.done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        index, furthest = builder.phi(INT64), builder.phi(vector)
+        index.add_incoming(ir.Constant(INT64, 0), entry)
+        furthest.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
+        offset = builder.mul(index, ir.Constant(INT64, LANES))
+        value = builder.load(builder.bitcast(builder.gep(source, [offset]), vector.as_pointer()), align=4)
+        value = builder.call(function("fma", 3), [value, inverse, half])
+        value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
+        value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
+        whole = builder.call(function("floor", 1), [value])
+        builder.store(whole, builder.bitcast(builder.gep(target, [offset]), vector.as_pointer()), align=4)
+        # How far from the middle between two whole numbers, at most.
+        away = builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
+        further = builder.select(builder.fcmp_ordered(">", away, furthest), away, furthest)
+        following = builder.add(index, ir.Constant(INT64, 1))
+        index.add_incoming(following, loop)
+        furthest.add_incoming(further, loop)
+        builder.cbranch(builder.icmp_signed("<", following, arguments[1]), loop, done)
+        builder.position_at_end(done)
+        limit = builder.fsub(ir.Constant(number, 0.5), arguments[5])
+        doubtful = builder.fcmp_ordered(">", further, everywhere(builder, limit, vector))
+        mask = builder.bitcast(doubtful, ir.IntType(LANES))
+        found = builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0))
+        return found
+
+    return signature, generate
+
+
+@intrinsic
+def convert_long(
+    typing_context: Any, sums: Any, vectors: Any, inverse_step: Any, low: Any, high: Any, codes: Any
+) -> Any:
+    """Codes of 16 float32 sums at a time, ``code(sums[i])`` in float64; i from 0 to ``16 vectors - 1``."""
+    real = types.float64
+    signature = types.void(sums, types.int64, real, real, real, codes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        short, long = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
+        converter = [everywhere(builder, arguments[i], long) for i in (2, 3, 4)]
+        arrays = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 5)]
+        with cgutils.for_range(builder, arguments[1]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
+            source, target = (builder.bitcast(builder.gep(each, [offset]), short.as_pointer()) for each in arrays)
+            value = emit_code(builder, builder.fpext(builder.load(source, align=4), long), *converter)
+            builder.store(builder.fptrunc(value, short), target, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @kernel()

@@ -5,12 +5,62 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.turning import transpose_8
-from xbarsim.engine.kernels.vectors import LANES
+from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 
 __all__ = ["write_outputs"]
+
+
+@intrinsic
+def _scale(
+    typing_context: Any,
+    added: Any,
+    first: Any,
+    count: Any,
+    step: Any,
+    constant: Any,
+    scale: Any,
+    bias: Any,
+    finished: Any,
+    place: Any,
+) -> Any:
+    """``finished[place + i] = (step * added[first + i] + constant) * scale + bias``, i below ``16 count``, in float64.
+
+    `added` are numbers of any type, `finished` of float32 or float64.
+    """
+    real = types.float64
+    signature = types.void(added, types.int64, types.int64, real, real, real, real, finished, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.DoubleType(), LANES)
+        kinds = [context.get_value_type(signature.args[i].dtype) for i in (0, 7)]
+        arrays = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 7)]
+        step, constant, scale, bias = (everywhere(builder, arguments[i], vector) for i in (3, 4, 5, 6))
+        with cgutils.for_range(builder, arguments[2]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
+            source, target = (
+                builder.bitcast(builder.gep(array, [builder.add(start, offset)]), ir.VectorType(kind, LANES).as_pointer())
+                for array, kind, start in zip(arrays, kinds, (arguments[1], arguments[8]), strict=True)
+            )
+            value = builder.load(source, align=4)
+            if isinstance(kinds[0], ir.IntType):
+                value = builder.sitofp(value, vector)
+            elif isinstance(kinds[0], ir.FloatType):
+                value = builder.fpext(value, vector)
+            value = builder.fadd(builder.fmul(step, value), constant)
+            value = builder.fadd(builder.fmul(value, scale), bias)
+            if isinstance(kinds[1], ir.FloatType):
+                value = builder.fptrunc(value, ir.VectorType(kinds[1], LANES))
+            builder.store(value, target, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @kernel()
@@ -22,19 +72,19 @@ def write_outputs(added: Any, count: int, first: int, positions: Any, finish: An
     lanes, places = positions.lanes, positions.places
     lane_stride, output_stride = positions.lane_stride, positions.output_stride
     scale = finish.scale
-    rows = np.empty(16 * LANES, np.float32)
-    turned = np.empty(16 * LANES, np.float32)
-    neighbours = count == 16 and places[first + 15] - places[first] == 15 and result.itemsize == 4
-    finished = np.empty((scale.shape[0], count, LANES))
+    rows = np.empty(8 * LANES, np.float32)
+    turned = np.empty(8 * LANES, np.float32)
+    # Positions that are neighbours of one block of images are turned over eight at a time.
+    neighbours = count % 8 == 0 and places[first + count - 1] - places[first] == count - 1 and result.itemsize == 4
+    finished = np.empty(scale.shape[0] * count * LANES, result.dtype)
     # A linear layer's outputs are neighbours instead of its positions: these are turned over eight at a time.
     row_wise = output_stride == 1 and result.itemsize == 4
     for o in range(scale.shape[0]):
-        step, constant, factor, bias = finish.step, finish.constant[o], scale[o], finish.bias[o]
+        constant, factor, bias = finish.constant[o], scale[o], finish.bias[o]
         shared, sums = finish.shared_ends[o], finish.sum_ends[o]
+        own = o * count * LANES
         if shared == finish.shared_ends[o + 1] and sums == finish.sum_ends[o + 1]:
-            for p in range(count):  # nothing but its own slot: a loop of vector instructions
-                for i in range(LANES):
-                    finished[o, p, i] = (step * np.float64(added[o, p, i]) + constant) * factor + bias
+            _scale(added, o * added.shape[1] * LANES, count, finish.step, constant, factor, bias, finished, own)
         else:
             for p in range(count):
                 for i in range(LANES):
@@ -44,29 +94,32 @@ def write_outputs(added: Any, count: int, first: int, positions: Any, finish: An
                     inputs = 0.0
                     for s in range(sums, finish.sum_ends[o + 1]):
                         inputs += added[finish.sum_slots[s], p, i]
-                    value = step * codes - finish.shift * inputs + constant
-                    finished[o, p, i] = value * factor + bias
+                    value = finish.step * codes - finish.shift * inputs + constant
+                    finished[own + p * LANES + i] = value * factor + bias
         if neighbours:
-            for p in range(16):
-                for i in range(LANES):
-                    rows[p * LANES + i] = np.float32(finished[o, p, i])
-            for p in range(0, 16, 8):
-                transpose_8(rows, p * LANES, LANES, turned, p, 16)
-                transpose_8(rows, p * LANES + 8, LANES, turned, 8 * 16 + p, 16)
-            for i in range(lanes[first]):
-                place = places[first] + i * lane_stride + o * output_stride
-                for p in range(16):
-                    result[place + p] = turned[i * 16 + p]
+            place = places[first] + o * output_stride
+            for i in range(0, lanes[first], 8):
+                here = place + i * lane_stride
+                images = min(8, lanes[first] - i)
+                for p in range(0, count, 8):
+                    if images == 8:
+                        transpose_8(finished, own + p * LANES + i, LANES, result, here + p, lane_stride)
+                    else:
+                        transpose_8(finished, own + p * LANES + i, LANES, turned, 0, 8)
+                        for image in range(images):
+                            for k in range(8):
+                                result[here + image * lane_stride + p + k] = turned[8 * image + k]
         elif not row_wise:
             for p in range(count):
                 for i in range(lanes[first + p]):
-                    result[places[first + p] + i * lane_stride + o * output_stride] = finished[o, p, i]
+                    place = places[first + p] + i * lane_stride + o * output_stride
+                    result[place] = finished[own + p * LANES + i]
         elif o % 8 == 7 or o == scale.shape[0] - 1:
             start = o - o % 8
             for p in range(count):
                 for e in range(start, o + 1):
                     for i in range(LANES):
-                        rows[(e - start) * LANES + i] = np.float32(finished[e, p, i])
+                        rows[(e - start) * LANES + i] = np.float32(finished[(e * count + p) * LANES + i])
                 transpose_8(rows, 0, LANES, turned, 0, 8)
                 transpose_8(rows, 8, LANES, turned, 64, 8)
                 for i in range(lanes[first + p]):

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
-from xbarsim.engine.kernels.converter import approximate, emit_code
+from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short, emit_code
 from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
@@ -31,29 +31,33 @@ _CACHED_BYTES = 16 * 2**10  # half of a first-level cache
 def panel_width(dtype: Any) -> int:
     """Columns summed at a time, as many as the registers hold and the adders want; changes no sum.
 
-    Sixteen lanes of float32 are two registers of 256 bits, of 16, or one of 512, of 32. Twice as many columns there,
-    not four times: a compiler that prefers 256 bits still has registers for all of them.
+    Sixteen lanes of float32 are two registers of 256 bits, of 16, or one of 512, of 32.
     """
     return (2 if has_feature("avx512f") else 1) * (6 if np.dtype(dtype) == np.float32 else 3)
 
 
 _OF_FLOATS, _OF_DOUBLES = panel_width(np.float32), panel_width(np.float64)
+# Positions summed at a time: each weight is read once for all of them, and reading is what limits registers of 512 bits.
+_AT_ONCE = 2 if has_feature("avx512f") else 1
 
 
 def _product(*, squared: bool) -> Any:
-    """A register-blocked dot product of up to :func:`panel_width` columns with 16 images.
+    """A register-blocked dot product of up to :func:`panel_width` columns with 16 images at one or more positions.
 
-    ``product(x, base, offsets, first, panel, start, count, columns, sums)`` writes, for each column c and lane i,
-    ``sums[16 c + i] = sum_k x[base + offsets[first + k] + i] * panel[start + columns k + c]``, k from 0 to count - 1 in
-    this order, each step one fused multiply-add; with the squares of x where it is `squared`. Written in LLVM's
-    intermediate language because the accumulators must stay in registers, which no Python-level loop can promise.
+    ``product(x, bases, position, many, offsets, first, panel, start, count, columns, sums)`` writes, for each of `many`
+    positions p, column c and lane i, ``sums[16 (columns p + c) + i] = sum_k x[bases[position + p] + offsets[first + k]
+    + i] * panel[start + columns k + c]``, k from 0 to count - 1 in this order, each step one fused multiply-add; with
+    the squares of x where it is `squared`. Written in LLVM's intermediate language because the accumulators must stay
+    in registers, which no Python-level loop can promise.
     """
 
     @intrinsic
     def product(
         typing_context: Any,
         x: Any,
-        base: Any,
+        bases: Any,
+        position: Any,
+        many: Any,
         offsets: Any,
         first: Any,
         panel: Any,
@@ -63,24 +67,32 @@ def _product(*, squared: bool) -> Any:
         sums: Any,
     ) -> Any:
         number = types.int64
-        signature = types.void(x, number, offsets, number, panel, number, number, number, sums)
+        signature = types.void(
+            x, bases, number, number, offsets, number, panel, number, number, number, sums
+        )
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             real = context.get_value_type(signature.args[0].dtype)
-            pointers = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 8)]
-            inputs = builder.gep(pointers[0], [arguments[1]])
-            offsets_here = builder.gep(pointers[1], [arguments[3]])
-            weights = builder.gep(pointers[2], [arguments[5]])
+            x, bases, offsets, panel, sums = (
+                data(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 4, 6, 10)
+            )
+            bases = builder.gep(bases, [arguments[2]])
+            offsets_here = builder.gep(offsets, [arguments[5]])
+            weights = builder.gep(panel, [arguments[7]])
             done = builder.append_basic_block("product.done")
             most = panel_width(np.float32 if isinstance(real, ir.FloatType) else np.float64)
-            starts = [builder.append_basic_block(f"product.{number}") for number in range(1, most + 1)]
-            switch = builder.switch(arguments[7], starts[0])
-            for number, block in enumerate(starts, 1):
-                switch.add_case(ir.Constant(INT64, number), block)
+            cases = [(positions, columns) for positions in range(1, _AT_ONCE + 1) for columns in range(1, most + 1)]
+            starts = [builder.append_basic_block(f"product.{positions}.{columns}") for positions, columns in cases]
+            number = builder.add(builder.mul(arguments[3], ir.Constant(INT64, most + 1)), arguments[9])
+            switch = builder.switch(number, starts[0])
+            for (positions, columns), block in zip(cases, starts, strict=True):
+                switch.add_case(ir.Constant(INT64, positions * (most + 1) + columns), block)
                 builder.position_at_end(block)
-                _emit_product(
-                    builder, (inputs, offsets_here, weights, pointers[3]), arguments[6], number, real, squared
-                )
+                inputs = [
+                    builder.gep(x, [builder.load(builder.gep(bases, [ir.Constant(INT64, p)]))])
+                    for p in range(positions)
+                ]
+                _emit_product(builder, inputs, (offsets_here, weights, sums), arguments[8], columns, real, squared)
                 builder.branch(done)
             builder.position_at_end(done)
             return context.get_dummy_value()
@@ -90,9 +102,11 @@ def _product(*, squared: bool) -> Any:
     return product
 
 
-def _emit_product(builder: Any, pointers: Any, count: Any, columns: int, real: Any, squared: bool) -> None:
-    """The loop over the rows for so many columns; `pointers` to inputs, offsets, panel and sums."""
-    inputs, offsets, weights, sums = pointers
+def _emit_product(
+    builder: Any, inputs: list[Any], pointers: Any, count: Any, columns: int, real: Any, squared: bool
+) -> None:
+    """The loop over the rows for so many columns; `inputs` of each position, `pointers` to offsets, panel and sums."""
+    offsets, weights, sums = pointers
     size = 4 if isinstance(real, ir.FloatType) else 8
     vector = ir.VectorType(real, LANES)
     fma = cgutils.get_or_insert_function(
@@ -105,26 +119,30 @@ def _emit_product(builder: Any, pointers: Any, count: Any, columns: int, real: A
     builder.position_at_end(loop)
     k = builder.phi(INT64)
     k.add_incoming(ir.Constant(INT64, 0), entry)
-    before = [builder.phi(vector) for _ in range(columns)]
-    for accumulator in before:
-        accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
+    before = [[builder.phi(vector) for _ in range(columns)] for _ in inputs]
+    for accumulators in before:
+        for accumulator in accumulators:
+            accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
     offset = builder.load(builder.gep(offsets, [k]))
-    x_here = builder.load(builder.bitcast(builder.gep(inputs, [offset]), vector.as_pointer()), align=size)
-    if squared:
-        x_here = builder.fmul(x_here, x_here)
+    x_here = []
+    for place in inputs:
+        x = builder.load(builder.bitcast(builder.gep(place, [offset]), vector.as_pointer()), align=size)
+        x_here.append(builder.fmul(x, x) if squared else x)
     panel_row = builder.gep(weights, [builder.mul(k, ir.Constant(INT64, columns))])
-    after = []
-    for column, accumulator in enumerate(before):
-        weight = builder.load(builder.gep(panel_row, [ir.Constant(INT64, column)]))
-        after.append(builder.call(fma, [x_here, everywhere(builder, weight, vector), accumulator]))
+    after: list[list[Any]] = [[] for _ in inputs]
+    for column in range(columns):
+        weight = everywhere(builder, builder.load(builder.gep(panel_row, [ir.Constant(INT64, column)])), vector)
+        for x, accumulators, sums_here in zip(x_here, before, after, strict=True):
+            sums_here.append(builder.call(fma, [x, weight, accumulators[column]]))
     next_k = builder.add(k, ir.Constant(INT64, 1))
     k.add_incoming(next_k, loop)
-    for accumulator, value in zip(before, after, strict=True):
-        accumulator.add_incoming(value, loop)
+    for accumulators, values in zip(before, after, strict=True):
+        for accumulator, value in zip(accumulators, values, strict=True):
+            accumulator.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, count), loop, after_loop)
     builder.position_at_end(after_loop)
-    for column, value in enumerate(after):
-        place = builder.gep(sums, [ir.Constant(INT64, column * LANES)])
+    for number, value in enumerate(value for values in after for value in values):
+        place = builder.gep(sums, [ir.Constant(INT64, number * LANES)])
         builder.store(value, builder.bitcast(place, vector.as_pointer()), align=size)
 
 
@@ -191,6 +209,26 @@ def _adder(kind: str) -> Any:
     return adder
 
 
+@intrinsic
+def _add_code(typing_context: Any, codes: Any, first: Any, added: Any, place: Any, count: Any) -> Any:
+    """``added[place + i] += count * codes[first + i]`` for each of 16 lanes, in float32, where that is exact."""
+    signature = types.void(codes, types.int64, added, types.int64, types.float32)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), LANES)
+
+        def pointer(index: int) -> Any:
+            array = data(context, builder, signature.args[index], arguments[index])
+            return builder.bitcast(builder.gep(array, [arguments[index + 1]]), vector.as_pointer())
+
+        codes_here, target = builder.load(pointer(0), align=4), pointer(2)
+        value = builder.fmul(everywhere(builder, arguments[4], vector), codes_here)
+        builder.store(builder.fadd(builder.load(target, align=4), value), target, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 _add_sum, _add_pair, _add_single, _add_noisy = (_adder(kind) for kind in ("sum", "pair", "single", "noisy sum"))
 
 
@@ -250,8 +288,10 @@ def products(
     columns: Any,
     panels: Any,
     converters: Any,
+    short: Any,
     finish: Any,
     noise: Any,
+    scratch: Any,
     result: Any,
 ) -> None:
     """Sum, convert, shift and add: every output of every position of every image.
@@ -262,28 +302,32 @@ def products(
         Blocked inputs, shape ``(passes x planes, numbers)``.
     pass_counts
         What the codes of each pass and plane count, with its sign.
-    positions, columns, panels, converters, finish, noise
-        As in :mod:`xbarsim.engine.kernels.arguments`. `panels` are of :func:`panel_width`; `noise` is ``None`` where
-        reads have none, which compiles to code without it.
+    positions, columns, panels, converters, short, finish, noise
+        As in :mod:`xbarsim.engine.kernels.arguments`. `short` is ``None`` where converters cannot work in float32, and
+        `noise` where reads have none, which compiles to code without them.
+    scratch
+        Any array of the type in which codes are added: float32 with `short`, else float64.
     result
         Flat, filled; float32 or float64.
     """
-    width = _OF_FLOATS if panels.values.itemsize == 4 else _OF_DOUBLES
     total = positions.bases.shape[0]
     strip = positions.strip
     quantises = converters.quantises
     single = converters.single and quantises  # an ideal read-out takes the g_min currents off exactly
     inverse_step, low, high = converters.inverse_step, converters.low, converters.high
+    most = _OF_FLOATS if panels.values.itemsize == 4 else _OF_DOUBLES
+    at_once = _AT_ONCE if noise is None else 1  # draws are held for one position
     for job in prange(-(-total // strip)):
         first = job * strip
         count = min(strip, total - first)
-        added = np.zeros((columns.slots, count, LANES))
-        sums = np.empty(width * LANES, panels.values.dtype)
+        added = np.zeros((columns.slots, count, LANES), scratch.dtype)
+        sums = np.empty(at_once * most * LANES, panels.values.dtype)
+        codes = np.empty(at_once * most * LANES, np.float32)
         known = np.zeros((count, 2, LANES))  # the g_min currents of each position, and their code
         approximated = np.empty((3, LANES))
         if noise is not None:
-            variances = np.empty(width * LANES, panels.values.dtype)
-            linear = np.empty(width * LANES, panels.values.dtype)
+            variances = np.empty(most * LANES, panels.values.dtype)
+            linear = np.empty(most * LANES, panels.values.dtype)
             normals = np.empty(WORDS * LANES, np.float32)
             raised = np.empty(2 * LANES)  # what noise and g_min currents add to the sums, and the code of the currents
         for t in range(pass_counts.shape[0]):
@@ -292,10 +336,22 @@ def products(
                 rows = columns.rows[g]
                 driven = columns.rows[g + 1] - rows
                 slot = columns.sum_targets[g]
+                width = panels.widths[g]
                 if single or slot >= 0:
                     for p in range(count):
-                        base = positions.bases[first + p]
-                        _product_of(x, base, columns.offsets, rows, panels.ones, 0, columns.driven[g], 1, sums)
+                        _product_of(
+                            x,
+                            positions.bases,
+                            first + p,
+                            1,
+                            columns.offsets,
+                            rows,
+                            panels.ones,
+                            0,
+                            columns.driven[g],
+                            1,
+                            sums,
+                        )
                         if single:
                             for i in range(LANES):
                                 baseline = converters.offset_levels * np.float64(sums[i])
@@ -308,8 +364,8 @@ def products(
                 chunk = max(1, _CACHED_BYTES // (driven * width * panels.values.itemsize)) * width
                 for start in range(columns.ends[g], columns.ends[g + 1], chunk):
                     stop = min(start + chunk, columns.ends[g + 1])
-                    for p in range(count):
-                        base = positions.bases[first + p]
+                    for p in range(0, count, at_once):
+                        many = min(at_once, count - p)
                         if noise is not None:
                             block, vector = (first + p) // noise.vectors, (first + p) % noise.vectors
                             held = np.int64(-1)  # number of the draws in `normals`
@@ -317,23 +373,68 @@ def products(
                         panel = panels.starts[g] + (start - columns.ends[g]) * driven
                         while column < stop:
                             here = min(width, stop - column)
-                            _product_of(x, base, columns.offsets, rows, panels.values, panel, driven, here, sums)
+                            _product_of(
+                                x,
+                                positions.bases,
+                                first + p,
+                                many,
+                                columns.offsets,
+                                rows,
+                                panels.values,
+                                panel,
+                                driven,
+                                here,
+                                sums,
+                            )
+                            if short is not None:
+                                _, lowest, highest, doubt = short
+                                if convert_short(sums, many * here, short.inverse_step, lowest, highest, doubt, codes):
+                                    convert_long(sums, many * here, inverse_step, low, high, codes)
+                                for q in range(many):
+                                    for c in range(here):
+                                        counts = np.float32(columns.counts[column + c] * pass_counts[t])
+                                        place = (columns.targets[column + c] * count + p + q) * LANES
+                                        _add_code(codes, (q * here + c) * LANES, added, place, counts)
+                                panel += here * driven
+                                column += here
+                                continue
                             if noise is not None:
                                 _product_of_squares(
-                                    x, base, columns.offsets, rows, noise.squares, panel, driven, here, variances
+                                    x,
+                                    positions.bases,
+                                    first + p,
+                                    1,
+                                    columns.offsets,
+                                    rows,
+                                    noise.squares,
+                                    panel,
+                                    driven,
+                                    here,
+                                    variances,
                                 )
                                 if noise.linear.shape[0] > 0:
                                     _product_of(
-                                        x, base, columns.offsets, rows, noise.linear, panel, driven, here, linear
+                                        x,
+                                        positions.bases,
+                                        first + p,
+                                        1,
+                                        columns.offsets,
+                                        rows,
+                                        noise.linear,
+                                        panel,
+                                        driven,
+                                        here,
+                                        linear,
                                     )
                                     for i in range(here * LANES):
                                         variances[i] += linear[i]
-                            for c in range(here):
+                            for place in range(many * here):
+                                c, q = place % here, p + place // here
                                 counts = columns.counts[column + c] * pass_counts[t]
                                 target = columns.targets[column + c]
-                                place = (target * count + p) * LANES
-                                lane = c * LANES
-                                row = 2 * p * LANES
+                                slot = (target * count + q) * LANES
+                                lane = place * LANES
+                                row = 2 * q * LANES
                                 if noise is not None:
                                     draw = noise.draws[column + c] + t * noise.stride
                                     if draw // WORDS != held:
@@ -346,7 +447,7 @@ def products(
                                     for i in range(LANES):
                                         value = np.float64(sums[lane + i])
                                         if noise is None:
-                                            value += known[p, 0, i]
+                                            value += known[q, 0, i]
                                         else:
                                             value += raised[i]
                                         approximated[0, i] = value * inverse_step + 0.5
@@ -361,20 +462,18 @@ def products(
                                         approximated[2],
                                     )
                                     for i in range(LANES):
-                                        added[target, p, i] += counts * (approximated[2, i] - known[p, 1, i])
+                                        added[target, q, i] += counts * (approximated[2, i] - known[q, 1, i])
                                 elif noise is not None:
                                     if quantises:
-                                        _add_single(
-                                            sums, lane, added, place, counts, inverse_step, low, high, raised, 0
-                                        )
+                                        _add_single(sums, lane, added, slot, counts, inverse_step, low, high, raised, 0)
                                     else:
-                                        _add_noisy(sums, lane, added, place, counts, 1.0, low, high, raised, 0)
+                                        _add_noisy(sums, lane, added, slot, counts, 1.0, low, high, raised, 0)
                                 elif not quantises:
-                                    _add_sum(sums, lane, added, place, counts, 1.0, low, high, known, row)
+                                    _add_sum(sums, lane, added, slot, counts, 1.0, low, high, known, row)
                                 elif not single:
-                                    _add_pair(sums, lane, added, place, counts, inverse_step, low, high, known, row)
+                                    _add_pair(sums, lane, added, slot, counts, inverse_step, low, high, known, row)
                                 else:
-                                    _add_single(sums, lane, added, place, counts, inverse_step, low, high, known, row)
-                            column += here
+                                    _add_single(sums, lane, added, slot, counts, inverse_step, low, high, known, row)
                             panel += here * driven
+                            column += here
         write_outputs(added, count, first, positions, finish, result)
