@@ -41,7 +41,7 @@ def quantise_codes(
     check_integer("high", high, at_least=0, at_most=2**31 - 1)
     values = values.astype(np.float32, copy=False)
     codes = np.empty(values.shape, np.int32)
-    quantiser = kernels.Quantiser(float(inverse_scale), float(low), float(high))
+    quantiser = kernels.Quantiser.of(inverse_scale, low, high)
     finite = kernels.quantise(values.reshape(-1), quantiser, codes.reshape(-1))
     return codes, bool(finite)
 

@@ -188,8 +188,9 @@ class BlockedProgram(metaclass=ABCMeta):
         starts = (i * window.stride[0] * padded_width + j * window.stride[1]) * kernels.LANES
         count = len(starts)
         outputs = self._layout.outputs
-        strip = int(np.clip(_STRIP_BYTES // (self._slots.count * kernels.LANES * self.slot_bytes), 2, 16)) // 2 * 2
-        quantiser = kernels.Quantiser(scaling.inverse_scale, float(scaling.low), float(scaling.high))
+        strip = int(np.clip(_STRIP_BYTES // (self._slots.count * kernels.LANES * self.slot_bytes), 2, 64))
+        strip = strip // 16 * 16 or strip // 2 * 2
+        quantiser = kernels.Quantiser.of(scaling.inverse_scale, scaling.low, scaling.high)
         finite = True
         for first in range(0, images, blocks_at_once * kernels.LANES):
             part = maps[first : first + blocks_at_once * kernels.LANES]

@@ -8,8 +8,8 @@ from xbarsim.engine.backends.base import Program
 from xbarsim.engine.backends.counting import CountingProgram
 from xbarsim.engine.backends.look_up import LookUpProgram, look_up_misfit
 from xbarsim.engine.backends.noisy import NoisyProgram, NoisySumProgram
-from xbarsim.engine.backends.pairs import PairProgram, pair_misfit
 from xbarsim.engine.backends.sums import SumProgram
+from xbarsim.engine.backends.words import WordProgram, word_misfit
 from xbarsim.engine.kernels.processor import compiled_for
 from xbarsim.engine.layout import Layout
 
@@ -26,8 +26,8 @@ class CompiledBackend:
 
     def prepare(self, layout: Layout) -> Program:
         """As :meth:`xbarsim.engine.backends.Backend.prepare`."""
-        if pair_misfit(layout) is None:
-            return PairProgram(layout)
+        if word_misfit(layout) is None:
+            return WordProgram(layout)
         if layout.kind == "whole":
             return SumProgram(layout) if layout.noise is None else NoisySumProgram(layout)
         if layout.noise is not None:

@@ -18,9 +18,6 @@ __all__ = ["SumProgram"]
 Array = npt.NDArray[Any]
 
 _FLOAT32_INTEGERS = 2.0**24  # every integer up to here is a float32
-_MOST_SHORT = 2**10  # highest code of converters in float32: with more, too many codes would be in doubt
-_SMALLEST, _LARGEST = 2.0**-100, 2.0**100  # of a step's reciprocal in float32
-_MOST_HALVES = 13  # codes are at most 2^10 and a sum that many times halved leaves so many digits: 24 bits with the sign
 
 
 class SumProgram(BlockedProgram):
@@ -97,9 +94,10 @@ class SumProgram(BlockedProgram):
         largest = max(-converter.low, converter.high)
         if self.dtype != np.float32 or layout.noise is not None or not exact.quantises or exact.single:
             return None
-        if len(exact.bits) or drive.values is not None or largest > _MOST_SHORT:
+        if len(exact.bits) or drive.values is not None:
             return None
-        if not _SMALLEST < exact.inverse_step < _LARGEST:
+        short = kernels.ShortConverters.of(exact.inverse_step, exact.low, exact.high, exact=self._whole)
+        if short.doubt == 1.0:
             return None
         counts = self._columns.counts
         passes = float(np.abs(self._pass_counts).sum())
@@ -107,14 +105,7 @@ class SumProgram(BlockedProgram):
         inputs = sum(len(group.rows) for group in layout.columns) * drive.max_plane
         if not (counts == np.rint(counts)).all() or max(most, inputs) * passes > _FLOAT32_INTEGERS:
             return None
-        halves = np.log2(exact.inverse_step)
-        whole = self._whole and halves == np.rint(halves) and -_MOST_HALVES <= halves <= 0
-        return kernels.ShortConverters(
-            inverse_step=np.float32(exact.inverse_step),
-            lowest=np.float32(converter.low + 0.25),
-            highest=np.float32(converter.high + 0.75),
-            doubt=np.float32(0.0 if whole else (largest + 2) * 2.0**-22),
-        )
+        return short
 
     def _noise_of(self, positions: kernels.Positions, first_image: int) -> kernels.ReadNoise | None:
         """The read noise of these blocks of images; none here."""

@@ -21,18 +21,19 @@ from xbarsim.engine.kernels.arguments import (
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
-from xbarsim.engine.kernels.pairs import PAIR_COLUMNS, block_pairs, pair_products
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.reads import convert_reads, count_bits
 from xbarsim.engine.kernels.sums import panel_width, products
 from xbarsim.engine.kernels.vectors import LANES
+from xbarsim.engine.kernels.words import HAS_QUADS, WORD_COLUMNS, block_words, word_products
 
 __all__ = [
     "HAS_BYTE_SHUFFLE",
+    "HAS_QUADS",
     "KEY_ROWS",
     "LANES",
     "LANE_ORDER",
-    "PAIR_COLUMNS",
+    "WORD_COLUMNS",
     "Columns",
     "Converters",
     "Driving",
@@ -47,7 +48,7 @@ __all__ = [
     "add_noise",
     "bit_serial_products",
     "block_inputs",
-    "block_pairs",
+    "block_words",
     "convert_reads",
     "count_bits",
     "count_outside",
@@ -55,8 +56,8 @@ __all__ = [
     "im2col",
     "make_tables",
     "pack_planes",
-    "pair_products",
     "panel_width",
     "products",
     "quantise",
+    "word_products",
 ]

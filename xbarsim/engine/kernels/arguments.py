@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = [
     "Columns",
     "Converters",
@@ -18,13 +20,76 @@ __all__ = [
     "Tables",
 ]
 
+_MOST_SHORT = 2**10  # highest code in float32: with more, too many codes would be in doubt
+_MOST_HALVINGS = 13  # of a whole number, whose code is then at most 2^10: it and a half still have 24 bits
+
+
+class ShortConverters(NamedTuple):
+    """Quantisation in float32, of numbers and to codes that are float32.
+
+    With the step's reciprocal r in float64 and s that in float32, a number x becomes ``t = x s + 1/2``, rounded once,
+    in the place of ``x r + 1/2``: they differ by less than ``2 (m + 1) 2^-24`` where neither is beyond the codes, of
+    which m is the largest magnitude. So both have the same floor, unless t is as close as that to a whole number: then
+    it is in doubt, and the code is computed in float64.
+
+    Attributes
+    ----------
+    inverse_step
+        s.
+    lowest, highest
+        To which t is clipped: the lowest code and a quarter, and the highest and three quarters.
+    doubt
+        Twice that distance or more; 0 where ``x r`` is exact in float32, and 1 where everything is in doubt.
+    """
+
+    inverse_step: Any
+    lowest: Any
+    highest: Any
+    doubt: Any
+
+    @classmethod
+    def of(cls, inverse_step: float, low: float, high: float, *, exact: bool = False) -> ShortConverters:
+        """Those of a step's reciprocal and the lowest and highest code.
+
+        Parameters
+        ----------
+        inverse_step, low, high
+            In float64.
+        exact
+            Whether all numbers are whole and less than 2^24: then halving is exact.
+        """
+        largest = max(-low, high)
+        doubt = (largest + 2) * 2.0**-22
+        if largest > _MOST_SHORT or not 2.0**-100 < inverse_step < 2.0**100:
+            inverse_step, doubt = 1.0, 1.0
+        elif exact and any(inverse_step == 2.0**-halvings for halvings in range(_MOST_HALVINGS + 1)):
+            doubt = 0.0
+        return cls(np.float32(inverse_step), np.float32(low + 0.25), np.float32(high + 0.75), np.float32(doubt))
+
 
 class Quantiser(NamedTuple):
-    """Nearest codes of activations, halves up: ``clip(floor(value * inverse_scale + 1/2), low, high)``."""
+    """Nearest codes of activations, halves up: ``clip(floor(value * inverse_scale + 1/2), low, high)``.
+
+    Attributes
+    ----------
+    inverse_scale, low, high
+        In float64.
+    short_scale, lowest, highest, doubt
+        As :class:`ShortConverters`.
+    """
 
     inverse_scale: float
     low: float
     high: float
+    short_scale: Any
+    lowest: Any
+    highest: Any
+    doubt: Any
+
+    @classmethod
+    def of(cls, inverse_scale: float, low: float, high: float) -> Quantiser:
+        """Codes from `low` to `high`, `inverse_scale` for a unit of activation."""
+        return cls(float(inverse_scale), float(low), float(high), *ShortConverters.of(inverse_scale, low, high))
 
 
 class Driving(NamedTuple):
@@ -71,6 +136,9 @@ class Positions(NamedTuple):
         Steps in the result from image to image and from output to output.
     strip
         How many positions a thread works on at a time; even.
+
+    A result with 16 images side by side has a `lane_stride` of 0: `places` and `output_stride` count groups of 16
+    numbers then.
     """
 
     bases: Any
@@ -171,30 +239,6 @@ class Converters(NamedTuple):
     low: Any
     high: Any
     bits: Any
-
-
-class ShortConverters(NamedTuple):
-    """Ideal converters in float32, for sums that are float32, and slots whose numbers are all exact in float32.
-
-    With the step's reciprocal r in float64 and s that in float32, a sum x is converted by ``t = x s + 1/2``, rounded
-    once, in the place of ``x r + 1/2``: they differ by less than ``2 (m + 1) 2^-24`` where neither is beyond the codes,
-    of which m is the largest magnitude. So both have the same floor, unless t is as close as that to a whole number:
-    then it is in doubt, and the code is computed in float64.
-
-    Attributes
-    ----------
-    inverse_step
-        s.
-    lowest, highest
-        To which t is clipped: the lowest code and a quarter, and the highest and three quarters.
-    doubt
-        Twice that distance or more; 0 where ``x r`` is exact in float32.
-    """
-
-    inverse_step: Any
-    lowest: Any
-    highest: Any
-    doubt: Any
 
 
 class Finish(NamedTuple):

@@ -48,82 +48,109 @@ def code(typing_context: Any, value: Any, inverse_step: Any, low: Any, high: Any
 @intrinsic
 def convert_short(
     typing_context: Any,
-    sums: Any,
+    values: Any,
+    first: Any,
     vectors: Any,
     inverse_step: Any,
     lowest: Any,
     highest: Any,
     doubt: Any,
     codes: Any,
+    place: Any,
 ) -> Any:
-    """Codes of 16 sums at a time in float32, and whether float64 might give any of them another code.
+    """Codes of 16 numbers at a time in float32, and whether float64 might give any of them another code.
 
-    ``codes[i] = floor(t)``, where ``t = clip(sums[i] * inverse_step + 1/2, lowest, highest)`` is rounded once; i from 0
-    to ``16 vectors - 1``. A code is in doubt where t lies closer to a whole number than `doubt`; see
-    :class:`xbarsim.engine.kernels.arguments.ShortConverters`.
+    ``codes[place + i] = floor(t)``, where ``t = clip(values[first + i] * inverse_step + 1/2, lowest, highest)`` is
+    rounded once; i from 0 to ``16 vectors - 1``. Returns 1 if a code is in doubt because t lies closer to a whole
+    number than `doubt`, see :class:`xbarsim.engine.kernels.arguments.ShortConverters`, plus 2 if a value is not finite.
     """
-    real = types.float32
-    signature = types.boolean(sums, types.int64, real, real, real, real, codes)
+    real, number = types.float32, types.int64
+    signature = number(values, number, number, real, real, real, real, codes, number)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = ir.FloatType()
-        vector = ir.VectorType(number, LANES)
+        single = ir.FloatType()
+        vector = ir.VectorType(single, LANES)
 
         def function(name: str, count: int) -> Any:
             kind = ir.FunctionType(vector, [vector] * count)
             return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
 
-        source, target = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 6))
-        inverse, lowest, highest = (everywhere(builder, arguments[i], vector) for i in (2, 3, 4))
-        half = ir.Constant(vector, [0.5] * LANES)
+        def any_of(lanes: Any, flag: int) -> Any:
+            mask = builder.bitcast(lanes, ir.IntType(LANES))
+            found = builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0))
+            return builder.select(found, ir.Constant(INT64, flag), ir.Constant(INT64, 0))
+
+        source = builder.gep(data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
+        target = builder.gep(data(context, builder, signature.args[7], arguments[7]), [arguments[8]])
+        inverse, lowest, highest = (everywhere(builder, arguments[i], vector) for i in (3, 4, 5))
+        half, zero = ir.Constant(vector, [0.5] * LANES), ir.Constant(vector, [0.0] * LANES)
         entry = builder.block
         loop, done = builder.append_basic_block("convert.loop"), builder.append_basic_block("convert.done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        index, furthest = builder.phi(INT64), builder.phi(vector)
+        index, furthest, nothing = builder.phi(INT64), builder.phi(vector), builder.phi(vector)
         index.add_incoming(ir.Constant(INT64, 0), entry)
-        furthest.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
+        furthest.add_incoming(zero, entry)
+        nothing.add_incoming(zero, entry)
         offset = builder.mul(index, ir.Constant(INT64, LANES))
-        value = builder.load(builder.bitcast(builder.gep(source, [offset]), vector.as_pointer()), align=4)
-        value = builder.call(function("fma", 3), [value, inverse, half])
+        given = builder.load(builder.bitcast(builder.gep(source, [offset]), vector.as_pointer()), align=4)
+        value = builder.call(function("fma", 3), [given, inverse, half])
         value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
         value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
         whole = builder.call(function("floor", 1), [value])
         builder.store(whole, builder.bitcast(builder.gep(target, [offset]), vector.as_pointer()), align=4)
-        # How far from the middle between two whole numbers, at most.
+        # How far from the middle between two whole numbers, at most; and a sum of zeros, unless a value is not finite.
         away = builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
         further = builder.select(builder.fcmp_ordered(">", away, furthest), away, furthest)
+        still_nothing = builder.call(function("fma", 3), [given, zero, nothing])
         following = builder.add(index, ir.Constant(INT64, 1))
-        index.add_incoming(following, loop)
-        furthest.add_incoming(further, loop)
-        builder.cbranch(builder.icmp_signed("<", following, arguments[1]), loop, done)
+        for phi, after in ((index, following), (furthest, further), (nothing, still_nothing)):
+            phi.add_incoming(after, loop)
+        builder.cbranch(builder.icmp_signed("<", following, arguments[2]), loop, done)
         builder.position_at_end(done)
-        limit = builder.fsub(ir.Constant(number, 0.5), arguments[5])
-        doubtful = builder.fcmp_ordered(">", further, everywhere(builder, limit, vector))
-        mask = builder.bitcast(doubtful, ir.IntType(LANES))
-        found = builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0))
-        return found
+        limit = builder.fsub(ir.Constant(single, 0.5), arguments[6])
+        doubtful = any_of(builder.fcmp_ordered(">", further, everywhere(builder, limit, vector)), 1)
+        return builder.add(doubtful, any_of(builder.fcmp_unordered("!=", still_nothing, zero), 2))
 
     return signature, generate
 
 
 @intrinsic
 def convert_long(
-    typing_context: Any, sums: Any, vectors: Any, inverse_step: Any, low: Any, high: Any, codes: Any
+    typing_context: Any,
+    values: Any,
+    first: Any,
+    vectors: Any,
+    inverse_step: Any,
+    low: Any,
+    high: Any,
+    codes: Any,
+    place: Any,
 ) -> Any:
-    """Codes of 16 float32 sums at a time, ``code(sums[i])`` in float64; i from 0 to ``16 vectors - 1``."""
-    real = types.float64
-    signature = types.void(sums, types.int64, real, real, real, codes)
+    """Codes of 16 numbers at a time in float64.
+
+    ``codes[place + i] = code(values[first + i])``, i from 0 to ``16 vectors - 1``; both arrays float32 or float64.
+    """
+    real, number = types.float64, types.int64
+    signature = types.void(values, number, number, real, real, real, codes, number)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        short, long = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
-        converter = [everywhere(builder, arguments[i], long) for i in (2, 3, 4)]
-        arrays = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 5)]
-        with cgutils.for_range(builder, arguments[1]) as loop:
+        long = ir.VectorType(ir.DoubleType(), LANES)
+        converter = [everywhere(builder, arguments[i], long) for i in (3, 4, 5)]
+        kinds = [ir.VectorType(context.get_value_type(signature.args[i].dtype), LANES) for i in (0, 6)]
+        starts = [
+            builder.gep(data(context, builder, signature.args[i], arguments[i]), [arguments[i + 1]]) for i in (0, 6)
+        ]
+        with cgutils.for_range(builder, arguments[2]) as loop:
             offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
-            source, target = (builder.bitcast(builder.gep(each, [offset]), short.as_pointer()) for each in arrays)
-            value = emit_code(builder, builder.fpext(builder.load(source, align=4), long), *converter)
-            builder.store(builder.fptrunc(value, short), target, align=4)
+            source, target = (
+                builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
+                for start, kind in zip(starts, kinds, strict=True)
+            )
+            value = builder.load(source, align=4)
+            value = value if kinds[0] == long else builder.fpext(value, long)
+            value = emit_code(builder, value, *converter)
+            builder.store(value if kinds[1] == long else builder.fptrunc(value, kinds[1]), target, align=4)
         return context.get_dummy_value()
 
     return signature, generate

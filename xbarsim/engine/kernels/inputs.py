@@ -8,10 +8,13 @@ import numpy as np
 from numba import prange
 
 from xbarsim.engine.kernels.compiling import kernel
+from xbarsim.engine.kernels.converter import convert_long, convert_short
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import LANES
 
-__all__ = ["block_inputs", "im2col", "pack_planes", "quantise", "quantise_row"]
+__all__ = ["block_inputs", "fill_frame", "im2col", "pack_planes", "quantise", "quantise_row", "raw_row"]
+
+_TOGETHER = 8  # vectors of 16 numbers that are quantised once more in float64 if one of them is in doubt
 
 
 @kernel()
@@ -34,76 +37,106 @@ def _drive(codes: Any, driving: Any, t: int, driven: Any) -> None:
 
 
 @kernel()
-def quantise_row(values: Any, quantiser: Any, codes: Any) -> int:
-    """Nearest codes of a row; returns how many values were not finite."""
-    inverse_scale, low, high = quantiser
+def raw_row(values: Any, block: int, channel: int, y: int, row: Any) -> None:
+    """A row of a feature map, 16 images side by side: ``row[16 x + lane]``; lanes without an image stay as they are.
+
+    `values` are feature maps (images, channels, height, width), or have 16 images side by side already: (blocks,
+    channels, height, width, 16).
+    """
+    if values.ndim == 5:
+        source = values[block, channel, y].reshape(-1)
+        for i in range(source.shape[0]):
+            row[i] = source[i]
+    else:
+        _, channels, height, width = values.shape
+        first = block * LANES
+        count = min(LANES, values.shape[0] - first)
+        stride = channels * height * width
+        place = first * stride + (channel * height + y) * width
+        flat = values.reshape(-1)
+        turned = 0
+        if count == LANES and values.itemsize == 4:
+            turned = width // 8 * 8
+            for x in range(0, turned, 8):
+                transpose_8(flat, place + x, stride, row, x * LANES, LANES)
+                transpose_8(flat, place + x + 8 * stride, stride, row, x * LANES + 8, LANES)
+        for x in range(turned, width):
+            for lane in range(count):
+                row[x * LANES + lane] = flat[place + x + lane * stride]
+
+
+@kernel()
+def quantise_row(values: Any, vectors: int, quantiser: Any, codes: Any) -> bool:
+    """Nearest codes of 16 `vectors` numbers, float32 or float64; returns whether all were finite."""
+    inverse_scale, low, high, short_scale, lowest, highest, doubt = quantiser
     bad = 0
-    for x in range(values.shape[0]):
-        value = np.float64(values[x]) * inverse_scale
-        bad += 0 if value - value == 0.0 else 1  # no branch: it would keep the loop from vector instructions
-        value = np.floor(value + 0.5)
-        value = low if value < low else value
-        codes[x] = high if value > high else value
-    return bad
+    if codes.itemsize == 4 and values.itemsize == 4:
+        for start in range(0, vectors, _TOGETHER):
+            place, some = start * LANES, min(_TOGETHER, vectors - start)
+            flags = convert_short(values, place, some, short_scale, lowest, highest, doubt, codes, place)
+            if flags & 1:
+                convert_long(values, place, some, inverse_scale, low, high, codes, place)
+            bad |= flags
+    else:
+        convert_long(values, 0, vectors, inverse_scale, low, high, codes, 0)
+        for i in range(vectors * LANES):
+            bad |= 0 if values[i] - values[i] == 0.0 else 2
+    return bad < 2
+
+
+@kernel()
+def fill_frame(blocked: Any, place: int, frame: Any, shape: Any, idle: Any) -> None:
+    """Put a number into all of a padded map, 16 images side by side from `place` on, but the map of that shape."""
+    height, width, padded_height, padded_width = shape
+    row = padded_width * LANES
+    for y in range(padded_height):
+        inside = frame.top <= y < frame.top + height
+        stop = frame.left * LANES if inside else row
+        for i in range(place + y * row, place + y * row + stop):
+            blocked[i] = idle
+        if inside:
+            for i in range(place + y * row + stop + width * LANES, place + (y + 1) * row):
+                blocked[i] = idle
 
 
 @kernel(parallel=True)
 def block_inputs(values: Any, quantiser: Any, frame: Any, driving: Any, shape: Any, scratch: Any, blocked: Any) -> bool:
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
-    `values` (images, channels, height, width) float32; `quantiser`, `frame` and `driving` as in
+    `values` as for :func:`raw_row`, float32 or float64; `quantiser`, `frame` and `driving` as in
     :mod:`xbarsim.engine.kernels.arguments`; `shape` is (passes x planes, blocks, channels, padded height, padded width,
     16), of which `blocked`, filled, is the flat array: float32, float64 or uint8. Channels beyond those of `values`
     hold ones. `scratch` is any array of the type to work in, float32 where `blocked` is uint8. Returns whether all
     values were finite.
     """
-    images, channels, height, width = values.shape
+    channels, height, width = values.shape[1], values.shape[2], values.shape[3]
     planes, blocks, stored, padded_height, padded_width, _ = shape
-    wide = -(-width // 8) * 8
-    top, left = frame.top, frame.left
     bad = 0
     for job in prange(blocks * channels):
         block, c = job // channels, job % channels
-        first = block * LANES
-        count = min(LANES, images - first)
-        codes = np.zeros(LANES * wide, scratch.dtype)
-        driven = np.zeros(LANES * wide, scratch.dtype)
-        turned = np.zeros(8 * LANES, scratch.dtype)
+        raw = np.zeros(LANES * width, values.dtype)
+        codes = np.zeros(LANES * width, scratch.dtype)
+        driven = np.zeros(LANES * width, scratch.dtype)
+        idle = np.zeros(1, scratch.dtype)
         for y in range(height):
-            for lane in range(count):
-                row = codes[lane * wide : lane * wide + width]
-                bad += quantise_row(values[first + lane, c, y], quantiser, row)
+            raw_row(values, block, c, y, raw)
+            bad += 0 if quantise_row(raw, width, quantiser, codes) else 1
             for t in range(planes):
-                source = codes
+                place = (((t * blocks + block) * stored + c) * padded_height + frame.top + y) * padded_width
+                place = (place + frame.left) * LANES
                 if driving.mask != 0:
-                    source = driven
-                    _drive(codes[: count * wide], driving, t, driven)
-                place = (((t * blocks + block) * stored + c) * padded_height + top + y) * padded_width + left
-                place *= LANES
-                for x in range(0, wide, 8):
-                    if blocked.itemsize == 4 and x + 8 <= width:
-                        transpose_8(source, x, wide, blocked, place + x * LANES, LANES)
-                        transpose_8(source, x + 8 * wide, wide, blocked, place + x * LANES + 8, LANES)
-                    elif blocked.itemsize < 8:
-                        transpose_8(source, x, wide, turned, 0, LANES)
-                        transpose_8(source, x + 8 * wide, wide, turned, 8, LANES)
-                        for i in range(min(8, width - x) * LANES):
-                            blocked[place + x * LANES + i] = turned[i]
-                    else:
-                        for i in range(min(8, width - x)):
-                            for lane in range(LANES):
-                                blocked[place + (x + i) * LANES + lane] = source[lane * wide + x + i]
+                    _drive(codes, driving, t, driven)
+                    for i in range(LANES * width):
+                        blocked[place + i] = driven[i]
+                else:
+                    for i in range(LANES * width):
+                        blocked[place + i] = codes[i]
         for t in range(planes):
-            idle = np.zeros(1, scratch.dtype)
+            idle[0] = 0
             if driving.mask != 0:
                 _drive(np.zeros(1, scratch.dtype), driving, t, idle)
             place = ((t * blocks + block) * stored + c) * padded_height * padded_width * LANES
-            for y in range(padded_height):
-                inside = top <= y < top + height
-                for x in range(padded_width):
-                    if not (inside and left <= x < left + width):
-                        for lane in range(LANES):
-                            blocked[place + (y * padded_width + x) * LANES + lane] = idle[0]
+            fill_frame(blocked, place, frame, (height, width, padded_height, padded_width), idle[0])
     for job in range(planes * blocks):
         for place in range((job * stored + channels), (job + 1) * stored):
             numbers = padded_height * padded_width * LANES

@@ -40,13 +40,15 @@ def _scale(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(ir.DoubleType(), LANES)
         kinds = [context.get_value_type(signature.args[i].dtype) for i in (0, 7)]
-        arrays = [data(context, builder, signature.args[i], arguments[i]) for i in (0, 7)]
+        starts = [
+            builder.gep(data(context, builder, signature.args[i], arguments[i]), [arguments[i + 1]]) for i in (0, 7)
+        ]
         step, constant, scale, bias = (everywhere(builder, arguments[i], vector) for i in (3, 4, 5, 6))
         with cgutils.for_range(builder, arguments[2]) as loop:
             offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
             source, target = (
-                builder.bitcast(builder.gep(array, [builder.add(start, offset)]), ir.VectorType(kind, LANES).as_pointer())
-                for array, kind, start in zip(arrays, kinds, (arguments[1], arguments[8]), strict=True)
+                builder.bitcast(builder.gep(start, [offset]), ir.VectorType(kind, LANES).as_pointer())
+                for start, kind in zip(starts, kinds, strict=True)
             )
             value = builder.load(source, align=4)
             if isinstance(kinds[0], ir.IntType):

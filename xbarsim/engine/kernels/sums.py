@@ -37,7 +37,7 @@ def panel_width(dtype: Any) -> int:
 
 
 _OF_FLOATS, _OF_DOUBLES = panel_width(np.float32), panel_width(np.float64)
-# Positions summed at a time: each weight is read once for all of them, and reading is what limits registers of 512 bits.
+# Positions summed at a time: each weight is read once for all of them, and reading limits registers of 512 bits.
 _AT_ONCE = 2 if has_feature("avx512f") else 1
 
 
@@ -67,9 +67,7 @@ def _product(*, squared: bool) -> Any:
         sums: Any,
     ) -> Any:
         number = types.int64
-        signature = types.void(
-            x, bases, number, number, offsets, number, panel, number, number, number, sums
-        )
+        signature = types.void(x, bases, number, number, offsets, number, panel, number, number, number, sums)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             real = context.get_value_type(signature.args[0].dtype)
@@ -387,9 +385,9 @@ def products(
                                 sums,
                             )
                             if short is not None:
-                                _, lowest, highest, doubt = short
-                                if convert_short(sums, many * here, short.inverse_step, lowest, highest, doubt, codes):
-                                    convert_long(sums, many * here, inverse_step, low, high, codes)
+                                inverse, lowest, highest, doubt = short
+                                if convert_short(sums, 0, many * here, inverse, lowest, highest, doubt, codes, 0) & 1:
+                                    convert_long(sums, 0, many * here, inverse_step, low, high, codes, 0)
                                 for q in range(many):
                                     for c in range(here):
                                         counts = np.float32(columns.counts[column + c] * pass_counts[t])

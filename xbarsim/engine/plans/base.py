@@ -66,7 +66,7 @@ class Plan(metaclass=ABCMeta):
 
     @property
     def kernel(self) -> str:
-        """What runs it: ``"products"``, ``"pairs"``, ``"look-up"``, ``"popcount"``, or the name of another backend."""
+        """What runs it: ``"products"``, ``"quads"``, ``"pairs"``, ``"look-up"``, ``"popcount"``, or another backend."""
         return self._program.kernel
 
     def multiply(self, codes: npt.NDArray[np.integer[Any]], *, first_image: int = 0) -> FloatArray:

@@ -1,10 +1,10 @@
-"""Whole codes times whole weights: 16-bit factors two rows at a time, 32-bit sums."""
+"""Whole codes times whole weights: factors of 16 or 8 bits, two or four rows at a time, 32-bit sums."""
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from xbarsim.engine.backends.sums import SumProgram
 from xbarsim.engine.layout import Layout, merged
 from xbarsim.engine.window import Scaling, Window
 
-__all__ = ["PairProgram", "pair_misfit"]
+__all__ = ["WordProgram", "word_misfit"]
 
 Array = npt.NDArray[Any]
 
@@ -24,8 +24,8 @@ _SUM = 2.0**31  # sums stay below
 _MOST_EMPTY = 1.5  # times as many products where all outputs have all rows, so that it still pays
 
 
-def pair_misfit(layout: Layout) -> str | None:
-    """Why a layout cannot be computed in pairs of 16-bit factors, in words; ``None`` where it can."""
+def word_misfit(layout: Layout) -> str | None:
+    """Why a layout cannot be computed in factors of 16 bits, in words; ``None`` where it can."""
     if layout.kind != "whole":
         return "inputs are cut into planes"
     if layout.noise is not None:
@@ -49,7 +49,13 @@ def pair_misfit(layout: Layout) -> str | None:
     return None
 
 
-class _Pairs(BlockedProgram):
+def _fits_quads(layout: Layout, values: Array) -> bool:
+    """Whether codes have 8 bits and no signs, and weights 8 bits with theirs."""
+    codes = layout.drive.max_input if layout.drive.min_input >= 0 else math.inf
+    return codes < 2**8 and bool(values.min(initial=0) >= -(2**7) and values.max(initial=0) < 2**7)
+
+
+class _Words(BlockedProgram):
     """The layer for windows of one size: which channels are neighbours depends on it.
 
     Parameters
@@ -62,34 +68,38 @@ class _Pairs(BlockedProgram):
 
     dtype = np.int32
     scratch = np.int32
-    slot_bytes: ClassVar[int] = 4
-    kernel: ClassVar[str] = "pairs"
+    slot_bytes = 4
 
     def __init__(self, layout: Layout, area: int) -> None:
         (group,) = layout.columns
+        self.size = 4 if kernels.HAS_QUADS and _fits_quads(layout, group.values) else 2
+        self.kernel = "quads" if self.size == 4 else "pairs"  # type: ignore[misc]  # each layer has its own
+        bits = 32 // self.size
         channels = layout.inputs // area
-        pairs = -(-channels // 2)
-        dense = np.zeros((2 * pairs * area, layout.outputs), np.int64)
+        stored = -(-channels // self.size)
+        dense = np.zeros((self.size * stored * area, layout.outputs), np.int64)
         dense[group.rows] = group.values
-        halves = dense.reshape(pairs, 2, area, layout.outputs)
-        words = ((halves[:, 1] << 16) | (halves[:, 0] & 0xFFFF)).reshape(pairs * area, layout.outputs)
+        parts = dense.reshape(stored, self.size, area, layout.outputs) & (2**bits - 1)
+        words = sum(parts[:, part] << (bits * part) for part in range(self.size))
+        words = np.asarray(words).reshape(stored * area, layout.outputs)
         rows = np.flatnonzero(words.any(axis=1)) if words.any() else np.zeros(1, np.int64)
         super().__init__(layout, [rows], [len(rows)])
-        width = kernels.PAIR_COLUMNS
+        panels = -(-layout.outputs // kernels.WORD_COLUMNS)
+        self._width = -(-layout.outputs // panels)  # as few panels as can be, of nearly equal widths
         chosen = words[rows].astype(np.uint32).view(np.int32)
-        cut = [chosen[:, first : first + width].reshape(-1) for first in range(0, layout.outputs, width)]
+        cut = [chosen[:, first : first + self._width].reshape(-1) for first in range(0, layout.outputs, self._width)]
         self._panels = np.concatenate(cut)
 
     def _drive(self) -> kernels.Driving:
         return driving(self._layout, planes=False, mask=0)
 
     def _stored(self, channels: int) -> int:
-        return -(-channels // 2)
+        return -(-channels // self.size)
 
     def _block(
         self, maps: Array, quantiser: kernels.Quantiser, frame: kernels.Frame, shape: tuple[int, ...], blocked: Array
     ) -> bool:
-        return bool(kernels.block_pairs(maps, quantiser, frame, shape[1:], blocked))
+        return bool(kernels.block_words(maps, quantiser, frame, shape[1:], self.size, blocked))
 
     def _launch(
         self,
@@ -101,36 +111,47 @@ class _Pairs(BlockedProgram):
         result: Array,
     ) -> None:
         finish = finishing(self._layout, self._slots, scaling, 1.0)
-        kernels.pair_products(blocked[0], positions, columns.offsets, self._panels, finish, result)
+        kernels.word_products(
+            blocked[0], positions, columns.offsets, self._panels, self._width, self.size == 4, finish, result
+        )
 
 
-class PairProgram:
-    """Layers of feature maps by sums of pairs; those without neighbouring channels, such as linear layers, in float32.
+class WordProgram:
+    """Layers of feature maps in words of two or four codes; those without neighbouring channels in float32.
 
     Parameters
     ----------
     layout
-        A layout without a :func:`pair_misfit`.
+        A layout without a :func:`word_misfit`.
     """
-
-    kernel: ClassVar[str] = "pairs"
 
     def __init__(self, layout: Layout) -> None:
         self._layout = merged(layout)
         self._own = layout
-        self._by_area: dict[int, _Pairs] = {}
+        self._by_area: dict[int, _Words] = {}
+
+    @property
+    def kernel(self) -> str:
+        """``"quads"`` or ``"pairs"``."""
+        quads = kernels.HAS_QUADS and _fits_quads(self._layout, self._layout.columns[0].values)
+        return "quads" if quads else "pairs"
 
     @cached_property
     def _sums(self) -> SumProgram:
         return SumProgram(self._own)
 
+    def _fitting(self, channels: int, window: Window, scaling: Scaling) -> BlockedProgram:
+        area = math.prod(window.kernel)
+        # Scales of calls may give codes beyond those that the layer is driven with.
+        low, high = self._layout.drive.min_input, self._layout.drive.max_input
+        if channels < 2 or scaling.low < low or scaling.high > high:
+            return self._sums
+        if area not in self._by_area:
+            self._by_area[area] = _Words(self._layout, area)
+        return self._by_area[area]
+
     def run(
         self, maps: npt.NDArray[np.float32], window: Window, scaling: Scaling, result: Array, first_image: int
     ) -> bool:
         """As :meth:`xbarsim.engine.backends.Program.run`."""
-        area = math.prod(window.kernel)
-        if maps.shape[1] < 2 or max(scaling.high, -scaling.low) > _HALF:
-            return self._sums.run(maps, window, scaling, result, first_image)
-        if area not in self._by_area:
-            self._by_area[area] = _Pairs(self._layout, area)
-        return self._by_area[area].run(maps, window, scaling, result, first_image)
+        return self._fitting(maps.shape[1], window, scaling).run(maps, window, scaling, result, first_image)

@@ -13,8 +13,8 @@ from tests.strategies import TiledLayer
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell
 from xbarsim.engine import Case, Layout, Scaling, Window, kernels
-from xbarsim.engine.backends.pairs import PairProgram, pair_misfit
 from xbarsim.engine.backends.sums import SumProgram
+from xbarsim.engine.backends.words import WordProgram, word_misfit
 from xbarsim.engine.plans.exact import ExactPlan
 from xbarsim.mapping import Mapping, map_matrix
 
@@ -70,7 +70,7 @@ def test_pairs_give_what_sums_in_floating_point_give(
     cells = layer.mapped.levels.astype(np.float32)
     cells[rng.random(cells.shape) < 0.05] = 127
     layout = _layout(layer, np.where(layer.mapped.used, cells, 0))
-    assert pair_misfit(layout) is None
+    assert word_misfit(layout) is None
     maps = rng.normal(100, 90, (images, channels, *size)).astype(np.float32)
     window = Window(kernel=kernel, stride=stride, padding=padding)
     scaling = Scaling(
@@ -84,7 +84,7 @@ def test_pairs_give_what_sums_in_floating_point_give(
     found, wanted = (
         np.full((images, outputs, height * width), np.nan, np.float64 if precise else np.float32) for _ in range(2)
     )
-    pairs = PairProgram(layout)
+    pairs = WordProgram(layout)
     assert pairs.run(maps, window, scaling, found, 0)
     assert SumProgram(layout).run(maps, window, scaling, wanted, 0)
     np.testing.assert_array_equal(found, wanted)
@@ -95,18 +95,18 @@ def test_pairs_give_what_sums_in_floating_point_give(
 def test_what_does_not_fit_16_and_32_bits_is_left_to_floating_point() -> None:
     rng = np.random.default_rng(1)
     small = rng.integers(-127, 128, (90, 5))
-    assert pair_misfit(_layout(_layer(small))) is None
+    assert word_misfit(_layout(_layer(small))) is None
     cells = _layer(small).mapped.levels * 1.25
-    assert pair_misfit(_layout(_layer(small), cells)) == "values are not whole, or do not stand for themselves"
-    assert pair_misfit(_layout(_layer(small, input_bits=16))) == "factors have more than 16 bits"
-    assert pair_misfit(_layout(_layer(small, input_bits=15))) is None
+    assert word_misfit(_layout(_layer(small), cells)) == "values are not whole, or do not stand for themselves"
+    assert word_misfit(_layout(_layer(small, input_bits=16))) == "factors have more than 16 bits"
+    assert word_misfit(_layout(_layer(small, input_bits=15))) is None
     many = np.full((9000, 1), 127)
-    assert pair_misfit(_layout(_layer(many, input_bits=10))) is None
-    assert pair_misfit(_layout(_layer(many, input_bits=14))) == "sums have more than 32 bits"
+    assert word_misfit(_layout(_layer(many, input_bits=10))) is None
+    assert word_misfit(_layout(_layer(many, input_bits=14))) == "sums have more than 32 bits"
     blocks = np.zeros((96, 40), int)
     for block in range(3):
         blocks[32 * block : 32 * block + 32, 8 * block : 8 * block + 8] = 5
-    assert pair_misfit(_layout(_layer(blocks, pack="block"))) == "outputs have rows of their own"
+    assert word_misfit(_layout(_layer(blocks, pack="block"))) == "outputs have rows of their own"
 
 
 def test_the_extremes_of_both_factors_are_exact() -> None:
@@ -115,5 +115,5 @@ def test_the_extremes_of_both_factors_are_exact() -> None:
     maps = np.full((2, 2, 3, 3), 32767.0, np.float32)
     scaling = Scaling(inverse_scale=1.0, low=0, high=32767, scale=np.ones(3), bias=np.zeros(3))
     found = np.empty((2, 3, 1))
-    assert PairProgram(layout).run(maps, Window(kernel=(3, 3)), scaling, found, 0)
+    assert WordProgram(layout).run(maps, Window(kernel=(3, 3)), scaling, found, 0)
     assert found[:, :, 0].tolist() == [[18 * 127 * 32767, -18 * 127 * 32767, 0]] * 2
