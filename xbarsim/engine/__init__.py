@@ -8,6 +8,7 @@ from xbarsim.engine.backends import Backend, CompiledBackend, Program
 from xbarsim.engine.case import Case
 from xbarsim.engine.inputs import clipping_bounds, count_clipped, quantise_codes, unfold
 from xbarsim.engine.layout import Columns, Layout
+from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.noise import Noise
 from xbarsim.engine.plans import PLANS, Plan, choose_plan, common_fit, make_plan, plan_case
 from xbarsim.engine.plans.base import input_offset, planes_layout
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PLANS",
     "Backend",
+    "BlockedMaps",
     "Case",
     "Columns",
     "CompiledBackend",

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.engine.layout import Layout
+from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.window import Scaling, Window
 
-__all__ = ["Backend", "Program"]
+__all__ = ["Backend", "BlockingProgram", "Program"]
 
 
 class Program(Protocol):
@@ -49,6 +50,20 @@ class Program(Protocol):
         bool
             Whether all activations were finite.
         """
+
+
+@runtime_checkable
+class BlockingProgram(Program, Protocol):
+    """A program that takes and gives feature maps with 16 images side by side, too."""
+
+    def run_blocked(
+        self,
+        maps: npt.NDArray[np.float32] | BlockedMaps,
+        window: Window,
+        scaling: Scaling,
+        first_image: int,
+    ) -> tuple[BlockedMaps, bool]:
+        """As :meth:`Program.run`, with the answer in blocks."""
 
 
 @runtime_checkable

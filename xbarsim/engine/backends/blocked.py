@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.engine import kernels
+from xbarsim.engine import kernels, memory
 from xbarsim.engine.layout import Layout
+from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.window import Scaling, Window
 
 __all__ = ["BLOCKED_BYTES", "BlockedProgram", "driving", "ends", "finishing", "joined"]
 
 Array = npt.NDArray[Any]
+Maps = npt.NDArray[np.float32] | BlockedMaps
 
 BLOCKED_BYTES = 64 * 2**20  # blocked or unfolded inputs held at a time; bounds memory, changes no result
 _STRIP_BYTES = 128 * 2**10  # sums that a thread works on at a time: they should stay in its cache
@@ -172,6 +174,23 @@ class BlockedProgram(metaclass=ABCMeta):
         self, maps: npt.NDArray[np.float32], window: Window, scaling: Scaling, result: Array, first_image: int
     ) -> bool:
         """As :meth:`xbarsim.engine.backends.Program.run`."""
+        return self._run(maps, window, scaling, result.reshape(-1), first_image, blocked=False)
+
+    def run_blocked(
+        self, maps: npt.NDArray[np.float32] | BlockedMaps, window: Window, scaling: Scaling, first_image: int
+    ) -> tuple[BlockedMaps, bool]:
+        """As :meth:`xbarsim.engine.backends.BlockingProgram.run_blocked`."""
+        images, _, height, width = maps.shape
+        blocks = -(-images // kernels.LANES)
+        size = window.output_size(height, width)
+        result = memory.array((blocks, self._layout.outputs, *size, kernels.LANES))
+        finite = self._run(maps, window, scaling, result.reshape(-1), first_image, blocked=True)
+        return BlockedMaps(result, images), finite
+
+    def _run(
+        self, maps: Maps, window: Window, scaling: Scaling, result: Array, first_image: int, *, blocked: bool
+    ) -> bool:
+        """Run the layer, a few blocks of images at a time; `result` flat, with 16 images side by side if `blocked`."""
         images, channels, height, width = maps.shape
         left, right, top, bottom = window.padding
         padded_height, padded_width = height + top + bottom, width + left + right
@@ -190,23 +209,32 @@ class BlockedProgram(metaclass=ABCMeta):
         outputs = self._layout.outputs
         strip = int(np.clip(_STRIP_BYTES // (self._slots.count * kernels.LANES * self.slot_bytes), 2, 64))
         strip = strip // 16 * 16 or strip // 2 * 2
-        quantiser = kernels.Quantiser.of(scaling.inverse_scale, scaling.low, scaling.high)
+        rectified = isinstance(maps, BlockedMaps) and maps.rectified  # no code is less than that of zero then
+        quantiser = kernels.Quantiser.of(scaling.inverse_scale, 0 if rectified else scaling.low, scaling.high)
         finite = True
         for first in range(0, images, blocks_at_once * kernels.LANES):
-            part = maps[first : first + blocks_at_once * kernels.LANES]
-            blocks = -(-len(part) // kernels.LANES)
+            part = _part(maps, first, first + blocks_at_once * kernels.LANES)
+            here = min(images - first, blocks_at_once * kernels.LANES)
+            blocks = -(-here // kernels.LANES)
             shape = (passes, blocks, stored, padded_height, padded_width, kernels.LANES)
-            blocked = _workspace(int(np.prod(shape)), self.dtype)
-            finite &= self._block(part, quantiser, kernels.Frame(top, left), shape, blocked)
+            space = _workspace(int(np.prod(shape)), self.dtype)
+            finite &= self._block(part, quantiser, kernels.Frame(top, left), shape, space)
             block = np.repeat(np.arange(blocks), count)
+            block_size = outputs * count * (1 if blocked else kernels.LANES)
             positions = kernels.Positions(
                 bases=block * numbers + np.tile(starts, blocks),
-                lanes=np.minimum(len(part) - block * kernels.LANES, kernels.LANES),
-                places=(first + block * kernels.LANES) * outputs * count + np.tile(np.arange(count), blocks),
-                lane_stride=outputs * count,
+                lanes=np.minimum(here - block * kernels.LANES, kernels.LANES),
+                places=(first // kernels.LANES + block) * block_size + np.tile(np.arange(count), blocks),
+                lane_stride=0 if blocked else outputs * count,
                 output_stride=count,
                 strip=strip,
             )
-            number = first_image + first
-            self._launch(blocked.reshape(passes, -1), positions, columns, scaling, number, result.reshape(-1))
+            self._launch(space.reshape(passes, -1), positions, columns, scaling, first_image + first, result)
         return finite
+
+
+def _part(maps: Maps, start: int, stop: int) -> Array:
+    """Images from `start` to `stop`, both the first of a block, as kernels take them."""
+    if isinstance(maps, BlockedMaps):
+        return maps.values[start // kernels.LANES : stop // kernels.LANES]
+    return np.ascontiguousarray(maps[start:stop])

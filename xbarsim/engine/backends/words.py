@@ -13,6 +13,7 @@ from xbarsim.engine import kernels
 from xbarsim.engine.backends.blocked import BlockedProgram, driving, finishing
 from xbarsim.engine.backends.sums import SumProgram
 from xbarsim.engine.layout import Layout, merged
+from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.window import Scaling, Window
 
 __all__ = ["WordProgram", "word_misfit"]
@@ -155,3 +156,9 @@ class WordProgram:
     ) -> bool:
         """As :meth:`xbarsim.engine.backends.Program.run`."""
         return self._fitting(maps.shape[1], window, scaling).run(maps, window, scaling, result, first_image)
+
+    def run_blocked(
+        self, maps: npt.NDArray[np.float32] | BlockedMaps, window: Window, scaling: Scaling, first_image: int
+    ) -> tuple[BlockedMaps, bool]:
+        """As :meth:`xbarsim.engine.backends.BlockingProgram.run_blocked`."""
+        return self._fitting(maps.shape[1], window, scaling).run_blocked(maps, window, scaling, first_image)

@@ -20,6 +20,7 @@ from xbarsim.engine.kernels.arguments import (
 )
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
+from xbarsim.engine.kernels.maps import add_maps, block_maps, largest_of_maps, unblock_maps
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.reads import convert_reads, count_bits
@@ -45,19 +46,23 @@ __all__ = [
     "ReadNoise",
     "ShortConverters",
     "Tables",
+    "add_maps",
     "add_noise",
     "bit_serial_products",
     "block_inputs",
+    "block_maps",
     "block_words",
     "convert_reads",
     "count_bits",
     "count_outside",
     "has_feature",
     "im2col",
+    "largest_of_maps",
     "make_tables",
     "pack_planes",
     "panel_width",
     "products",
     "quantise",
+    "unblock_maps",
     "word_products",
 ]

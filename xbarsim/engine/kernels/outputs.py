@@ -74,10 +74,12 @@ def write_outputs(added: Any, count: int, first: int, positions: Any, finish: An
     lanes, places = positions.lanes, positions.places
     lane_stride, output_stride = positions.lane_stride, positions.output_stride
     scale = finish.scale
+    blocked = lane_stride == 0  # the result has 16 images side by side, as the sums have
+    together = places[first + count - 1] - places[first] == count - 1
     rows = np.empty(8 * LANES, np.float32)
     turned = np.empty(8 * LANES, np.float32)
     # Positions that are neighbours of one block of images are turned over eight at a time.
-    neighbours = count % 8 == 0 and places[first + count - 1] - places[first] == count - 1 and result.itemsize == 4
+    neighbours = count % 8 == 0 and together and result.itemsize == 4
     finished = np.empty(scale.shape[0] * count * LANES, result.dtype)
     # A linear layer's outputs are neighbours instead of its positions: these are turned over eight at a time.
     row_wise = output_stride == 1 and result.itemsize == 4
@@ -85,7 +87,13 @@ def write_outputs(added: Any, count: int, first: int, positions: Any, finish: An
         constant, factor, bias = finish.constant[o], scale[o], finish.bias[o]
         shared, sums = finish.shared_ends[o], finish.sum_ends[o]
         own = o * count * LANES
-        if shared == finish.shared_ends[o + 1] and sums == finish.sum_ends[o + 1]:
+        alone = shared == finish.shared_ends[o + 1] and sums == finish.sum_ends[o + 1]
+        if alone and blocked and together:
+            place = (places[first] + o * output_stride) * LANES
+            source = o * added.shape[1] * LANES
+            _scale(added, source, count, finish.step, constant, factor, bias, result, place)
+            continue
+        if alone:
             _scale(added, o * added.shape[1] * LANES, count, finish.step, constant, factor, bias, finished, own)
         else:
             for p in range(count):
@@ -98,7 +106,12 @@ def write_outputs(added: Any, count: int, first: int, positions: Any, finish: An
                         inputs += added[finish.sum_slots[s], p, i]
                     value = finish.step * codes - finish.shift * inputs + constant
                     finished[own + p * LANES + i] = value * factor + bias
-        if neighbours:
+        if blocked:
+            for p in range(count):
+                place = (places[first + p] + o * output_stride) * LANES
+                for i in range(LANES):
+                    result[place + i] = finished[own + p * LANES + i]
+        elif neighbours:
             place = places[first] + o * output_stride
             for i in range(0, lanes[first], 8):
                 here = place + i * lane_stride

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.engine.backends import Backend, CompiledBackend, Program
+from xbarsim.engine import memory
+from xbarsim.engine.backends import Backend, BlockingProgram, CompiledBackend, Program
 from xbarsim.engine.case import Case
 from xbarsim.engine.layout import Layout, read_columns
+from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.window import Scaling, Window
 from xbarsim.foundation.entrances import entrance
 
@@ -115,9 +117,26 @@ class Plan(metaclass=ABCMeta):
             Whether all activations were finite.
         """
         height, width = window.output_size(*maps.shape[2:])
-        result = np.empty((len(maps), self._outputs, height, width), np.float32)
+        result = memory.array((len(maps), self._outputs, height, width))
         flat = result.reshape(len(maps), self._outputs, -1)
         return result, self._program.run(maps, window, scaling, flat, first_image)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it takes and gives feature maps with 16 images side by side (:meth:`run_blocked`)."""
+        return isinstance(self._program, BlockingProgram)
+
+    def run_blocked(
+        self,
+        maps: npt.NDArray[np.float32] | BlockedMaps,
+        window: Window,
+        scaling: Scaling,
+        *,
+        first_image: int = 0,
+    ) -> tuple[BlockedMaps, bool]:
+        """As :meth:`run`, with the answer in blocks; the same numbers. Only where it :attr:`blocks`."""
+        assert isinstance(self._program, BlockingProgram)
+        return self._program.run_blocked(maps, window, scaling, first_image)
 
 
 @entrance

@@ -98,18 +98,32 @@ class QuantisedLayer:
             If they do not have the layer's shape.
         """
         shape = tuple(activations.shape)
+        self._check_fit(shape)
+        maps = self.adapter.to_maps(np.asarray(activations, dtype=np.float32))
+        self.check_shape(shape, maps.shape)
+        if self.divisors is not None:
+            maps = maps / (self.divisors if self.kind == "linear" else self.divisors[:, None, None])
+        return np.ascontiguousarray(maps)
+
+    def _check_fit(self, shape: tuple[int, ...]) -> None:
         if not self.adapter.fits(shape) or 0 in shape:
             raise InputError(
                 f"inputs of layer {self.name!r} must be a batch with {self.adapter.wanted}, got shape {shape}"
             )
-        maps = self.adapter.to_maps(np.asarray(activations, dtype=np.float32))
-        if min(self.window.output_size(*maps.shape[2:])) < 1:
+
+    def check_shape(self, shape: tuple[int, ...], maps: tuple[int, ...]) -> None:
+        """Refuse activations of a shape that is not the layer's, or whose maps have one smaller than its kernel.
+
+        Raises
+        ------
+        InputError
+            If it is so.
+        """
+        self._check_fit(shape)
+        if min(self.window.output_size(*maps[2:])) < 1:
             raise InputError(
                 f"inputs of layer {self.name!r} must be at least as large as its kernel, got shape {shape}"
             )
-        if self.divisors is not None:
-            maps = maps / (self.divisors if self.kind == "linear" else self.divisors[:, None, None])
-        return np.ascontiguousarray(maps)
 
     def quantise(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """Feature maps as input codes, same shape: nearest, halves up, clipped.

@@ -8,6 +8,7 @@ the reference engine (:class:`ReferenceLayer`).
 
 from __future__ import annotations
 
+import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.die import DieLayer
-from xbarsim.engine import Plan, Scaling, reference_multiply
+from xbarsim.engine import BlockedMaps, Plan, Scaling, reference_multiply
 from xbarsim.foundation.validation import InputError
+from xbarsim.network.layers.conv2d import Conv2dAdapter
 from xbarsim.network.layers.quantised import QuantisedLayer
 
 __all__ = [
@@ -229,12 +231,43 @@ class CrossbarLayer(NetworkLayer):
         first_image = self._counter.first_of(layer.name, len(maps))
         scaling = layer.scaling if self._die is None else self._plain_scaling(self._die)
         results, finite = self.plan.run(maps, layer.window, scaling, first_image=first_image)
+        self._check_and_count(maps, finite)
+        return results if self._die is None else self._completed(self._die, maps, results)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it takes and gives feature maps with 16 images side by side (:meth:`run_blocked`)."""
+        plain = self.layer.divisors is None and self._die is None and self._order == "first"
+        return plain and isinstance(self.layer.adapter, Conv2dAdapter) and self.plan.blocks
+
+    def run_blocked(self, maps: Maps | BlockedMaps) -> BlockedMaps:
+        """As calling it, with the answer in blocks; the same numbers. Only where it :attr:`blocks`.
+
+        Raises
+        ------
+        InputError
+            If the maps have another shape than those of the layer, or are not finite.
+        """
+        layer = self.layer
+        if isinstance(maps, BlockedMaps):
+            layer.check_shape(maps.shape, maps.shape)
+        else:
+            maps = layer.as_maps(maps)
+        first_image = self._counter.first_of(layer.name, maps.shape[0])
+        results, finite = self.plan.run_blocked(maps, layer.window, layer.scaling, first_image=first_image)
+        self._check_and_count(maps, finite)
+        return results
+
+    def _check_and_count(self, maps: Maps | BlockedMaps, finite: bool) -> None:
+        """Refuse inputs that are not finite, and count those that were clipped."""
+        layer = self.layer
         if not finite:
             raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
+        blocked = isinstance(maps, BlockedMaps)
+        clipped = maps.count_outside(*layer.clipping_bounds) if blocked else layer.count_clipped(maps)
         self.clipped = ClippedInputs(
-            clipped=self.clipped.clipped + layer.count_clipped(maps), inputs=self.clipped.inputs + maps.size
+            clipped=self.clipped.clipped + clipped, inputs=self.clipped.inputs + math.prod(maps.shape)
         )
-        return results if self._die is None else self._completed(self._die, maps, results)
 
     def _plain_scaling(self, die: DieLayer) -> Scaling:
         """That of the inputs alone: results are products of codes, of all copies of the layer."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xbarsim.engine import plain_products
 from xbarsim.foundation.validation import InputError
+from xbarsim.network.lowering.blocked_tensor import unblocked
 from xbarsim.network.lowering.prepare import cast_floats, moved, sharing_copy
 from xbarsim.network.lowering.tensor_layers import settle
 from xbarsim.network.lowering.watching import Parameters, ProductTable, Substitution
@@ -117,7 +118,7 @@ class TorchSkeleton(Skeleton):
             plain_products(),
             Substitution(self._parameters, self._table, layers, watch, unseen.add),
         ):
-            result = self._running(*arguments, **keywords)
+            result = unblocked(self._running(*arguments, **keywords))
         settle(layers or {})
         if layers and unseen - self._unseen:
             self._unseen |= unseen

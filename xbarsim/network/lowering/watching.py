@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from xbarsim.network.layers import CrossbarLayer
 from xbarsim.network.lowered import Product
+from xbarsim.network.lowering.blocked_tensor import LEAST_IMAGES, BlockedTensor
 from xbarsim.network.lowering.products import READERS, Call, is_vectorised
+from xbarsim.network.lowering.products.base import same
 from xbarsim.network.lowering.tensor_layers import TensorLayer
 from xbarsim.network.skeleton import Layer, Watch
 
@@ -491,6 +494,9 @@ class Substitution(_Watching):
             layer = self._layers.get(name)
             if layer is None and self._watch is None:
                 break
+            if self._watch is None and _runs_in_blocks(layer, call):
+                maps = call.inputs.maps if isinstance(call.inputs, BlockedTensor) else None
+                return BlockedTensor(layer.run_blocked(_array(call.inputs) if maps is None else maps))
             inputs = None if self._watch is None and isinstance(layer, TensorLayer) else _array(call.inputs)
             if layer is None:
                 result = function(*arguments, **keywords)
@@ -512,6 +518,13 @@ class Substitution(_Watching):
         known = view is None or view.parameter in self._table.beforehand or self._parameters.view(call.given)
         if not known and view is not None and self._unseen is not None:
             self._unseen(view.parameter)
+
+
+def _runs_in_blocks(layer: Any, call: Call) -> TypeGuard[CrossbarLayer]:
+    """Whether a layer can take the inputs of a call as feature maps in blocks, and give such."""
+    if not isinstance(layer, CrossbarLayer) or not layer.blocks or call.finish is not same:
+        return False
+    return call.inputs.dtype == torch.float32 and len(call.inputs) >= LEAST_IMAGES
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

@@ -1,0 +1,212 @@
+"""Activations of a torch model whose numbers stay in blocks of 16 images from layer to layer.
+
+A model is any code. So a tensor of this kind is a tensor to it in every respect: what it does with one either has a
+counterpart on blocks that gives the same numbers, or the tensor is taken apart into a plain one, once, and is that
+from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_map_only
+
+from xbarsim.engine import BlockedMaps
+
+__all__ = ["LEAST_IMAGES", "BlockedTensor", "unblocked"]
+
+LEAST_IMAGES = 8
+"""For fewer images in a batch, blocks of 16 are more work than turning them over."""
+
+
+class BlockedTensor(Tensor):
+    """A float32 tensor on the CPU, shape ``(images, channels, height, width)``.
+
+    Parameters
+    ----------
+    maps
+        Its numbers.
+    """
+
+    _maps: BlockedMaps | None
+    _plain: Tensor | None
+
+    @staticmethod
+    def __new__(cls, maps: BlockedMaps) -> BlockedTensor:
+        """A tensor without memory of its own."""
+        made: BlockedTensor = Tensor._make_wrapper_subclass(cls, maps.shape, dtype=torch.float32)
+        made._maps, made._plain = maps, None
+        return made
+
+    def __init__(self, maps: BlockedMaps) -> None:
+        """Nothing is left to do."""
+
+    @property
+    def maps(self) -> BlockedMaps | None:
+        """Its numbers in blocks; ``None`` once it is a plain tensor."""
+        return self._maps
+
+    def put(self, maps: BlockedMaps) -> None:
+        """Other numbers of the same shape, in place."""
+        self._maps = maps
+
+    def plain(self) -> Tensor:
+        """The plain tensor that it is from now on: another may be a view of it, or write into it."""
+        if self._plain is None:
+            assert self._maps is not None
+            self._plain, self._maps = torch.from_numpy(self._maps.plain()), None
+        return self._plain
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        keywords = keywords or {}
+        if function in _OF_SHAPE:
+            with torch._C.DisableTorchFunctionSubclass():
+                return function(*arguments, **keywords)
+        if function in _IN_BLOCKS and not set(keywords) - _KNOWN:
+            answer = _IN_BLOCKS[function](*arguments, **keywords)
+            if answer is not NotImplemented:
+                return answer
+        return function(*unblocked(arguments), **unblocked(keywords))
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        """What torch calls by itself."""
+        return function(*unblocked(arguments), **unblocked(keywords or {}))
+
+
+def unblocked(values: Any) -> Any:
+    """Arguments or results with plain tensors in the place of those in blocks."""
+    return tree_map_only(BlockedTensor, lambda tensor: tensor.plain(), values)
+
+
+def _maps_of(value: Any) -> BlockedMaps | None:
+    """Numbers in blocks, if they are still there."""
+    return value.maps if isinstance(value, BlockedTensor) else None
+
+
+def _relu(input: Any, inplace: bool = False) -> Any:
+    maps = _maps_of(input)
+    if maps is None:
+        return NotImplemented
+    if inplace:
+        input.put(maps.relu())
+        return input
+    return BlockedTensor(maps.relu())
+
+
+def _relu_in_place(input: Any) -> Any:
+    return _relu(input, inplace=True)
+
+
+def _both(left: Any, right: Any) -> tuple[BlockedMaps, BlockedMaps] | None:
+    """Both as blocks of one shape; ``None`` unless the first is, and the other is or can be made such."""
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return None
+    if left.shape != right.shape or {left.dtype, right.dtype} != {torch.float32}:
+        return None
+    found = []
+    for each in (left, right):
+        maps = _maps_of(each)
+        if maps is None:
+            plain = unblocked(each)
+            if type(plain) is not Tensor or plain.layout != torch.strided or plain.device.type != "cpu":
+                return None
+            maps = BlockedMaps.of(plain.detach().resolve_neg().numpy())
+        found.append(maps)
+    return found[0], found[1]
+
+
+def _add(input: Any, other: Any) -> Any:
+    if _maps_of(input) is None and _maps_of(other) is None:
+        return NotImplemented
+    both = _both(input, other)
+    return NotImplemented if both is None else BlockedTensor(both[0].plus(both[1]))
+
+
+def _add_in_place(input: Any, other: Any) -> Any:
+    both = None if _maps_of(input) is None else _both(input, other)
+    if both is None:
+        return NotImplemented
+    input.put(both[0].plus(both[1]))
+    return input
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, tuple | list) else (value, value)
+    return int(first), int(second)
+
+
+def _max_pool(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    maps = _maps_of(input)
+    if maps is None or ceil_mode or return_indices or _pair(padding) != (0, 0) or _pair(dilation) != (1, 1):
+        return NotImplemented
+    kernel, step = _pair(kernel_size), _pair(stride or kernel_size)
+    if min(*kernel, *step) < 1 or any(size > each for size, each in zip(kernel, maps.shape[2:], strict=True)):
+        return NotImplemented
+    return BlockedTensor(maps.largest(kernel, step))
+
+
+_PROPERTIES = (
+    "device",
+    "dtype",
+    "grad_fn",
+    "is_cuda",
+    "is_nested",
+    "is_sparse",
+    "layout",
+    "ndim",
+    "requires_grad",
+    "shape",
+)
+
+# What a tensor is, and not what its numbers are.
+_OF_SHAPE: frozenset[Any] = frozenset(
+    [
+        Tensor.__len__,
+        Tensor.dim,
+        Tensor.is_complex,
+        Tensor.is_floating_point,
+        Tensor.numel,
+        Tensor.size,
+        *(getattr(Tensor, name).__get__ for name in _PROPERTIES),
+    ]
+)
+
+# Keywords that what is done in blocks knows; with others a tensor is taken apart.
+_KNOWN = frozenset(
+    ["ceil_mode", "dilation", "inplace", "input", "kernel_size", "other", "padding", "return_indices", "stride"]
+)
+
+_IN_BLOCKS: dict[Any, Callable[..., Any]] = {
+    functional.relu: _relu,
+    functional.relu_: _relu_in_place,
+    torch.relu: _relu,
+    torch.relu_: _relu_in_place,
+    Tensor.relu: _relu,
+    Tensor.relu_: _relu_in_place,
+    torch.add: _add,
+    Tensor.add: _add,
+    Tensor.__add__: _add,
+    Tensor.__radd__: _add,
+    Tensor.add_: _add_in_place,
+    Tensor.__iadd__: _add_in_place,
+    functional.max_pool2d: _max_pool,
+    torch.max_pool2d: _max_pool,
+}
