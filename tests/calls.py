@@ -62,6 +62,7 @@ EXCLUDED = {
     **dict.fromkeys(
         [
             "TorchProgram",
+            "BlockedMaps",
             "ChecksumReport",
             "LinearisationError",
             "MappableLayer",

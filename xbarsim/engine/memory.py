@@ -79,4 +79,5 @@ def array(shape: tuple[int, ...], dtype: Any = np.float32) -> npt.NDArray[Any]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LEAST:
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(size)).view(dtype).reshape(shape)
+    made: npt.NDArray[Any] = np.asarray(_Lease(size)).view(dtype).reshape(shape)
+    return made

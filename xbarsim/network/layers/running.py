@@ -263,8 +263,10 @@ class CrossbarLayer(NetworkLayer):
         layer = self.layer
         if not finite:
             raise InputError(f"inputs of layer {layer.name!r} must be finite, got NaN or infinity")
-        blocked = isinstance(maps, BlockedMaps)
-        clipped = maps.count_outside(*layer.clipping_bounds) if blocked else layer.count_clipped(maps)
+        if isinstance(maps, BlockedMaps):
+            clipped = maps.count_outside(*layer.clipping_bounds)
+        else:
+            clipped = layer.count_clipped(maps)
         self.clipped = ClippedInputs(
             clipped=self.clipped.clipped + clipped, inputs=self.clipped.inputs + math.prod(maps.shape)
         )

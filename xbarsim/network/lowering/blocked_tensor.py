@@ -50,7 +50,7 @@ class BlockedTensor(Tensor):
         """Its numbers in blocks; ``None`` once it is a plain tensor."""
         return self._maps
 
-    def put(self, maps: BlockedMaps) -> None:
+    def become(self, maps: BlockedMaps) -> None:
         """Other numbers of the same shape, in place."""
         self._maps = maps
 
@@ -76,7 +76,7 @@ class BlockedTensor(Tensor):
         return function(*unblocked(arguments), **unblocked(keywords))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch's own stub leaves the function out
         cls, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
     ) -> Any:
         """What torch calls by itself."""
@@ -98,7 +98,7 @@ def _relu(input: Any, inplace: bool = False) -> Any:
     if maps is None:
         return NotImplemented
     if inplace:
-        input.put(maps.relu())
+        input.become(maps.relu())
         return input
     return BlockedTensor(maps.relu())
 
@@ -136,7 +136,7 @@ def _add_in_place(input: Any, other: Any) -> Any:
     both = None if _maps_of(input) is None else _both(input, other)
     if both is None:
         return NotImplemented
-    input.put(both[0].plus(both[1]))
+    input.become(both[0].plus(both[1]))
     return input
 
 

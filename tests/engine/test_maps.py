@@ -1,0 +1,169 @@
+"""Feature maps with 16 images side by side: the same numbers as plain ones, whatever is done with them."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import TiledLayer
+from xbarsim.design import Design, Periphery
+from xbarsim.devices import Cell
+from xbarsim.engine import BlockedMaps, Scaling, Window, make_plan, memory
+from xbarsim.engine.backends import BlockingProgram
+from xbarsim.engine.backends.sums import SumProgram
+from xbarsim.mapping import Mapping, map_matrix
+
+SHAPES = st.tuples(st.integers(1, 35), st.integers(1, 5), st.integers(1, 9), st.integers(1, 18))
+
+
+def _maps(seed: int, shape: tuple[int, ...]) -> Any:
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(shape) < 0.3, 0, rng.normal(50, 90, shape)).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), shape=SHAPES, odd=st.sampled_from([0.0, np.nan, np.inf, -np.inf]))
+def test_what_is_done_in_blocks_gives_the_numbers_of_torch(seed: int, shape: tuple[int, ...], odd: float) -> None:
+    left, right = _maps(seed, shape), _maps(seed + 1, shape)
+    left.flat[seed % left.size] = odd
+    one, other = BlockedMaps.of(left), BlockedMaps.of(right)
+    plain, second = torch.from_numpy(left), torch.from_numpy(right)
+    assert one.shape == shape
+    np.testing.assert_array_equal(one.plain(), left)
+    np.testing.assert_array_equal(one.relu().plain(), plain.relu())
+    np.testing.assert_array_equal(one.plus(other).plain(), plain + second)
+    np.testing.assert_array_equal(one.relu().plus(other).relu().plain(), (plain.relu() + second).relu())
+    np.testing.assert_array_equal(one.plus(other.relu()).plain(), plain + second.relu())
+    kernel = (min(2, shape[2]), min(3, shape[3]))
+    pooled = torch.max_pool2d(plain, kernel, (2, 1))
+    np.testing.assert_array_equal(one.largest(kernel, (2, 1)).plain(), pooled)
+    np.testing.assert_array_equal(one.relu().largest(kernel, (2, 1)).plain(), pooled.relu())
+    for below, above in ((-20.0, 100.0), (0.0, 55.0)):
+        bounds = np.float32(below), np.float32(above)
+        for maps in (one, one.relu(), one.plus(other)):
+            numbers = maps.plain()
+            assert maps.count_outside(*bounds) == (numbers < below).sum() + (numbers >= above).sum()
+
+
+DESIGNS = {
+    "exact": Periphery(input_bits=8, dac_bits=8, adc_range="lossless"),
+    "folded": Periphery(input_bits=8, dac_bits=8),
+    "tiled": Periphery(input_bits=8, dac_bits=8, adc_bits=8, adc_range=700.0),
+    "bitplane": Periphery(input_bits=8, dac_bits=1, adc_bits=6, adc_range=96.0),
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    plan=st.sampled_from([*DESIGNS]),
+    signed=st.booleans(),
+    channels=st.integers(1, 6),
+    outputs=st.integers(1, 15),
+    images=st.integers(1, 35),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 18)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    rectified=st.booleans(),
+    some=st.booleans(),
+)
+def test_layers_take_and_give_blocks_bit_for_bit(
+    seed: int,
+    plan: str,
+    signed: bool,
+    channels: int,
+    outputs: int,
+    images: int,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Any,
+    rectified: bool,
+    some: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    mapping = Mapping(rows=32, columns=16, weight_bits=8, cell_bits=2 if plan == "bitplane" else 7)
+    cell = Cell(g_min=1e-6, g_max=1.2e-5, levels=2**mapping.cell_bits)
+    design = Design(cell=cell, mapping=mapping, periphery=DESIGNS[plan])
+    mapped = map_matrix(rng.integers(-127, 128, (channels * 9, outputs)), mapping)
+    layer = TiledLayer.of(mapped, design, signed=signed, rows=32)
+    cells = mapped.levels.astype(np.float32)
+    if plan == "folded":
+        cells = np.where(mapped.used, cells + rng.normal(0, 0.3, cells.shape), 0).astype(np.float32)
+    made = make_plan(layer.reading, cells, layer.drive, layer.converter)
+    assert made.blocks
+    assert isinstance(made.program, BlockingProgram)
+    maps = _maps(seed, (images, channels, *size))
+    window = Window(kernel=(3, 3), stride=stride, padding=padding)
+    scaling = Scaling(
+        inverse_scale=1.3,
+        low=layer.drive.min_input,
+        high=layer.drive.max_input,
+        scale=rng.uniform(0.001, 0.1, outputs),
+        bias=rng.normal(size=outputs),
+    )
+    wanted, finite = made.run(np.maximum(maps, 0) if rectified else maps, window, scaling)
+    given_maps: Any = np.maximum(maps, 0) if rectified else maps
+    if some:
+        given_maps = replace(BlockedMaps.of(maps), rectified=rectified)
+    found, also_finite = made.run_blocked(given_maps, window, scaling)
+    assert finite
+    assert also_finite
+    np.testing.assert_array_equal(found.plain(), wanted)
+    maps[-1, -1, -1, -1] = np.inf
+    assert not made.run_blocked(BlockedMaps.of(maps), window, scaling)[1]
+
+
+@pytest.mark.parametrize("unit", [0.5, 1.0, 2.0, 3.0, 6.0, 7.3, 64.0, 2.0**14, 1e-3, 1e5])
+@pytest.mark.parametrize("bits", [1, 4, 8, 11, 12])
+@pytest.mark.parametrize("whole", [True, False])
+def test_converters_in_float32_give_the_codes_of_float64(unit: float, bits: int, whole: bool) -> None:
+    """Steps whose halves are hit by every second sum among them."""
+    rng = np.random.default_rng(bits)
+    mapping = Mapping(rows=32, columns=16, weight_bits=8, cell_bits=7)
+    periphery = Periphery(input_bits=4, dac_bits=4, adc_bits=bits, adc_range=unit * (2 ** (bits - 1) or 1))
+    design = Design(cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=128), mapping=mapping, periphery=periphery)
+    mapped = map_matrix(rng.integers(-127, 128, (70, 13)), mapping)
+    layer = TiledLayer.of(mapped, design, signed=False, rows=32)
+    cells = mapped.levels.astype(np.float32)
+    if not whole:
+        cells = np.where(mapped.used, cells + rng.normal(0, 0.3, cells.shape), 0).astype(np.float32)
+    plan = make_plan(layer.reading, cells, layer.drive, layer.converter)
+    program = plan.program
+    assert plan.name == "tiled"
+    assert isinstance(program, SumProgram)
+    assert (program._short_converters is None) == (bits == 12)
+    codes = rng.integers(0, 16, (40, 3, 70))
+    found = plan.multiply(codes)
+    program._short_converters = None  # float64 throughout
+    np.testing.assert_array_equal(plan.multiply(codes), found)
+
+
+def test_memory_is_reused_when_no_view_of_it_is_left() -> None:
+    gc.collect()
+    first = memory.array((3, 2**19))
+    view, address = first[1:, ::2], first.ctypes.data
+    first[:] = 7
+    del first
+    other = memory.array((3, 2**19))
+    other[:] = 9
+    assert other.ctypes.data != address
+    assert (view == 7).all()
+    del view
+    assert memory.array((2**19, 3)).ctypes.data == address
+    assert address % 64 == 0
+
+
+def test_no_more_memory_is_kept_than_is_said() -> None:
+    arrays = [memory.array((2**22,)) for _ in range(8)]
+    assert sum(each.nbytes for each in arrays) > memory.KEPT_BYTES
+    arrays.clear()
+    gc.collect()
+    memory.array((2**18,))
+    assert sum(each.nbytes for each in memory._free) <= memory.KEPT_BYTES
