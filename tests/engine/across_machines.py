@@ -32,7 +32,10 @@ CASES: dict[str, tuple[str, bool, dict[str, Any], dict[str, Any]]] = {
 }
 
 #: Layers of feature maps, by the plan that each must get: all on levels.
-MAPS: dict[str, dict[str, Any]] = {"exact maps": {"adc_range": "lossless"}, "tiled maps": {"adc_bits": 8, "adc_range": 700.0}}
+MAPS: dict[str, dict[str, Any]] = {
+    "exact maps": {"adc_range": "lossless"},
+    "tiled maps": {"adc_bits": 8, "adc_range": 700.0},
+}
 
 
 def answers() -> dict[str, npt.NDArray[np.float64]]:
