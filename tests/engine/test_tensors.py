@@ -19,7 +19,7 @@ from xbarsim.devices import Cell
 from xbarsim.engine import Case, Noise, Scaling, TorchBackend, Window, common_fit, plain_products
 from xbarsim.engine.backends.steps import thresholds
 from xbarsim.foundation.validation import InputError
-from xbarsim.mapping import Mapping, map_matrix
+from xbarsim.mapping import Mapping, Offset, map_matrix
 from xbarsim.testing import check_backend
 
 DEVICES = [
@@ -218,3 +218,19 @@ def test_threads_that_multiply_at_once_leave_the_settings_as_they_were() -> None
     finally:
         gone.set()
         torch.set_float32_matmul_precision(before)
+
+
+def test_sums_of_inputs_are_taken_off_one_group_of_columns_too() -> None:
+    """A matrix of one tile whose reference is digital: each output is the only column's code, less the inputs' sum."""
+    mapping = Mapping(encoding=Offset(reference="digital"), rows=4, columns=4, weight_bits=2, cell_bits=2)
+    design = Design(
+        cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=4),
+        mapping=mapping,
+        periphery=Periphery(input_bits=2, dac_bits=2, adc_bits=6, adc_range="full"),
+    )
+    layer = TiledLayer.of(map_matrix(np.array([[1, -1], [-1, 1], [1, 1]]), mapping), design, signed=False, rows=4)
+    cells = layer.mapped.levels.astype(np.float32)
+    codes = np.array([[[3, 1, 2]], [[0, 3, 3]]])
+    wanted = layer.plan(cells).multiply(codes)
+    assert (wanted != 0).any()
+    np.testing.assert_array_equal(layer.plan(cells, backend=TorchBackend()).multiply(codes), wanted)

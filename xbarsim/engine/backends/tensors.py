@@ -347,9 +347,9 @@ class TorchProgram:
                 read = self._read(group, sums, inputs)
                 if self._alone and unit == 1.0:
                     added = read
-                    continue
-                for part in group.parts:
-                    _add(added, part.targets, read[:, part.columns], unit * part.count)
+                else:
+                    for part in group.parts:
+                        _add(added, part.targets, read[:, part.columns], unit * part.count)
                 if taken is not None:
                     assert inputs is not None
                     _add(taken, group.served, inputs, unit)
