@@ -226,7 +226,7 @@ def test_sums_of_inputs_are_taken_off_one_group_of_columns_too() -> None:
     design = Design(
         cell=Cell(g_min=1e-6, g_max=1.2e-5, levels=4),
         mapping=mapping,
-        periphery=Periphery(input_bits=2, dac_bits=2, adc_bits=6, adc_range="full"),
+        periphery=Periphery(input_bits=2, dac_bits=2, adc_bits=2, adc_range="full"),
     )
     layer = TiledLayer.of(map_matrix(np.array([[1, -1], [-1, 1], [1, 1]]), mapping), design, signed=False, rows=4)
     cells = layer.mapped.levels.astype(np.float32)
