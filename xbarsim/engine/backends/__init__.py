@@ -5,9 +5,5 @@ from __future__ import annotations
 from xbarsim.engine.backends.base import Backend, BlockingProgram, Program
 from xbarsim.engine.backends.compiled import CompiledBackend
 
-__all__ = [
-    "Backend",
-    "BlockingProgram",
-    "CompiledBackend",
-    "Program",
-]  # and, in a file of its own that loads torch, TorchBackend
+# And TorchBackend, in a file of its own that loads torch.
+__all__ = ["Backend", "BlockingProgram", "CompiledBackend", "Program"]

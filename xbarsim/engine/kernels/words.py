@@ -25,8 +25,8 @@ from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
 __all__ = ["HAS_QUADS", "WORD_COLUMNS", "block_words", "word_products"]
 
 _WIDE = has_feature("avx512bw")  # registers of 16 words, 32 of them, and not of 8 words, 16 of them
-_ADDS = has_feature("avx512vnni") or has_feature("avxvnni")  # one instruction multiplies and adds
-HAS_QUADS = has_feature("avx512vnni") or (has_feature("avxvnni") and not _WIDE)  # four products of 8 bits a word
+# One instruction multiplies and adds, and takes four factors of 8 bits a word, too.
+HAS_QUADS = has_feature("avx512vnni") or (has_feature("avxvnni") and not _WIDE)
 
 WORD_COLUMNS = 12 if _WIDE else 6  # summed at a time, at each of so many positions, as the registers hold sums
 _AT_ONCE = 2 if _WIDE else 1
@@ -37,7 +37,7 @@ def _multiply_add(builder: Any, total: Any, inputs: Any, weights: Any, *, quads:
     """`total` plus, for each word, the products of its numbers; all vectors of words of one register."""
     words = total.type
     bits = 32 * words.count
-    if quads or (_ADDS and (has_feature("avx512vnni") or not _WIDE)):
+    if HAS_QUADS:
         name = f"llvm.x86.avx512.{'vpdpbusd' if quads else 'vpdpwssd'}.{bits}"
         kind = ir.FunctionType(words, [words] * 3)
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [total, inputs, weights])
