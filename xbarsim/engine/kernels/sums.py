@@ -21,7 +21,7 @@ from xbarsim.engine.kernels.converter import approximate, convert_long, convert_
 from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
-from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
+from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere, for_each_size
 
 __all__ = ["panel_width", "products"]
 
@@ -77,22 +77,12 @@ def _product(*, squared: bool) -> Any:
             bases = builder.gep(bases, [arguments[2]])
             offsets_here = builder.gep(offsets, [arguments[5]])
             weights = builder.gep(panel, [arguments[7]])
-            done = builder.append_basic_block("product.done")
-            most = panel_width(np.float32 if isinstance(real, ir.FloatType) else np.float64)
-            cases = [(positions, columns) for positions in range(1, _AT_ONCE + 1) for columns in range(1, most + 1)]
-            starts = [builder.append_basic_block(f"product.{positions}.{columns}") for positions, columns in cases]
-            number = builder.add(builder.mul(arguments[3], ir.Constant(INT64, most + 1)), arguments[9])
-            switch = builder.switch(number, starts[0])
-            for (positions, columns), block in zip(cases, starts, strict=True):
-                switch.add_case(ir.Constant(INT64, positions * (most + 1) + columns), block)
-                builder.position_at_end(block)
-                inputs = [
-                    builder.gep(x, [builder.load(builder.gep(bases, [ir.Constant(INT64, p)]))])
-                    for p in range(positions)
-                ]
+            width = panel_width(np.float32 if isinstance(real, ir.FloatType) else np.float64)
+
+            def emit(inputs: list[Any], columns: int) -> None:
                 _emit_product(builder, inputs, (offsets_here, weights, sums), arguments[8], columns, real, squared)
-                builder.branch(done)
-            builder.position_at_end(done)
+
+            for_each_size(builder, arguments[3], arguments[9], (_AT_ONCE, width), bases, x, emit)
             return context.get_dummy_value()
 
         return signature, generate
@@ -426,12 +416,12 @@ def products(
                                     )
                                     for i in range(here * LANES):
                                         variances[i] += linear[i]
-                            for place in range(many * here):
-                                c, q = place % here, p + place // here
+                            for number in range(many * here):
+                                c, q = number % here, p + number // here
                                 counts = columns.counts[column + c] * pass_counts[t]
                                 target = columns.targets[column + c]
-                                slot = (target * count + q) * LANES
-                                lane = place * LANES
+                                place = (target * count + q) * LANES
+                                lane = number * LANES
                                 row = 2 * q * LANES
                                 if noise is not None:
                                     draw = noise.draws[column + c] + t * noise.stride
@@ -463,15 +453,17 @@ def products(
                                         added[target, q, i] += counts * (approximated[2, i] - known[q, 1, i])
                                 elif noise is not None:
                                     if quantises:
-                                        _add_single(sums, lane, added, slot, counts, inverse_step, low, high, raised, 0)
+                                        _add_single(
+                                            sums, lane, added, place, counts, inverse_step, low, high, raised, 0
+                                        )
                                     else:
-                                        _add_noisy(sums, lane, added, slot, counts, 1.0, low, high, raised, 0)
+                                        _add_noisy(sums, lane, added, place, counts, 1.0, low, high, raised, 0)
                                 elif not quantises:
-                                    _add_sum(sums, lane, added, slot, counts, 1.0, low, high, known, row)
+                                    _add_sum(sums, lane, added, place, counts, 1.0, low, high, known, row)
                                 elif not single:
-                                    _add_pair(sums, lane, added, slot, counts, inverse_step, low, high, known, row)
+                                    _add_pair(sums, lane, added, place, counts, inverse_step, low, high, known, row)
                                 else:
-                                    _add_single(sums, lane, added, slot, counts, inverse_step, low, high, known, row)
+                                    _add_single(sums, lane, added, place, counts, inverse_step, low, high, known, row)
                             panel += here * driven
                             column += here
         write_outputs(added, count, first, positions, finish, result)

@@ -20,7 +20,7 @@ from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.inputs import fill_frame, quantise_row, raw_row
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
-from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
+from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere, for_each_size
 
 __all__ = ["HAS_QUADS", "WORD_COLUMNS", "block_words", "word_products"]
 
@@ -85,21 +85,12 @@ def _sum_words(*, quads: bool) -> Any:
             bases = builder.gep(bases, [arguments[2]])
             weights = builder.gep(panel, [arguments[6]])
             target = builder.gep(added, [arguments[10]])
-            done = builder.append_basic_block("words.done")
-            cases = [(p, columns) for p in range(1, _AT_ONCE + 1) for columns in range(1, WORD_COLUMNS + 1)]
-            starts = [builder.append_basic_block(f"words.{p}.{columns}") for p, columns in cases]
-            chosen = builder.add(builder.mul(arguments[3], ir.Constant(INT64, WORD_COLUMNS + 1)), arguments[8])
-            switch = builder.switch(chosen, starts[0])
-            for (positions, columns), block in zip(cases, starts, strict=True):
-                switch.add_case(ir.Constant(INT64, positions * (WORD_COLUMNS + 1) + columns), block)
-                builder.position_at_end(block)
-                sources = [
-                    builder.gep(inputs, [builder.load(builder.gep(bases, [ir.Constant(INT64, p)]))])
-                    for p in range(positions)
-                ]
+
+            def emit(sources: list[Any], columns: int) -> None:
                 _emit_sums(builder, sources, (offsets, weights, target), arguments[7], columns, arguments[11], quads)
-                builder.branch(done)
-            builder.position_at_end(done)
+
+            most = (_AT_ONCE, WORD_COLUMNS)
+            for_each_size(builder, arguments[3], arguments[8], most, bases, inputs, emit)
             return context.get_dummy_value()
 
         return signature, generate
