@@ -155,7 +155,7 @@ NETWORKS = {
     "lenet300": _perceptrons(
         (784, 300, 100, 10), data=TrainingSet.mnist, training=Training(epochs=15, batch=64, weight_decay=5e-4)
     ),
-    "convnet": _of_width(lambda width: convnet(width=width), 32, _IMAGES),
+    "convnet": _of_width(lambda width: convnet(width=width), 32, replace(_IMAGES, precision="bfloat16")),
     # 78 epochs at one rate, as in the paper; batches of 256 for its 64, so that its rate of .005 is .02 here
     "resnet20": _of_width(
         lambda width: resnet20(width=width), 16, replace(_IMAGES, epochs=78, schedule="constant", precision="bfloat16")

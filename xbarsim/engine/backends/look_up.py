@@ -115,19 +115,22 @@ class LookUpProgram(BlockedProgram):
         super().__init__(layout, [_filled(group.rows) for group in groups], [len(group.rows) for group in groups])
         self._unit = _unit(layout)
         self._columns = self._columns._replace(counts=self._columns.counts / self._unit)
-        tables = []
+        tables, fits, biases = [], [], []
         for group in groups:
             fours = _in_fours(group.values)
             table = np.empty((fours.shape[2], len(fours), 16), np.int8)
-            kernels.make_tables(fours.reshape(-1, fours.shape[2]), table)
+            fits.append(np.empty(fours.shape[2], np.int64))
+            biases.append(np.empty(fours.shape[2], np.uint8))
+            kernels.make_tables(fours.reshape(-1, fours.shape[2]), table, fits[-1], biases[-1])
             tables.append(table.reshape(-1))
         self._tables = kernels.Tables(
             values=joined(tables, np.int8),
             starts=ends([len(table) for table in tables])[:-1],
-            fits=int(_LARGEST_ENTRY // max(_largest_entry(layout), 1)),
+            fits=joined(fits, np.int64),
+            biases=joined(biases, np.uint8),
         )
-        converter = layout.converter
-        inverse = _exact_inverse(converter, _largest_sum(layout))
+        converter, largest = layout.converter, _largest_sum(layout)
+        inverse = _exact_inverse(converter, largest)
         assert inverse is not None
         self._converters = kernels.Converters(
             quantises=True,
@@ -137,6 +140,9 @@ class LookUpProgram(BlockedProgram):
             low=np.float32(converter.low),
             high=np.float32(converter.high),
             bits=np.empty((0, 0)),
+        )
+        self._whole = kernels.WholeConverters.of(
+            1.0 / converter.unit, converter.low, converter.high, largest, layout.drive.planes
         )
         self._signs = np.array(layout.drive.signs, dtype=np.int64)
 
@@ -162,6 +168,7 @@ class LookUpProgram(BlockedProgram):
             columns,
             self._tables,
             self._converters,
+            self._whole,
             finish,
             result,
         )

@@ -17,6 +17,7 @@ from xbarsim.engine.kernels.arguments import (
     ReadNoise,
     ShortConverters,
     Tables,
+    WholeConverters,
 )
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
@@ -46,6 +47,7 @@ __all__ = [
     "ReadNoise",
     "ShortConverters",
     "Tables",
+    "WholeConverters",
     "add_maps",
     "add_noise",
     "bit_serial_products",

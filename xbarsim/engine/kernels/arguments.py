@@ -18,6 +18,7 @@ __all__ = [
     "ReadNoise",
     "ShortConverters",
     "Tables",
+    "WholeConverters",
 ]
 
 _MOST_SHORT = 2**10  # highest code in float32: with more, too many codes would be in doubt
@@ -205,13 +206,14 @@ class Tables(NamedTuple):
     values, starts
         Entries of :func:`xbarsim.engine.kernels.look_up.make_tables` one after another, and where those of each group
         begin.
-    fits
-        How many entries can be added in 8 bits.
+    fits, biases
+        How many entries of each column can be added to its bias in 8 bits.
     """
 
     values: Any
     starts: Any
-    fits: int
+    fits: Any
+    biases: Any
 
 
 class Converters(NamedTuple):
@@ -239,6 +241,47 @@ class Converters(NamedTuple):
     low: Any
     high: Any
     bits: Any
+
+
+class WholeConverters(NamedTuple):
+    """Conversion of bit planes in 16-bit whole numbers, where that is proved to give every sum its code.
+
+    The code of a sum is ``clip(((sum << shift) * factor + 2^14) >> 15, low, high)``.
+
+    Attributes
+    ----------
+    factor, shift, low, high
+        Numbers of 16 bits.
+    least
+        What the codes of all planes, shifted, add up to at least, in 32 bits; at most 2^16 - 1 more than it.
+    """
+
+    factor: Any
+    shift: Any
+    low: Any
+    high: Any
+    least: Any
+
+    @classmethod
+    def of(cls, inverse_step: float, low: float, high: float, largest: float, planes: int) -> WholeConverters | None:
+        """Those of a step's reciprocal, for sums up to `largest` and so many bit planes; ``None`` where there are none.
+
+        Proved by trying all sums.
+        """
+        units = 2**planes - 1
+        if not -(2**15) <= low <= high < 2**15 or (high - low) * units >= 2**16:
+            return None
+        sums = np.arange(-int(largest), int(largest) + 1)
+        codes = np.clip(np.floor(sums * inverse_step + 0.5), low, high)
+        shift = max(0, int(np.floor(np.log2(inverse_step))) + 1)  # the factor has 15 bits
+        if int(largest) << shift >= 2**15:
+            return None
+        guess = round(inverse_step * 2.0 ** (15 - shift))
+        for factor in (guess, guess - 1, guess + 1):
+            found = np.clip(((sums << shift) * factor + 2**14) >> 15, low, high)
+            if factor < 2**15 and (found == codes).all():
+                return cls(*(np.int16(each) for each in (factor, shift, low, high)), np.int32(low * units))
+        return None
 
 
 class Finish(NamedTuple):
