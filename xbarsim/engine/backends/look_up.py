@@ -141,8 +141,12 @@ class LookUpProgram(BlockedProgram):
             high=np.float32(converter.high),
             bits=np.empty((0, 0)),
         )
-        self._whole = kernels.WholeConverters.of(
-            1.0 / converter.unit, converter.low, converter.high, largest, layout.drive.planes
+        inverse_step, planes = 1.0 / converter.unit, layout.drive.planes
+        self._whole = kernels.WholeConverters.of(inverse_step, converter.low, converter.high, largest, planes)
+        self._codes = (
+            kernels.CodeTable.of(inverse_step, converter.low, converter.high, planes)
+            if kernels.HAS_BYTE_PERMUTE
+            else None
         )
         self._signs = np.array(layout.drive.signs, dtype=np.int64)
 
@@ -169,6 +173,7 @@ class LookUpProgram(BlockedProgram):
             self._tables,
             self._converters,
             self._whole,
+            self._codes,
             finish,
             result,
         )

@@ -6,6 +6,7 @@ A kernel's plain Python function is reachable as ``kernel.py_func`` where it cal
 from __future__ import annotations
 
 from xbarsim.engine.kernels.arguments import (
+    CodeTable,
     Columns,
     Converters,
     Driving,
@@ -23,6 +24,7 @@ from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, p
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
 from xbarsim.engine.kernels.maps import add_maps, block_maps, largest_of_maps, unblock_maps
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
+from xbarsim.engine.kernels.planes import HAS_BYTE_PERMUTE
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.reads import convert_reads, count_bits
 from xbarsim.engine.kernels.sums import panel_width, products
@@ -30,12 +32,14 @@ from xbarsim.engine.kernels.vectors import LANES
 from xbarsim.engine.kernels.words import HAS_QUADS, WORD_COLUMNS, block_words, word_products
 
 __all__ = [
+    "HAS_BYTE_PERMUTE",
     "HAS_BYTE_SHUFFLE",
     "HAS_QUADS",
     "KEY_ROWS",
     "LANES",
     "LANE_ORDER",
     "WORD_COLUMNS",
+    "CodeTable",
     "Columns",
     "Converters",
     "Driving",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
+    "CodeTable",
     "Columns",
     "Converters",
     "Driving",
@@ -282,6 +283,31 @@ class WholeConverters(NamedTuple):
             if factor < 2**15 and (found == codes).all():
                 return cls(*(np.int16(each) for each in (factor, shift, low, high)), np.int32(low * units))
         return None
+
+
+class CodeTable(NamedTuple):
+    """Codes of at most 8 bits, of sums from -255 to 255.
+
+    Attributes
+    ----------
+    values, zero
+        That of sum s at ``values[zero + s]``, uint8, less the lowest code.
+    least
+        The lowest code times what a code of 1 in all planes counts.
+    """
+
+    values: Any
+    zero: int
+    least: Any
+
+    @classmethod
+    def of(cls, inverse_step: float, low: float, high: float, planes: int) -> CodeTable | None:
+        """That of a step's reciprocal, in float64, and so many bit planes; ``None`` for codes of more bits."""
+        if not (high - low < 2**8 and abs(low) < 2**15):
+            return None
+        sums = np.arange(-255, 257)
+        codes = np.clip(np.floor(sums * inverse_step + 0.5), low, high) - low
+        return cls(codes.astype(np.uint8), 255, np.int32(low * (2**planes - 1)))
 
 
 class Finish(NamedTuple):

@@ -11,8 +11,22 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
-from xbarsim.engine.kernels.converter import code, emit_code
+from xbarsim.engine.kernels.converter import code
 from xbarsim.engine.kernels.outputs import write_outputs
+from xbarsim.engine.kernels.planes import (
+    BYTE,
+    BYTES,
+    FULL,
+    HALF,
+    HALVES,
+    PLANES,
+    SIDE,
+    add_converted,
+    add_looked_up,
+    add_whole,
+    lanes,
+    load,
+)
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
 
@@ -20,21 +34,7 @@ __all__ = ["HAS_BYTE_SHUFFLE", "bit_serial_products", "make_tables"]
 
 HAS_BYTE_SHUFFLE = has_feature("avx2")  # what table look-up needs
 
-_PLANES = 8  # input bits that a table look-up serves at a time
-_SIDE = 4 if has_feature("avx512bw") else 2  # positions that go side by side, a byte each of 16 images: one register
-_BYTES = _SIDE * LANES
-_HALF = _BYTES // 2  # lanes of a register of 16-bit numbers
-
-_BYTE, _SHORT = ir.IntType(8), ir.IntType(16)
-_FULL, _HALVES = ir.VectorType(_BYTE, _BYTES), ir.VectorType(_SHORT, _HALF)
-
-
-def _load(builder: Any, pointer: Any, vector: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1)
-
-
-def _lanes(start: int, count: int) -> Any:
-    return ir.Constant(ir.VectorType(INT32, count), list(range(start, start + count)))
+_COLUMNS = 2 if has_feature("avx512bw") else 1  # summed at a time: as many as 32 or 16 registers hold, with the tables
 
 
 @intrinsic
@@ -50,18 +50,16 @@ def _gather_nibbles(
     signature = types.void(inputs, bases, offsets, types.int64, types.int64, nibbles)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        row = ir.VectorType(_BYTE, LANES)
-        source, bases, offsets, target = (
-            data(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 2, 5)
-        )
+        row = ir.VectorType(BYTE, LANES)
+        source, bases, offsets, target = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 2, 5))
         places = [
             builder.gep(source, [builder.load(builder.gep(bases, [ir.Constant(INT64, number)]))])
-            for number in range(_SIDE)
+            for number in range(SIDE)
         ]
         offsets = builder.gep(offsets, [arguments[3]])
 
         def number(value: int) -> Any:
-            return ir.Constant(_FULL, [value] * _BYTES)
+            return ir.Constant(FULL, [value] * BYTES)
 
         def mixed(low: Any, high: Any, bits: int) -> Any:
             """Fields of so many bits of two rows: every second field of each, the lower ones, then the upper ones."""
@@ -79,14 +77,14 @@ def _gather_nibbles(
             for r in range(4):
                 k = builder.add(builder.mul(loop.index, ir.Constant(INT64, 4)), ir.Constant(INT64, r))
                 offset = builder.load(builder.gep(offsets, [k]))
-                parts = [_load(builder, builder.gep(place, [offset]), row) for place in places]
+                parts = [load(builder, builder.gep(place, [offset]), row) for place in places]
                 while len(parts) > 2:
                     parts = [
-                        builder.shuffle_vector(a, b, _lanes(0, 2 * a.type.count))
+                        builder.shuffle_vector(a, b, lanes(0, 2 * a.type.count))
                         for a, b in zip(parts[::2], parts[1::2], strict=True)
                     ]
-                order = [lane // 2 + lane % 2 * _HALF for lane in range(_BYTES)]
-                rows.append(builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(INT32, _BYTES), order)))
+                order = [lane // 2 + lane % 2 * HALF for lane in range(BYTES)]
+                rows.append(builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(INT32, BYTES), order)))
             # A transposition of 4 x 8 bits: first pairs of rows, then the four of them.
             first_pair, second_pair = mixed(rows[0], rows[1], 1), mixed(rows[2], rows[3], 1)
             for odd in range(2):
@@ -97,70 +95,98 @@ def _gather_nibbles(
                         (bit + 4, builder.lshr(fours, number(4))),
                     ):
                         place = builder.add(
-                            builder.mul(loop.index, ir.Constant(INT64, _PLANES)), ir.Constant(INT64, plane)
+                            builder.mul(loop.index, ir.Constant(INT64, PLANES)), ir.Constant(INT64, plane)
                         )
-                        place = builder.gep(target, [builder.mul(place, ir.Constant(INT64, _BYTES))])
-                        builder.store(nibble, builder.bitcast(place, _FULL.as_pointer()), align=1)
+                        place = builder.gep(target, [builder.mul(place, ir.Constant(INT64, BYTES))])
+                        builder.store(nibble, builder.bitcast(place, FULL.as_pointer()), align=1)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _summing(*, fresh: bool) -> Any:
-    """``sum(nibbles, first, tables, start, groups, bias, sums)`` adds table entries, of 8 bit planes and all lanes.
+def _summing(columns: int, *, fresh: bool = True, raw: bool = False) -> Any:
+    """``sum(nibbles, first, tables, start, next, groups, biases, column, sums)``: table entries of 8 planes, all lanes.
 
-    ``sums[(2 b + h) half + lane] += bias + sum_q tables[start + 16 q + nibble]`` for half h of the positions, q from
-    `first` for `groups`; with = for += where it is `fresh`. The sum is computed in 8 bits, modulo 256, so that it has
-    to lie within 0 and 255 at the end alone. One byte shuffle looks up four rows of a column for all lanes.
+    ``sums[(16 c + 2 b + h) half + lane] += biases[column + c] + sum_q tables[start + next c + 16 q + nibble]`` for
+    neighbouring columns c, half h of the positions, and q from `first` for `groups`; with = for += where it is `fresh`.
+    A sum is computed in 8 bits, modulo 256, so that it has to lie within 0 and 255 at the end alone; where it is `raw`
+    it stays there, ``sums[(8 c + b) BYTES + byte]``. One byte shuffle looks up four rows of a column for all lanes.
     """
 
     @intrinsic
     def summing(
-        typing_context: Any, nibbles: Any, first: Any, tables: Any, start: Any, groups: Any, bias: Any, sums: Any
+        typing_context: Any,
+        nibbles: Any,
+        first: Any,
+        tables: Any,
+        start: Any,
+        following: Any,
+        groups: Any,
+        biases: Any,
+        column: Any,
+        sums: Any,
     ) -> Any:
-        signature = types.void(nibbles, types.int64, tables, types.int64, types.int64, types.uint8, sums)
+        number = types.int64
+        signature = types.void(nibbles, number, tables, number, number, number, biases, number, sums)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            quarter = ir.VectorType(_BYTE, 16)
-            name = "llvm.x86.avx512.pshuf.b.512" if _BYTES == 64 else "llvm.x86.avx2.pshuf.b"
-            shuffle = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FULL, [_FULL, _FULL]), name)
-            stride = ir.Constant(INT64, _PLANES * _BYTES)
-            source, table, target = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 6))
+            quarter = ir.VectorType(BYTE, 16)
+            name = "llvm.x86.avx512.pshuf.b.512" if BYTES == 64 else "llvm.x86.avx2.pshuf.b"
+            shuffle = cgutils.get_or_insert_function(builder.module, ir.FunctionType(FULL, [FULL, FULL]), name)
+            stride = ir.Constant(INT64, PLANES * BYTES)
+            source, table, biases, target = (
+                data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 6, 8)
+            )
             source = builder.gep(source, [builder.mul(arguments[1], stride)])
-            table = builder.gep(table, [arguments[3]])
-            everywhere_16 = ir.Constant(ir.VectorType(INT32, _BYTES), list(range(16)) * (_BYTES // 16))
-            begun = everywhere(builder, arguments[5], _FULL)
+            tables = [builder.gep(table, [arguments[3]])]
+            biases = builder.gep(biases, [arguments[7]])
+            while len(tables) < columns:
+                tables.append(builder.gep(tables[-1], [arguments[4]]))
+            everywhere_16 = ir.Constant(ir.VectorType(INT32, BYTES), list(range(16)) * (BYTES // 16))
 
             entry = builder.block
+            begun = [
+                everywhere(builder, builder.load(builder.gep(biases, [ir.Constant(INT64, c)])), FULL)
+                for c in range(columns)
+            ]
             loop, done = builder.append_basic_block("look_up.loop"), builder.append_basic_block("look_up.done")
             builder.branch(loop)
             builder.position_at_end(loop)
             q = builder.phi(INT64)
             q.add_incoming(ir.Constant(INT64, 0), entry)
-            before = [builder.phi(_FULL) for _ in range(_PLANES)]
-            for accumulator in before:
-                accumulator.add_incoming(begun, entry)
-            place = builder.gep(table, [builder.mul(q, ir.Constant(INT64, 16))])
-            entries = _load(builder, place, quarter)
-            entries = builder.shuffle_vector(entries, ir.Constant(quarter, ir.Undefined), everywhere_16)
+            before = [[builder.phi(FULL) for _ in range(PLANES)] for _ in range(columns)]
+            for accumulators, value in zip(before, begun, strict=True):
+                for accumulator in accumulators:
+                    accumulator.add_incoming(value, entry)
+            entries = []
+            for each in tables:
+                loaded = load(builder, builder.gep(each, [builder.mul(q, ir.Constant(INT64, 16))]), quarter)
+                entries.append(builder.shuffle_vector(loaded, ir.Constant(quarter, ir.Undefined), everywhere_16))
             row = builder.gep(source, [builder.mul(q, stride)])
-            after = []
-            for bit, accumulator in enumerate(before):
-                index = _load(builder, builder.gep(row, [ir.Constant(INT64, bit * _BYTES)]), _FULL)
-                after.append(builder.add(accumulator, builder.call(shuffle, [entries, index])))
+            after: list[list[Any]] = [[] for _ in range(columns)]
+            for bit in range(PLANES):
+                index = load(builder, builder.gep(row, [ir.Constant(INT64, bit * BYTES)]), FULL)
+                for c in range(columns):
+                    found = builder.call(shuffle, [entries[c], index])
+                    after[c].append(builder.add(before[c][bit], found))
             next_q = builder.add(q, ir.Constant(INT64, 1))
             q.add_incoming(next_q, loop)
-            for accumulator, value in zip(before, after, strict=True):
-                accumulator.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", next_q, arguments[4]), loop, done)
+            for accumulators, values in zip(before, after, strict=True):
+                for accumulator, value in zip(accumulators, values, strict=True):
+                    accumulator.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", next_q, arguments[5]), loop, done)
             builder.position_at_end(done)
-            for bit, value in enumerate(after):
-                pairs = builder.bitcast(value, _HALVES)
-                even = builder.and_(pairs, ir.Constant(_HALVES, [255] * _HALF))
-                odd = builder.lshr(pairs, ir.Constant(_HALVES, [8] * _HALF))
+            for number, value in enumerate(value for values in after for value in values):
+                if raw:
+                    place = builder.gep(target, [ir.Constant(INT64, number * BYTES)])
+                    builder.store(value, builder.bitcast(place, FULL.as_pointer()), align=1)
+                    continue
+                pairs = builder.bitcast(value, HALVES)
+                even = builder.and_(pairs, ir.Constant(HALVES, [255] * HALF))
+                odd = builder.lshr(pairs, ir.Constant(HALVES, [8] * HALF))
                 for half, total in enumerate((even, odd)):
-                    place = builder.gep(target, [ir.Constant(INT64, (2 * bit + half) * _HALF)])
-                    place = builder.bitcast(place, _HALVES.as_pointer())
+                    place = builder.gep(target, [ir.Constant(INT64, (2 * number + half) * HALF)])
+                    place = builder.bitcast(place, HALVES.as_pointer())
                     if not fresh:
                         total = builder.add(builder.load(place, align=2), total)
                     builder.store(total, place, align=2)
@@ -171,138 +197,9 @@ def _summing(*, fresh: bool) -> Any:
     return summing
 
 
-_begin_sums, _add_to_sums = _summing(fresh=True), _summing(fresh=False)
-
-
-def _emit_planes(builder: Any, sums: Any, planes: Any, begun: Any, add: Any) -> list[Any]:
-    """A loop over the bit planes of a column, highest first: ``total = add(total, sums of half h)`` for both halves."""
-    entry = builder.block
-    loop, done = builder.append_basic_block("planes.loop"), builder.append_basic_block("planes.done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    plane = builder.phi(INT64)
-    plane.add_incoming(planes, entry)
-    totals = [builder.phi(begun.type) for _ in range(2)]
-    lower = builder.sub(plane, ir.Constant(INT64, 1))
-    after = []
-    for half, total in enumerate(totals):
-        total.add_incoming(begun, entry)
-        place = builder.add(builder.mul(lower, ir.Constant(INT64, 2)), ir.Constant(INT64, half))
-        place = builder.gep(sums, [builder.mul(place, ir.Constant(INT64, _HALF))])
-        after.append(add(total, builder.load(builder.bitcast(place, _HALVES.as_pointer()), align=2)))
-    plane.add_incoming(lower, loop)
-    for total, value in zip(totals, after, strict=True):
-        total.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed(">", lower, ir.Constant(INT64, 0)), loop, done)
-    builder.position_at_end(done)
-    return after
-
-
-def _emit_added(builder: Any, totals: list[Any], count: Any, added: Any, places: Any) -> None:
-    """Add ``count`` times 32-bit totals of both halves to the slots of all positions."""
-    words = ir.VectorType(INT32, LANES)
-    for number in range(_SIDE):
-        total = totals[number // (_SIDE // 2)]
-        part = builder.shuffle_vector(
-            total, ir.Constant(total.type, ir.Undefined), _lanes(number % (_SIDE // 2) * LANES, LANES)
-        )
-        part = builder.mul(part, everywhere(builder, count, words))
-        place = builder.load(builder.gep(places, [ir.Constant(INT64, number)]))
-        here = builder.bitcast(builder.gep(added, [place]), words.as_pointer())
-        builder.store(builder.add(builder.load(here, align=4), part), here, align=4)
-
-
-@intrinsic
-def _add_bits(
-    typing_context: Any,
-    sums: Any,
-    planes: Any,
-    bias: Any,
-    inverse_step: Any,
-    low: Any,
-    high: Any,
-    count: Any,
-    added: Any,
-    start: Any,
-    places: Any,
-) -> Any:
-    """Convert all lanes of every bit plane of a column, shift and add them, and add them to the slots of the positions.
-
-    ``added[start + places[position] + lane] += count * sum_b 2^b code(sums of b, less the bias)``; all in float32, where
-    the caller has proved it exact, and int32.
-    """
-    real = types.float32
-    signature = types.void(
-        sums, types.int64, types.int16, real, real, real, types.int32, added, types.int64, places
-    )
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector, words = ir.VectorType(ir.FloatType(), _HALF), ir.VectorType(INT32, _HALF)
-        source, added, places = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 7, 9))
-        bias = everywhere(builder, arguments[2], _HALVES)
-        converter = [everywhere(builder, arguments[k], vector) for k in (3, 4, 5)]
-
-        def add(total: Any, value: Any) -> Any:
-            value = builder.sitofp(builder.sub(value, bias), vector)
-            return builder.fadd(builder.fadd(total, total), emit_code(builder, value, *converter))
-
-        totals = _emit_planes(builder, source, arguments[1], ir.Constant(vector, [0.0] * _HALF), add)
-        totals = [builder.fptosi(total, words) for total in totals]
-        _emit_added(builder, totals, arguments[6], builder.gep(added, [arguments[8]]), places)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def _add_bits_whole(
-    typing_context: Any,
-    sums: Any,
-    planes: Any,
-    bias: Any,
-    factor: Any,
-    shift: Any,
-    low: Any,
-    high: Any,
-    least: Any,
-    count: Any,
-    added: Any,
-    start: Any,
-    places: Any,
-) -> Any:
-    """As `_add_bits` in 16-bit whole numbers, see :class:`xbarsim.engine.kernels.arguments.WholeConverters`.
-
-    `least` is what codes add up to at least; totals are computed modulo 2^16.
-    """
-    short = types.int16
-    signature = types.void(
-        sums, types.int64, short, short, short, short, short, types.int32, types.int32, added, types.int64, places
-    )
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = ir.VectorType(INT32, _HALF)
-        name = "llvm.x86.avx512.pmul.hr.sw.512" if _BYTES == 64 else "llvm.x86.avx2.pmul.hr.sw"
-        multiply = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_HALVES, [_HALVES, _HALVES]), name
-        )
-        source, added, places = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 9, 11))
-        bias, factor, shift, low, high = (everywhere(builder, arguments[i], _HALVES) for i in (2, 3, 4, 5, 6))
-
-        def add(total: Any, value: Any) -> Any:
-            value = builder.shl(builder.sub(value, bias), shift)
-            value = builder.call(multiply, [value, factor])
-            value = builder.select(builder.icmp_signed("<", value, low), low, value)
-            value = builder.select(builder.icmp_signed(">", value, high), high, value)
-            return builder.add(builder.add(total, total), value)
-
-        totals = _emit_planes(builder, source, arguments[1], ir.Constant(_HALVES, [0] * _HALF), add)
-        lowest = everywhere(builder, builder.trunc(arguments[7], _SHORT), _HALVES)
-        least = everywhere(builder, arguments[7], words)
-        totals = [builder.add(builder.zext(builder.sub(total, lowest), words), least) for total in totals]
-        _emit_added(builder, totals, arguments[8], builder.gep(added, [arguments[10]]), places)
-        return context.get_dummy_value()
-
-    return signature, generate
+_begin_sums, _add_to_sums = _summing(_COLUMNS), _summing(_COLUMNS, fresh=False)
+_begin_last, _add_to_last = _summing(1), _summing(1, fresh=False)
+_sum_bytes, _sum_last_bytes = _summing(_COLUMNS, raw=True), _summing(1, raw=True)
 
 
 @kernel(parallel=True)
@@ -312,29 +209,33 @@ def make_tables(columns: Any, tables: Any, fits: Any, biases: Any) -> None:
     `columns` (rows, columns) integers; `tables` int8 (columns, ceil(rows / 4), 16), filled: entry `subset` of quad q of
     column c is the sum of the column over those of rows 4 q to 4 q + 3 whose bits are set in `subset`. `fits` and
     `biases` (columns,), filled: ``biases[c]`` and any entries of ``fits[c]`` quads that follow on a multiple of it add
-    up to 0 to 255.
+    up to 0 to 255; columns that are summed together have the same `fits`.
     """
     rows, quads = columns.shape[0], tables.shape[1]
-    for c in prange(columns.shape[1]):
-        for q in range(quads):
-            for subset in range(16):
-                total = 0
-                for r in range(4):
-                    if (subset >> r) & 1 and 4 * q + r < rows:
-                        total += columns[4 * q + r, c]
-                tables[c, q, subset] = total
-        parts, least, most = 0, 256, 0
-        while least + most > 255:  # one quad alone always fits
-            parts += 1
-            fits[c] = max(1, -(-quads // parts))
-            least, most = 0, 0  # largest sum of negative and of positive rows, of any part
-            for first in range(0, quads, fits[c]):
-                below, above = 0, 0
-                for k in range(4 * first, min(4 * (first + fits[c]), rows)):
-                    below -= min(0, int(columns[k, c]))
-                    above += max(0, int(columns[k, c]))
-                least, most = max(least, below), max(most, above)
-        biases[c] = least
+    for pair in prange(-(-columns.shape[1] // _COLUMNS)):
+        here = range(pair * _COLUMNS, min((pair + 1) * _COLUMNS, columns.shape[1]))
+        for c in here:
+            for q in range(quads):
+                for subset in range(16):
+                    total = 0
+                    for r in range(4):
+                        if (subset >> r) & 1 and 4 * q + r < rows:
+                            total += columns[4 * q + r, c]
+                    tables[c, q, subset] = total
+        parts, widest = 0, 256
+        while widest > 255:  # one quad alone always fits
+            parts, widest = parts + 1, 0
+            for c in here:
+                fits[c] = max(1, -(-quads // parts))
+                least, most = 0, 0  # largest sum of negative and of positive rows, of any part
+                for first in range(0, quads, fits[c]):
+                    below, above = 0, 0
+                    for k in range(4 * first, min(4 * (first + fits[c]), rows)):
+                        below -= min(0, int(columns[k, c]))
+                        above += max(0, int(columns[k, c]))
+                    least, most = max(least, below), max(most, above)
+                biases[c] = least
+                widest = max(widest, least + most)
 
 
 @kernel(parallel=True)
@@ -347,6 +248,7 @@ def bit_serial_products(
     tables: Any,
     converters: Any,
     whole: Any,
+    codes: Any,
     finish: Any,
     result: Any,
 ) -> None:
@@ -355,8 +257,8 @@ def bit_serial_products(
     What differs: `inputs` (passes, numbers) are the blocked codes as uint8, cut here into `planes` = (bits of a plane,
     planes); `signs` are those of the passes; rows come in fours: each group has ``columns.driven`` rows and is filled
     up with any others, whose table entries are zero; the converter works in float32, which the caller has proved exact
-    for every sum that can occur, or in 16-bit whole numbers unless `whole` is ``None``. Columns are pairs, or cells
-    without g_min currents.
+    for every sum that can occur, or in 16-bit whole numbers unless `whole` is ``None``, or by :class:`CodeTable` unless
+    `codes` is. Columns are pairs, or cells without g_min currents.
     """
     dac_bits, plane_count = planes
     total = positions.bases.shape[0]
@@ -370,20 +272,21 @@ def bit_serial_products(
         count = min(strip, total - first)
         # the last position takes what the last ones have no neighbours for
         added = np.zeros((columns.slots, count + 1, LANES), np.int32)
-        nibbles = np.empty(longest * _PLANES * _BYTES, np.uint8)
-        sums = np.empty(_PLANES * _BYTES, np.int16)
-        totals = np.empty(_BYTES, np.float32)
-        bases = np.empty(_SIDE, np.int64)
-        places = np.empty(_SIDE, np.int64)
+        nibbles = np.empty(longest * PLANES * BYTES, np.uint8)
+        short_sums = np.empty(_COLUMNS * PLANES * BYTES, np.uint8)
+        sums = np.empty(_COLUMNS * PLANES * BYTES, np.int16)
+        totals = np.empty(BYTES, np.float32)
+        bases = np.empty(SIDE, np.int64)
+        places = np.empty(SIDE, np.int64)
         for t in range(inputs.shape[0]):
             x = inputs[t]
             for g in range(tables.starts.shape[0]):
                 rows = columns.rows[g]
                 quads = (columns.rows[g + 1] - rows) // 4
                 slot = columns.sum_targets[g]
-                for p in range(0, count, _SIDE):
-                    many = min(_SIDE, count - p)
-                    for number in range(_SIDE):
+                for p in range(0, count, SIDE):
+                    many = min(SIDE, count - p)
+                    for number in range(SIDE):
                         bases[number] = positions.bases[first + p + min(number, many - 1)]
                         places[number] = (p + number if number < many else count) * LANES
                     _gather_nibbles(x, bases, columns.offsets, rows, quads, nibbles)
@@ -394,23 +297,73 @@ def bit_serial_products(
                                 for i in range(LANES):
                                     added[slot, p + number, i] += signs[t] * np.int32(x[base + i])
                     table = tables.starts[g]
-                    for column in range(columns.ends[g], columns.ends[g + 1]):
-                        fits, bias = tables.fits[column], tables.biases[column]
-                        _begin_sums(nibbles, 0, tables.values, table, min(fits, quads), bias, sums)
-                        biases = np.int16(bias)
-                        for q in range(fits, quads, fits):
-                            groups = min(fits, quads - q)
-                            _add_to_sums(nibbles, q, tables.values, table + 16 * q, groups, bias, sums)
-                            biases += np.int16(bias)
-                        table += 16 * quads
-                        counts = np.int32(columns.counts[column] * signs[t])
-                        start = columns.targets[column] * (count + 1) * LANES
-                        if dac_bits == 1:
-                            if whole is not None:
-                                _add_bits_whole(
-                                    sums,
+                    size = 16 * quads
+                    for start in range(columns.ends[g], columns.ends[g + 1], _COLUMNS):
+                        here = min(_COLUMNS, columns.ends[g + 1] - start)
+                        fits, parts = tables.fits[start], np.int16(0)
+                        values, biases = tables.values, tables.biases
+                        if codes is not None and dac_bits == 1 and fits >= quads:
+                            if here < _COLUMNS:
+                                _sum_last_bytes(nibbles, 0, values, table, size, quads, biases, start, short_sums)
+                            else:
+                                _sum_bytes(nibbles, 0, values, table, size, quads, biases, start, short_sums)
+                            table += here * size
+                            for c in range(here):
+                                column = start + c
+                                counts = np.int32(columns.counts[column] * signs[t])
+                                add_looked_up(
+                                    short_sums,
+                                    c * PLANES * BYTES,
                                     plane_count,
-                                    biases,
+                                    codes.values,
+                                    codes.zero - np.int64(tables.biases[column]),
+                                    codes.least,
+                                    counts,
+                                    added,
+                                    columns.targets[column] * (count + 1) * LANES,
+                                    places,
+                                )
+                            continue
+                        for q in range(0, quads, fits):
+                            each, place = min(fits, quads - q), table + 16 * q
+                            if here < _COLUMNS:
+                                if q == 0:
+                                    _begin_last(nibbles, q, values, place, size, each, biases, start, sums)
+                                else:
+                                    _add_to_last(nibbles, q, values, place, size, each, biases, start, sums)
+                            elif q == 0:
+                                _begin_sums(nibbles, q, values, place, size, each, biases, start, sums)
+                            else:
+                                _add_to_sums(nibbles, q, values, place, size, each, biases, start, sums)
+                            parts += np.int16(1)
+                        table += here * size
+                        for c in range(here):
+                            column, lane = start + c, c * PLANES * BYTES
+                            bias = parts * np.int16(tables.biases[column])
+                            counts = np.int32(columns.counts[column] * signs[t])
+                            target = columns.targets[column]
+                            slots = target * (count + 1) * LANES
+                            if dac_bits > 1:
+                                totals[:] = np.float32(0.0)
+                                for plane in range(plane_count):
+                                    bit = plane * dac_bits
+                                    unit = np.float32(1 << bit)
+                                    for i in range(BYTES):
+                                        together = np.int32(0)
+                                        for b in range(bit, min(bit + dac_bits, PLANES)):
+                                            value = np.int32(sums[lane + b * BYTES + i] - bias)
+                                            together += value << np.int32(b - bit)
+                                        totals[i] += unit * code(np.float32(together), inverse_step, low, high)
+                                for number in range(many):
+                                    for i in range(LANES):
+                                        value = np.int32(totals[number * LANES + i])
+                                        added[target, p + number, i] += counts * value
+                            elif whole is not None:
+                                add_whole(
+                                    sums,
+                                    lane,
+                                    plane_count,
+                                    bias,
                                     whole.factor,
                                     whole.shift,
                                     whole.low,
@@ -418,25 +371,21 @@ def bit_serial_products(
                                     whole.least,
                                     counts,
                                     added,
-                                    start,
+                                    slots,
                                     places,
                                 )
                             else:
-                                _add_bits(
-                                    sums, plane_count, biases, inverse_step, low, high, counts, added, start, places
+                                add_converted(
+                                    sums,
+                                    lane,
+                                    plane_count,
+                                    bias,
+                                    inverse_step,
+                                    low,
+                                    high,
+                                    counts,
+                                    added,
+                                    slots,
+                                    places,
                                 )
-                            continue
-                        totals[:] = np.float32(0.0)
-                        for plane in range(plane_count):
-                            bit = plane * dac_bits
-                            unit = np.float32(1 << bit)
-                            for i in range(_BYTES):
-                                together = np.int32(0)
-                                for b in range(bit, min(bit + dac_bits, _PLANES)):
-                                    together += np.int32(sums[b * _BYTES + i] - biases) << np.int32(b - bit)
-                                totals[i] += unit * code(np.float32(together), inverse_step, low, high)
-                        for number in range(many):
-                            for i in range(LANES):
-                                value = np.int32(totals[number * LANES + i])
-                                added[columns.targets[column], p + number, i] += counts * value
         write_outputs(added, count, first, positions, finish, result)

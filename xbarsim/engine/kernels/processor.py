@@ -15,6 +15,7 @@ _SETS = {
     "avx512f": "AVX-512",
     "avx512vnni": "AVX-512 VNNI",
     "avxvnni": "AVX-VNNI",
+    "avx512vbmi": "AVX-512 VBMI",
     "avx512vpopcntdq": "AVX-512 VPOPCNTDQ",
     "neon": "NEON",
     "sve": "SVE",

@@ -14,9 +14,9 @@ __all__ = ["BitplanePlan"]
 class BitplanePlan(Plan):
     """Whole levels, a converter for each read: bit planes by table look-up, or by AND and popcount on packed words.
 
-    Four rows of a column have 16 partial sums; a byte shuffle looks up one of them for 32 images at once. Where its
-    bounds are not met (wide cells, g_min currents of columns that are read singly, a processor without AVX2) bits are
-    counted instead.
+    Four rows of a column have 16 partial sums; a byte shuffle looks up one of them for 32 or 64 images at once. Where
+    its bounds are not met (wide cells, g_min currents of columns that are read singly, a processor without AVX2) bits
+    are counted instead.
     """
 
     name: ClassVar[str] = "bitplane"
