@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from tests.strategies import TiledLayer
 from xbarsim.design import Design, Periphery
@@ -45,6 +46,10 @@ def test_what_is_done_in_blocks_gives_the_numbers_of_torch(seed: int, shape: tup
     pooled = torch.max_pool2d(plain, kernel, (2, 1))
     np.testing.assert_array_equal(one.largest(kernel, (2, 1)).plain(), pooled)
     np.testing.assert_array_equal(one.relu().largest(kernel, (2, 1)).plain(), pooled.relu())
+    part = (slice(seed % shape[1], None), slice(None, None, 2), slice(-2, None))
+    np.testing.assert_array_equal(one.cut(*part).plain(), left[:, *part])
+    around = functional.pad(plain.relu(), (1, 0, 0, 2, 2, 1))
+    np.testing.assert_array_equal(one.relu().padded((2, 1), (0, 2), (1, 0)).plain(), around)
     for below, above in ((-20.0, 100.0), (0.0, 55.0)):
         bounds = np.float32(below), np.float32(above)
         for maps in (one, one.relu(), one.plus(other)):

@@ -76,6 +76,26 @@ class BlockedMaps:
         kernels.largest_of_maps(self.values, kernel, stride, values)
         return replace(self, values=values)  # the largest of rectified numbers is that of the numbers, rectified
 
+    def cut(self, channels: slice, rows: slice, columns: slice) -> BlockedMaps:
+        """A copy of these channels, rows and columns, of which there are some; steps are positive."""
+        chosen = self.values[:, channels, rows, columns]
+        values = memory.array(chosen.shape)
+        values[...] = chosen
+        return replace(self, values=values)
+
+    def padded(self, channels: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]) -> BlockedMaps:
+        """With so many channels, rows and columns of zeros before and behind."""
+        _, *size, _ = self.values.shape
+        around = (channels, rows, columns)
+        values = memory.array(
+            (len(self.values), *(before + each + behind for (before, behind), each in zip(around, size, strict=True)),
+             kernels.LANES)
+        )  # fmt: skip
+        values[...] = 0.0
+        inside = tuple(slice(before, before + each) for (before, _), each in zip(around, size, strict=True))
+        values[(slice(None), *inside)] = self.values
+        return replace(self, values=values)
+
     def count_outside(self, below: np.float32, above: np.float32) -> int:
         """How many numbers are less than `below`, or `above` or more."""
         below = np.float32(-np.inf) if self.rectified and below <= 0.0 else below

@@ -90,8 +90,8 @@ def _same(left: Any, right: Any) -> None:
 
 def test_a_model_may_do_anything_with_them(made: list[BlockedTensor], monkeypatch: pytest.MonkeyPatch) -> None:
     found = _answers(Residual().eval(), blocked=True, monkeypatch=monkeypatch)
-    assert len(made) == 6  # three convolutions, a pool and two of relu; the others change one or take one apart
-    assert sum(each.maps is None for each in made) == 5
+    assert len(made) == 7  # three convolutions, a pool, a view, two of relu; the others change one or take one apart
+    assert sum(each.maps is None for each in made) == 6
     _same(found, _answers(Residual().eval(), blocked=False, monkeypatch=monkeypatch))
 
 
@@ -145,6 +145,54 @@ def test_outside_of_a_run_they_are_tensors_like_others() -> None:
     with pytest.raises(RuntimeError, match="size"):
         functional.max_pool2d(fresh(), 9)
     assert "tensor(" in repr(fresh())
+
+
+def test_views_and_what_they_are_views_of_change_together() -> None:
+    maps = np.random.default_rng(2).normal(size=(9, 4, 6, 5)).astype(np.float32)
+
+    def sequence(x: Any, *, early: bool) -> list[Tensor]:
+        part = x[:, 1:, ::2]
+        inner, other = part[:, :2, :, -3:], x[:, :, :, 1:2]
+        assert torch.equal(inner, x[:, 1:3, ::2, -3:]) or not early
+        functional.relu_(part)
+        x += 1.0
+        inner.mul_(2)
+        other[:, 0] = 7.0
+        return [x, part, inner, other, part + part, functional.pad(x, (1, 0, 2, 1))]
+
+    for early in (False, True):
+        found = sequence(BlockedTensor(BlockedMaps.of(maps)), early=early)
+        wanted = sequence(torch.from_numpy(maps.copy()), early=early)
+        for each, other in zip(found, wanted, strict=True):
+            assert torch.equal(unblocked(each), other)
+
+
+def test_parts_and_frames_stay_in_blocks_where_they_can() -> None:
+    maps = np.random.default_rng(3).normal(size=(9, 4, 6, 5)).astype(np.float32)
+    plain = torch.from_numpy(maps)
+
+    def fresh() -> Any:
+        return BlockedTensor(BlockedMaps.of(maps))
+
+    everything = slice(None)
+    for index in ((everything, everything, slice(None, None, 2)), (everything, slice(1, -1), slice(-2, None))):
+        part = fresh()[index]
+        assert isinstance(part, BlockedTensor)
+        assert part.shape == plain[index].shape
+        assert torch.equal(unblocked(part), plain[index])
+    others: Any = 0, (0, everything), slice(2, 5), (everything, None), (everything, slice(9, None)), ..., plain > 0
+    for other in others:
+        assert torch.equal(unblocked(fresh()[other]), plain[other])
+    for pad, options in (
+        ((1, 2), {}),
+        ([0, 1, 1, 0, 2, 3], {"value": 0.0}),
+        ((1, 1), {"value": 3.0}),
+        ((1, 1, 1, 1), {"mode": "reflect"}),
+        ((-1, 1), {}),
+        ((0, 0, 0, 0, 0, 0, 1, 0), {}),
+    ):
+        assert torch.equal(unblocked(functional.pad(fresh(), pad, **options)), functional.pad(plain, pad, **options))
+    assert isinstance(functional.pad(fresh(), (1, 2)), BlockedTensor)
 
 
 def test_a_call_of_a_few_images_gives_what_many_give() -> None:

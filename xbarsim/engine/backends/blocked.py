@@ -19,7 +19,8 @@ __all__ = ["BLOCKED_BYTES", "BlockedProgram", "driving", "ends", "finishing", "j
 Array = npt.NDArray[Any]
 Maps = npt.NDArray[np.float32] | BlockedMaps
 
-BLOCKED_BYTES = 64 * 2**20  # blocked or unfolded inputs held at a time; bounds memory, changes no result
+BLOCKED_BYTES = 64 * 2**20  # unfolded inputs held at a time; bounds memory, changes no result
+_CACHED_BYTES = 3 * 2**20  # blocked inputs held at a time: read where they were written, in a cache
 _STRIP_BYTES = 128 * 2**10  # sums that a thread works on at a time: they should stay in its cache
 
 _local = threading.local()
@@ -198,7 +199,7 @@ class BlockedProgram(metaclass=ABCMeta):
         passes = len(self._driving.how)
         stored = self._stored(channels)
         numbers = stored * padded_height * padded_width * kernels.LANES  # of one block of images
-        blocks_at_once = max(1, BLOCKED_BYTES // (numbers * passes * np.dtype(self.dtype).itemsize))
+        blocks_at_once = max(1, _CACHED_BYTES // (numbers * passes * np.dtype(self.dtype).itemsize))
         channel, rest = np.divmod(self._rows, window.kernel[0] * window.kernel[1])
         y, x = np.divmod(rest, window.kernel[1])
         offsets = (channel * padded_height + y * window.dilation[0]) * padded_width + x * window.dilation[1]

@@ -131,7 +131,7 @@ class WordProgram:
         self._own = layout
         self._by_area: dict[int, _Words] = {}
 
-    @property
+    @cached_property
     def kernel(self) -> str:
         """``"quads"`` or ``"pairs"``."""
         quads = kernels.HAS_QUADS and _fits_quads(self._layout, self._layout.columns[0].values)

@@ -12,8 +12,10 @@ from xbarsim.engine.kernels.converter import convert_long, convert_short
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import LANES
 
-__all__ = ["block_inputs", "fill_frame", "im2col", "pack_planes", "quantise", "quantise_row", "raw_row"]
+__all__ = ["VECTORS", "block_inputs", "fill_frame", "im2col", "pack_planes", "quantise", "quantise_rows", "raw_row"]
 
+VECTORS = 64  # of 16 numbers that are quantised at a time, at least a row: they stay in the first-level cache
+_CHANNELS = 8  # that a thread has one room for
 _TOGETHER = 8  # vectors of 16 numbers that are quantised once more in float64 if one of them is in doubt
 
 
@@ -66,22 +68,48 @@ def raw_row(values: Any, block: int, channel: int, y: int, row: Any) -> None:
 
 
 @kernel()
-def quantise_row(values: Any, vectors: int, quantiser: Any, codes: Any) -> bool:
-    """Nearest codes of 16 `vectors` numbers, float32 or float64; returns whether all were finite."""
+def _quantise_vectors(values: Any, first: int, vectors: int, quantiser: Any, codes: Any) -> bool:
+    """Nearest codes of 16 `vectors` numbers from `first` on, float32 or float64; returns whether all were finite."""
     inverse_scale, low, high, short_scale, lowest, highest, doubt = quantiser
     bad = 0
     if codes.itemsize == 4 and values.itemsize == 4:
         for start in range(0, vectors, _TOGETHER):
             place, some = start * LANES, min(_TOGETHER, vectors - start)
-            flags = convert_short(values, place, some, short_scale, lowest, highest, doubt, codes, place)
+            flags = convert_short(values, first + place, some, short_scale, lowest, highest, doubt, codes, place)
             if flags & 1:
-                convert_long(values, place, some, inverse_scale, low, high, codes, place)
+                convert_long(values, first + place, some, inverse_scale, low, high, codes, place)
             bad |= flags
     else:
-        convert_long(values, 0, vectors, inverse_scale, low, high, codes, 0)
-        for i in range(vectors * LANES):
+        convert_long(values, first, vectors, inverse_scale, low, high, codes, 0)
+        for i in range(first, first + vectors * LANES):
             bad |= 0 if values[i] - values[i] == 0.0 else 2
     return bad < 2
+
+
+@kernel()
+def quantise_rows(
+    values: Any, block: int, channel: int, y: int, rows: int, quantiser: Any, raw: Any, codes: Any
+) -> bool:
+    """Nearest codes of so many rows of a feature map from row y on, 16 images side by side; whether all were finite.
+
+    `values` as for :func:`raw_row`; `raw` is room for as many of them as are quantised, of their type, zeros in lanes
+    without an image.
+    """
+    width = values.shape[3]
+    if values.ndim == 5:
+        first = ((block * values.shape[1] + channel) * values.shape[2] + y) * width * LANES
+        return _quantise_vectors(values.reshape(-1), first, rows * width, quantiser, codes)
+    for r in range(rows):
+        raw_row(values, block, channel, y + r, raw[r * width * LANES :])
+    return _quantise_vectors(raw, 0, rows * width, quantiser, codes)
+
+
+@kernel()
+def _place_rows(values: Any, rows: int, width: int, blocked: Any, place: int, stride: int) -> None:
+    """Write so many rows of `width` numbers, `stride` apart."""
+    for r in range(rows):
+        for i in range(width):
+            blocked[place + r * stride + i] = values[r * width + i]
 
 
 @kernel()
@@ -111,32 +139,33 @@ def block_inputs(values: Any, quantiser: Any, frame: Any, driving: Any, shape: A
     """
     channels, height, width = values.shape[1], values.shape[2], values.shape[3]
     planes, blocks, stored, padded_height, padded_width, _ = shape
+    together = min(height, max(1, VECTORS // width))  # rows
+    parts = -(-channels // _CHANNELS)
     bad = 0
-    for job in prange(blocks * channels):
-        block, c = job // channels, job % channels
-        raw = np.zeros(LANES * width, values.dtype)
-        codes = np.zeros(LANES * width, scratch.dtype)
-        driven = np.zeros(LANES * width, scratch.dtype)
+    for job in prange(blocks * parts):
+        block, first_channel = job // parts, job % parts * _CHANNELS
+        raw = np.zeros(LANES * width * together, values.dtype)
+        codes = np.empty(LANES * width * together, scratch.dtype)
+        driven = np.empty(LANES * width * together, scratch.dtype)
         idle = np.zeros(1, scratch.dtype)
-        for y in range(height):
-            raw_row(values, block, c, y, raw)
-            bad += 0 if quantise_row(raw, width, quantiser, codes) else 1
+        for c in range(first_channel, min(first_channel + _CHANNELS, channels)):
+            for y in range(0, height, together):
+                rows = min(together, height - y)
+                bad += 0 if quantise_rows(values, block, c, y, rows, quantiser, raw, codes) else 1
+                for t in range(planes):
+                    place = (((t * blocks + block) * stored + c) * padded_height + frame.top + y) * padded_width
+                    place = (place + frame.left) * LANES
+                    if driving.mask != 0:
+                        _drive(codes[: rows * width * LANES], driving, t, driven)
+                        _place_rows(driven, rows, width * LANES, blocked, place, padded_width * LANES)
+                    else:
+                        _place_rows(codes, rows, width * LANES, blocked, place, padded_width * LANES)
             for t in range(planes):
-                place = (((t * blocks + block) * stored + c) * padded_height + frame.top + y) * padded_width
-                place = (place + frame.left) * LANES
+                idle[0] = 0
                 if driving.mask != 0:
-                    _drive(codes, driving, t, driven)
-                    for i in range(LANES * width):
-                        blocked[place + i] = driven[i]
-                else:
-                    for i in range(LANES * width):
-                        blocked[place + i] = codes[i]
-        for t in range(planes):
-            idle[0] = 0
-            if driving.mask != 0:
-                _drive(np.zeros(1, scratch.dtype), driving, t, idle)
-            place = ((t * blocks + block) * stored + c) * padded_height * padded_width * LANES
-            fill_frame(blocked, place, frame, (height, width, padded_height, padded_width), idle[0])
+                    _drive(np.zeros(1, scratch.dtype), driving, t, idle)
+                place = ((t * blocks + block) * stored + c) * padded_height * padded_width * LANES
+                fill_frame(blocked, place, frame, (height, width, padded_height, padded_width), idle[0])
     for job in range(planes * blocks):
         for place in range((job * stored + channels), (job + 1) * stored):
             numbers = padded_height * padded_width * LANES

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.inputs import raw_row
 from xbarsim.engine.kernels.turning import transpose_8
-from xbarsim.engine.kernels.vectors import LANES
+from xbarsim.engine.kernels.vectors import INT64, LANES, data
 
 __all__ = ["add_maps", "block_maps", "largest_of_maps", "unblock_maps"]
 
@@ -70,21 +73,48 @@ def add_maps(left: Any, right: Any, left_rectified: bool, right_rectified: bool,
         total[i] = (least if a < least else a) + (other_least if b < other_least else b)
 
 
+@intrinsic
+def _largest(
+    typing_context: Any, values: Any, first: Any, rows: Any, columns: Any, stride: Any, largest: Any, place: Any
+) -> Any:
+    """The largest of `rows` x `columns` vectors of 16 numbers, rows `stride` numbers apart, from `first` on.
+
+    One that is no number goes on, as in torch; of equal ones the first is taken.
+    """
+    number = types.int64
+    signature = types.void(values, number, number, number, number, largest, number)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        source = builder.gep(data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
+        target = builder.gep(data(context, builder, signature.args[5], arguments[5]), [arguments[6]])
+
+        def at(pointer: Any) -> Any:
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        found = cgutils.alloca_once_value(builder, builder.load(at(source), align=4))
+        with cgutils.for_range(builder, arguments[2]) as row, cgutils.for_range(builder, arguments[3]) as column:
+            offset = builder.mul(column.index, ir.Constant(INT64, LANES))
+            offset = builder.add(builder.mul(row.index, arguments[4]), offset)
+            given, before = builder.load(at(builder.gep(source, [offset])), align=4), builder.load(found)
+            more = builder.fcmp_unordered(">", given, before)
+            more = builder.and_(more, builder.fcmp_ordered("ord", before, before))
+            builder.store(builder.select(more, given, before), found)
+        builder.store(builder.load(found), at(target), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @kernel(parallel=True)
 def largest_of_maps(values: Any, window: Any, stride: Any, largest: Any) -> None:
     """The largest number of each window; both arrays (blocks, channels, height, width, 16), `largest` filled."""
     blocks, channels, height, width, _ = largest.shape
+    row, numbers = values.shape[3] * LANES, values.shape[2] * values.shape[3] * LANES
+    source, target = values.reshape(-1), largest.reshape(-1)
     for job in prange(blocks * channels):
-        block, channel = job // channels, job % channels
         for y in range(height):
             for x in range(width):
-                top, left = y * stride[0], x * stride[1]
-                found = largest[block, channel, y, x]
-                for lane in range(LANES):
-                    found[lane] = values[block, channel, top, left, lane]
-                for i in range(window[0]):
-                    for j in range(window[1]):
-                        given = values[block, channel, top + i, left + j]
-                        for lane in range(LANES):
-                            more = not (given[lane] <= found[lane])  # one that is no number goes on, as in torch
-                            found[lane] = given[lane] if more and found[lane] == found[lane] else found[lane]
+                first = job * numbers + y * stride[0] * row + x * stride[1] * LANES
+                place = ((job * height + y) * width + x) * LANES
+                _largest(source, first, window[0], window[1], row, target, place)

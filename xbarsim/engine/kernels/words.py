@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.compiling import kernel
-from xbarsim.engine.kernels.inputs import fill_frame, quantise_row, raw_row
+from xbarsim.engine.kernels.inputs import VECTORS, fill_frame, quantise_rows
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere, for_each_size
@@ -159,24 +159,26 @@ def block_words(values: Any, quantiser: Any, frame: Any, shape: Any, size: int, 
     blocks, stored, padded_height, padded_width, _ = shape
     bits = 32 // size
     mask = np.int32((1 << bits) - 1)
+    together = min(height, max(1, VECTORS // width))  # rows
     bad = 0
     for job in prange(blocks * stored):
         block, word = job // stored, job % stored
-        raw = np.zeros(LANES * width, np.float32)
-        codes = np.zeros(LANES * width, np.float32)
-        words = np.zeros(LANES * width, np.int32)
+        raw = np.zeros(LANES * width * together, np.float32)
+        codes = np.empty(LANES * width * together, np.float32)
+        words = np.empty(LANES * width * together, np.int32)
         origin = job * padded_height * padded_width * LANES
-        for y in range(height):
-            words[:] = 0
+        for y in range(0, height, together):
+            rows = min(together, height - y)
             for part in range(min(size, channels - size * word)):
-                raw_row(values, block, size * word + part, y, raw)
-                bad += 0 if quantise_row(raw, width, quantiser, codes) else 1
+                bad += 0 if quantise_rows(values, block, size * word + part, y, rows, quantiser, raw, codes) else 1
                 shift = np.int32(bits * part)
+                for i in range(LANES * width * rows):
+                    above = np.int32(0) if part == 0 else words[i]
+                    words[i] = above | ((np.int32(codes[i]) & mask) << shift)
+            for r in range(rows):
+                place = origin + ((frame.top + y + r) * padded_width + frame.left) * LANES
                 for i in range(LANES * width):
-                    words[i] |= (np.int32(codes[i]) & mask) << shift
-            place = origin + ((frame.top + y) * padded_width + frame.left) * LANES
-            for i in range(LANES * width):
-                blocked[place + i] = words[i]
+                    blocked[place + i] = words[r * LANES * width + i]
         fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), np.int32(0))
     return bad == 0
 

@@ -7,6 +7,7 @@ from then on.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -34,12 +35,15 @@ class BlockedTensor(Tensor):
 
     _maps: BlockedMaps | None
     _plain: Tensor | None
+    _whole: tuple[BlockedTensor, Any] | None  # what this one is a view of, and which part of it
+    _views: list[weakref.ref[BlockedTensor]]
 
     @staticmethod
     def __new__(cls, maps: BlockedMaps) -> BlockedTensor:
         """A tensor without memory of its own."""
         made: BlockedTensor = Tensor._make_wrapper_subclass(cls, maps.shape, dtype=torch.float32)
         made._maps, made._plain = maps, None
+        made._whole, made._views = None, []
         return made
 
     def __init__(self, maps: BlockedMaps) -> None:
@@ -50,16 +54,42 @@ class BlockedTensor(Tensor):
         """Its numbers in blocks; ``None`` once it is a plain tensor."""
         return self._maps
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is no view of another, and no other one of it."""
+        return self._whole is None and all(view() is None for view in self._views)
+
     def become(self, maps: BlockedMaps) -> None:
-        """Other numbers of the same shape, in place."""
+        """Other numbers of the same shape, in place; only where it is :attr:`alone`."""
         self._maps = maps
 
+    def part(self, index: Any, maps: BlockedMaps) -> BlockedTensor:
+        """A view of this one, whose numbers are given too."""
+        view = BlockedTensor(maps)
+        view._whole = self, index
+        self._views.append(weakref.ref(view))
+        return view
+
     def plain(self) -> Tensor:
-        """The plain tensor that it is from now on: another may be a view of it, or write into it."""
+        """The plain tensor that it is from now on: another may be a view of it, or write into it.
+
+        What this is a view of, and what is a view of this, becomes plain with it.
+        """
+        if self._plain is None and self._whole is not None:
+            self._whole[0].plain()
         if self._plain is None:
             assert self._maps is not None
-            self._plain, self._maps = torch.from_numpy(self._maps.plain()), None
+            self._turn(torch.from_numpy(self._maps.plain()))
+        assert self._plain is not None
         return self._plain
+
+    def _turn(self, plain: Tensor) -> None:
+        """Be that plain tensor, and all views with it."""
+        self._plain, self._maps = plain, None
+        for view in (reference() for reference in self._views):
+            if view is not None:
+                assert view._whole is not None
+                view._turn(plain[view._whole[1]])
 
     @classmethod
     def __torch_function__(
@@ -98,6 +128,8 @@ def _relu(input: Any, inplace: bool = False) -> Any:
     if maps is None:
         return NotImplemented
     if inplace:
+        if not input.alone:
+            return NotImplemented
         input.become(maps.relu())
         return input
     return BlockedTensor(maps.relu())
@@ -133,7 +165,7 @@ def _add(input: Any, other: Any) -> Any:
 
 
 def _add_in_place(input: Any, other: Any) -> Any:
-    both = None if _maps_of(input) is None else _both(input, other)
+    both = None if _maps_of(input) is None or not input.alone else _both(input, other)
     if both is None:
         return NotImplemented
     input.become(both[0].plus(both[1]))
@@ -161,6 +193,41 @@ def _max_pool(
     if min(*kernel, *step) < 1 or any(size > each for size, each in zip(kernel, maps.shape[2:], strict=True)):
         return NotImplemented
     return BlockedTensor(maps.largest(kernel, step))
+
+
+def _item(input: Any, index: Any) -> Any:
+    """Slices of channels, rows and columns, of all images."""
+    maps = _maps_of(input)
+    if maps is None or not isinstance(index, tuple) or len(index) > 4:
+        return NotImplemented
+    if not all(isinstance(each, slice) and all(_is_int_or_none(end) for end in _ends(each)) for each in index):
+        return NotImplemented
+    images, *rest = [*index] + [slice(None)] * (4 - len(index))
+    sizes = [len(range(*each.indices(size))) for each, size in zip(rest, maps.shape[1:], strict=True)]
+    if images != slice(None) or any((each.step or 1) < 1 for each in rest) or 0 in sizes:
+        return NotImplemented
+    return input.part(index, maps.cut(*rest))
+
+
+def _ends(part: slice) -> tuple[Any, Any, Any]:
+    return part.start, part.stop, part.step
+
+
+def _is_int_or_none(value: Any) -> bool:
+    return value is None or type(value) is int
+
+
+def _pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+    maps = _maps_of(input)
+    if maps is None or mode != "constant" or value not in (None, 0):
+        return NotImplemented
+    if not isinstance(pad, tuple | list) or len(pad) not in (2, 4, 6):
+        return NotImplemented
+    if not all(type(each) is int and each >= 0 for each in pad):
+        return NotImplemented
+    pairs = [(pad[place], pad[place + 1]) for place in range(0, len(pad), 2)]
+    columns, rows, channels = pairs + [(0, 0)] * (3 - len(pairs))
+    return BlockedTensor(maps.padded(channels, rows, columns))
 
 
 _PROPERTIES = (
@@ -191,7 +258,20 @@ _OF_SHAPE: frozenset[Any] = frozenset(
 
 # Keywords that what is done in blocks knows; with others a tensor is taken apart.
 _KNOWN = frozenset(
-    ["ceil_mode", "dilation", "inplace", "input", "kernel_size", "other", "padding", "return_indices", "stride"]
+    [
+        "ceil_mode",
+        "dilation",
+        "inplace",
+        "input",
+        "kernel_size",
+        "mode",
+        "other",
+        "pad",
+        "padding",
+        "return_indices",
+        "stride",
+        "value",
+    ]
 )
 
 _IN_BLOCKS: dict[Any, Callable[..., Any]] = {
@@ -209,4 +289,6 @@ _IN_BLOCKS: dict[Any, Callable[..., Any]] = {
     Tensor.__iadd__: _add_in_place,
     functional.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,
+    Tensor.__getitem__: _item,
+    functional.pad: _pad,
 }
