@@ -14,8 +14,9 @@ import numpy.typing as npt
 import scipy.linalg.cython_blas  # noqa: F401  the BLAS of compiled loops: loaded here, so that it can be limited
 from threadpoolctl import ThreadpoolController
 
-from xbarsim.circuit.kernels import ABSENT, TERMINAL, bundle, dissect
+from xbarsim.circuit.kernels import bundle, dissect
 from xbarsim.circuit.network import FloatingNodeError, build_network
+from xbarsim.circuit.regions import ABSENT, TERMINAL
 from xbarsim.circuit.wires import Wires, check_conductance, check_lines
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import check_instance

@@ -14,8 +14,8 @@ not the O(n^4) of an elimination row by row.
 
 Conventions: `cells` (rows, columns), S; `word` (rows, columns + 1), S, the word-line segments: ``word[i, 0]``
 from the left terminal to column 0, ``word[i, j]`` from column j - 1 to j, ``word[i, columns]`` to the right
-terminal; `bit` (rows + 1, columns), S, likewise from the top terminal down. Zero is an open segment. An edge of
-a region is ABSENT (nothing there), LIVE (nodes still to be joined) or TERMINAL.
+terminal; `bit` (rows + 1, columns), S, likewise from the top terminal down. Zero is an open segment. Edges of
+regions are those of :mod:`xbarsim.circuit.regions`.
 """
 
 from __future__ import annotations
@@ -23,121 +23,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-__all__ = ["ABSENT", "TERMINAL", "bundle", "dissect"]
+from xbarsim.circuit.blocks import LANES, reduce_blocks
+from xbarsim.circuit.regions import edges_within, layout, placed, regions
+from xbarsim.foundation.compiling import kernel
 
-ABSENT, LIVE, TERMINAL = 0, 1, 2
-_LEAF = 3  # regions of up to this many rows and columns are reduced node by node
+__all__ = ["bundle", "dissect"]
+
+_BLOCKS = (
+    8,
+    16,
+)  # regions of up to this many rows and columns are reduced eight at a time: in small arrays, in large ones
+_LARGE = 96 * 96  # cells of an array that has enough large blocks which are alike
+_WINDOW = 256  # so many of them are reduced ahead
 _SMALL = 8  # cuts of up to this many nodes are joined without BLAS
 _CHUNK = 48  # rows of a product at a time: half of a symmetric product is then skipped
 _POSITIVE = {"reassoc", "contract", "nsz"}  # sums of positive numbers may be taken in any order
 
 
-@njit(cache=True, nogil=True)
-def _layout(height: Any, width: Any, left: Any, right: Any, top: Any, bottom: Any) -> Any:
-    """Where each edge's nodes stand in a region's matrix: live nodes, then sense terminals, then driver terminals.
-
-    Returns the first index of the left, right, top and bottom edge (-1 if absent), the number of live nodes,
-    the same with the sense terminals, and the total.
-    """
-    at_left, at_right, at_top, at_bottom = -1, -1, -1, -1
-    total = 0
-    if right == LIVE:
-        at_right = total
-        total += height
-    if bottom == LIVE:
-        at_bottom = total
-        total += width
-    if top == LIVE:
-        at_top = total
-        total += width
-    if left == LIVE:
-        at_left = total
-        total += height
-    live = total
-    if top == TERMINAL:
-        at_top = total
-        total += width
-    if bottom == TERMINAL:
-        at_bottom = total
-        total += width
-    senses = total
-    if left == TERMINAL:
-        at_left = total
-        total += height
-    if right == TERMINAL:
-        at_right = total
-        total += height
-    return at_left, at_right, at_top, at_bottom, live, senses, total
-
-
-@njit(cache=True, nogil=True)
-def _connect(matrix: Any, a: Any, b: Any, conductance: Any) -> None:
-    matrix[a, b] += conductance
-    matrix[b, a] += conductance
-
-
-@njit(cache=True, nogil=True)
-def _leaf(cells: Any, word: Any, bit: Any, region: Any, ends: Any, floating: Any) -> Any:
-    """A small region's matrix between the nodes of its edges (diagonal meaningless)."""
-    r0, r1, c0, c1 = region[0], region[1], region[2], region[3]
-    left, right, top, bottom = ends[0], ends[1], ends[2], ends[3]
-    height, width = r1 - r0, c1 - c0
-    at_left, at_right, at_top, at_bottom, _, _, edges = _layout(height, width, left, right, top, bottom)
-    # A live left edge is column c0's own word-line nodes, a live top edge row r0's own bit-line nodes.
-    word_nodes, bit_nodes = np.empty((height, width), np.int64), np.empty((height, width), np.int64)
-    inner = 0
-    for a in range(height):
-        for b in range(width):
-            if not (left == LIVE and b == 0):
-                word_nodes[a, b] = inner
-                inner += 1
-            if not (top == LIVE and a == 0):
-                bit_nodes[a, b] = inner
-                inner += 1
-    if left == LIVE:
-        for a in range(height):
-            word_nodes[a, 0] = inner + at_left + a
-    if top == LIVE:
-        for b in range(width):
-            bit_nodes[0, b] = inner + at_top + b
-    n = inner + edges
-    matrix = np.zeros((n, n))
-    for a in range(height):
-        i = r0 + a
-        for b in range(width):
-            j = c0 + b
-            x, y = word_nodes[a, b], bit_nodes[a, b]
-            _connect(matrix, x, y, cells[i, j])
-            if b + 1 < width:
-                _connect(matrix, x, word_nodes[a, b + 1], word[i, j + 1])
-            elif right != ABSENT:
-                _connect(matrix, x, inner + at_right + a, word[i, j + 1])
-            if b == 0 and left == TERMINAL:
-                _connect(matrix, x, inner + at_left + a, word[i, 0])
-            if a + 1 < height:
-                _connect(matrix, y, bit_nodes[a + 1, b], bit[i + 1, j])
-            elif bottom != ABSENT:
-                _connect(matrix, y, inner + at_bottom + b, bit[i + 1, j])
-            if a == 0 and top == TERMINAL:
-                _connect(matrix, y, inner + at_top + b, bit[0, j])
-    for k in range(inner):
-        pivot = 0.0
-        for j in range(k + 1, n):
-            pivot += matrix[k, j]
-        if pivot == 0.0:
-            floating[0] += 1
-            continue
-        for i in range(k + 1, n):
-            factor = matrix[k, i] / pivot
-            if factor != 0.0:
-                for j in range(k + 1, n):
-                    matrix[i, j] += factor * matrix[k, j]
-    return matrix[inner:, inner:].copy()
-
-
-@njit(cache=True, nogil=True, fastmath=_POSITIVE)
+@kernel(fastmath=_POSITIVE)
 def _factor(inner: Any, outward: Any, floating: Any) -> Any:
     """The matrix K such that removing the inner nodes adds ``(K P)^T (K P)`` between the outer ones, P inner to outer.
 
@@ -171,7 +75,7 @@ def _factor(inner: Any, outward: Any, floating: Any) -> Any:
     return inverse
 
 
-@njit(cache=True, nogil=True, fastmath=_POSITIVE)
+@kernel(fastmath=_POSITIVE)
 def _join(inner: Any, outer: Any, live: Any, senses: Any, matrix: Any, buffer: Any, floating: Any) -> None:
     """Remove the nodes of a cut: `inner` (n, n) between them, `outer` (n, edges) to the region's edges.
 
@@ -229,92 +133,70 @@ def _join(inner: Any, outer: Any, live: Any, senses: Any, matrix: Any, buffer: A
         start = stop
 
 
-@njit(cache=True, nogil=True)
-def _regions(rows: Any, columns: Any) -> Any:
-    """The regions of a dissection, each after its two halves: (regions, 4) of r0, r1, c0, c1.
-
-    No recursion here or below: numba 0.68 crashes when it loads a recursive function from its cache.
-    """
-    regions = np.empty((2 * rows * columns, 4), np.int64)
-    waiting = np.empty((2 * rows * columns, 4), np.int64)
-    waiting[0, 0], waiting[0, 1], waiting[0, 2], waiting[0, 3] = 0, rows, 0, columns
-    count, depth = 0, 1
-    while depth > 0:
-        depth -= 1
-        r0, r1, c0, c1 = waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3]
-        regions[count, 0], regions[count, 1], regions[count, 2], regions[count, 3] = r0, r1, c0, c1
-        count += 1
-        if r1 - r0 <= _LEAF and c1 - c0 <= _LEAF:
-            continue
-        for half in range(2):
-            waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3] = r0, r1, c0, c1
-            if c1 - c0 >= r1 - r0:
-                waiting[depth, 3 - half] = (c0 + c1) // 2
-            else:
-                waiting[depth, 1 - half] = (r0 + r1) // 2
-            depth += 1
-    return regions[:count][::-1].copy()
-
-
-@njit(cache=True, nogil=True)
+@kernel()
 def _merge(region: Any, edges: Any, first: Any, second: Any, buffer: Any, floating: Any) -> Any:
     """Join the matrices of a region's two halves; `edges` (4,) what its left, right, top and bottom are."""
-    height, width = region[1] - region[0], region[3] - region[2]
-    # For the region and its halves: height, width and edges; then where each edge stands in each matrix.
-    shape = np.empty((3, 6), np.int64)
-    for which in range(3):
-        shape[which, 0], shape[which, 1] = height, width
-        for edge in range(4):
-            shape[which, 2 + edge] = edges[edge]
-    upright = width >= height  # the cut
-    if upright:
-        n = height
-        shape[1, 1] = (region[2] + region[3]) // 2 - region[2]
-        shape[2, 1] = width - shape[1, 1]
-        shape[1, 3], shape[2, 2] = LIVE, LIVE
-    else:
-        n = width
-        shape[1, 0] = (region[0] + region[1]) // 2 - region[0]
-        shape[2, 0] = height - shape[1, 0]
-        shape[1, 5], shape[2, 4] = LIVE, LIVE
-    at = np.empty((3, 7), np.int64)
-    for which in range(3):
-        six = shape[which]
-        places = _layout(six[0], six[1], six[2], six[3], six[4], six[5])
-        for k in range(7):
-            at[which, k] = places[k]
+    at, target, length = np.empty((3, 7), np.int64), np.empty((2, 4), np.int64), np.empty((2, 4), np.int64)
+    n, first_cut, second_cut = placed(region, edges, at, target, length)
     live, senses, total = at[0, 4], at[0, 5], at[0, 6]
-    a_cut, b_cut = (at[1, 1], at[2, 0]) if upright else (at[1, 3], at[2, 2])
     inner = np.empty((n, n))
     for a in range(n):
         for b in range(n):
-            inner[a, b] = first[a_cut + a, a_cut + b] + second[b_cut + a, b_cut + b]
+            inner[a, b] = first[first_cut + a, first_cut + b] + second[second_cut + a, second_cut + b]
     outer, matrix = np.zeros((n, total)), np.zeros((total, total))
-    target, length = np.empty(4, np.int64), np.empty(4, np.int64)
-    for half in range(1, 3):
-        part, cut = (first, a_cut) if half == 1 else (second, b_cut)
-        for edge in range(4):  # where this half's edges go; -1 for none and for the cut
-            target[edge], length[edge] = at[0, edge], shape[half, 0 if edge < 2 else 1]
-            if at[half, edge] == cut:
-                target[edge] = -1
-            elif target[edge] >= 0 and half == 2 and (edge >= 2) == upright:
-                target[edge] += shape[1, 1] if upright else shape[1, 0]
+    for half in range(2):
+        part, cut = (first, first_cut) if half == 0 else (second, second_cut)
+        places, goals, sizes = at[1 + half], target[half], length[half]
         for s in range(4):
-            if target[s] < 0:
+            if goals[s] < 0:
                 continue
             for a in range(n):
-                for b in range(length[s]):
-                    outer[a, target[s] + b] = part[cut + a, at[half, s] + b]
+                for b in range(sizes[s]):
+                    outer[a, goals[s] + b] = part[cut + a, places[s] + b]
             for t in range(4):
-                if target[t] >= 0 and (target[s] < live or (target[s] < senses and senses <= target[t])):
-                    for a in range(length[s]):
-                        for b in range(length[t]):
-                            matrix[target[s] + a, target[t] + b] = part[at[half, s] + a, at[half, t] + b]
+                if goals[t] >= 0 and (goals[s] < live or (goals[s] < senses and senses <= goals[t])):
+                    for a in range(sizes[s]):
+                        for b in range(sizes[t]):
+                            matrix[goals[s] + a, goals[t] + b] = part[places[s] + a, places[t] + b]
     _join(inner, outer, live, senses, matrix, buffer, floating)
     return matrix
 
 
-@njit(cache=True, nogil=True)
+@kernel()
+def _reduce(cells: Any, word: Any, bit: Any, blocks: Any, around: Any, found: Any, floating: Any) -> None:
+    """Reduce blocks (blocks, 4) of an array, eight alike at a time, into `found`, a list with a place for each."""
+    rows, columns = cells.shape
+    count = blocks.shape[0]
+    edges, own = np.empty(4, np.int64), np.empty(4, np.int64)
+    done = np.zeros(count, np.bool_)
+    corners, members = np.empty((LANES, 2), np.int64), np.empty(LANES, np.int64)
+    for index in range(count):
+        if done[index]:
+            continue
+        block = blocks[index]
+        height, width = block[1] - block[0], block[3] - block[2]
+        edges_within(block, rows, columns, around, edges)
+        alike = 0
+        for other in range(index, count):
+            each = blocks[other]
+            if done[other] or each[1] - each[0] != height or each[3] - each[2] != width:
+                continue
+            edges_within(each, rows, columns, around, own)
+            if (own == edges).all():
+                members[alike] = other
+                done[other] = True
+                alike += 1
+                if alike == LANES:
+                    break
+        for lane in range(LANES):  # those without a region do the last one once more
+            each = blocks[members[min(lane, alike - 1)]]
+            corners[lane, 0], corners[lane, 1] = each[0], each[2]
+        matrices = reduce_blocks(cells, word, bit, corners, height, width, edges, floating)
+        for lane in range(alike):
+            found[members[lane]] = matrices[:, :, lane].copy()
+
+
+@kernel()
 def dissect(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: Any) -> None:
     """Effective conductances of an array whose lines all have resistance; BLAS should run on one thread.
 
@@ -324,22 +206,33 @@ def dissect(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: A
     rows, columns = cells.shape
     buffer = np.empty(_CHUNK * 2 * (rows + columns))
     stack = [np.empty((0, 0))]
-    regions = _regions(rows, columns)
+    largest = _BLOCKS[1] if rows * columns >= _LARGE else _BLOCKS[0]
+    parts = regions(rows, columns, largest)
+    blocks = np.empty((_WINDOW, 4), np.int64)
+    found = [np.empty((0, 0)) for _ in range(_WINDOW)]
+    taken, held, looked_at = 0, 0, 0  # of the blocks that are reduced ahead
     edges = np.empty(4, np.int64)
-    for index in range(regions.shape[0]):
-        region = regions[index]
-        edges[0] = LIVE if region[2] > 0 else ends[0]
-        edges[1] = LIVE if region[3] < columns else ends[1]
-        edges[2] = LIVE if region[0] > 0 else ends[2]
-        edges[3] = LIVE if region[1] < rows else ends[3]
-        if region[1] - region[0] <= _LEAF and region[3] - region[2] <= _LEAF:
-            stack.append(_leaf(cells, word, bit, region, edges, floating))
+    for index in range(parts.shape[0]):
+        part = parts[index]
+        if part[1] - part[0] <= largest and part[3] - part[2] <= largest:
+            if taken == held:
+                taken, held = 0, 0
+                while looked_at < parts.shape[0] and held < _WINDOW:
+                    ahead = parts[looked_at]
+                    if ahead[1] - ahead[0] <= largest and ahead[3] - ahead[2] <= largest:
+                        blocks[held] = ahead
+                        held += 1
+                    looked_at += 1
+                _reduce(cells, word, bit, blocks[:held], ends, found, floating)
+            stack.append(found[taken])
+            taken += 1
         else:
+            edges_within(part, rows, columns, ends, edges)
             second = stack.pop()
             first = stack.pop()
-            stack.append(_merge(region, edges, first, second, buffer, floating))
+            stack.append(_merge(part, edges, first, second, buffer, floating))
     matrix = stack.pop()
-    at_left, at_right, at_top, at_bottom, _, _, _ = _layout(rows, columns, ends[0], ends[1], ends[2], ends[3])
+    at_left, at_right, at_top, at_bottom, _, _, _ = layout(rows, columns, ends[0], ends[1], ends[2], ends[3])
     for i in range(rows):
         for j in range(columns):
             total = 0.0
@@ -350,7 +243,7 @@ def dissect(cells: Any, word: Any, bit: Any, ends: Any, result: Any, floating: A
             result[i, j] = total
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _column(cells: Any, bit: Any, j: Any, floating: Any) -> Any:
     """One bit line with resistance, all its nodes removed.
 
@@ -387,7 +280,7 @@ def _column(cells: Any, bit: Any, j: Any, floating: Any) -> Any:
     return resistance, down, sensed
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def bundle(cells: Any, drive: Any, bit: Any, sense: Any, result: Any, floating: Any) -> None:
     """Effective conductances of an array whose word lines have no resistance: each is one node.
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["stand", "weigh"]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _ladder(cells: Any, segments: Any, terminal: Any, out: Any) -> None:
     """What is known of each node of one line without its own cell.
 
@@ -66,7 +67,7 @@ def _ladder(cells: Any, segments: Any, terminal: Any, out: Any) -> None:
     behind[nodes - 1] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _spread(sources: Any, ladder: Any, power: Any, result: Any) -> None:
     """Sum over all other nodes of a line: ``result[i] = sum_k sources[k] * (voltage at i per volt at k)**power``."""
     nodes = sources.shape[0]
@@ -81,7 +82,7 @@ def _spread(sources: Any, ladder: Any, power: Any, result: Any) -> None:
         result[k] += carried
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _gather(values: Any, ladder: Any, result: Any) -> None:
     """What a volt at each node meets elsewhere: ``result[k] = sum_i values[i] * (voltage at i per volt at k)**2``."""
     nodes = values.shape[0]
@@ -96,7 +97,7 @@ def _gather(values: Any, ladder: Any, result: Any) -> None:
         result[k] += carried
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _all_but_one(segments: Any, terminals: Any) -> Any:
     """All lines of one direction but one side by side: their segments and what joins them to their terminals."""
     lines = segments.shape[0]
@@ -104,7 +105,7 @@ def _all_but_one(segments: Any, terminals: Any) -> Any:
     return segments.sum(axis=0) * share, (terminals.sum() * share if lines > 1 else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, result: Any) -> None:
     """Currents that enter lines at each cell, per volt at the terminals of the line across that the cell leads to.
 
@@ -159,7 +160,7 @@ def _entering(seen: Any, cells: Any, lines: Any, segments: Any, terminal: Any, r
             result[i, j] = here / share if share > 0.0 and here > 0.5 * seen[i, j] else -1.0
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _reached(cells: Any, entering: Any, on_word: Any, on_bit: Any, driven: Any, transfer: Any, own: Any) -> None:
     """Voltages across each cell (rows, columns): `transfer` with a volt at its own sense circuit, `own` at its driver.
 
@@ -178,7 +179,7 @@ def _reached(cells: Any, entering: Any, on_word: Any, on_bit: Any, driven: Any, 
                 own[i, j] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _standing(
     cells: Any, effective: Any, driven: Any, own: Any, on_word: Any, on_bit: Any, filling: Any, powers: Any
 ) -> None:
@@ -219,7 +220,7 @@ def _standing(
                 powers[2, i, j] = (1.0 - filling) * spread[i] + filling * lifted[i] ** 2
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _look(
     cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any
 ) -> Any:
@@ -245,7 +246,7 @@ def _look(
     return on_word, transfer, own, powers
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def stand(
     cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, result: Any
 ) -> None:
@@ -263,7 +264,7 @@ def stand(
                 result[0, i, j], result[1, i, j] = own[i, j], powers[1, i, j] - own[i, j]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def weigh(
     cells: Any, effective: Any, driven: Any, word: Any, word_end: Any, bit: Any, bit_end: Any, filling: Any, terms: Any
 ) -> None:

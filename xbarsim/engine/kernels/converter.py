@@ -9,8 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["approximate", "code", "convert_long", "convert_short", "emit_code"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.converter import convert_long, convert_short
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import LANES
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["VECTORS", "block_inputs", "fill_frame", "im2col", "pack_planes", "quantise", "quantise_rows", "raw_row"]
 

@@ -10,7 +10,6 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.converter import code
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.planes import (
@@ -29,6 +28,7 @@ from xbarsim.engine.kernels.planes import (
 )
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["HAS_BYTE_SHUFFLE", "bit_serial_products", "make_tables"]
 

@@ -10,10 +10,10 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.inputs import raw_row
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import INT64, LANES, data
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["add_maps", "block_maps", "largest_of_maps", "unblock_maps"]
 

@@ -17,8 +17,8 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
+from xbarsim.foundation.compiling import kernel
 
 __all__ = [
     "COSINE",

@@ -10,9 +10,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["write_outputs"]
 

@@ -9,8 +9,8 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.converter import code
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["convert_reads", "count_bits"]
 

@@ -16,12 +16,12 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short, emit_code
 from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere, for_each_size
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["panel_width", "products"]
 

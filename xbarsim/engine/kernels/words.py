@@ -16,11 +16,11 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.compiling import kernel
 from xbarsim.engine.kernels.inputs import VECTORS, fill_frame, quantise_rows
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere, for_each_size
+from xbarsim.foundation.compiling import kernel
 
 __all__ = ["HAS_QUADS", "WORD_COLUMNS", "block_words", "word_products"]
 
