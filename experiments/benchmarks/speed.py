@@ -30,6 +30,7 @@ from xbarsim.compress import mappable_layers
 from xbarsim.devices import Cell, Polynomial, ProgrammingError, ReadNoise, StuckFaults
 from xbarsim.die import program
 from xbarsim.engine import CompiledBackend, Plan, Scaling, Window, largest_conversion, make_plan, reference_multiply
+from xbarsim.experiments.benchmarks.peers import peers
 from xbarsim.experiments.benchmarks.pruned import RecurrentNet, VGG16Net, block_pruned, float_cases
 from xbarsim.experiments.benchmarks.wires import Case, arrays, making_dies, running_dies
 from xbarsim.foundation.tables import format_table
@@ -120,6 +121,11 @@ def one_pulse_on_levels() -> xb.Design:
 def _lossless() -> xb.Design:
     design = one_pulse_on_levels()
     return design.replace(periphery=replace(design.periphery, adc_bits=None, adc_range="lossless"))
+
+
+def _sound() -> xb.Design:
+    """One pulse, and nothing wrong with a cell."""
+    return one_pulse_on_levels().replace(faults=StuckFaults(on=0.0, off=0.0))
 
 
 def _bit_serial() -> xb.Design:
@@ -476,6 +482,10 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], Measurement | list[Measurement]
     "import": ("import numpy", _import),
     "irdrop": ("circuit solvers", _voltage_drop),
     "sweep": ("its inference alone", _sweep),
+    "peers": (
+        "another simulator",
+        lambda threads: [_timed(case, threads) for case in peers(*_resnet20(64), _sound())],
+    ),
     "dtw": ("an established package", _warping),
     "gpu": ("compiled kernels", _on_device),
 }
