@@ -300,6 +300,11 @@ class MappedMatrix:
         """Return the weights rebuilt from the target levels: int32 of shape (K, N)."""
         return self.decode(self.levels).astype(np.int32)
 
+    @cached_property
+    def code_sums(self) -> npt.NDArray[np.int64]:
+        """What the weights of each output add up to: int64 of shape (N,); every die needs it, and it is no die's."""
+        return np.asarray(self.codes().sum(axis=0, dtype=np.int64))
+
     @entrance
     def cells_of(self, row: int, output: int) -> CellSet:
         """Return the cells that hold one weight (a reference cell, which many share, is not among them).

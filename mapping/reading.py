@@ -141,6 +141,21 @@ class Reading:
         read_of[self.plus] = np.arange(self.reads)
         return read_of
 
+    @cached_property
+    def ordered(self) -> tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], ...]:
+        """The reads in use of each group of tiles, as tile of the group and read: two int64 arrays for each.
+
+        Sorted by what they count, positive ones first, and those that serve a whole tile last, so that neighbours
+        belong to different outputs.
+        """
+        found = []
+        for group in self.matrix.tile_groups:
+            owners, reads = np.nonzero(self.used[group.tiles])
+            counts = self.counts[reads]
+            order = np.lexsort((reads, owners, np.abs(counts), counts < 0, self.shared[reads]))
+            found.append((owners[order], reads[order]))
+        return tuple(found)
+
     def differences(self, columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What each read is given, from what each physical column gives: the subtraction of pairs.
 

@@ -77,8 +77,7 @@ class Columns:
 def read_columns(reading: Reading, drive: Drive, cells: Array, *, added: bool = False) -> list[Columns]:
     """The columns of a layer, group by group: one for each read in use.
 
-    Sorted by what they count, positive ones first, and those that serve a whole tile last, so that neighbouring columns
-    belong to different outputs.
+    In the order of :attr:`xbarsim.mapping.Reading.ordered`.
 
     Parameters
     ----------
@@ -92,12 +91,9 @@ def read_columns(reading: Reading, drive: Drive, cells: Array, *, added: bool = 
     combine = reading.totals if added else reading.differences
     matrix = reading.matrix
     groups = []
-    for group in matrix.tile_groups:
+    for group, (owners, reads) in zip(matrix.tile_groups, reading.ordered, strict=True):
         tiles = np.asarray(group.tiles)
-        owners, reads = np.nonzero(reading.used[tiles])
         counts, shared = reading.counts[reads], reading.shared[reads]
-        order = np.lexsort((reads, owners, np.abs(counts), counts < 0, shared))
-        owners, reads, counts, shared = owners[order], reads[order], counts[order], shared[order]
         held = {}
         for tile in tiles[owners[shared]]:
             outputs = matrix.tile_outputs[tile]

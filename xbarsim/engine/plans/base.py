@@ -177,7 +177,7 @@ def planes_layout(case: Case, *, bits: bool = False) -> Layout:
         inputs=matrix.shape[0],
         outputs=matrix.shape[1],
         shift=reading.shift,
-        constant=input_offset(case, -matrix.codes().astype(np.int64).sum(axis=0)),
+        constant=input_offset(case, -matrix.code_sums),
         precision=case.precision,
         offsets=None if offset is None else tuple(offset[group.tiles, group.reads] for group in columns),
         bits=None if weights is None else tuple(weights[g.tiles, g.reads % reading.reads] for g in columns),

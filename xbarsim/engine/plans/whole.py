@@ -36,7 +36,7 @@ def whole_layout(case: Case) -> Layout:
     """One product of whole codes with the effective matrix, in chunks of rows; read noise for each output."""
     reading, drive = case.reading, case.drive
     matrix = reading.matrix
-    columns, sums = [], -matrix.codes().astype(np.int64).sum(axis=0).astype(np.float64)
+    columns, sums = [], -matrix.code_sums.astype(np.float64)
     for group in read_columns(reading, drive, case.cells.astype(np.float64)):
         outputs, effective = _counted(group, group.counts)
         values = effective - reading.shift
