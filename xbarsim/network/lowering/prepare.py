@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -222,5 +223,10 @@ def _with_hooks_of(module: nn.Module, replacement: nn.Module) -> nn.Module:
 def sharing_copy(model: nn.Module) -> nn.Module:
     """A copy that shares all parameters, so that what a model remembers between calls stays its own."""
     shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    # A module has a dozen dictionaries of hooks, most of them empty: they would be most of the work.
+    for module in model.modules():
+        for value in vars(module).values():
+            if type(value) in (dict, OrderedDict) and not value:
+                shared[id(value)] = type(value)()
     made: nn.Module = copy.deepcopy(model, shared)
     return made
