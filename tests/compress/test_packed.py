@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from xbarsim.compress import BlockColumnRow, Hardening, LayerRule, Recipe, mappable_layers, pack_network
-from xbarsim.compress.packed import _FEW, PackedMatrix, PackedPool
+from xbarsim.compress.packed import _FEW, PackedMatrix
 from xbarsim.foundation.validation import InputError
 from xbarsim.models import SpokenDigitsNet, load_digits_net, resnet20
+from xbarsim.network.lowering import BlockedTensor
 
 
 def drawn(*shape: int, seed: int = 1) -> Tensor:
@@ -122,12 +123,25 @@ def test_whole_networks_give_the_same_with_batch_norms_folded_or_not(name: str) 
     assert f"{packed.layers[0].name}" in str(packed)
 
 
-def test_pools_work_on_maps_of_either_order() -> None:
-    pool = PackedPool(nn.MaxPool2d(2))
-    images = drawn(3, 4, 7, 6)
-    wanted = nn.functional.max_pool2d(images, 2)
-    assert torch.equal(pool(images), wanted)
-    assert torch.equal(pool(images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)), wanted)
+def test_maps_stay_in_blocks_between_convolutions() -> None:
+    model = made(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 20, (3, 1), dilation=2, bias=False),
+        )
+    )
+    packed = pack_network(pruned(model))
+    seen = []
+    packed.network[3].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = drawn(19, 3, 30, 22)
+    same(packed(images), model(images))
+    assert isinstance(seen[0], BlockedTensor)
+    assert seen[0].maps is not None
+    assert type(packed(images)) is Tensor
+    images[3, 1, 4, 5] = torch.nan
+    assert torch.equal(packed(images).isnan(), model(images).isnan())
 
 
 def test_what_stays_dense_is_named() -> None:
@@ -155,5 +169,5 @@ def test_what_it_cannot_compute_is_refused() -> None:
     with pytest.raises(InputError, match=r"model must have float32 weights on the CPU, got torch.float64 on cpu"):
         pack_network(nn.Linear(3, 2).double())
     packed = pack_network(nn.Conv2d(1, 1, 5))
-    with pytest.raises(InputError, match="images must be at least 5 x 5 with their padding, got 4 x 9"):
+    with pytest.raises(InputError, match=r"images must be at least as large as the kernel, got \(1, 1, 4, 9\)"):
         packed(torch.zeros(1, 1, 4, 9))

@@ -3,7 +3,8 @@
 The weights of a layer are cut into groups of outputs, each of which fetches only the inputs that it has weights for
 and multiplies them in one dense product (as compilers for pruned networks do: W. Niu et al., GRIM, 2021,
 doi:10.48550/arXiv.2108.11033). Where every group keeps an eighth of the inputs, an eighth of the products is left.
-Feature maps lie with the images innermost, so that what is fetched are long neighbouring runs of numbers.
+Convolutions fetch nothing: their sums run over lists of offsets into feature maps with 16 images side by side, as those
+of dies do (:class:`xbarsim.engine.PlainProgram`), and maps stay so from layer to layer.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from xbarsim.compress.layers import gemm_view
+from xbarsim.engine import BlockedMaps, PlainProgram, Window
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
 from xbarsim.foundation.validation import InputError, check_instance
 from xbarsim.mapping import PACKINGS
-from xbarsim.network.lowering import fold_batch_norm
+from xbarsim.network.lowering import BlockedTensor, fold_batch_norm, unblocked
 
 __all__ = ["PackedLayer", "PackedNetwork", "pack_network"]
 
@@ -159,75 +161,40 @@ class PackedLinear(nn.Module):
 
 
 class PackedConv2d(nn.Module):
-    """In the place of a ``Conv2d``; its results lie with the images innermost."""
+    """In the place of a ``Conv2d``; maps stay in blocks of 16 images to the next one."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.matrix = PackedMatrix(gemm_view(layer.weight.detach()), layer.bias)
-        self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
+        groups = [
+            (fetched.numpy(), given.numpy(), weights[:, 1:].T.numpy())
+            for fetched, given, weights, _ in self.matrix.parts
+        ]
+        self.program = PlainProgram(groups, self.matrix.inputs, self.matrix.outputs, self.matrix.bias.numpy())
         assert not isinstance(layer.padding, str)
-        self.padding = layer.padding
+        (top, left), kernel = layer.padding, layer.kernel_size
+        self.window = Window(
+            kernel=(kernel[0], kernel[1]),
+            stride=(layer.stride[0], layer.stride[1]),
+            dilation=(layer.dilation[0], layer.dilation[1]),
+            padding=(left, left, top, top),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
-        """As a ``Conv2d``."""
-        count, channels, height, width = images.shape
-        (top, left), (down, right) = self.padding, self.stride
-        tall, wide = height + 2 * top, width + 2 * left
-        padded = _workspace("padded", (channels, tall, wide, count))
-        for border in (padded[:, :top], padded[:, top + height :], padded[:, :, :left], padded[:, :, left + width :]):
-            border.zero_()
-        padded[:, top : top + height, left : left + width].copy_(images.permute(1, 2, 3, 0))
-        spans = [(size - 1) * step + 1 for size, step in zip(self.kernel, self.dilation, strict=True)]
-        if tall < spans[0] or wide < spans[1]:
-            raise InputError(f"images must be at least {spans[0]} x {spans[1]} with their padding, got {tall} x {wide}")
-        rows, columns = (tall - spans[0]) // down + 1, (wide - spans[1]) // right + 1
-        result = images.new_empty(self.matrix.outputs, rows * columns * count)
-        at_once = min(rows, max(1, _COLUMNS // (columns * count)))
-        inputs = torch.arange(self.matrix.inputs)
-        channel, place = inputs // math.prod(self.kernel), inputs % math.prod(self.kernel)
-        offsets = (channel * tall + place // self.kernel[1] * self.dilation[0]) * wide
-        offsets += place % self.kernel[1] * self.dilation[1]
-        for first in range(0, rows, at_once):
-            here = min(at_once, rows - first)
-            start = first * down * wide
-            last = (here - 1) * down * wide + (columns - 1) * right
-            view = padded.as_strided(
-                (channels * tall * wide - start - last, here, columns, count),
-                (count, down * wide * count, right * count, 1),
-                start * count,
-            )
+        """As a ``Conv2d``.
 
-            def fetch(chosen: Tensor, held: Tensor, view: Tensor = view) -> None:
-                torch.index_select(view, 0, offsets[chosen], out=held.view(len(chosen), *view.shape[1:]))
-
-            part = slice(first * columns * count, (first + here) * columns * count)
-            self.matrix.multiply(fetch, result[:, part])
-        return result.reshape(self.matrix.outputs, rows, columns, count).permute(3, 0, 1, 2)
-
-
-class PackedPool(nn.Module):
-    """In the place of a ``MaxPool2d`` whose windows do not overlap, for maps with the images innermost."""
-
-    def __init__(self, layer: nn.MaxPool2d) -> None:
-        super().__init__()
-        assert isinstance(layer.kernel_size, int)
-        self.original, self.size = layer, layer.kernel_size
-
-    def forward(self, images: Tensor) -> Tensor:
-        """As a ``MaxPool2d``."""
-        if images.ndim != 4 or images.stride(0) != 1:
-            pooled: Tensor = self.original(images)
-            return pooled
-        size = self.size
-        rows, columns = images.shape[2] // size * size, images.shape[3] // size * size
-        if not (rows and columns):
-            pooled = self.original(images)
-            return pooled
-        parts = [images[:, :, i:rows:size, j:columns:size] for i in range(size) for j in range(size)]
-        largest = parts[0] if len(parts) == 1 else torch.maximum(parts[0], parts[1])
-        for part in parts[2:]:
-            torch.maximum(largest, part, out=largest)
-        return largest
+        Raises
+        ------
+        InputError
+            If the images are smaller than the kernel.
+        """
+        maps = images.maps if isinstance(images, BlockedTensor) else None
+        if maps is None:
+            maps = BlockedMaps.of(unblocked(images).numpy())
+        size = self.window.output_size(*maps.shape[2:])
+        if min(size) < 1:
+            raise InputError(f"images must be at least as large as the kernel, got {tuple(maps.shape)}")
+        return BlockedTensor(self.program.convolve(maps, self.window))
 
 
 class PackedRecurrent(nn.Module):
@@ -341,7 +308,7 @@ class PackedNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
         """As the network, without gradients."""
-        return self.network(*inputs)
+        return unblocked(self.network(*inputs))
 
     def __str__(self) -> str:
         rows = [
@@ -375,10 +342,6 @@ def _packed(module: nn.Module) -> nn.Module | str | None:
             return "a recurrent layer of another kind"
         assert isinstance(module, nn.GRU | nn.LSTM)
         return PackedRecurrent(module)
-    if kind is nn.MaxPool2d:
-        assert isinstance(module, nn.MaxPool2d)
-        plain = isinstance(module.kernel_size, int) and module.kernel_size == module.stride and module.dilation == 1
-        return PackedPool(module) if plain and module.padding == 0 and not module.ceil_mode else None
     weight = getattr(module, "weight", None)
     if isinstance(weight, Tensor) and weight.ndim > 1:
         return f"no packed form of {kind.__name__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xbarsim.engine.backends import Backend, CompiledBackend, Program
+from xbarsim.engine.backends import Backend, CompiledBackend, PlainProgram, Program
 from xbarsim.engine.case import Case
 from xbarsim.engine.inputs import clipping_bounds, count_clipped, quantise_codes, unfold
 from xbarsim.engine.layout import Columns, Layout
@@ -31,6 +31,7 @@ __all__ = [
     "CompiledBackend",
     "Layout",
     "Noise",
+    "PlainProgram",
     "Plan",
     "Program",
     "Scaling",

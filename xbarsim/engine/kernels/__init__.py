@@ -22,7 +22,7 @@ from xbarsim.engine.kernels.arguments import (
 )
 from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
-from xbarsim.engine.kernels.maps import add_maps, block_maps, largest_of_maps, unblock_maps
+from xbarsim.engine.kernels.maps import add_maps, block_maps, frame_maps, largest_of_maps, unblock_maps
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
 from xbarsim.engine.kernels.planes import HAS_BYTE_PERMUTE
 from xbarsim.engine.kernels.processor import has_feature
@@ -61,6 +61,7 @@ __all__ = [
     "convert_reads",
     "count_bits",
     "count_outside",
+    "frame_maps",
     "has_feature",
     "im2col",
     "largest_of_maps",

@@ -10,12 +10,12 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.inputs import raw_row
+from xbarsim.engine.kernels.inputs import fill_frame, raw_row
 from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import INT64, LANES, data
 from xbarsim.foundation.compiling import kernel
 
-__all__ = ["add_maps", "block_maps", "largest_of_maps", "unblock_maps"]
+__all__ = ["add_maps", "block_maps", "frame_maps", "largest_of_maps", "unblock_maps"]
 
 
 @kernel(parallel=True)
@@ -60,6 +60,30 @@ def unblock_maps(values: Any, rectified: bool, maps: Any) -> None:
                     for lane in range(min(8, count - half)):
                         for i in range(some):
                             flat[here + lane * stride + i] = chunk[i * LANES + half + lane]
+
+
+@kernel(parallel=True)
+def frame_maps(values: Any, rectified: bool, frame: Any, shape: Any, blocked: Any) -> None:
+    """Put maps with 16 images side by side into their padded frames, zeros in the place of negatives if `rectified`.
+
+    `values` (blocks, channels, height, width, 16); `frame` as in :mod:`xbarsim.engine.kernels.arguments`; `shape` is
+    (blocks, channels, padded height, padded width, 16), of which `blocked`, filled, is the flat array.
+    """
+    blocks, channels, height, width, _ = values.shape
+    padded_height, padded_width = shape[2], shape[3]
+    zero = np.float32(0.0)
+    least = zero if rectified else np.float32(-np.inf)
+    flat = values.reshape(-1)
+    row = width * LANES
+    for job in prange(blocks * channels):
+        origin = job * padded_height * padded_width * LANES
+        for y in range(height):
+            source = (job * height + y) * row
+            place = origin + ((frame.top + y) * padded_width + frame.left) * LANES
+            for i in range(row):
+                value = flat[source + i]
+                blocked[place + i] = zero if value < least else value
+        fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), zero)
 
 
 @kernel(parallel=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from xbarsim.network.lowering.base import Lowering
 from xbarsim.network.lowering.batch_norm import fold_batch_norm
+from xbarsim.network.lowering.blocked_tensor import BlockedTensor, unblocked
 from xbarsim.network.lowering.lower import lower
 from xbarsim.network.lowering.products import Call, ProductFunction, bind
 from xbarsim.network.lowering.registry import Registration, handled_types, lowering_of, register
 from xbarsim.network.lowering.skeleton import TorchSkeleton
 
 __all__ = [
+    "BlockedTensor",
     "Call",
     "Lowering",
     "ProductFunction",
@@ -21,4 +23,5 @@ __all__ = [
     "lower",
     "lowering_of",
     "register",
+    "unblocked",
 ]
