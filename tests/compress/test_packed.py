@@ -134,7 +134,7 @@ def test_maps_stay_in_blocks_between_convolutions() -> None:
     )
     packed = pack_network(pruned(model))
     seen = []
-    packed.network[3].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    packed.network.get_submodule("3").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = drawn(19, 3, 30, 22)
     same(packed(images), model(images))
     assert isinstance(seen[0], BlockedTensor)

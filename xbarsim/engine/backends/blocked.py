@@ -156,6 +156,8 @@ class BlockedProgram(metaclass=ABCMeta):
         self, maps: Array, quantiser: kernels.Quantiser, frame: kernels.Frame, shape: tuple[int, ...], blocked: Array
     ) -> bool:
         """Quantise maps and put 16 images side by side; whether all values were finite."""
+        if self._driving.mask == 0:
+            return bool(kernels.block_codes(maps, quantiser, frame, shape[1:], blocked))
         scratch = np.empty(0, self.scratch)
         return bool(kernels.block_inputs(maps, quantiser, frame, self._driving, shape, scratch, blocked))
 

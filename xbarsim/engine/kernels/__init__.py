@@ -20,7 +20,7 @@ from xbarsim.engine.kernels.arguments import (
     Tables,
     WholeConverters,
 )
-from xbarsim.engine.kernels.inputs import block_inputs, count_outside, im2col, pack_planes, quantise
+from xbarsim.engine.kernels.inputs import block_codes, block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
 from xbarsim.engine.kernels.maps import add_maps, block_maps, frame_maps, largest_of_maps, unblock_maps
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
@@ -55,6 +55,7 @@ __all__ = [
     "add_maps",
     "add_noise",
     "bit_serial_products",
+    "block_codes",
     "block_inputs",
     "block_maps",
     "block_words",

@@ -12,7 +12,17 @@ from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import LANES
 from xbarsim.foundation.compiling import kernel
 
-__all__ = ["VECTORS", "block_inputs", "fill_frame", "im2col", "pack_planes", "quantise", "quantise_rows", "raw_row"]
+__all__ = [
+    "VECTORS",
+    "block_codes",
+    "block_inputs",
+    "fill_frame",
+    "im2col",
+    "pack_planes",
+    "quantise",
+    "quantise_rows",
+    "raw_row",
+]
 
 VECTORS = 64  # of 16 numbers that are quantised at a time, at least a row: they stay in the first-level cache
 _CHANNELS = 8  # that a thread has one room for
@@ -68,19 +78,22 @@ def raw_row(values: Any, block: int, channel: int, y: int, row: Any) -> None:
 
 
 @kernel()
-def _quantise_vectors(values: Any, first: int, vectors: int, quantiser: Any, codes: Any) -> bool:
-    """Nearest codes of 16 `vectors` numbers from `first` on, float32 or float64; returns whether all were finite."""
+def _quantise_vectors(values: Any, first: int, vectors: int, quantiser: Any, codes: Any, place: int) -> bool:
+    """Nearest codes of 16 `vectors` numbers, float32 or float64; returns whether all were finite.
+
+    They stand from `first` on, their codes from `place` on.
+    """
     inverse_scale, low, high, short_scale, lowest, highest, doubt = quantiser
     bad = 0
     if codes.itemsize == 4 and values.itemsize == 4:
         for start in range(0, vectors, _TOGETHER):
-            place, some = start * LANES, min(_TOGETHER, vectors - start)
-            flags = convert_short(values, first + place, some, short_scale, lowest, highest, doubt, codes, place)
+            here, there, some = first + start * LANES, place + start * LANES, min(_TOGETHER, vectors - start)
+            flags = convert_short(values, here, some, short_scale, lowest, highest, doubt, codes, there)
             if flags & 1:
-                convert_long(values, first + place, some, inverse_scale, low, high, codes, place)
+                convert_long(values, here, some, inverse_scale, low, high, codes, there)
             bad |= flags
     else:
-        convert_long(values, first, vectors, inverse_scale, low, high, codes, 0)
+        convert_long(values, first, vectors, inverse_scale, low, high, codes, place)
         for i in range(first, first + vectors * LANES):
             bad |= 0 if values[i] - values[i] == 0.0 else 2
     return bad < 2
@@ -88,20 +101,37 @@ def _quantise_vectors(values: Any, first: int, vectors: int, quantiser: Any, cod
 
 @kernel()
 def quantise_rows(
-    values: Any, block: int, channel: int, y: int, rows: int, quantiser: Any, raw: Any, codes: Any
+    values: Any,
+    block: int,
+    channel: int,
+    y: int,
+    rows: int,
+    quantiser: Any,
+    raw: Any,
+    codes: Any,
+    place: int,
+    stride: int,
 ) -> bool:
     """Nearest codes of so many rows of a feature map from row y on, 16 images side by side; whether all were finite.
 
     `values` as for :func:`raw_row`; `raw` is room for as many of them as are quantised, of their type, zeros in lanes
-    without an image.
+    without an image. The codes of a row stand from `place` on, those of the next `stride` numbers behind.
     """
     width = values.shape[3]
+    first, given = 0, raw
     if values.ndim == 5:
         first = ((block * values.shape[1] + channel) * values.shape[2] + y) * width * LANES
-        return _quantise_vectors(values.reshape(-1), first, rows * width, quantiser, codes)
+        given = values.reshape(-1)
+    else:
+        for r in range(rows):
+            raw_row(values, block, channel, y + r, raw[r * width * LANES :])
+    if stride == width * LANES:
+        return _quantise_vectors(given, first, rows * width, quantiser, codes, place)
+    finite = True
     for r in range(rows):
-        raw_row(values, block, channel, y + r, raw[r * width * LANES :])
-    return _quantise_vectors(raw, 0, rows * width, quantiser, codes)
+        here = first + r * width * LANES
+        finite &= _quantise_vectors(given, here, width, quantiser, codes, place + r * stride)
+    return finite
 
 
 @kernel()
@@ -128,6 +158,41 @@ def fill_frame(blocked: Any, place: int, frame: Any, shape: Any, idle: Any) -> N
 
 
 @kernel(parallel=True)
+def block_codes(values: Any, quantiser: Any, frame: Any, shape: Any, blocked: Any) -> bool:
+    """Quantise feature maps, pad them, and put 16 images side by side: codes that are driven as they are, sign and all.
+
+    As :func:`block_inputs`, with `shape` (blocks, channels, padded height, padded width, 16) and `blocked` of float32
+    or float64.
+    """
+    channels, height, width = values.shape[1], values.shape[2], values.shape[3]
+    blocks, stored, padded_height, padded_width, _ = shape
+    together = min(height, max(1, VECTORS // width))  # rows
+    parts = -(-channels // _CHANNELS)
+    stride = padded_width * LANES
+    bad = 0
+    for job in prange(blocks * parts):
+        block, first_channel = job // parts, job % parts * _CHANNELS
+        raw = np.zeros(LANES * width * together, values.dtype)
+        for c in range(first_channel, min(first_channel + _CHANNELS, channels)):
+            origin = (block * stored + c) * padded_height * stride
+            for y in range(0, height, together):
+                rows, place = min(together, height - y), origin + (frame.top + y) * stride + frame.left * LANES
+                bad += 0 if quantise_rows(values, block, c, y, rows, quantiser, raw, blocked, place, stride) else 1
+            fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), 0)
+    _fill_ones(blocked, blocks, channels, stored, padded_height * stride)
+    return bad == 0
+
+
+@kernel()
+def _fill_ones(blocked: Any, blocks: int, channels: int, stored: int, numbers: int) -> None:
+    """Ones in the channels beyond those of the maps."""
+    for block in range(blocks):
+        for channel in range(channels, stored):
+            place = (block * stored + channel) * numbers
+            blocked[place : place + numbers] = 1
+
+
+@kernel(parallel=True)
 def block_inputs(values: Any, quantiser: Any, frame: Any, driving: Any, shape: Any, scratch: Any, blocked: Any) -> bool:
     """Quantise feature maps, cut them into planes, pad them, and put 16 images side by side.
 
@@ -151,25 +216,17 @@ def block_inputs(values: Any, quantiser: Any, frame: Any, driving: Any, shape: A
         for c in range(first_channel, min(first_channel + _CHANNELS, channels)):
             for y in range(0, height, together):
                 rows = min(together, height - y)
-                bad += 0 if quantise_rows(values, block, c, y, rows, quantiser, raw, codes) else 1
+                bad += 0 if quantise_rows(values, block, c, y, rows, quantiser, raw, codes, 0, width * LANES) else 1
                 for t in range(planes):
                     place = (((t * blocks + block) * stored + c) * padded_height + frame.top + y) * padded_width
                     place = (place + frame.left) * LANES
-                    if driving.mask != 0:
-                        _drive(codes[: rows * width * LANES], driving, t, driven)
-                        _place_rows(driven, rows, width * LANES, blocked, place, padded_width * LANES)
-                    else:
-                        _place_rows(codes, rows, width * LANES, blocked, place, padded_width * LANES)
+                    _drive(codes[: rows * width * LANES], driving, t, driven)
+                    _place_rows(driven, rows, width * LANES, blocked, place, padded_width * LANES)
             for t in range(planes):
-                idle[0] = 0
-                if driving.mask != 0:
-                    _drive(np.zeros(1, scratch.dtype), driving, t, idle)
+                _drive(np.zeros(1, scratch.dtype), driving, t, idle)
                 place = ((t * blocks + block) * stored + c) * padded_height * padded_width * LANES
                 fill_frame(blocked, place, frame, (height, width, padded_height, padded_width), idle[0])
-    for job in range(planes * blocks):
-        for place in range((job * stored + channels), (job + 1) * stored):
-            numbers = padded_height * padded_width * LANES
-            blocked[place * numbers : (place + 1) * numbers] = 1
+    _fill_ones(blocked, planes * blocks, channels, stored, padded_height * padded_width * LANES)
     return bad == 0
 
 

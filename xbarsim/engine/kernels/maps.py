@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.inputs import fill_frame, raw_row
 from xbarsim.engine.kernels.turning import transpose_8
-from xbarsim.engine.kernels.vectors import INT64, LANES, data
+from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 from xbarsim.foundation.compiling import kernel
 
 __all__ = ["add_maps", "block_maps", "frame_maps", "largest_of_maps", "unblock_maps"]
@@ -62,6 +62,31 @@ def unblock_maps(values: Any, rectified: bool, maps: Any) -> None:
                             flat[here + lane * stride + i] = chunk[i * LANES + half + lane]
 
 
+@intrinsic
+def _rectify(typing_context: Any, values: Any, first: Any, least: Any, target: Any, place: Any, count: Any) -> Any:
+    """``target[place + i] = values[first + i]``, or 0 where that is less than `least`; i below 16 `count`."""
+    number = types.int64
+    signature = types.void(values, number, types.float32, target, number, number)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        kind = ir.VectorType(context.get_value_type(signature.args[3].dtype), LANES)
+        source = builder.gep(data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
+        goal = builder.gep(data(context, builder, signature.args[3], arguments[3]), [arguments[4]])
+        least = everywhere(builder, arguments[2], vector)
+        with cgutils.for_range(builder, arguments[5]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
+            given = builder.bitcast(builder.gep(source, [offset]), vector.as_pointer())
+            value = builder.load(given, align=4)
+            less = builder.fcmp_ordered("<", value, least)
+            value = builder.select(less, ir.Constant(vector, [0.0] * LANES), value)
+            value = value if kind == vector else builder.fpext(value, kind)
+            builder.store(value, builder.bitcast(builder.gep(goal, [offset]), kind.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @kernel(parallel=True)
 def frame_maps(values: Any, rectified: bool, frame: Any, shape: Any, blocked: Any) -> None:
     """Put maps with 16 images side by side into their padded frames, zeros in the place of negatives if `rectified`.
@@ -80,9 +105,7 @@ def frame_maps(values: Any, rectified: bool, frame: Any, shape: Any, blocked: An
         for y in range(height):
             source = (job * height + y) * row
             place = origin + ((frame.top + y) * padded_width + frame.left) * LANES
-            for i in range(row):
-                value = flat[source + i]
-                blocked[place + i] = zero if value < least else value
+            _rectify(flat, source, least, blocked, place, width)
         fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), zero)
 
 

@@ -146,6 +146,34 @@ _sum_pairs = _sum_words(quads=False)
 _sum_quads = _sum_words(quads=HAS_QUADS)
 
 
+@intrinsic
+def _pack(
+    typing_context: Any, codes: Any, first: Any, mask: Any, shift: Any, words: Any, place: Any, count: Any
+) -> Any:
+    """``words[place + i] = (codes[first + i] & mask) << shift``, i below 16 `count`; added if `shift` is not 0."""
+    number, word = types.int64, types.int32
+    signature = types.void(codes, number, word, word, words, number, number)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(INT32, LANES)
+        source = builder.gep(data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
+        target = builder.gep(data(context, builder, signature.args[4], arguments[4]), [arguments[5]])
+        mask, shift = (everywhere(builder, arguments[i], vector) for i in (2, 3))
+        fresh = builder.icmp_signed("==", arguments[3], ir.Constant(INT32, 0))
+        # What stands there already counts unless this is the lowest part.
+        kept = everywhere(builder, builder.select(fresh, ir.Constant(INT32, 0), ir.Constant(INT32, -1)), vector)
+        with cgutils.for_range(builder, arguments[6]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
+            given = builder.bitcast(builder.gep(source, [offset]), ir.VectorType(ir.FloatType(), LANES).as_pointer())
+            place = builder.bitcast(builder.gep(target, [offset]), vector.as_pointer())
+            value = builder.and_(builder.fptosi(builder.load(given, align=4), vector), mask)
+            before = builder.and_(builder.load(place, align=4), kept)
+            builder.store(builder.or_(before, builder.shl(value, shift)), place, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @kernel(parallel=True)
 def block_words(values: Any, quantiser: Any, frame: Any, shape: Any, size: int, blocked: Any) -> bool:
     """Quantise feature maps, pad them, and put 16 images side by side, `size` channels in each word.
@@ -165,20 +193,15 @@ def block_words(values: Any, quantiser: Any, frame: Any, shape: Any, size: int, 
         block, word = job // stored, job % stored
         raw = np.zeros(LANES * width * together, np.float32)
         codes = np.empty(LANES * width * together, np.float32)
-        words = np.empty(LANES * width * together, np.int32)
         origin = job * padded_height * padded_width * LANES
         for y in range(0, height, together):
             rows = min(together, height - y)
             for part in range(min(size, channels - size * word)):
-                bad += 0 if quantise_rows(values, block, size * word + part, y, rows, quantiser, raw, codes) else 1
-                shift = np.int32(bits * part)
-                for i in range(LANES * width * rows):
-                    above = np.int32(0) if part == 0 else words[i]
-                    words[i] = above | ((np.int32(codes[i]) & mask) << shift)
-            for r in range(rows):
-                place = origin + ((frame.top + y + r) * padded_width + frame.left) * LANES
-                for i in range(LANES * width):
-                    blocked[place + i] = words[r * LANES * width + i]
+                c = size * word + part
+                bad += int(not quantise_rows(values, block, c, y, rows, quantiser, raw, codes, 0, width * LANES))
+                for r in range(rows):
+                    place = origin + ((frame.top + y + r) * padded_width + frame.left) * LANES
+                    _pack(codes, r * width * LANES, mask, np.int32(bits * part), blocked, place, width)
         fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), np.int32(0))
     return bad == 0
 
