@@ -63,6 +63,7 @@ EXCLUDED = {
         [
             "TorchProgram",
             "BlockedMaps",
+            "PlainProgram",
             "ChecksumReport",
             "LinearisationError",
             "MappableLayer",

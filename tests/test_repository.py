@@ -189,6 +189,7 @@ def test_every_library_that_is_imported_is_required() -> None:
     required |= {"llvmlite"}  # numba's own, of the version that numba asks for
     # extras; imported in functions, with a message
     optional = {
+        "aihwkit",
         "badcrossbar",
         "cosmic_ray",
         "distributed",
