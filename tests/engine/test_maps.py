@@ -16,7 +16,7 @@ from torch.nn import functional
 from tests.strategies import TiledLayer
 from xbarsim.design import Design, Periphery
 from xbarsim.devices import Cell
-from xbarsim.engine import BlockedMaps, Scaling, Window, make_plan, memory
+from xbarsim.engine import BlockedMaps, PlainProgram, Scaling, Window, make_plan, memory
 from xbarsim.engine.backends import BlockingProgram
 from xbarsim.engine.backends.sums import SumProgram
 from xbarsim.mapping import Mapping, map_matrix
@@ -55,6 +55,41 @@ def test_what_is_done_in_blocks_gives_the_numbers_of_torch(seed: int, shape: tup
         for maps in (one, one.relu(), one.plus(other)):
             numbers = maps.plain()
             assert maps.count_outside(*bounds) == (numbers < below).sum() + (numbers >= above).sum()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 4), st.integers(3, 9), st.integers(3, 18)),
+    outputs=st.integers(1, 15),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    rectified=st.booleans(),
+    whole=st.booleans(),
+)
+def test_plain_numbers_are_convolved_group_by_group(
+    seed: int, shape: tuple[int, ...], outputs: int, stride: Any, padding: Any, rectified: bool, whole: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = shape[1] * 9
+    weights = rng.normal(size=(inputs, outputs))
+    if whole:  # so large that sums of codes would not fit float32: the engine works in float64
+        weights = rng.integers(-(2**22), 2**22, weights.shape).astype(float)
+    groups, dense = [], np.zeros((inputs, outputs))
+    for part in np.array_split(np.arange(outputs), min(outputs, 3)):
+        rows = np.flatnonzero(rng.random(inputs) < 0.4)
+        if len(rows):
+            groups.append((rows, part, weights[np.ix_(rows, part)]))
+            dense[np.ix_(rows, part)] = weights[np.ix_(rows, part)]
+    maps, bias = _maps(seed, shape), rng.normal(size=outputs)
+    blocked = BlockedMaps.of(maps).relu() if rectified else BlockedMaps.of(maps)
+    window = Window(kernel=(3, 3), stride=stride, padding=padding)
+    found = PlainProgram(groups, inputs, outputs, bias).convolve(blocked, window).plain()
+    kernel = torch.from_numpy(dense.T.reshape(outputs, shape[1], 3, 3))
+    framed = functional.pad(torch.from_numpy(blocked.plain()).double(), padding)
+    wanted = functional.conv2d(framed, kernel, torch.from_numpy(bias), stride=stride)
+    largest = float(functional.conv2d(framed.abs(), kernel.abs(), stride=stride).max()) + 1.0
+    np.testing.assert_allclose(found, wanted, atol=3e-7 * np.sqrt(inputs) * largest, rtol=0)
 
 
 DESIGNS = {
