@@ -171,3 +171,13 @@ def test_what_it_cannot_compute_is_refused() -> None:
     packed = pack_network(nn.Conv2d(1, 1, 5))
     with pytest.raises(InputError, match=r"images must be at least as large as the kernel, got \(1, 1, 4, 9\)"):
         packed(torch.zeros(1, 1, 4, 9))
+    packed = pack_network(nn.Conv2d(3, 4, 3))
+    for channels in (2, 4):
+        with pytest.raises(InputError, match=rf"images must have 3 channels for a kernel of \(3, 3\), got {channels}"):
+            packed(torch.zeros(2, channels, 6, 6))
+    for images in (torch.zeros(2, 3, 6, 6).double(), torch.ones(2, 3, 6, 6, dtype=torch.int64), torch.zeros(3, 6, 6)):
+        with pytest.raises(
+            InputError, match=r"images must be float32 of shape \(images, channels, height, width\), got"
+        ):
+            packed(images)
+    assert packed(torch.zeros(0, 3, 6, 6)).shape == (0, 4, 4, 4)

@@ -19,6 +19,7 @@ from xbarsim.devices import Cell
 from xbarsim.engine import BlockedMaps, PlainProgram, Scaling, Window, make_plan, memory
 from xbarsim.engine.backends import BlockingProgram
 from xbarsim.engine.backends.sums import SumProgram
+from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Mapping, map_matrix
 
 SHAPES = st.tuples(st.integers(1, 35), st.integers(1, 5), st.integers(1, 9), st.integers(1, 18))
@@ -90,6 +91,22 @@ def test_plain_numbers_are_convolved_group_by_group(
     wanted = functional.conv2d(framed, kernel, torch.from_numpy(bias), stride=stride)
     largest = float(functional.conv2d(framed.abs(), kernel.abs(), stride=stride).max()) + 1.0
     np.testing.assert_allclose(found, wanted, atol=3e-7 * np.sqrt(inputs) * largest, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "places", "shape", "bias", "message"),
+    [
+        ([0, 9], [0], (2, 1), 2, r"inputs of groups must be in \[0, 8\], got 0 to 9"),
+        ([0], [-1], (1, 1), 2, r"outputs of groups must be in \[0, 1\], got -1 to -1"),
+        ([0], [0, 1], (2, 1), 2, r"weights of groups must have shape \(1, 2\), got \(2, 1\)"),
+        ([0], [0], (1, 1), 3, r"bias must have shape \(2,\), got \(3,\)"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(
+    rows: list[int], places: list[int], shape: tuple[int, int], bias: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        PlainProgram([(np.array(rows), np.array(places), np.ones(shape))], 9, 2, np.zeros(bias))
 
 
 DESIGNS = {

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,27 +95,19 @@ class PackedMatrix(nn.Module):
             self.places[given] = number * most + torch.arange(len(given))
         self.in_order = torch.equal(self.places, torch.arange(self.outputs))
 
-    def multiply(self, fetch: Callable[[Tensor, Tensor], None], result: Tensor) -> None:
-        """Fill a part of a result, (outputs, vectors).
-
-        Parameters
-        ----------
-        fetch
-            Puts the inputs of some numbers into a matrix (inputs, vectors).
-        result
-            What is filled.
-        """
+    def _fill(self, inputs: Tensor, result: Tensor) -> None:
+        """Fill results (outputs, vectors) of a few inputs (inputs, vectors)."""
         held = _workspace("held", (self.most, result.shape[1]))
         held[0] = 1.0
         if not self.whole:
             result.copy_(self.bias[:, None].expand_as(result))
         for fetched, given, weights, place in self.parts:
-            inputs = held[: 1 + len(fetched)]
-            fetch(fetched, inputs[1:])
+            chosen = held[: 1 + len(fetched)]
+            torch.index_select(inputs, 0, fetched, out=chosen[1:])
             if place is None:
-                result.index_copy_(0, given, weights @ inputs)
+                result.index_copy_(0, given, weights @ chosen)
             else:
-                torch.mm(weights, inputs, out=result[place])
+                torch.mm(weights, chosen, out=result[place])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Results (outputs, vectors) of inputs (inputs, vectors)."""
@@ -124,12 +115,8 @@ class PackedMatrix(nn.Module):
         if vectors >= _FEW or not self.parts:
             result = inputs.new_empty(self.outputs, vectors)
             for first in range(0, vectors, _COLUMNS):
-                part = inputs[:, first : first + _COLUMNS]
-
-                def fetch(chosen: Tensor, held: Tensor, part: Tensor = part) -> None:
-                    torch.index_select(part, 0, chosen, out=held)
-
-                self.multiply(fetch, result[:, first : first + _COLUMNS])
+                part = slice(first, first + _COLUMNS)
+                self._fill(inputs[:, part], result[:, part])
             return result
         if len(self.parts) == 1 and len(self.parts[0][0]) == self.inputs:
             sums = self.stacked[0] @ inputs
@@ -186,14 +173,16 @@ class PackedConv2d(nn.Module):
         Raises
         ------
         InputError
-            If the images are smaller than the kernel.
+            If the images are not a float32 batch, have other channels, or are smaller than the kernel.
         """
+        if images.ndim != 4 or images.dtype != torch.float32:
+            raise InputError(
+                "images must be float32 of shape (images, channels, height, width), got "
+                f"{images.dtype} of shape {tuple(images.shape)}"
+            )
         maps = images.maps if isinstance(images, BlockedTensor) else None
         if maps is None:
-            maps = BlockedMaps.of(unblocked(images).numpy())
-        size = self.window.output_size(*maps.shape[2:])
-        if min(size) < 1:
-            raise InputError(f"images must be at least as large as the kernel, got {tuple(maps.shape)}")
+            maps = BlockedMaps.of(unblocked(images).detach().numpy())
         return BlockedTensor(self.program.convolve(maps, self.window))
 
 

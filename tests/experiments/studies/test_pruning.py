@@ -54,10 +54,11 @@ def test_every_arm_has_as_many_epochs_as_the_others() -> None:
         study = load_study(network)
         whole = study.dense.epochs + study.pruning.epochs + study.retraining.epochs
         for arm in study.arms:
-            if arm.parallel or "-long" in arm.name:  # replicas side by side; more epochs, as its name says
+            if arm.parallel:  # replicas side by side
                 continue
             own = (arm.pruning or study.pruning).epochs + (arm.retraining or study.retraining).epochs
-            assert own + (study.dense.epochs if arm.start == "dense" else 0) == whole, (network, arm.name)
+            own += study.dense.epochs if arm.start == "dense" else 0
+            assert own > whole if "-long" in arm.name else own == whole, (network, arm.name)
 
 
 def _small(study: Study, names: tuple[str, ...] = ("bcr-admm-10x", "unstructured-gap-10x")) -> Study:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from xbarsim.engine.backends.sums import SumProgram
 from xbarsim.engine.layout import Columns, Layout
 from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.window import Scaling, Window
+from xbarsim.foundation.entrances import entrance
+from xbarsim.foundation.validation import InputError
 
 __all__ = ["PlainProgram"]
 
@@ -32,11 +35,25 @@ class PlainProgram(SumProgram):
         How many there are.
     bias
         Of each output.
+
+    Raises
+    ------
+    InputError
+        If a group names an input or output that is not there, or its weights or `bias` have another shape.
     """
 
-    kernel: ClassVar[str] = "products"
-
+    @entrance
     def __init__(self, groups: list[tuple[Array, Array, Array]], inputs: int, outputs: int, bias: Array) -> None:
+        if bias.shape != (outputs,):
+            raise InputError(f"bias must have shape {(outputs,)}, got {bias.shape}")
+        for rows, places, values in groups:
+            for name, numbers, bound in (("inputs", rows, inputs), ("outputs", places, outputs)):
+                if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < bound:
+                    raise InputError(
+                        f"{name} of groups must be in [0, {bound - 1}], got {numbers.min()} to {numbers.max()}"
+                    )
+            if values.shape != (len(rows), len(places)):
+                raise InputError(f"weights of groups must have shape {(len(rows), len(places))}, got {values.shape}")
         columns = tuple(
             Columns(
                 rows=rows.astype(np.int64),
@@ -68,6 +85,19 @@ class PlainProgram(SumProgram):
         kernels.frame_maps(maps, rectified, frame, shape[1:], blocked)
         return True
 
-    def convolve(self, maps: BlockedMaps, window: Window) -> BlockedMaps:
-        """The convolution of feature maps."""
-        return self.run_blocked(maps, window, self._scaling, 0)[0]
+    @entrance
+    def convolve(self, images: BlockedMaps, window: Window) -> BlockedMaps:
+        """The convolution of feature maps.
+
+        Raises
+        ------
+        InputError
+            If the images have other channels than the weights, or are smaller than the kernel.
+        """
+        channels, kernel = images.shape[1], window.kernel
+        wanted = self._layout.inputs / math.prod(kernel)
+        if channels != wanted:
+            raise InputError(f"images must have {wanted:g} channels for a kernel of {kernel}, got {channels}")
+        if min(window.output_size(*images.shape[2:])) < 1:
+            raise InputError(f"images must be at least as large as the kernel, got {images.shape}")
+        return self.run_blocked(images, window, self._scaling, 0)[0]
