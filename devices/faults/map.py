@@ -506,6 +506,8 @@ class FaultMap:
         highest = cell.maximum_level(cell_bits)
         levels = np.where(self.kind == FaultKind.STUCK_ON, float(highest), 0.0)
         at = self.kind == FaultKind.STUCK_AT
+        if not at.any():
+            return levels
         with np.errstate(over="ignore"):
             levels[at] = round_to_grid(cell.level_units(self.value[at], cell_bits), cell.offset_levels(cell_bits))
         wrong = np.flatnonzero(~np.isfinite(levels))

@@ -1,4 +1,4 @@
-"""A whole network on other simulators of analog arrays, where they are installed: same weights, same images, same run."""
+"""A whole network on other simulators of analog arrays, where they are installed: same weights, images and run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def peers(model: nn.Module, images: torch.Tensor, design: xb.Design) -> list[Cas
 
     aihwkit's layers get arrays of the design's size, converters of as many bits at rows and columns, its own scaling of
     each vector by the largest input, and no noise; its faults, drift and programming are not used. What it computes is
-    close to a die of the design but not the same, so classes are compared. CrossSim is not on PyPI, and is not measured.
+    close to a die of the design but not the same, so classes are compared. CrossSim is not on PyPI: not measured.
 
     Parameters
     ----------

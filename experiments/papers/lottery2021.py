@@ -237,7 +237,9 @@ def measure(
                 at_once = magnitude_masks(dense, 1.0 - sparsity)
                 for arm in arms:
                     masks = at_once if found is None or arm.startswith("OMP") else found.masks[count - 1]
-                    file = None if place is None else place / f"{arm}-{count}.safetensors"
+                    # tickets of all rounds but the last have been trained already: they found the next round's masks
+                    name = f"round{count}" if arm == "IMP" else f"{arm}-{count}"
+                    file = None if place is None else place / f"{name}.safetensors"
                     trained = _retrain(other if arm.endswith("weights") else begun, data, settings, masks, file)
                     note(arm, trained, sparsity, rate, seed)
                 file = None if place is None else place / f"fault map-{count}.safetensors"

@@ -224,6 +224,24 @@ def test_an_entrance_lets_the_right_kind_in_and_makes_arrays() -> None:
         take(nothing=1)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": True}, {"share": np.nan}, {"how": "slow"}, {"names": ("a", 1)}, {"pair": (1,)}, {"flag": 1}, {"name": 3},
+     {"array": np.array(["a"])}, {"array": np.ma.masked_array([1.0], [True])}],
+)  # fmt: skip
+def test_an_entrance_that_has_let_the_right_kind_in_still_refuses_the_wrong_one(wrong: dict[str, Any]) -> None:
+    class Text(str):
+        """Of a kind that is learnt at its first use."""
+
+    take: Any = _take
+    for _ in range(2):
+        take(np.int64(2), 0.25, Text("b"), np.ones(2), Path("x"), "fast", len, ("a", "b"), {"a": 1}, True, (1, 2.0))
+        take(array=np.ones(2, ">f8"), share=None, names=["a"], flag=np.True_, path="y")
+        with pytest.raises(InputError, match=rf"^{next(iter(wrong))}(\[\d\])? must "):
+            take(**wrong)
+    assert take(array=np.ones(2, ">f8")).dtype.isnative
+
+
 @dataclass(frozen=True)
 class _Record:
     count: int

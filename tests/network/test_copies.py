@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.network.test_chip import images, mapped, model
 from xbarsim.foundation.validation import InputError
+from xbarsim.network.lowering.prepare import sharing_copy
 from xbarsim.sweep.worker import Bench, SharedBench, _open_shared
 
 
@@ -134,3 +135,34 @@ def test_single_numbers_of_a_model_stay_so_in_a_worker() -> None:
         shared.close()
     assert bench is not None
     assert torch.equal(bench.network.digital(x), network.digital(x))
+
+
+class Counting(nn.Conv2d):
+    """A layer that remembers, and one of torch's beside it that was given more to hold."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2, 1)
+        self.calls = [0]
+
+
+def test_a_copy_that_shares_weights_shares_nothing_else() -> None:
+    hooked = nn.Conv2d(2, 2, 1)
+    hooked.register_forward_hook(lambda module, inputs, output: output)
+    odd = nn.ReLU()
+    odd.seen = [1]  # type: ignore[assignment]
+    plain = nn.Conv2d(2, 2, 1)
+    original = nn.Sequential(plain, plain, hooked, nn.BatchNorm2d(2), odd, Counting(), nn.Dropout())
+    twin = sharing_copy(original)
+    assert isinstance(twin, nn.Sequential)
+    assert [type(each) for each in twin] == [type(each) for each in original]
+    assert twin[0] is twin[1]
+    for ours, theirs in zip(original.modules(), twin.modules(), strict=True):
+        assert ours is not theirs
+        assert vars(ours).keys() == vars(theirs).keys()
+        for name, value in vars(ours).items():
+            other = vars(theirs)[name]
+            assert type(value) is type(other)
+            assert other is not value or not isinstance(value, dict | list | set | nn.Module), name
+    assert all(a is b for a, b in zip(original.parameters(), twin.parameters(), strict=True))
+    assert all(a is not b and torch.equal(a, b) for a, b in zip(original.buffers(), twin.buffers(), strict=True))
+    assert len(twin[2]._forward_hooks) == 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import xbarsim as xb
@@ -17,6 +20,7 @@ from xbarsim.devices import Cell
 from xbarsim.foundation.validation import InputError
 from xbarsim.mapping import Differential, Encoding, Mapping, Offset, TwoColumn
 from xbarsim.network import MappedNetwork, NotMappedWarning, map_model
+from xbarsim.network.layers import DigitalLayer
 from xbarsim.network.lowering import TorchSkeleton
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,6 +196,27 @@ def test_the_digital_network_computes_what_it_says() -> None:
     with torch.no_grad():
         digital = map_model(model, design(), calibration=images).digital(images)
     np.testing.assert_allclose(digital.numpy(), expected, rtol=1e-6)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_digital_convolutions_of_any_geometry_are_sums_of_whole_numbers(data: st.DataObject) -> None:
+    """By windows and by the places of the kernel, in float32 and where only float64 holds the sums."""
+    number = st.integers(1, 3)
+    kernel, stride, dilation = (data.draw(st.tuples(number, number)) for _ in range(3))
+    padding = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    groups, bits = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([8, 16]))
+    size = [d * (k - 1) + 1 + data.draw(st.integers(0, 5)) for k, d in zip(kernel, dilation, strict=True)]
+    make = partial(nn.Conv2d, 2 * groups, 3 * groups, kernel, stride, padding, dilation, groups)
+    images = noise_images(2, 2 * groups, *size)
+    network = map_model(seeded(make), design(input_bits=bits), calibration=images)
+    layer = network.layers[""].layer
+    codes = torch.from_numpy(layer.quantise(images.numpy())).double()
+    weight = torch.from_numpy(np.concatenate(list(layer.group_codes()), axis=1).T.copy()).reshape(-1, 2, *kernel)
+    sums = torch.nn.functional.conv2d(codes, weight, None, stride, padding, dilation, groups)
+    scaling = layer.scaling
+    expected = (sums.numpy() * scaling.scale[:, None, None] + scaling.bias[:, None, None]).astype(np.float32)
+    np.testing.assert_array_equal(DigitalLayer(layer)(images.numpy()), expected)
 
 
 # --- batch norm

@@ -116,8 +116,10 @@ class Drive:
         used
             Which rows of the array hold weights, shape ``(rows,)``. Groups without any are not read.
         """
-        size = self.active_rows or len(used)
         chosen = np.flatnonzero(used)
+        if self.active_rows is None:
+            return [(0, chosen)] if len(chosen) else []
+        size = self.active_rows
         return [(int(number), chosen[chosen // size == number]) for number in np.unique(chosen // size)]
 
     def driven(self, codes: npt.NDArray[Any]) -> list[tuple[int, IntegerArray]]:

@@ -176,15 +176,21 @@ class _Kind:
         Whether it takes an array, or a path.
     others
         Its members that are neither.
+    words
+        The text that it names.
+    items
+        What each item of a tuple is, of whatever length; ``None`` where it takes no such tuple.
     sure
-        Types whose values fit in any case.
+        Types whose values fit in any case, those of values that did among them.
     """
 
     annotation: Any
     array: bool
     path: bool
     others: tuple[Any, ...]
-    sure: frozenset[type]
+    words: frozenset[str]
+    items: _Kind | None
+    sure: set[type]
 
     @classmethod
     def of(cls, annotation: Any) -> _Kind:
@@ -195,18 +201,45 @@ class _Kind:
         path = not array and any(map(_is_path, members))
         if path:
             others = tuple(part for part in members if not _is_path(part) and part is not str)
-        sure = {part for part in others if isinstance(part, type) and part is not float and _fits_itself(part)}
-        return cls(annotation, array, path, others, frozenset(sure))
+        words = [word for part in others if typing.get_origin(part) is Literal for word in typing.get_args(part)]
+        tuples = [typing.get_args(part) for part in others if typing.get_origin(part) is tuple]
+        items = cls.of(tuples[0][0]) if len(tuples) == 1 and tuples[0][1:] == (Ellipsis,) else None
+        sure = {part for part in others if _fits_itself(part)}
+        texts = frozenset(word for word in words if type(word) is str)
+        return cls(annotation, array, path, others, texts, items, sure)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a value fits as it is, and is seen to without a closer look; no says nothing."""
+        kind = type(value)
+        if kind in self.sure:
+            return True
+        if kind is np.ndarray:
+            return self.array and value.size <= _SMALL and value.dtype.kind in "biuf" and value.dtype.isnative
+        if kind is str:
+            return value in self.words
+        if kind is tuple:
+            return self.items is not None and all(map(self.items.takes, value))
+        return kind is float and value == value and float in self.others
+
+    def learn(self, value: Any) -> None:
+        """Remember the type of a value that fits, if every value of it does."""
+        if any(_fits_itself(part) and isinstance(value, part) for part in self.others):
+            self.sure.add(type(value))
 
 
 def _fits_itself(part: type) -> bool:
-    """Whether a class in an annotation stands for its instances, and for nothing that has to be looked into."""
-    return typing.get_origin(part) is None and not getattr(part, "_is_protocol", False)
+    """Whether it is a class that stands for its instances, and for nothing that has to be looked into."""
+    if not isinstance(part, type) or part is float or typing.get_origin(part) is not None:
+        return False
+    return not getattr(part, "_is_protocol", False)
+
+
+_SMALL = 2**20  # numbers of an array that fits into every machine's memory
 
 
 def _checked(name: str, kind: _Kind, value: Any) -> Any:
     """`value`, as an array where the annotation says one, or an InputError."""
-    if type(value) in kind.sure:
+    if kind.takes(value):
         return value
     if kind.array:
         if any(_fits(part, value) for part in kind.others):
@@ -228,6 +261,7 @@ def _checked(name: str, kind: _Kind, value: Any) -> Any:
         raise InputError(
             f"{name} must be {_describe(kind.annotation)}, got {shown(value)} of type {type(value).__name__}"
         )
+    kind.learn(value)
     return value
 
 
@@ -270,6 +304,7 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
     more = next((n for n, p in parameters.items() if p.kind is p.VAR_POSITIONAL), "")
     others = next((n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD), "")
     kinds: dict[str, _Kind] = {}
+    ordered: list[_Kind | None] = []  # those of `names`
     read = False
 
     @functools.wraps(function)
@@ -278,7 +313,10 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
         if not read:  # at the first call: by then the names in annotations are there
             hints = _hints(function).items()
             kinds.update({name: _Kind.of(hint) for name, hint in hints if hint is not Any and name in parameters})
+            ordered.extend(map(kinds.get, names))
             read = True
+        if len(arguments) <= len(ordered) and _taken(ordered, arguments, kinds, keywords):
+            return function(*arguments, **keywords)
         doubtful: InputError | None = None
 
         def check(name: str, value: Any) -> Any:
@@ -311,6 +349,16 @@ def entrance(function: Callable[P, T]) -> Callable[P, T]:
         raise doubtful
 
     return checked
+
+
+def _taken(
+    ordered: list[_Kind | None], arguments: tuple[Any, ...], kinds: dict[str, _Kind], keywords: dict[str, Any]
+) -> bool:
+    """Whether all arguments of a call are seen to fit without a closer look."""
+    for kind, value in zip(ordered, arguments, strict=False):
+        if kind is not None and not kind.takes(value):
+            return False
+    return all(key in kinds and kinds[key].takes(value) for key, value in keywords.items())
 
 
 def check_fields(instance: Any) -> None:

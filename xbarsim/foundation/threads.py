@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import numba
 from threadpoolctl import threadpool_limits
 
 from xbarsim.foundation.validation import check_integer
 
-__all__ = ["set_threads"]
+__all__ = ["fewer_threads", "set_threads"]
 
 
 def set_threads(threads: int) -> None:
@@ -31,3 +33,26 @@ def set_threads(threads: int) -> None:
     threadpool_limits(limits=threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def fewer_threads(threads: int) -> Iterator[None]:
+    """Use at most this many threads for a while: where other processes need the cores, threads wait for one another.
+
+    Parameters
+    ----------
+    threads
+        1 or more; more than there are now change nothing.
+    """
+    torch = sys.modules.get("torch")
+    before = numba.get_num_threads(), None if torch is None else torch.get_num_threads()
+    numba.set_num_threads(min(threads, before[0]))
+    if torch is not None and before[1] is not None:
+        torch.set_num_threads(min(threads, before[1]))
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        numba.set_num_threads(before[0])
+        if torch is not None and before[1] is not None:
+            torch.set_num_threads(before[1])

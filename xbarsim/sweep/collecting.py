@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.processes import WorkerDied
+from xbarsim.foundation.processes import WorkerDied, cores
 from xbarsim.foundation.progress import progress_bar
+from xbarsim.foundation.threads import fewer_threads
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.sweep.executors import LocalProcesses, deaths, workers_of
 from xbarsim.sweep.results import FailedDie, FailedDiesWarning, MeasuredDie, Results, TaskResult
@@ -344,7 +345,8 @@ class _Run:
         task = state.task
         if task.mapping_key not in self.shared:
             try:
-                self.shared[task.mapping_key] = SharedBench(make_bench(task))
+                with self.cores_left():
+                    self.shared[task.mapping_key] = SharedBench(make_bench(task))
             except InputError as error:  # a design that does not suit the network, for example
                 state.failure = FailedDie(task=task.id, die=die, tries=1, reason=str(error))
                 return
@@ -367,6 +369,12 @@ class _Run:
             raise self.broken(error) from error
         state.out.add(die)
         self.out[future] = _Out(state=state, die=die, alone=alone)
+
+    def cores_left(self) -> contextlib.AbstractContextManager[None]:
+        """As many threads as the workers of this machine, which load libraries or run, leave cores."""
+        if not isinstance(self.executor, LocalProcesses):
+            return contextlib.nullcontext()
+        return fewer_threads(max(1, cores() - self.executor.workers))
 
     def take(self, future: Future[Any]) -> None:
         """Keep what a worker gave."""

@@ -36,6 +36,7 @@ __all__ = [
 MOST_SAMPLES = 2**40
 """The highest number of a sample: 256 of its maps fit below the bits that tell uses of a layer apart in read noise."""
 
+_FEW_PLACES = 16  # outputs of a map
 _WINDOW_BYTES = 2**26  # of input windows that the digital network unfolds at a time
 
 Maps = npt.NDArray[np.float32]
@@ -92,7 +93,10 @@ class DigitalLayer(NetworkLayer):
     ) -> None:
         super().__init__(layer)
         self.record = record
-        self._weight = layer.group_codes()
+        weight = layer.group_codes()
+        largest = max(abs(layer.scaling.low), abs(layer.scaling.high)) * np.abs(weight).sum(axis=1).max(initial=0.0)
+        # float32 holds every sum of whole numbers exactly that stays below 2^24
+        self._weight = weight.astype(np.float32) if largest < 2.0**24 else weight
 
     def run(self, maps: Maps) -> Maps:
         """From feature maps to results, as :meth:`NetworkLayer.run`."""
@@ -110,9 +114,17 @@ class DigitalLayer(NetworkLayer):
 
     def _multiply(self, codes: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[np.float64]:
         """Products of every window: sums of integers, so that no order of them matters."""
+        left, right, top, bottom = self.layer.window.padding
+        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right))).astype(self._weight.dtype)
+        few = height * width < _FEW_PLACES  # a product each for the places of a kernel would be many small ones
+        product = self._by_windows(padded, height, width) if few else self._by_places(padded, height, width)
+        scaling = self.layer.scaling
+        scaled: npt.NDArray[np.float64] = product * scaling.scale[:, None, None] + scaling.bias[:, None, None]
+        return scaled
+
+    def _by_windows(self, padded: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+        """The windows that the kernel is laid on as vectors, and one product of all of them."""
         window, groups = self.layer.window, self.layer.groups
-        left, right, top, bottom = window.padding
-        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right))).astype(np.float64)
         rows, columns = window.kernel
         maps, channels = padded.shape[:2]
         strides = padded.strides
@@ -131,10 +143,28 @@ class DigitalLayer(NetworkLayer):
             writeable=False,
         ).reshape(groups, maps * height * width, -1)
         product = (windows @ self._weight).reshape(groups, maps, height, width, -1)
-        product = product.transpose(1, 0, 4, 2, 3).reshape(maps, -1, height, width)
-        scaling = self.layer.scaling
-        scaled: npt.NDArray[np.float64] = product * scaling.scale[:, None, None] + scaling.bias[:, None, None]
-        return scaled
+        turned: npt.NDArray[Any] = product.transpose(1, 0, 4, 2, 3).reshape(maps, -1, height, width)
+        return turned
+
+    def _by_places(self, padded: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+        """The sum over the places of a kernel, of what each takes of the maps: rows stay as they lie."""
+        window, groups = self.layer.window, self.layer.groups
+        rows, columns = window.kernel
+        maps, channels = padded.shape[:2]
+        outputs = self._weight.shape[2]
+        weight = self._weight.reshape(groups, channels // groups, rows, columns, outputs)
+        total = np.zeros((maps, groups, outputs, height * width), padded.dtype)
+        for row, column in np.ndindex(rows, columns):
+            down, across = row * window.dilation[0], column * window.dilation[1]
+            seen = padded[
+                :,
+                :,
+                down : down + (height - 1) * window.stride[0] + 1 : window.stride[0],
+                across : across + (width - 1) * window.stride[1] + 1 : window.stride[1],
+            ]
+            part = np.ascontiguousarray(seen).reshape(maps, groups, channels // groups, height * width)
+            total += weight[:, :, row, column].transpose(0, 2, 1) @ part
+        return total.reshape(maps, groups * outputs, height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
