@@ -80,7 +80,8 @@ def _product(*, squared: bool) -> Any:
             width = panel_width(np.float32 if isinstance(real, ir.FloatType) else np.float64)
 
             def emit(inputs: list[Any], columns: int) -> None:
-                _emit_product(builder, inputs, (offsets_here, weights, sums), arguments[8], columns, real, squared)
+                made = _emit_product(builder, inputs, (offsets_here, weights), arguments[8], columns, real, squared)
+                _emit_stores(builder, made, sums)
 
             for_each_size(builder, arguments[3], arguments[9], (_AT_ONCE, width), bases, x, emit)
             return context.get_dummy_value()
@@ -92,9 +93,12 @@ def _product(*, squared: bool) -> Any:
 
 def _emit_product(
     builder: Any, inputs: list[Any], pointers: Any, count: Any, columns: int, real: Any, squared: bool
-) -> None:
-    """The loop over the rows for so many columns; `inputs` of each position, `pointers` to offsets, panel and sums."""
-    offsets, weights, sums = pointers
+) -> list[Any]:
+    """The loop over the rows for so many columns; `inputs` of each position, `pointers` to offsets and panel.
+
+    The sums, column after column of each position.
+    """
+    offsets, weights = pointers
     size = 4 if isinstance(real, ir.FloatType) else 8
     vector = ir.VectorType(real, LANES)
     fma = cgutils.get_or_insert_function(
@@ -129,9 +133,102 @@ def _emit_product(
             accumulator.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, count), loop, after_loop)
     builder.position_at_end(after_loop)
-    for number, value in enumerate(value for values in after for value in values):
+    return [value for values in after for value in values]
+
+
+def _emit_stores(builder: Any, values: list[Any], sums: Any) -> None:
+    for number, value in enumerate(values):
         place = builder.gep(sums, [ir.Constant(INT64, number * LANES)])
-        builder.store(value, builder.bitcast(place, vector.as_pointer()), align=size)
+        size = 4 if isinstance(value.type.element, ir.FloatType) else 8
+        builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=size)
+
+
+@intrinsic
+def _add_converted_product(
+    typing_context: Any,
+    x: Any,
+    bases: Any,
+    position: Any,
+    many: Any,
+    offsets: Any,
+    first: Any,
+    panel: Any,
+    start: Any,
+    count: Any,
+    columns: Any,
+    sums: Any,
+    inverse_step: Any,
+    lowest: Any,
+    highest: Any,
+    doubt: Any,
+    counts: Any,
+    targets: Any,
+    column: Any,
+    pass_count: Any,
+    added: Any,
+    place: Any,
+    step: Any,
+) -> Any:
+    """The product, its codes in float32 while they are in registers, and these added: the converter costs no pass.
+
+    As :func:`_product`, into `sums`; and with the codes of :func:`convert_short`, for each position p and column c
+    ``added[step targets[column + c] + place + 16 p + i] += counts[column + c] * pass_count * code``, in float32, which
+    holds all of these exactly. Returns whether a code is in doubt, as there; it was added nevertheless.
+    """
+    real, number = types.float32, types.int64
+    signature = number(
+        x, bases, number, number, offsets, number, panel, number, number, number, sums,
+        real, real, real, real, counts, targets, number, types.float64, added, number, number,
+    )  # fmt: skip
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        single = ir.FloatType()
+        vector = ir.VectorType(single, LANES)
+        x, bases, offsets, panel, sums, counts, targets, added = (
+            data(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 4, 6, 10, 15, 16, 19)
+        )
+        bases = builder.gep(bases, [arguments[2]])
+        pointers = builder.gep(offsets, [arguments[5]]), builder.gep(panel, [arguments[7]])
+        counts, targets = (builder.gep(each, [arguments[17]]) for each in (counts, targets))
+        added = builder.gep(added, [arguments[20]])
+        inverse, lowest, highest = (everywhere(builder, arguments[i], vector) for i in (11, 12, 13))
+        half = ir.Constant(vector, [0.5] * LANES)
+        limit = everywhere(builder, builder.fsub(ir.Constant(single, 0.5), arguments[14]), vector)
+        furthest_seen = cgutils.alloca_once(builder, vector)
+
+        def function(name: str, count: int) -> Any:
+            kind = ir.FunctionType(vector, [vector] * count)
+            return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
+
+        def emit(inputs: list[Any], columns: int) -> None:
+            values = _emit_product(builder, inputs, pointers, arguments[8], columns, single, squared=False)
+            _emit_stores(builder, values, sums)
+            furthest = ir.Constant(vector, [0.0] * LANES)
+            for c in range(columns):
+                at = ir.Constant(INT64, c)
+                weight = builder.fmul(builder.load(builder.gep(counts, [at])), arguments[18])
+                weight = everywhere(builder, builder.fptrunc(weight, single), vector)
+                target = builder.mul(builder.load(builder.gep(targets, [at])), arguments[21])
+                for p in range(len(inputs)):
+                    value = builder.call(function("fma", 3), [values[p * columns + c], inverse, half])
+                    value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
+                    value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
+                    whole = builder.call(function("floor", 1), [value])
+                    away = builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
+                    furthest = builder.select(builder.fcmp_ordered(">", away, furthest), away, furthest)
+                    slot = builder.gep(added, [builder.add(target, ir.Constant(INT64, p * LANES))])
+                    slot = builder.bitcast(slot, vector.as_pointer())
+                    held = builder.load(slot, align=4)
+                    builder.store(builder.call(function("fma", 3), [weight, whole, held]), slot, align=4)
+            builder.store(furthest, furthest_seen)
+
+        width = panel_width(np.float32)
+        for_each_size(builder, arguments[3], arguments[9], (_AT_ONCE, width), bases, x, emit)
+        doubtful = builder.fcmp_ordered(">", builder.load(furthest_seen), limit)
+        mask = builder.bitcast(doubtful, ir.IntType(LANES))
+        return builder.zext(builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0)), INT64)
+
+    return signature, generate
 
 
 _product_of, _product_of_squares = _product(squared=False), _product(squared=True)
@@ -311,6 +408,7 @@ def products(
         added = np.zeros((columns.slots, count, LANES), scratch.dtype)
         sums = np.empty(at_once * most * LANES, panels.values.dtype)
         codes = np.empty(at_once * most * LANES, np.float32)
+        guessed = np.empty(at_once * most * LANES, np.float32)
         known = np.zeros((count, 2, LANES))  # the g_min currents of each position, and their code
         approximated = np.empty((3, LANES))
         if noise is not None:
@@ -361,6 +459,46 @@ def products(
                         panel = panels.starts[g] + (start - columns.ends[g]) * driven
                         while column < stop:
                             here = min(width, stop - column)
+                            if short is not None:
+                                inverse, lowest, highest, doubt = short
+                                at = p * LANES
+                                if _add_converted_product(
+                                    x,
+                                    positions.bases,
+                                    first + p,
+                                    many,
+                                    columns.offsets,
+                                    rows,
+                                    panels.values,
+                                    panel,
+                                    driven,
+                                    here,
+                                    sums,
+                                    inverse,
+                                    lowest,
+                                    highest,
+                                    doubt,
+                                    columns.counts,
+                                    columns.targets,
+                                    column,
+                                    pass_counts[t],
+                                    added,
+                                    at,
+                                    count * LANES,
+                                ):  # the difference of the codes that were added and the right ones is whole, too
+                                    vectors = many * here
+                                    convert_short(sums, 0, vectors, inverse, lowest, highest, doubt, guessed, 0)
+                                    convert_long(sums, 0, vectors, inverse_step, low, high, codes, 0)
+                                    for i in range(vectors * LANES):
+                                        codes[i] -= guessed[i]
+                                    for q in range(many):
+                                        for c in range(here):
+                                            counts = np.float32(columns.counts[column + c] * pass_counts[t])
+                                            place = (columns.targets[column + c] * count + p + q) * LANES
+                                            _add_code(codes, (q * here + c) * LANES, added, place, counts)
+                                panel += here * driven
+                                column += here
+                                continue
                             _product_of(
                                 x,
                                 positions.bases,
@@ -374,18 +512,6 @@ def products(
                                 here,
                                 sums,
                             )
-                            if short is not None:
-                                inverse, lowest, highest, doubt = short
-                                if convert_short(sums, 0, many * here, inverse, lowest, highest, doubt, codes, 0) & 1:
-                                    convert_long(sums, 0, many * here, inverse_step, low, high, codes, 0)
-                                for q in range(many):
-                                    for c in range(here):
-                                        counts = np.float32(columns.counts[column + c] * pass_counts[t])
-                                        place = (columns.targets[column + c] * count + p + q) * LANES
-                                        _add_code(codes, (q * here + c) * LANES, added, place, counts)
-                                panel += here * driven
-                                column += here
-                                continue
                             if noise is not None:
                                 _product_of_squares(
                                     x,
