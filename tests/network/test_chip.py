@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from itertools import product
@@ -935,3 +936,20 @@ def test_resnet20_is_the_digital_network_and_keeps_its_accuracy() -> None:
         assert torch.equal(chip(some), placed.digital(some))
     # 91.4 % of the full set; of the first 500 images the float network has 459 right
     assert xb.evaluate(chip, batch, labels).correct >= 455
+
+
+@pytest.mark.parametrize("adc_bits", [8, None])
+def test_a_die_takes_little_more_memory_than_its_weights(adc_bits: int | None) -> None:
+    """Nothing of a layout stays but what the kernels read: every worker of a sweep holds a die."""
+    wide = nn.Linear(768, 512)
+    faults = StuckFaults(on=0.002, off=0.002)
+    network = mapped(QUIET, faults, network=wide, calibration=torch.randn(8, 768), adc_bits=adc_bits, dac_bits=8)
+    network.fabricate(seed=2)
+    tracemalloc.start()
+    try:
+        chip = network.fabricate(seed=1)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(chip.faults[""]) > 1000
+    assert held < 1.5 * 4 * wide.weight.numel() * network.design.mapping.slices

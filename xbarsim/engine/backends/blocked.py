@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from abc import ABCMeta, abstractmethod
 from typing import Any, ClassVar
@@ -128,7 +129,8 @@ class BlockedProgram(metaclass=ABCMeta):
     kernel: ClassVar[str]
 
     def __init__(self, layout: Layout, rows: list[Array], driven: list[int], *, constants: int = 0) -> None:
-        self._layout = layout
+        # what its columns hold is in the panels of the kernels; beside them it would be three quarters of a die
+        self._layout = dataclasses.replace(layout, columns=(), variances=())
         self._slots = _Slots(layout)
         self._rows = joined(rows, np.int64)
         self._constants = constants

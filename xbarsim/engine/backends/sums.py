@@ -36,7 +36,7 @@ class SumProgram(BlockedProgram):
             rows = [np.append(each, layout.inputs) for each in rows]
             values = [np.vstack([each, given]) for each, given in zip(values, layout.offsets, strict=True)]
         self._planes = layout.kind != "whole"
-        largest = max((float(np.abs(v).sum(axis=0).max(initial=0.0)) for v in values), default=0.0)
+        largest = max((float(np.abs(v).sum(axis=0, dtype=np.float64).max(initial=0.0)) for v in values), default=0.0)
         largest *= drive.max_plane if self._planes else drive.max_input
         self._whole = drive.values is None and all(bool((v == np.rint(v)).all()) for v in values)
         single = largest < _FLOAT32_INTEGERS if self._whole else layout.precision == "single"

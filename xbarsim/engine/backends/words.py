@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cached_property
 from typing import Any
@@ -127,19 +128,20 @@ class WordProgram:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = merged(layout)
-        self._own = layout
+        # Whole numbers below 2^24: half the memory holds them as well.
+        columns = tuple(dataclasses.replace(group, values=group.values.astype(np.float32)) for group in layout.columns)
+        self._layout = dataclasses.replace(layout, columns=columns)
         self._by_area: dict[int, _Words] = {}
 
     @cached_property
     def kernel(self) -> str:
         """``"quads"`` or ``"pairs"``."""
-        quads = kernels.HAS_QUADS and _fits_quads(self._layout, self._layout.columns[0].values)
+        quads = kernels.HAS_QUADS and _fits_quads(self._layout, merged(self._layout).columns[0].values)
         return "quads" if quads else "pairs"
 
     @cached_property
     def _sums(self) -> SumProgram:
-        return SumProgram(self._own)
+        return SumProgram(self._layout)
 
     def _fitting(self, channels: int, window: Window, scaling: Scaling) -> BlockedProgram:
         area = math.prod(window.kernel)
@@ -148,7 +150,7 @@ class WordProgram:
         if channels < 2 or scaling.low < low or scaling.high > high:
             return self._sums
         if area not in self._by_area:
-            self._by_area[area] = _Words(self._layout, area)
+            self._by_area[area] = _Words(merged(self._layout), area)
         return self._by_area[area]
 
     def run(

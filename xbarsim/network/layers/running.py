@@ -12,6 +12,7 @@ import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -93,10 +94,14 @@ class DigitalLayer(NetworkLayer):
     ) -> None:
         super().__init__(layer)
         self.record = record
-        weight = layer.group_codes()
-        largest = max(abs(layer.scaling.low), abs(layer.scaling.high)) * np.abs(weight).sum(axis=1).max(initial=0.0)
+
+    @cached_property
+    def _weight(self) -> npt.NDArray[Any]:
+        """Codes of the weights, made when they are first multiplied: a network that is only mapped needs none."""
+        weight, scaling = self.layer.group_codes(), self.layer.scaling
+        largest = max(abs(scaling.low), abs(scaling.high)) * np.abs(weight).sum(axis=1).max(initial=0.0)
         # float32 holds every sum of whole numbers exactly that stays below 2^24
-        self._weight = weight.astype(np.float32) if largest < 2.0**24 else weight
+        return weight.astype(np.float32) if largest < 2.0**24 else weight
 
     def run(self, maps: Maps) -> Maps:
         """From feature maps to results, as :meth:`NetworkLayer.run`."""
