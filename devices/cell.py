@@ -321,6 +321,8 @@ class Cell:
         mean = ((every + bias / delta) / GRID).astype(np.float32)
         spread = (law.spread(conductance) / delta / GRID).astype(np.float32)
 
+        alike = bool((spread == spread[0]).all())
+
         flat = targets.reshape(-1)
         result = np.empty(flat.size, dtype=np.float32)
         scratch = np.empty(min(_CHUNK, flat.size), dtype=np.float32)
@@ -329,8 +331,11 @@ class Cell:
             part = result[start : start + _CHUNK]
             table = scratch[: level.size]
             rng.standard_normal(dtype=np.float32, out=part)
-            np.take(spread, level, out=table, mode="clip")
-            part *= table
+            if alike:
+                part *= spread[0]
+            else:
+                np.take(spread, level, out=table, mode="clip")
+                part *= table
             np.take(mean, level, out=table, mode="clip")
             part += table
             np.rint(part, out=part)

@@ -99,7 +99,9 @@ def read_columns(reading: Reading, drive: Drive, cells: Array, *, added: bool = 
             outputs = matrix.tile_outputs[tile]
             held[int(tile)] = outputs[outputs >= 0].astype(np.int64)
         for number, rows in drive.row_groups(matrix.tile_rows[tiles[0]] >= 0):
-            given = combine(cells[tiles][:, rows])  # (tiles here, driven, reads)
+            here = cells[tiles[0] : tiles[-1] + 1] if len(tiles) == tiles[-1] - tiles[0] + 1 else cells[tiles]
+            here = here if len(rows) == here.shape[1] else here[:, rows]
+            given = combine(here.astype(np.float64, copy=False))  # (tiles here, driven, reads)
             groups.append(
                 Columns(
                     rows=matrix.tile_rows[tiles[0]][rows].astype(np.int64),

@@ -159,7 +159,7 @@ def planes_layout(case: Case, *, bits: bool = False) -> Layout:
     """
     reading, drive = case.reading, case.drive
     matrix = reading.matrix
-    columns = tuple(read_columns(reading, drive, case.cells.astype(np.float64)))
+    columns = tuple(read_columns(reading, drive, case.cells))
     offset, weights = (None, None) if case.errors is None else (case.errors.offset, case.errors.weights)
     variances: tuple[tuple[int, tuple[FloatArray, ...]], ...] = ()
     if case.noise is not None:

@@ -37,7 +37,7 @@ def whole_layout(case: Case) -> Layout:
     reading, drive = case.reading, case.drive
     matrix = reading.matrix
     columns, sums = [], -matrix.code_sums.astype(np.float64)
-    for group in read_columns(reading, drive, case.cells.astype(np.float64)):
+    for group in read_columns(reading, drive, case.cells):
         outputs, effective = _counted(group, group.counts)
         values = effective - reading.shift
         sums[outputs] += values.sum(axis=0)
