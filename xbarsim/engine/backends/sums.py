@@ -92,11 +92,13 @@ class SumProgram(BlockedProgram):
         converter, drive = layout.converter, layout.drive
         exact = self._converters
         largest = max(-converter.low, converter.high)
-        if self.dtype != np.float32 or layout.noise is not None or not exact.quantises or exact.single:
+        if self.dtype != np.float32 or not exact.quantises or exact.single:
             return None
         if len(exact.bits) or drive.values is not None:
             return None
-        short = kernels.ShortConverters.of(exact.inverse_step, exact.low, exact.high, exact=self._whole)
+        short = kernels.ShortConverters.of(
+            exact.inverse_step, exact.low, exact.high, exact=self._whole and layout.noise is None
+        )
         if short.doubt == 1.0:
             return None
         counts = self._columns.counts

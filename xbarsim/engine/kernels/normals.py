@@ -17,6 +17,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT32, INT64, LANES, data, everywhere
 from xbarsim.foundation.compiling import kernel
 
@@ -54,38 +55,42 @@ LOGARITHM = (
 SINE = (1.0, -0.16666650772094727, 0.008332036435604095, -0.00019504022202454507)
 COSINE = (1.0, -0.4999985694885254, 0.041655026376247406, -0.0013585909036919475)
 
-#: Images as the words of their keys lie in memory: of each eight the even ones, then the odd ones.
-LANE_ORDER = tuple(8 * half + lane for half in range(LANES // 8) for lane in (0, 2, 4, 6, 1, 3, 5, 7))
+_AT_ONCE = 16 if has_feature("avx512f") else 8  # images, as many as a register holds words of 32 bits
+
+#: Images as the words of their keys lie in memory: of those at once the even ones, then the odd ones.
+LANE_ORDER = tuple(
+    first + lane for first in range(0, LANES, _AT_ONCE) for lane in (*range(0, _AT_ONCE, 2), *range(1, _AT_ONCE, 2))
+)
 #: Rows of 16 words for 16 images: both key words of each round, then the last two words of the counter.
 KEY_ROWS = 2 * ROUNDS + 2
 
 _SQRT_HALF_BITS = 0x3F3504F3  # of the float32 nearest to sqrt(1/2)
-_EIGHT, _FOUR = 8, 4
+_WIDE = _AT_ONCE // 2  # words in lanes of 64 bits
 
 
 class _Emitter:
-    """Writes Philox and Box-Muller for eight images."""
+    """Writes Philox and Box-Muller for the images that are drawn for at once."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
-        self.float = ir.VectorType(ir.FloatType(), _EIGHT)
-        self.word = ir.VectorType(INT32, _EIGHT)
-        self.wide = ir.VectorType(INT64, _FOUR)
+        self.float = ir.VectorType(ir.FloatType(), _AT_ONCE)
+        self.word = ir.VectorType(INT32, _AT_ONCE)
+        self.wide = ir.VectorType(INT64, _WIDE)
 
     def number(self, value: float) -> Any:
         """A float32 in every lane."""
-        return ir.Constant(self.float, [float(np.float32(value))] * _EIGHT)
+        return ir.Constant(self.float, [float(np.float32(value))] * _AT_ONCE)
 
     def bits(self, value: int) -> Any:
         """A word in every lane."""
-        return ir.Constant(self.word, [value] * _EIGHT)
+        return ir.Constant(self.word, [value] * _AT_ONCE)
 
     def wide_bits(self, value: int) -> Any:
-        """A word in every one of four wide lanes."""
-        return ir.Constant(self.wide, [value] * _FOUR)
+        """A word in every wide lane."""
+        return ir.Constant(self.wide, [value] * _WIDE)
 
     def philox(self, counter: list[Any], key: Any) -> list[Any]:
-        """Four random words, each in the lower half of four wide lanes.
+        """Four random words, each in the lower halves of wide lanes.
 
         `counter` are four words in such lanes, `key` gives the key word of a round. The upper halves may hold anything:
         a product looks at the lower ones alone.
@@ -102,7 +107,7 @@ class _Emitter:
         return [a, b, c, d]
 
     def interleaved(self, even: Any, odd: Any) -> Any:
-        """Eight words of the lower halves of two fours."""
+        """The words of the lower halves of two vectors, in turns."""
         builder = self.builder
         lower = builder.and_(even, self.wide_bits(0xFFFFFFFF))
         return builder.bitcast(builder.or_(lower, builder.shl(odd, self.wide_bits(32))), self.word)
@@ -134,7 +139,8 @@ class _Emitter:
             builder.fmul(self.real(exponent), self.number(-math.log(2.0))),
         )
         kind = ir.FunctionType(self.float, [self.float])
-        root = builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.sqrt.v8f32"), [logarithm])
+        name = f"llvm.sqrt.v{_AT_ONCE}f32"
+        root = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [logarithm])
         turn = builder.and_(builder.lshr(angle, self.bits(7)), self.bits(2**23 - 2))
         turn = builder.sub(turn, self.bits(2**22 - 1))
         turned = builder.fmul(self.real(turn), self.number(math.pi / 2**24))
@@ -148,31 +154,31 @@ class _Emitter:
 
 
 @intrinsic
-def draw_normals(typing_context: Any, keys: Any, block: Any, vector: Any, number: Any, normals: Any) -> Any:
-    """Four normals of each of 16 images: ``normals[16 w + i] = draw 4 number + w of vector `vector` of image i``.
+def draw_normals(typing_context: Any, keys: Any, block: Any, vector: Any, number: Any, normals: Any, place: Any) -> Any:
+    """Four normals of each of 16 images: ``normals[place + 16 w + i]`` is draw 4 number + w of a vector of image i.
 
-    `keys` (blocks, `KEY_ROWS`, 16) uint64, of which `block` is used, with its images in `LANE_ORDER`; `normals` (64,)
+    `keys` (blocks, `KEY_ROWS`, 16) uint64, of which `block` is used, with its images in `LANE_ORDER`; `normals`
     float32.
     """
-    signature = types.void(keys, types.int64, types.int64, types.int64, normals)
+    signature = types.void(keys, types.int64, types.int64, types.int64, normals, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = _Emitter(builder)
         start = builder.mul(arguments[1], ir.Constant(INT64, KEY_ROWS * LANES))
         origin = builder.gep(data(context, builder, signature.args[0], arguments[0]), [start])
-        target = data(context, builder, signature.args[4], arguments[4])
+        target = builder.gep(data(context, builder, signature.args[4], arguments[4]), [arguments[5]])
         known = [everywhere(builder, arguments[3], emit.wide), everywhere(builder, arguments[2], emit.wide)]
 
         def row(number: int, lane: int) -> Any:
             place = builder.gep(origin, [ir.Constant(INT64, number * LANES + lane)])
             return builder.load(builder.bitcast(place, emit.wide.as_pointer()), align=8)
 
-        for half in range(0, LANES, _EIGHT):
-            fours = []
-            for first in (half, half + _FOUR):
+        for half in range(0, LANES, _AT_ONCE):
+            halves = []
+            for first in (half, half + _WIDE):
                 counter = [*known, row(2 * ROUNDS, first), row(2 * ROUNDS + 1, first)]
-                fours.append(emit.philox(counter, lambda r, word, first=first: row(2 * r + word, first)))
-            words = [emit.interleaved(even, odd) for even, odd in zip(*fours, strict=True)]
+                halves.append(emit.philox(counter, lambda r, word, first=first: row(2 * r + word, first)))
+            words = [emit.interleaved(even, odd) for even, odd in zip(*halves, strict=True)]
             drawn = emit.box_muller(words[0], words[1]) + emit.box_muller(words[2], words[3])
             for word, each in enumerate(drawn):
                 place = builder.gep(target, [ir.Constant(INT64, word * LANES + half)])
@@ -195,7 +201,7 @@ def add_noise(keys: Any, variances: Any, scale: Any, bias: Any, quiet: Any, resu
         normals = np.empty(WORDS * LANES, np.float32)
         for o in range(outputs):
             if o % WORDS == 0:
-                draw_normals(keys, block, v, o // WORDS, normals)
+                draw_normals(keys, block, v, o // WORDS, normals, 0)
             for i in range(min(LANES, images - block * LANES)):
                 image = block * LANES + i
                 noise = np.sqrt(variances[image, o, v]) * np.float64(normals[o % WORDS * LANES + i])

@@ -16,7 +16,17 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short, emit_code
+from xbarsim.engine.kernels.adding import (
+    add_code,
+    add_noisy,
+    add_noisy_code,
+    add_noisy_short,
+    add_pair,
+    add_single,
+    add_sum,
+    draw_noise,
+)
+from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short
 from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
@@ -234,137 +244,6 @@ def _add_converted_product(
 _product_of, _product_of_squares = _product(squared=False), _product(squared=True)
 
 
-def _adder(kind: str) -> Any:
-    """Convert 16 sums of a column and add them, weighted, to their slot.
-
-    ``adder(sums, first, added, place, count, inverse_step, low, high, known, row)`` does, for each lane i,
-    ``added[place + i] += count * code(sums[first + i])``. The code is the sum itself (`kind` ``"sum"``), its nearest
-    step (``"pair"``), or that of the sum plus ``known[row + i]``, less ``known[row + 16 + i]`` (``"single"``); or it is
-    the sum plus ``known[row + i]`` (``"noisy sum"``). As vector instructions, because a loop of 16 would check at each
-    turn whether its arrays overlap.
-    """
-
-    @intrinsic
-    def adder(
-        typing_context: Any,
-        sums: Any,
-        first: Any,
-        added: Any,
-        place: Any,
-        count: Any,
-        inverse_step: Any,
-        low: Any,
-        high: Any,
-        known: Any,
-        row: Any,
-    ) -> Any:
-        real = types.float64
-        signature = types.void(sums, types.int64, added, types.int64, real, real, real, real, known, types.int64)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            double = ir.DoubleType()
-            vector = ir.VectorType(double, LANES)
-            source = context.get_value_type(signature.args[0].dtype)
-
-            def pointer(index: int, offset: Any, kind: Any) -> Any:
-                array = data(context, builder, signature.args[index], arguments[index])
-                return builder.bitcast(builder.gep(array, [offset]), ir.VectorType(kind, LANES).as_pointer())
-
-            def known_at(offset: int) -> Any:
-                place = builder.add(arguments[9], ir.Constant(INT64, offset))
-                return builder.load(pointer(8, place, double), align=8)
-
-            size = 4 if isinstance(source, ir.FloatType) else 8
-            value = builder.load(pointer(0, arguments[1], source), align=size)
-            if size == 4:
-                value = builder.fpext(value, vector)
-            if kind in ("single", "noisy sum"):
-                value = builder.fadd(value, known_at(0))
-            if kind in ("pair", "single"):
-                value = emit_code(builder, value, *(everywhere(builder, arguments[k], vector) for k in (5, 6, 7)))
-                if kind == "single":
-                    value = builder.fsub(value, known_at(LANES))
-            target = pointer(2, arguments[3], double)
-            value = builder.fmul(everywhere(builder, arguments[4], vector), value)
-            builder.store(builder.fadd(builder.load(target, align=8), value), target, align=8)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return adder
-
-
-@intrinsic
-def _add_code(typing_context: Any, codes: Any, first: Any, added: Any, place: Any, count: Any) -> Any:
-    """``added[place + i] += count * codes[first + i]`` for each of 16 lanes, in float32, where that is exact."""
-    signature = types.void(codes, types.int64, added, types.int64, types.float32)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(ir.FloatType(), LANES)
-
-        def pointer(index: int) -> Any:
-            array = data(context, builder, signature.args[index], arguments[index])
-            return builder.bitcast(builder.gep(array, [arguments[index + 1]]), vector.as_pointer())
-
-        codes_here, target = builder.load(pointer(0), align=4), pointer(2)
-        value = builder.fmul(everywhere(builder, arguments[4], vector), codes_here)
-        builder.store(builder.fadd(builder.load(target, align=4), value), target, align=4)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-_add_sum, _add_pair, _add_single, _add_noisy = (_adder(kind) for kind in ("sum", "pair", "single", "noisy sum"))
-
-
-@intrinsic
-def _raise(
-    typing_context: Any,
-    variances: Any,
-    first: Any,
-    constant: Any,
-    normals: Any,
-    word: Any,
-    known: Any,
-    row: Any,
-    raised: Any,
-) -> Any:
-    """What 16 reads add to their sums: noise and g_min currents; and the code of these currents behind it.
-
-    ``raised[i] = sqrt(variances[first + i] + constant) * normals[word + i] + known[row + i]`` and ``raised[16 + i] =
-    known[row + 16 + i]``; noise is computed in the type of `variances`.
-    """
-    real = types.float64
-    signature = types.void(variances, types.int64, real, normals, types.int64, known, types.int64, raised)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        double = ir.VectorType(ir.DoubleType(), LANES)
-        kind = context.get_value_type(signature.args[0].dtype)
-        size = 4 if isinstance(kind, ir.FloatType) else 8
-        vector = ir.VectorType(kind, LANES)
-
-        def at(index: int, offset: Any, vector: Any, size: int) -> Any:
-            place = builder.gep(data(context, builder, signature.args[index], arguments[index]), [offset])
-            return builder.load(builder.bitcast(place, vector.as_pointer()), align=size)
-
-        constant = builder.fptrunc(arguments[2], kind) if size == 4 else arguments[2]
-        variance = builder.fadd(at(0, arguments[1], vector, size), everywhere(builder, constant, vector))
-        name = f"llvm.sqrt.v{LANES}f{8 * size}"
-        root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), name)
-        drawn = at(3, arguments[4], ir.VectorType(ir.FloatType(), LANES), 4)
-        noise = builder.fmul(builder.call(root, [variance]), drawn if size == 4 else builder.fpext(drawn, vector))
-        noise = builder.fpext(noise, double) if size == 4 else noise
-        target = data(context, builder, signature.args[7], arguments[7])
-        for offset in (0, LANES):
-            value = at(5, builder.add(arguments[6], ir.Constant(INT64, offset)), double, 8)
-            value = builder.fadd(value, noise) if offset == 0 else value
-            place = builder.gep(target, [ir.Constant(INT64, offset)])
-            builder.store(value, builder.bitcast(place, double.as_pointer()), align=8)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
 @kernel(parallel=True)
 def products(
     inputs: Any,
@@ -401,7 +280,7 @@ def products(
     single = converters.single and quantises  # an ideal read-out takes the g_min currents off exactly
     inverse_step, low, high = converters.inverse_step, converters.low, converters.high
     most = _OF_FLOATS if panels.values.itemsize == 4 else _OF_DOUBLES
-    at_once = _AT_ONCE if noise is None else 1  # draws are held for one position
+    at_once = _AT_ONCE
     for job in prange(-(-total // strip)):
         first = job * strip
         count = min(strip, total - first)
@@ -412,10 +291,12 @@ def products(
         known = np.zeros((count, 2, LANES))  # the g_min currents of each position, and their code
         approximated = np.empty((3, LANES))
         if noise is not None:
-            variances = np.empty(most * LANES, panels.values.dtype)
-            linear = np.empty(most * LANES, panels.values.dtype)
-            normals = np.empty(WORDS * LANES, np.float32)
-            raised = np.empty(2 * LANES)  # what noise and g_min currents add to the sums, and the code of the currents
+            variances = np.empty(at_once * most * LANES, panels.values.dtype)
+            linear = np.empty(at_once * most * LANES, panels.values.dtype)
+            normals = np.empty(at_once * WORDS * LANES, np.float32)
+            held = np.empty(at_once, np.int64)  # numbers of the draws in `normals`, of each position
+            block, vector = np.empty(at_once, np.int64), np.empty(at_once, np.int64)
+            raised = np.empty(LANES)  # by noise
         for t in range(pass_counts.shape[0]):
             x = inputs[t]
             for g in range(panels.starts.shape[0]):
@@ -453,13 +334,15 @@ def products(
                     for p in range(0, count, at_once):
                         many = min(at_once, count - p)
                         if noise is not None:
-                            block, vector = (first + p) // noise.vectors, (first + p) % noise.vectors
-                            held = np.int64(-1)  # number of the draws in `normals`
+                            for q in range(many):
+                                held[q] = -1
+                                block[q] = (first + p + q) // noise.vectors
+                                vector[q] = (first + p + q) % noise.vectors
                         column = start
                         panel = panels.starts[g] + (start - columns.ends[g]) * driven
                         while column < stop:
                             here = min(width, stop - column)
-                            if short is not None:
+                            if short is not None and noise is None:
                                 inverse, lowest, highest, doubt = short
                                 at = p * LANES
                                 if _add_converted_product(
@@ -495,7 +378,7 @@ def products(
                                         for c in range(here):
                                             counts = np.float32(columns.counts[column + c] * pass_counts[t])
                                             place = (columns.targets[column + c] * count + p + q) * LANES
-                                            _add_code(codes, (q * here + c) * LANES, added, place, counts)
+                                            add_code(codes, (q * here + c) * LANES, added, place, counts)
                                 panel += here * driven
                                 column += here
                                 continue
@@ -517,7 +400,7 @@ def products(
                                     x,
                                     positions.bases,
                                     first + p,
-                                    1,
+                                    many,
                                     columns.offsets,
                                     rows,
                                     noise.squares,
@@ -531,7 +414,7 @@ def products(
                                         x,
                                         positions.bases,
                                         first + p,
-                                        1,
+                                        many,
                                         columns.offsets,
                                         rows,
                                         noise.linear,
@@ -540,56 +423,113 @@ def products(
                                         here,
                                         linear,
                                     )
-                                    for i in range(here * LANES):
+                                    for i in range(many * here * LANES):
                                         variances[i] += linear[i]
-                            for number in range(many * here):
-                                c, q = number % here, p + number // here
-                                counts = columns.counts[column + c] * pass_counts[t]
-                                target = columns.targets[column + c]
-                                place = (target * count + q) * LANES
-                                lane = number * LANES
-                                row = 2 * q * LANES
-                                if noise is not None:
-                                    draw = noise.draws[column + c] + t * noise.stride
-                                    if draw // WORDS != held:
-                                        held = draw // WORDS
-                                        draw_normals(noise.keys, block, vector, held, normals)
-                                    word = draw % WORDS * LANES
-                                    constant = noise.constants[column + c]
-                                    _raise(variances, lane, constant, normals, word, known, row, raised)
-                                if converters.bits.shape[0] > 0:
-                                    for i in range(LANES):
-                                        value = np.float64(sums[lane + i])
-                                        if noise is None:
-                                            value += known[q, 0, i]
-                                        else:
-                                            value += raised[i]
-                                        approximated[0, i] = value * inverse_step + 0.5
-                                    approximate(
-                                        approximated[0],
-                                        converters.bits,
-                                        column + c,
-                                        0,
-                                        low,
-                                        high,
-                                        approximated[1],
-                                        approximated[2],
-                                    )
-                                    for i in range(LANES):
-                                        added[target, q, i] += counts * (approximated[2, i] - known[q, 1, i])
-                                elif noise is not None:
-                                    if quantises:
-                                        _add_single(
-                                            sums, lane, added, place, counts, inverse_step, low, high, raised, 0
+                            for q in range(p, p + many):
+                                for c in range(here):
+                                    lane = ((q - p) * here + c) * LANES
+                                    counts = columns.counts[column + c] * pass_counts[t]
+                                    target = columns.targets[column + c]
+                                    place = (target * count + q) * LANES
+                                    row = 2 * q * LANES
+                                    if noise is not None:
+                                        draw = noise.draws[column + c] + t * noise.stride
+                                        own = (q - p) * WORDS * LANES
+                                        if draw // WORDS != held[q - p]:
+                                            held[q - p] = draw // WORDS
+                                            draw_normals(
+                                                noise.keys, block[q - p], vector[q - p], draw // WORDS, normals, own
+                                            )
+                                        word = own + draw % WORDS * LANES
+                                        constant = noise.constants[column + c]
+                                    if short is not None and noise is not None:
+                                        inverse, lowest, highest, doubt = short
+                                        if add_noisy_short(
+                                            sums,
+                                            variances,
+                                            lane,
+                                            constant,
+                                            normals,
+                                            word,
+                                            added,
+                                            place,
+                                            np.float32(counts),
+                                            inverse,
+                                            lowest,
+                                            highest,
+                                            doubt,
+                                        ):
+                                            draw_noise(variances, lane, constant, normals, word, raised)
+                                            for i in range(LANES):
+                                                value = np.float64(sums[lane + i]) + raised[i]
+                                                nearest = np.floor(value * inverse_step + 0.5)
+                                                added[target, q, i] += np.float32(counts * min(max(nearest, low), high))
+                                        continue
+                                    if converters.bits.shape[0] > 0:
+                                        if noise is not None:
+                                            draw_noise(variances, lane, constant, normals, word, raised)
+                                        for i in range(LANES):
+                                            value = np.float64(sums[lane + i])
+                                            if noise is None:
+                                                value += known[q, 0, i]
+                                            else:
+                                                value += known[q, 0, i] + raised[i]
+                                            approximated[0, i] = value * inverse_step + 0.5
+                                        approximate(
+                                            approximated[0],
+                                            converters.bits,
+                                            column + c,
+                                            0,
+                                            low,
+                                            high,
+                                            approximated[1],
+                                            approximated[2],
                                         )
+                                        for i in range(LANES):
+                                            added[target, q, i] += counts * (approximated[2, i] - known[q, 1, i])
+                                    elif noise is not None:
+                                        if quantises:
+                                            add_noisy_code(
+                                                sums,
+                                                variances,
+                                                lane,
+                                                constant,
+                                                normals,
+                                                word,
+                                                known,
+                                                row,
+                                                added,
+                                                place,
+                                                counts,
+                                                inverse_step,
+                                                low,
+                                                high,
+                                            )
+                                        else:
+                                            add_noisy(
+                                                sums,
+                                                variances,
+                                                lane,
+                                                constant,
+                                                normals,
+                                                word,
+                                                known,
+                                                row,
+                                                added,
+                                                place,
+                                                counts,
+                                                inverse_step,
+                                                low,
+                                                high,
+                                            )
+                                    elif not quantises:
+                                        add_sum(sums, lane, added, place, counts, 1.0, low, high, known, row)
+                                    elif not single:
+                                        add_pair(sums, lane, added, place, counts, inverse_step, low, high, known, row)
                                     else:
-                                        _add_noisy(sums, lane, added, place, counts, 1.0, low, high, raised, 0)
-                                elif not quantises:
-                                    _add_sum(sums, lane, added, place, counts, 1.0, low, high, known, row)
-                                elif not single:
-                                    _add_pair(sums, lane, added, place, counts, inverse_step, low, high, known, row)
-                                else:
-                                    _add_single(sums, lane, added, place, counts, inverse_step, low, high, known, row)
+                                        add_single(
+                                            sums, lane, added, place, counts, inverse_step, low, high, known, row
+                                        )
                             panel += here * driven
                             column += here
         write_outputs(added, count, first, positions, finish, result)
