@@ -41,7 +41,8 @@ class ShortConverters(NamedTuple):
     lowest, highest
         To which t is clipped: the lowest code and a quarter, and the highest and three quarters.
     doubt
-        Twice that distance or more; 0 where ``x r`` is exact in float32, and 1 where everything is in doubt.
+        Twice that distance or more, which leaves room for an x that is a float32 sum of two, rounded once itself; 0
+        where ``x r`` is exact in float32, and 1 where everything is in doubt.
     """
 
     inverse_step: Any
