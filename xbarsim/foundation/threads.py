@@ -42,17 +42,21 @@ def fewer_threads(threads: int) -> Iterator[None]:
     Parameters
     ----------
     threads
-        1 or more; more than there are now change nothing.
+        1 or more; more than compiled loops have now change nothing.
     """
+    before = numba.get_num_threads()
+    if before <= threads:
+        yield
+        return
     torch = sys.modules.get("torch")
-    before = numba.get_num_threads(), None if torch is None else torch.get_num_threads()
-    numba.set_num_threads(min(threads, before[0]))
-    if torch is not None and before[1] is not None:
-        torch.set_num_threads(min(threads, before[1]))
+    of_torch = 1 if torch is None else int(torch.get_num_threads())
+    numba.set_num_threads(threads)
+    if torch is not None:
+        torch.set_num_threads(min(threads, of_torch))
     try:
         with threadpool_limits(limits=threads):
             yield
     finally:
-        numba.set_num_threads(before[0])
-        if torch is not None and before[1] is not None:
-            torch.set_num_threads(before[1])
+        numba.set_num_threads(before)
+        if torch is not None:
+            torch.set_num_threads(of_torch)
