@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarsim.engine.kernels.converter import emit_code
+from xbarsim.engine.kernels.converter import emit_code, emit_doubt, emit_short_code
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 
 __all__ = [
@@ -245,31 +245,18 @@ def add_noisy_short(
         single = ir.FloatType()
         vector = ir.VectorType(single, LANES)
 
-        def function(name: str, count: int) -> Any:
-            kind = ir.FunctionType(vector, [vector] * count)
-            return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
-
         def pointer(index: int, offset: Any) -> Any:
             return builder.gep(data(context, builder, signature.args[index], arguments[index]), [offset])
 
         noise = _emit_short_noise(builder, (pointer(1, arguments[2]), pointer(4, arguments[5])), single, arguments[3])
         value = builder.load(builder.bitcast(pointer(0, arguments[2]), vector.as_pointer()), align=4)
         inverse, lowest, highest = (everywhere(builder, arguments[k], vector) for k in (9, 10, 11))
-        half = ir.Constant(vector, [0.5] * LANES)
-        value = builder.call(function("fma", 3), [builder.fadd(value, noise), inverse, half])
-        value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
-        value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
-        whole = builder.call(function("floor", 1), [value])
-        away = builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
-        limit = everywhere(builder, builder.fsub(ir.Constant(single, 0.5), arguments[12]), vector)
-        mask = builder.bitcast(builder.fcmp_ordered(">", away, limit), ir.IntType(LANES))
-        doubtful = builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0))
+        whole, away = emit_short_code(builder, builder.fadd(value, noise), inverse, lowest, highest)
+        doubtful = emit_doubt(builder, away, arguments[12])
         target = builder.bitcast(pointer(6, arguments[7]), vector.as_pointer())
-        weight = builder.select(doubtful, ir.Constant(single, 0.0), arguments[8])
-        held = builder.call(
-            function("fma", 3), [everywhere(builder, weight, vector), whole, builder.load(target, align=4)]
-        )
-        builder.store(held, target, align=4)
+        weight = everywhere(builder, builder.select(doubtful, ir.Constant(single, 0.0), arguments[8]), vector)
+        # counts times codes are whole, as are their sums: float32 holds them
+        builder.store(builder.fadd(builder.load(target, align=4), builder.fmul(weight, whole)), target, align=4)
         return builder.zext(doubtful, INT64)
 
     return signature, generate

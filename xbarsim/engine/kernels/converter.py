@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 from xbarsim.foundation.compiling import kernel
 
-__all__ = ["approximate", "code", "convert_long", "convert_short", "emit_code"]
+__all__ = ["approximate", "code", "convert_long", "convert_short", "emit_code", "emit_doubt", "emit_short_code"]
 
 
 def emit_code(builder: Any, value: Any, inverse_step: Any, low: Any, high: Any) -> Any:
@@ -33,6 +33,38 @@ def emit_code(builder: Any, value: Any, inverse_step: Any, low: Any, high: Any) 
     for bound, beyond in ((low, "<"), (high, ">")):
         value = builder.select(builder.fcmp_ordered(beyond, value, bound), bound, value)
     return value
+
+
+def emit_short_code(builder: Any, value: Any, inverse_step: Any, lowest: Any, highest: Any) -> tuple[Any, Any]:
+    """Write the codes of 16 numbers in float32, all arguments vectors, and how far each is from being sure.
+
+    The code is ``floor(t)``, where ``t = clip(value * inverse_step + 1/2, lowest, highest)`` is rounded once; the other
+    vector holds how far t is from the middle between two whole numbers.
+    """
+    vector = value.type
+
+    def function(name: str, count: int) -> Any:
+        kind = ir.FunctionType(vector, [vector] * count)
+        return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
+
+    half = ir.Constant(vector, [0.5] * LANES)
+    value = builder.call(function("fma", 3), [value, inverse_step, half])
+    value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
+    value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
+    whole = builder.call(function("floor", 1), [value])
+    return whole, builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
+
+
+def emit_doubt(builder: Any, away: Any, doubt: Any) -> Any:
+    """Write whether any of 16 codes may be another in float64: where t is closer to a whole number than `doubt`."""
+    limit = builder.fsub(ir.Constant(ir.FloatType(), 0.5), doubt)
+    return emit_any(builder, builder.fcmp_ordered(">", away, everywhere(builder, limit, away.type)))
+
+
+def emit_any(builder: Any, lanes: Any) -> Any:
+    """Write whether any of 16 flags is set."""
+    mask = builder.bitcast(lanes, ir.IntType(LANES))
+    return builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0))
 
 
 @intrinsic
@@ -71,19 +103,10 @@ def convert_short(
         single = ir.FloatType()
         vector = ir.VectorType(single, LANES)
 
-        def function(name: str, count: int) -> Any:
-            kind = ir.FunctionType(vector, [vector] * count)
-            return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
-
-        def any_of(lanes: Any, flag: int) -> Any:
-            mask = builder.bitcast(lanes, ir.IntType(LANES))
-            found = builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0))
-            return builder.select(found, ir.Constant(INT64, flag), ir.Constant(INT64, 0))
-
         source = builder.gep(data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
         target = builder.gep(data(context, builder, signature.args[7], arguments[7]), [arguments[8]])
         inverse, lowest, highest = (everywhere(builder, arguments[i], vector) for i in (3, 4, 5))
-        half, zero = ir.Constant(vector, [0.5] * LANES), ir.Constant(vector, [0.0] * LANES)
+        zero = ir.Constant(vector, [0.0] * LANES)
         entry = builder.block
         loop, done = builder.append_basic_block("convert.loop"), builder.append_basic_block("convert.done")
         builder.branch(loop)
@@ -94,23 +117,24 @@ def convert_short(
         nothing.add_incoming(zero, entry)
         offset = builder.mul(index, ir.Constant(INT64, LANES))
         given = builder.load(builder.bitcast(builder.gep(source, [offset]), vector.as_pointer()), align=4)
-        value = builder.call(function("fma", 3), [given, inverse, half])
-        value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
-        value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
-        whole = builder.call(function("floor", 1), [value])
+        whole, away = emit_short_code(builder, given, inverse, lowest, highest)
         builder.store(whole, builder.bitcast(builder.gep(target, [offset]), vector.as_pointer()), align=4)
         # How far from the middle between two whole numbers, at most; and a sum of zeros, unless a value is not finite.
-        away = builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
         further = builder.select(builder.fcmp_ordered(">", away, furthest), away, furthest)
-        still_nothing = builder.call(function("fma", 3), [given, zero, nothing])
+        fma = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fma.v{LANES}f32")
+        still_nothing = builder.call(fma, [given, zero, nothing])
         following = builder.add(index, ir.Constant(INT64, 1))
         for phi, after in ((index, following), (furthest, further), (nothing, still_nothing)):
             phi.add_incoming(after, loop)
         builder.cbranch(builder.icmp_signed("<", following, arguments[2]), loop, done)
         builder.position_at_end(done)
-        limit = builder.fsub(ir.Constant(single, 0.5), arguments[6])
-        doubtful = any_of(builder.fcmp_ordered(">", further, everywhere(builder, limit, vector)), 1)
-        return builder.add(doubtful, any_of(builder.fcmp_unordered("!=", still_nothing, zero), 2))
+        flags = [
+            emit_doubt(builder, further, arguments[6]),
+            emit_any(builder, builder.fcmp_unordered("!=", still_nothing, zero)),
+        ]
+        first, second = (builder.zext(each, INT64) for each in flags)
+        return builder.add(first, builder.shl(second, ir.Constant(INT64, 1)))
 
     return signature, generate
 

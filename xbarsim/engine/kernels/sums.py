@@ -26,7 +26,7 @@ from xbarsim.engine.kernels.adding import (
     add_sum,
     draw_noise,
 )
-from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short
+from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short, emit_doubt, emit_short_code
 from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
@@ -202,13 +202,7 @@ def _add_converted_product(
         counts, targets = (builder.gep(each, [arguments[17]]) for each in (counts, targets))
         added = builder.gep(added, [arguments[20]])
         inverse, lowest, highest = (everywhere(builder, arguments[i], vector) for i in (11, 12, 13))
-        half = ir.Constant(vector, [0.5] * LANES)
-        limit = everywhere(builder, builder.fsub(ir.Constant(single, 0.5), arguments[14]), vector)
         furthest_seen = cgutils.alloca_once(builder, vector)
-
-        def function(name: str, count: int) -> Any:
-            kind = ir.FunctionType(vector, [vector] * count)
-            return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
 
         def emit(inputs: list[Any], columns: int) -> None:
             values = _emit_product(builder, inputs, pointers, arguments[8], columns, single, squared=False)
@@ -220,23 +214,16 @@ def _add_converted_product(
                 weight = everywhere(builder, builder.fptrunc(weight, single), vector)
                 target = builder.mul(builder.load(builder.gep(targets, [at])), arguments[21])
                 for p in range(len(inputs)):
-                    value = builder.call(function("fma", 3), [values[p * columns + c], inverse, half])
-                    value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
-                    value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
-                    whole = builder.call(function("floor", 1), [value])
-                    away = builder.call(function("fabs", 1), [builder.fsub(builder.fsub(value, whole), half)])
+                    whole, away = emit_short_code(builder, values[p * columns + c], inverse, lowest, highest)
                     furthest = builder.select(builder.fcmp_ordered(">", away, furthest), away, furthest)
                     slot = builder.gep(added, [builder.add(target, ir.Constant(INT64, p * LANES))])
                     slot = builder.bitcast(slot, vector.as_pointer())
-                    held = builder.load(slot, align=4)
-                    builder.store(builder.call(function("fma", 3), [weight, whole, held]), slot, align=4)
+                    builder.store(builder.fadd(builder.load(slot, align=4), builder.fmul(weight, whole)), slot, align=4)
             builder.store(furthest, furthest_seen)
 
         width = panel_width(np.float32)
         for_each_size(builder, arguments[3], arguments[9], (_AT_ONCE, width), bases, x, emit)
-        doubtful = builder.fcmp_ordered(">", builder.load(furthest_seen), limit)
-        mask = builder.bitcast(doubtful, ir.IntType(LANES))
-        return builder.zext(builder.icmp_unsigned("!=", mask, ir.Constant(ir.IntType(LANES), 0)), INT64)
+        return builder.zext(emit_doubt(builder, builder.load(furthest_seen), arguments[14]), INT64)
 
     return signature, generate
 
