@@ -360,3 +360,4 @@ def load_libraries() -> None:
         _load_torch()
         import xbarsim.network
         import xbarsim.network.evaluation  # noqa: F401
+    gc.freeze()  # libraries stay: no search for garbage need look through them again
