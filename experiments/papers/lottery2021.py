@@ -307,8 +307,16 @@ def _on_dies(model: nn.Module, data: TrainingSet, dies: int, seed: int) -> list[
     ]
 
 
-def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the subnetwork of each sparsity is, by IMP and by OMP, on sound dies and on faulty ones."""
+def verdicts(rows: Sequence[dict[str, Any]], *, enough_epochs: bool = True) -> list[dict[str, Any]]:
+    """What the subnetwork of each sparsity is, by IMP and by OMP, on sound dies and on faulty ones.
+
+    Parameters
+    ----------
+    rows
+        From :func:`measure`.
+    enough_epochs
+        Whether the dense network could be trained no further, as the first condition asks.
+    """
     found = []
     for column in ("accuracy", "faulty"):
         if any(row[column] == "" for row in rows):
@@ -322,6 +330,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                         ticket=_by_rate(rows, arm, sparsity, column),
                         random=_by_rate(rows, f"{arm}, other weights", sparsity, column),
                         small=_by_rate(rows, "small", sparsity, column),
+                        enough_epochs=enough_epochs,
                     )
                 )
                 differences = {
@@ -394,6 +403,9 @@ def main(
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 5,
     rounds: Annotated[list[int] | None, typer.Option(help="Rounds of pruning after which there are arms.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of every training.", min=1)] = None,
+    few_epochs: Annotated[
+        bool, typer.Option("--few-epochs", help="More epochs would train the dense network further: no ticket wins.")
+    ] = False,
     dies: Annotated[int, typer.Option(help="Faulty dies of every network; 0 for none.", min=0)] = 5,
     once: Annotated[bool, typer.Option("--once", help="Prune at once alone, not in rounds.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Where checkpoints are kept.")] = None,
@@ -413,7 +425,7 @@ def main(
         once=once,
         folder=folder,
     )
-    judged = verdicts(rows)
+    judged = verdicts(rows, enough_epochs=not few_epochs)
     typer.echo(format_table(list(judged[0]), [list(each.values()) for each in judged], left=2))
     typer.echo(f"published, ResNet-20: {PUBLISHED}")
     output.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,8 @@ def test_a_verdict_for_each_way_and_sparsity_and_a_picture(rows: list[dict[str, 
     assert len(judged) == 2 * 2 * 2
     assert {row["ticket"] for row in judged} <= {"jackpot", "secondary", "none"}
     assert all(row["condition 1"] == ("yes" if row["sparsity"] > 0.6 else "no") for row in judged)
+    few = verdicts(rows, enough_epochs=False)
+    assert {(row["condition 1"], row["ticket"]) for row in few} == {("no", "none")}
     figure = picture(rows)
     assert [axes.get_title() for axes in figure.axes] == ["no cell stuck", "1% of the cells stuck"]
 
