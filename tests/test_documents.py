@@ -118,3 +118,21 @@ def test_every_command_in_a_document_is_one_that_there_is() -> None:
         for argument in arguments:
             if argument.startswith("experiments/"):
                 assert (ROOT / argument).exists(), (place, command)
+
+
+def test_rows_of_tables_have_the_columns_of_their_head() -> None:
+    """A page shows no cell beyond those of the head, and says nothing of it."""
+    wrong, tables = [], 0
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        lines = [re.sub(r"`[^`]*`|\\\|", "", line) for line in page.read_text().splitlines()]
+        for number, line in enumerate(lines):
+            if not re.fullmatch(r"\|(\s*:?-+:?\s*\|)+", line):
+                continue
+            tables += 1
+            row = number + 1
+            while row < len(lines) and lines[row].startswith("|"):
+                if not lines[row].count("|") == lines[number - 1].count("|") == line.count("|"):
+                    wrong.append(f"{page.relative_to(ROOT)}:{row + 1}")
+                row += 1
+    assert tables > 40
+    assert wrong == []
