@@ -75,13 +75,13 @@ def _keeping() -> Iterator[None]:
 def make_bench(task: Task) -> Bench:
     """Map the network of a task; fault models are put in die by die."""
     with _keeping():
-        subject = task.subject
-        return Bench(
-            network=task.map().with_faults(None),
-            images=subject.images,
-            labels=subject.labels,
-            calibration=subject.calibration,
-        )
+        subject = task.subject  # loads torch, for most networks
+    return Bench(
+        network=task.map().with_faults(None),
+        images=subject.images,
+        labels=subject.labels,
+        calibration=subject.calibration,
+    )
 
 
 class _Sender(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
