@@ -154,7 +154,7 @@ def collect(
     progress
         Show progress and the time left, on standard error; ``None`` for a line now and then where that is no terminal.
     report
-        Called with each task when it is complete.
+        Called with each task when it is complete, or given up.
     configuration
         What the store should note as the origin of `tasks`, such as the text of a sweep.
     benches
@@ -423,7 +423,9 @@ class _Run:
         self.tell(state)
 
     def tell(self, state: State) -> None:
-        if state.enough is not None and self.report is not None and state.task.id not in self.reported:
+        given_up = state.failure is not None and not state.out
+        ended = state.enough is not None or given_up
+        if ended and self.report is not None and state.task.id not in self.reported:
             self.reported.add(state.task.id)
             for result in state.results():
                 self.report(result)
