@@ -198,6 +198,16 @@ def test_the_digital_network_computes_what_it_says() -> None:
     np.testing.assert_allclose(digital.numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("tokens", [1, 15, 16, 40])
+def test_digital_linear_layers_of_any_number_of_vectors_are_sums_of_whole_numbers(tokens: int) -> None:
+    vectors = noise_images(3, tokens, 7)
+    network = map_model(seeded(lambda: nn.Linear(7, 5)), design(), calibration=vectors)
+    layer = network.layers[""].layer
+    codes = layer.quantise(layer.as_maps(vectors.numpy()))[:, 0]
+    expected = (codes @ layer.codes * layer.scaling.scale + layer.scaling.bias).astype(np.float32)
+    np.testing.assert_array_equal(DigitalLayer(layer)(vectors.numpy()), expected)
+
+
 @given(data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_digital_convolutions_of_any_geometry_are_sums_of_whole_numbers(data: st.DataObject) -> None:

@@ -119,41 +119,28 @@ class DigitalLayer(NetworkLayer):
 
     def _multiply(self, codes: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[np.float64]:
         """Products of every window: sums of integers, so that no order of them matters."""
-        left, right, top, bottom = self.layer.window.padding
-        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right))).astype(self._weight.dtype)
-        few = height * width < _FEW_PLACES  # a product each for the places of a kernel would be many small ones
-        product = self._by_windows(padded, height, width) if few else self._by_places(padded, height, width)
+        # A product for each place of a kernel must be one of many numbers: not of a vector, one place a feature.
+        few = self.layer.kind == "linear" or height * width < _FEW_PLACES
+        product = self._by_windows(codes) if few else self._by_places(codes, height, width)
+        product = product.reshape(len(codes), -1, height, width)
         scaling = self.layer.scaling
         scaled: npt.NDArray[np.float64] = product * scaling.scale[:, None, None] + scaling.bias[:, None, None]
         return scaled
 
-    def _by_windows(self, padded: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-        """The windows that the kernel is laid on as vectors, and one product of all of them."""
-        window, groups = self.layer.window, self.layer.groups
-        rows, columns = window.kernel
-        maps, channels = padded.shape[:2]
-        strides = padded.strides
-        windows = np.lib.stride_tricks.as_strided(
-            padded,
-            (groups, maps, height, width, channels // groups, rows, columns),
-            (
-                strides[1] * (channels // groups),
-                strides[0],
-                strides[2] * window.stride[0],
-                strides[3] * window.stride[1],
-                strides[1],
-                strides[2] * window.dilation[0],
-                strides[3] * window.dilation[1],
-            ),
-            writeable=False,
-        ).reshape(groups, maps * height * width, -1)
-        product = (windows @ self._weight).reshape(groups, maps, height, width, -1)
-        turned: npt.NDArray[Any] = product.transpose(1, 0, 4, 2, 3).reshape(maps, -1, height, width)
-        return turned
+    def _by_windows(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+        """One product of all windows of the kernel, unfolded; (maps, groups, outputs of a group, positions)."""
+        vectors = self.layer.unfold(codes).astype(self._weight.dtype)
+        maps, positions, _ = vectors.shape
+        groups, inputs, outputs = self._weight.shape
+        grouped = vectors.reshape(maps * positions, groups, inputs).transpose(1, 0, 2)
+        product: npt.NDArray[Any] = grouped @ self._weight
+        return product.reshape(groups, maps, positions, outputs).transpose(1, 0, 3, 2)
 
-    def _by_places(self, padded: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    def _by_places(self, codes: npt.NDArray[np.int32], height: int, width: int) -> npt.NDArray[Any]:
         """The sum over the places of a kernel, of what each takes of the maps: rows stay as they lie."""
         window, groups = self.layer.window, self.layer.groups
+        left, right, top, bottom = window.padding
+        padded = np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right))).astype(self._weight.dtype)
         rows, columns = window.kernel
         maps, channels = padded.shape[:2]
         outputs = self._weight.shape[2]
@@ -169,7 +156,7 @@ class DigitalLayer(NetworkLayer):
             ]
             part = np.ascontiguousarray(seen).reshape(maps, groups, channels // groups, height * width)
             total += weight[:, :, row, column].transpose(0, 2, 1) @ part
-        return total.reshape(maps, groups * outputs, height, width)
+        return total
 
 
 @dataclass(frozen=True, kw_only=True)
