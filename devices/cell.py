@@ -320,7 +320,6 @@ class Cell:
         # Per level, in units of GRID, so that rounding is to whole numbers.
         mean = ((every + bias / delta) / GRID).astype(np.float32)
         spread = (law.spread(conductance) / delta / GRID).astype(np.float32)
-
         alike = bool((spread == spread[0]).all())
 
         flat = targets.reshape(-1)

@@ -15,7 +15,6 @@ from typing import Any
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.processes import WorkerDied, cores
 from xbarsim.foundation.progress import progress_bar
-from xbarsim.foundation.threads import fewer_threads
 from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.sweep.executors import LocalProcesses, deaths, workers_of
 from xbarsim.sweep.results import FailedDie, FailedDiesWarning, MeasuredDie, Results, TaskResult
@@ -154,7 +153,7 @@ def collect(
     progress
         Show progress and the time left, on standard error; ``None`` for a line now and then where that is no terminal.
     report
-        Called with each task when it is complete, or given up.
+        Called with each task when it is complete, or given up because its dies failed.
     configuration
         What the store should note as the origin of `tasks`, such as the text of a sweep.
     benches
@@ -345,8 +344,7 @@ class _Run:
         task = state.task
         if task.mapping_key not in self.shared:
             try:
-                with self.cores_left():
-                    self.shared[task.mapping_key] = SharedBench(make_bench(task))
+                self.shared[task.mapping_key] = SharedBench(make_bench(task, threads=self.cores_left()))
             except InputError as error:  # a design that does not suit the network, for example
                 state.failure = FailedDie(task=task.id, die=die, tries=1, reason=str(error))
                 return
@@ -370,11 +368,9 @@ class _Run:
         state.out.add(die)
         self.out[future] = _Out(state=state, die=die, alone=alone)
 
-    def cores_left(self) -> contextlib.AbstractContextManager[None]:
-        """As many threads as the workers of this machine, which load libraries or run, leave cores."""
-        if not isinstance(self.executor, LocalProcesses):
-            return contextlib.nullcontext()
-        return fewer_threads(max(1, cores() - self.executor.workers))
+    def cores_left(self) -> int | None:
+        """Cores that the workers of this machine, which load libraries or run, leave; one at least."""
+        return max(1, cores() - self.executor.workers) if isinstance(self.executor, LocalProcesses) else None
 
     def take(self, future: Future[Any]) -> None:
         """Keep what a worker gave."""

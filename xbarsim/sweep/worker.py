@@ -32,6 +32,7 @@ import numpy.typing as npt
 from xbarsim.design import Design
 from xbarsim.devices import FaultKind
 from xbarsim.foundation.extras import torch_installed
+from xbarsim.foundation.threads import fewer_threads, set_threads
 from xbarsim.foundation.validation import InputError
 from xbarsim.mitigation import Diagnosis, Mitigation
 from xbarsim.sweep.measures import COUNTS, Measure
@@ -72,12 +73,14 @@ def _keeping() -> Iterator[None]:
             gc.enable()
 
 
-def make_bench(task: Task) -> Bench:
-    """Map the network of a task; fault models are put in die by die."""
+def make_bench(task: Task, *, threads: int | None = None) -> Bench:
+    """Map the network of a task, on so many threads at most; fault models are put in die by die."""
     with _keeping():
-        subject = task.subject  # loads torch, for most networks
+        subject = task.subject  # loads torch, for most networks: its threads are limited after that
+    with contextlib.nullcontext() if threads is None else fewer_threads(threads):
+        network = task.map().with_faults(None)
     return Bench(
-        network=task.map().with_faults(None),
+        network=network,
         images=subject.images,
         labels=subject.labels,
         calibration=subject.calibration,
@@ -264,8 +267,6 @@ def _settle_threads(place: _Place) -> None:
     """One thread for each worker; a parent that measures by itself keeps those it has."""
     if getattr(_settled, "done", False) or place.token in _made_here:
         return
-    from xbarsim.foundation.threads import set_threads
-
     set_threads(1)
     _settled.done = True
 

@@ -15,7 +15,6 @@ from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 __all__ = [
     "add_code",
     "add_noisy",
-    "add_noisy_code",
     "add_noisy_short",
     "add_pair",
     "add_single",
@@ -148,70 +147,64 @@ def draw_noise(
     return signature, generate
 
 
-def _noisy_adder(*, quantises: bool) -> Any:
+@intrinsic
+def add_noisy(
+    typing_context: Any,
+    sums: Any,
+    variances: Any,
+    first: Any,
+    constant: Any,
+    normals: Any,
+    word: Any,
+    known: Any,
+    row: Any,
+    added: Any,
+    place: Any,
+    count: Any,
+    inverse_step: Any,
+    low: Any,
+    high: Any,
+    quantises: Any,
+) -> Any:
     """Add noise to 16 sums, convert them and add their codes, weighted, to their slot.
 
-    ``adder(sums, variances, first, constant, normals, word, known, row, added, place, count, inverse_step, low, high)``
-    does for each lane i ``added[place + i] += count * (code(sums[first + i] + (known[row + i] + noise)) - known[row +
-    16 + i])``, noise as of :func:`draw_noise`; or adds the sum with both, if it does not convert.
+    For each lane i ``added[place + i] += count * (code(sums[first + i] + (known[row + i] + noise)) - known[row + 16 +
+    i])``, noise as of :func:`draw_noise`; unless it `quantises`, the sum with both is added as it is.
     """
+    real, number = types.float64, types.int64
+    signature = types.void(
+        sums, variances, number, real, normals, number, known, number, added, number, real, real, real, real,
+        types.boolean,
+    )  # fmt: skip
 
-    @intrinsic
-    def adder(
-        typing_context: Any,
-        sums: Any,
-        variances: Any,
-        first: Any,
-        constant: Any,
-        normals: Any,
-        word: Any,
-        known: Any,
-        row: Any,
-        added: Any,
-        place: Any,
-        count: Any,
-        inverse_step: Any,
-        low: Any,
-        high: Any,
-    ) -> Any:
-        real, number = types.float64, types.int64
-        signature = types.void(
-            sums, variances, number, real, normals, number, known, number, added, number, real, real, real, real
-        )
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        double = ir.VectorType(ir.DoubleType(), LANES)
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            double = ir.VectorType(ir.DoubleType(), LANES)
+        def pointer(index: int, offset: Any) -> Any:
+            return builder.gep(data(context, builder, signature.args[index], arguments[index]), [offset])
 
-            def pointer(index: int, offset: Any) -> Any:
-                return builder.gep(data(context, builder, signature.args[index], arguments[index]), [offset])
+        def doubles(place: Any) -> Any:
+            return builder.bitcast(place, double.as_pointer())
 
-            def doubles(place: Any) -> Any:
-                return builder.bitcast(place, double.as_pointer())
+        kind = context.get_value_type(signature.args[1].dtype)
+        pointers = pointer(1, arguments[2]), pointer(4, arguments[5])
+        noise = _emit_noise(builder, pointers, kind, arguments[3])
+        source = ir.VectorType(context.get_value_type(signature.args[0].dtype), LANES)
+        place = builder.bitcast(pointer(0, arguments[2]), source.as_pointer())
+        value = builder.load(place, align=4)
+        value = value if source == double else builder.fpext(value, double)
+        currents = builder.load(doubles(pointer(6, arguments[7])), align=8)
+        value = builder.fadd(value, builder.fadd(currents, noise))
+        code = emit_code(builder, value, *(everywhere(builder, arguments[k], double) for k in (11, 12, 13)))
+        behind = builder.add(arguments[7], ir.Constant(INT64, LANES))
+        code = builder.fsub(code, builder.load(doubles(pointer(6, behind)), align=8))
+        value = builder.select(arguments[14], code, value)
+        target = doubles(pointer(8, arguments[9]))
+        value = builder.fmul(everywhere(builder, arguments[10], double), value)
+        builder.store(builder.fadd(builder.load(target, align=8), value), target, align=8)
+        return context.get_dummy_value()
 
-            kind = context.get_value_type(signature.args[1].dtype)
-            pointers = pointer(1, arguments[2]), pointer(4, arguments[5])
-            noise = _emit_noise(builder, pointers, kind, arguments[3])
-            source = ir.VectorType(context.get_value_type(signature.args[0].dtype), LANES)
-            place = builder.bitcast(pointer(0, arguments[2]), source.as_pointer())
-            value = builder.load(place, align=4)
-            value = value if source == double else builder.fpext(value, double)
-            currents = builder.load(doubles(pointer(6, arguments[7])), align=8)
-            value = builder.fadd(value, builder.fadd(currents, noise))
-            if quantises:
-                value = emit_code(builder, value, *(everywhere(builder, arguments[k], double) for k in (11, 12, 13)))
-                behind = builder.add(arguments[7], ir.Constant(INT64, LANES))
-                value = builder.fsub(value, builder.load(doubles(pointer(6, behind)), align=8))
-            target = doubles(pointer(8, arguments[9]))
-            value = builder.fmul(everywhere(builder, arguments[10], double), value)
-            builder.store(builder.fadd(builder.load(target, align=8), value), target, align=8)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return adder
-
-
-add_noisy, add_noisy_code = _noisy_adder(quantises=False), _noisy_adder(quantises=True)
+    return signature, generate
 
 
 @intrinsic
@@ -233,7 +226,7 @@ def add_noisy_short(
 ) -> Any:
     """Add noise to 16 sums, convert them and add their codes, all in float32; returns whether a code is in doubt.
 
-    As :func:`add_noisy_code` with nothing known, and as :func:`xbarsim.engine.kernels.converter.convert_short`: the sum
+    As :func:`add_noisy` with nothing known, and as :func:`xbarsim.engine.kernels.converter.convert_short`: the sum
     of both is rounded once more, for which the distance that leaves doubt has room. Nothing is added where there is.
     """
     real, number = types.float32, types.int64

@@ -19,14 +19,13 @@ from numba.extending import intrinsic
 from xbarsim.engine.kernels.adding import (
     add_code,
     add_noisy,
-    add_noisy_code,
     add_noisy_short,
     add_pair,
     add_single,
     add_sum,
     draw_noise,
 )
-from xbarsim.engine.kernels.converter import approximate, convert_long, convert_short, emit_doubt, emit_short_code
+from xbarsim.engine.kernels.converter import approximate, code, convert_long, convert_short, emit_doubt, emit_short_code
 from xbarsim.engine.kernels.normals import WORDS, draw_normals
 from xbarsim.engine.kernels.outputs import write_outputs
 from xbarsim.engine.kernels.processor import has_feature
@@ -449,8 +448,8 @@ def products(
                                             draw_noise(variances, lane, constant, normals, word, raised)
                                             for i in range(LANES):
                                                 value = np.float64(sums[lane + i]) + raised[i]
-                                                nearest = np.floor(value * inverse_step + 0.5)
-                                                added[target, q, i] += np.float32(counts * min(max(nearest, low), high))
+                                                nearest = code(value, inverse_step, low, high)
+                                                added[target, q, i] += np.float32(counts * nearest)
                                         continue
                                     if converters.bits.shape[0] > 0:
                                         if noise is not None:
@@ -475,40 +474,23 @@ def products(
                                         for i in range(LANES):
                                             added[target, q, i] += counts * (approximated[2, i] - known[q, 1, i])
                                     elif noise is not None:
-                                        if quantises:
-                                            add_noisy_code(
-                                                sums,
-                                                variances,
-                                                lane,
-                                                constant,
-                                                normals,
-                                                word,
-                                                known,
-                                                row,
-                                                added,
-                                                place,
-                                                counts,
-                                                inverse_step,
-                                                low,
-                                                high,
-                                            )
-                                        else:
-                                            add_noisy(
-                                                sums,
-                                                variances,
-                                                lane,
-                                                constant,
-                                                normals,
-                                                word,
-                                                known,
-                                                row,
-                                                added,
-                                                place,
-                                                counts,
-                                                inverse_step,
-                                                low,
-                                                high,
-                                            )
+                                        add_noisy(
+                                            sums,
+                                            variances,
+                                            lane,
+                                            constant,
+                                            normals,
+                                            word,
+                                            known,
+                                            row,
+                                            added,
+                                            place,
+                                            counts,
+                                            inverse_step,
+                                            low,
+                                            high,
+                                            quantises,
+                                        )
                                     elif not quantises:
                                         add_sum(sums, lane, added, place, counts, 1.0, low, high, known, row)
                                     elif not single:
