@@ -842,7 +842,7 @@ def good_calls(w: World) -> dict[str, tuple[Callable[..., Any], Callable[[], dic
     add("compress", k.Compression, layers=(k.LayerCompression(name="a", pruned=True, **part),))
     step = k.PruningStep(layers=("a",), ratio=0.5, accuracy=0.5, kept=True, best=True)
     add("compress", k.PackedLayer, name="a", weights=4, kept=2, computed=3)
-    add("compress", k.pack_network, model=holder, samples=None)
+    add("compress", k.pack_network, model=holder, samples=None, images_at_once=None)
     add("compress", k.PruningStep, **vars(step))
     add("compress", k.ProgressivePruning, model=holder, accuracy=0.5, before=0.6, steps=(step,))
     add("compress", k.Residual, epoch=0, layer="a", constraint="targets", value=0.1)

@@ -77,14 +77,15 @@ def block_pruned(model: nn.Module, rate: int, *, filters: int, layers: tuple[str
 
 
 def float_cases(
-    networks: dict[str, tuple[Callable[[], tuple[nn.Module, torch.Tensor]], int]], rates: tuple[int, ...]
+    networks: dict[str, tuple[Callable[[], tuple[nn.Module, torch.Tensor]], int, int | None]], rates: tuple[int, ...]
 ) -> Iterator[Case]:
     """Networks at these rates; all layers are pruned but the first one of convolutions, and the last.
 
     Parameters
     ----------
     networks
-        By name, what makes a network and its inputs, and the filters of its blocks.
+        By name, what makes a network and its inputs, the filters of its blocks, and how many images of the batch go
+        through it at once (``None`` for all; the dense network always gets all).
     rates
         Weights over those that stay, of the pruned layers.
 
@@ -93,13 +94,13 @@ def float_cases(
     AssertionError
         If a network without its zeros gives other results than the same network with them.
     """
-    for name, (make, filters) in networks.items():
+    for name, (make, filters, at_once) in networks.items():
         model, inputs = make()
         matrices = mappable_layers(model)
         first = 1 if isinstance(next(iter(matrices.values())).module, nn.Conv2d) else 0
         for rate in rates:
             pruned = block_pruned(model, rate, filters=filters, layers=tuple(matrices)[first:-1])
-            packed = pack_network(pruned, samples=inputs[:4])
+            packed = pack_network(pruned, samples=inputs[:4], images_at_once=at_once)
             with torch.no_grad():
                 wanted = pruned(inputs)
             worst = float((packed(inputs) - wanted).abs().max() / wanted.abs().max())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from xbarsim.compress import BlockColumnRow, Hardening, LayerRule, Recipe, mappable_layers, pack_network
-from xbarsim.compress.packed import _FEW, PackedMatrix
+from xbarsim.compress.packed import PackedMatrix, _apart, _blocked
 from xbarsim.foundation.validation import InputError
 from xbarsim.models import SpokenDigitsNet, load_digits_net, resnet20
 from xbarsim.network.lowering import BlockedTensor
@@ -44,7 +44,7 @@ def same(found: Any, wanted: Any) -> None:
     seed=st.integers(0, 2**32 - 1),
     outputs=st.integers(1, 80),
     inputs=st.integers(1, 50),
-    vectors=st.sampled_from([1, 3, _FEW - 1, _FEW, 2100]),
+    vectors=st.sampled_from([1, 3, 16, 17, 300]),
     density=st.sampled_from([0.0, 0.02, 0.2, 1.0]),
     blocks=st.booleans(),
 )
@@ -55,9 +55,9 @@ def test_a_packed_matrix_gives_the_product(
     matrix = torch.randn(outputs, inputs, generator=generator)
     chances = torch.rand(-(-outputs // 16) if blocks else outputs, inputs, generator=generator)
     matrix *= (chances.repeat_interleave(16 if blocks else 1, dim=0)[:outputs] < density).float()
-    bias, given_ = torch.randn(outputs, generator=generator), torch.randn(inputs, vectors, generator=generator)
+    bias, given_ = torch.randn(outputs, generator=generator), torch.randn(vectors, inputs, generator=generator)
     packed = PackedMatrix(matrix, bias)
-    same(packed(given_), matrix @ given_ + bias[:, None])
+    same(_apart(packed(_blocked(given_)), vectors), given_ @ matrix.T + bias)
     assert int(torch.count_nonzero(matrix)) <= packed.computed <= matrix.numel()
 
 
@@ -142,6 +142,45 @@ def test_maps_stay_in_blocks_between_convolutions() -> None:
     assert type(packed(images)) is Tensor
     images[3, 1, 4, 5] = torch.nan
     assert torch.equal(packed(images).isnan(), model(images).isnan())
+
+
+def test_a_batch_goes_through_the_network_in_parts_where_images_do_not_depend_on_each_other() -> None:
+    model = pruned(made(resnet20))
+    images = drawn(11, 3, 8, 8)
+    whole, parts = (pack_network(model, samples=images[:2], images_at_once=count) for count in (None, 4))
+    seen = []
+    parts.network.get_submodule("convolution").register_forward_hook(lambda *given: seen.append(given[2].shape[0]))
+    same(parts(images), whole(images))
+    assert seen == [4, 4, 3]
+    assert parts(images[:0]).shape == (0, 10)
+
+
+class Together(nn.Module):
+    """Answers that depend on all images of a batch, or several."""
+
+    def __init__(self, several: bool) -> None:
+        super().__init__()
+        self.layer, self.several = nn.Linear(3, 2), several
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.layer(x)
+        return (y, y) if self.several else y - y.mean(dim=0)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_batch_is_not_parted_where_images_depend_on_each_other(several: bool) -> None:
+    samples = drawn(2, 3)
+    message = "images_at_once must be None for a network whose answer to an image depends on others"
+    with pytest.raises(InputError, match=message):
+        pack_network(Together(several), samples=samples, images_at_once=1)
+    for given_ in (None, samples[:1]):
+        with pytest.raises(InputError, match="samples must be two or more with images_at_once, got"):
+            pack_network(nn.Linear(3, 2), samples=given_, images_at_once=1)
+    with pytest.raises(InputError, match="images_at_once must be an integer >= 1, got 0"):
+        pack_network(nn.Linear(3, 2), samples=samples, images_at_once=0)
+    packed = pack_network(nn.Linear(3, 2), samples=samples, images_at_once=1)
+    with pytest.raises(InputError, match="images_at_once must be None for a network of several inputs, got 1"):
+        packed(samples, samples)
 
 
 def test_what_stays_dense_is_named() -> None:

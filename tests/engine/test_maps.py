@@ -31,11 +31,18 @@ def _maps(seed: int, shape: tuple[int, ...]) -> Any:
 
 
 @settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 2**32 - 1), shape=SHAPES, odd=st.sampled_from([0.0, np.nan, np.inf, -np.inf]))
-def test_what_is_done_in_blocks_gives_the_numbers_of_torch(seed: int, shape: tuple[int, ...], odd: float) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=SHAPES,
+    odd=st.sampled_from([0.0, np.nan, np.inf, -np.inf]),
+    margins=st.tuples(*[st.integers(0, 2)] * 2),
+)
+def test_what_is_done_in_blocks_gives_the_numbers_of_torch(
+    seed: int, shape: tuple[int, ...], odd: float, margins: tuple[int, int]
+) -> None:
     left, right = _maps(seed, shape), _maps(seed + 1, shape)
     left.flat[seed % left.size] = odd
-    one, other = BlockedMaps.of(left), BlockedMaps.of(right)
+    one, other = (BlockedMaps.of(each).framed(margin) for each, margin in zip((left, right), margins, strict=True))
     plain, second = torch.from_numpy(left), torch.from_numpy(right)
     assert one.shape == shape
     np.testing.assert_array_equal(one.plain(), left)
@@ -66,16 +73,20 @@ def test_what_is_done_in_blocks_gives_the_numbers_of_torch(seed: int, shape: tup
     stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
     rectified=st.booleans(),
-    whole=st.booleans(),
+    margins=st.tuples(*[st.integers(0, 3)] * 2),
 )
 def test_plain_numbers_are_convolved_group_by_group(
-    seed: int, shape: tuple[int, ...], outputs: int, stride: Any, padding: Any, rectified: bool, whole: bool
+    seed: int,
+    shape: tuple[int, ...],
+    outputs: int,
+    stride: Any,
+    padding: Any,
+    rectified: bool,
+    margins: tuple[int, int],
 ) -> None:
     rng = np.random.default_rng(seed)
     inputs = shape[1] * 9
     weights = rng.normal(size=(inputs, outputs))
-    if whole:  # so large that sums of codes would not fit float32: the engine works in float64
-        weights = rng.integers(-(2**22), 2**22, weights.shape).astype(float)
     groups, dense = [], np.zeros((inputs, outputs))
     for part in np.array_split(np.arange(outputs), min(outputs, 3)):
         rows = np.flatnonzero(rng.random(inputs) < 0.4)
@@ -85,12 +96,44 @@ def test_plain_numbers_are_convolved_group_by_group(
     maps, bias = _maps(seed, shape), rng.normal(size=outputs)
     blocked = BlockedMaps.of(maps).relu() if rectified else BlockedMaps.of(maps)
     window = Window(kernel=(3, 3), stride=stride, padding=padding)
-    found = PlainProgram(groups, inputs, outputs, bias).convolve(blocked, window).plain()
+    program = PlainProgram(groups, inputs, outputs, bias)
+    made = program.convolve(blocked, window)
+    found = made.plain()
     kernel = torch.from_numpy(dense.T.reshape(outputs, shape[1], 3, 3))
     framed = functional.pad(torch.from_numpy(blocked.plain()).double(), padding)
     wanted = functional.conv2d(framed, kernel, torch.from_numpy(bias), stride=stride)
     largest = float(functional.conv2d(framed.abs(), kernel.abs(), stride=stride).max()) + 1.0
     np.testing.assert_allclose(found, wanted, atol=3e-7 * np.sqrt(inputs) * largest, rtol=0)
+    framed_maps = program.convolve(blocked.framed(margins[0]), window, margin=margins[1])
+    assert framed_maps.shape == made.shape
+    around = [(0, 0)] * 2 + [(margins[1], margins[1])] * 2 + [(0, 0)]
+    np.testing.assert_array_equal(framed_maps.values, np.pad(made.values, around))
+
+
+def test_sums_begin_with_the_bias_and_run_in_the_order_of_their_inputs_whatever_the_batch() -> None:
+    rng = np.random.default_rng(3)
+    weights, bias = rng.normal(size=(45, 13)), rng.normal(size=13)
+    program = PlainProgram([(np.arange(45), np.arange(13), weights)], 45, 13, bias)
+    maps = _maps(1, (37, 5, 3, 3))
+    window = Window(kernel=(3, 3))
+    found = program.convolve(BlockedMaps.of(maps), window).plain()
+    sums = np.tile(bias.astype(np.float32), (37, 1))
+    for row in range(45):  # a product of two float32 is exact in float64, and so is the sum, but for one rounding
+        product = maps.reshape(37, 45)[:, row, None].astype(np.float64) * weights[row].astype(np.float32)
+        sums = (sums.astype(np.longdouble) + product).astype(np.float32)
+    np.testing.assert_array_equal(found[:, :, 0, 0], sums)
+    few = program.convolve(BlockedMaps.of(maps[5:9]), window).plain()
+    np.testing.assert_array_equal(few, found[5:9])
+
+
+def test_indices_are_kept_for_the_last_shapes_only() -> None:
+    program = PlainProgram([(np.arange(9), np.arange(2), np.ones((9, 2)))], 9, 2, np.zeros(2))
+    window = Window(kernel=(3, 3), padding=(1, 1, 1, 1))
+    for size in (*range(3, 12), 3):
+        found = program.convolve(BlockedMaps.of(np.ones((1, 1, size, size), np.float32)), window).plain()
+        assert found[0, 1, 1, 1] == 9
+        assert found[0, 0, 0, 0] == 4
+    assert len(program._indices) <= 4
 
 
 @pytest.mark.parametrize(
@@ -98,6 +141,7 @@ def test_plain_numbers_are_convolved_group_by_group(
     [
         ([0, 9], [0], (2, 1), 2, r"inputs of groups must be in \[0, 8\], got 0 to 9"),
         ([0], [-1], (1, 1), 2, r"outputs of groups must be in \[0, 1\], got -1 to -1"),
+        ([0], [1, 1], (1, 2), 2, r"outputs of groups must be of one group each, got 1 in two"),
         ([0], [0, 1], (2, 1), 2, r"weights of groups must have shape \(1, 2\), got \(2, 1\)"),
         ([0], [0], (1, 1), 3, r"bias must have shape \(2,\), got \(3,\)"),
     ],

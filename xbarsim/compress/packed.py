@@ -1,50 +1,52 @@
 """A pruned network that computes without its zeros, in float32 on the CPU: what block-column-row pruning saves there.
 
-The weights of a layer are cut into groups of outputs, each of which fetches only the inputs that it has weights for
-and multiplies them in one dense product (as compilers for pruned networks do: W. Niu et al., GRIM, 2021,
-doi:10.48550/arXiv.2108.11033). Where every group keeps an eighth of the inputs, an eighth of the products is left.
-Convolutions fetch nothing: their sums run over lists of offsets into feature maps with 16 images side by side, as those
-of dies do (:class:`xbarsim.engine.PlainProgram`), and maps stay so from layer to layer.
+The weights of a layer are cut into groups of outputs that share the inputs which any of them has weights for (as
+compilers for pruned networks do: W. Niu et al., GRIM, 2021, doi:10.48550/arXiv.2108.11033). Where every group keeps an
+eighth of the inputs, an eighth of the products is left. Nothing is fetched: sums run over lists of offsets into feature
+maps or vectors with 16 images side by side (:class:`xbarsim.engine.PlainProgram`), which stay so from layer to layer.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from xbarsim.compress.layers import gemm_view
 from xbarsim.engine import BlockedMaps, PlainProgram, Window
 from xbarsim.foundation.entrances import check_fields, entrance
 from xbarsim.foundation.tables import format_table
-from xbarsim.foundation.validation import InputError, check_instance
+from xbarsim.foundation.validation import InputError, check_instance, check_integer
 from xbarsim.mapping import PACKINGS
 from xbarsim.network.lowering import BlockedTensor, fold_batch_norm, unblocked
 
 __all__ = ["PackedLayer", "PackedNetwork", "pack_network"]
 
 _GROUPS = (16, 32, 64, 128)  # outputs that may share their inputs
-_FETCH = 8  # products that take as long as fetching an input does
-_COLUMNS = 2048  # vectors multiplied at a time: what is fetched should stay in the cache
-_FEW = 512  # vectors so few that all groups are multiplied in one batch
+_SUMS = 8  # outputs that are summed at a time, for which each input is read once
+_ROUNDED = 1e-4  # of the largest answer: sums run in another order
+_LANES = BlockedMaps.lanes
+_ALONE = Window()  # of vectors: a map of one number each
 
 
-_local = threading.local()
+def _blocked(vectors: Tensor) -> Tensor:
+    """Vectors (..., vectors, numbers) with 16 side by side, (..., blocks, numbers, 16), the last block filled up."""
+    *before, count, numbers = vectors.shape
+    blocks = -(-count // _LANES)
+    filled = functional.pad(vectors, (0, 0, 0, blocks * _LANES - count))
+    return filled.reshape(*before, blocks, _LANES, numbers).transpose(-1, -2).contiguous()
 
 
-def _workspace(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Scratch memory of the calling thread, kept between calls: fresh memory costs a page fault every 4 KiB."""
-    buffers: dict[str, Tensor] = _local.__dict__.setdefault("buffers", {})
-    size = math.prod(shape)
-    if name not in buffers or buffers[name].numel() < size:
-        buffers[name] = torch.empty(size)
-    return buffers[name][:size].view(shape)
+def _apart(blocks: Tensor, count: int) -> Tensor:
+    """The reverse: `count` vectors."""
+    vectors = blocks.transpose(-1, -2)
+    return vectors.reshape(*vectors.shape[:-3], -1, vectors.shape[-1])[..., :count, :]
 
 
 class PackedMatrix(nn.Module):
@@ -63,74 +65,26 @@ class PackedMatrix(nn.Module):
         self.outputs, self.inputs = int(matrix.shape[0]), int(matrix.shape[1])
         nonzero = (matrix != 0).numpy()
         blocks = PACKINGS["block"].blocks
-        cuts = [blocks(nonzero.T, self.inputs, group) for group in (*_GROUPS, self.outputs)]
+        cuts: list[list[tuple[Any, Any]]] = [[(np.arange(self.inputs), np.arange(self.outputs))]]
+        cuts += [blocks(nonzero.T, self.inputs, group) for group in (*_GROUPS, self.outputs)]
         best = min(cuts, key=_work)
+        self.kept = int(nonzero.sum())
         self.computed = sum(len(rows) * len(outputs) for rows, outputs in best)
-        self.saves = _work(best) < self.outputs * self.inputs
-        if not self.saves:  # as one dense product
-            best = [(np.arange(self.inputs, dtype=np.int32), np.arange(self.outputs, dtype=np.int32))]
-            self.computed = self.outputs * self.inputs
-        self.bias = torch.zeros(self.outputs) if bias is None else bias.detach().clone()
-        self.parts: list[tuple[Tensor, Tensor, Tensor, slice | None]] = []
-        for rows, outputs in best:
-            fetched, given = torch.from_numpy(rows).long(), torch.from_numpy(outputs).long()
-            neighbours = int(given[-1]) - int(given[0]) + 1 == len(given)
-            place = slice(int(given[0]), int(given[-1]) + 1) if neighbours else None
-            weights = torch.cat([self.bias[given][:, None], matrix[given][:, fetched]], dim=1)  # biases: inputs of 1
-            self.parts.append((fetched, given, weights, place))
-        self.most = 1 + max((len(fetched) for fetched, _, _, _ in self.parts), default=0)
-        self.whole = sum(len(given) for _, given, _, _ in self.parts) == self.outputs
-        self._stack()
+        weights = matrix.numpy().T
+        groups = [(rows, outputs, weights[np.ix_(rows, outputs)]) for rows, outputs in best]
+        begun = np.zeros(self.outputs, np.float32) if bias is None else bias.detach().numpy()
+        self.program = PlainProgram(groups, self.inputs, self.outputs, begun)
 
-    def _stack(self) -> None:
-        """All groups as one batch, filled up with zeros to the largest."""
-        most_rows = max((len(fetched) for fetched, _, _, _ in self.parts), default=0)
-        most = max((len(given) for _, given, _, _ in self.parts), default=0)
-        self.stacked = torch.zeros(len(self.parts), most, most_rows)
-        self.fetched = torch.zeros(len(self.parts), most_rows, dtype=torch.int64)
-        self.places = torch.full((self.outputs,), -1, dtype=torch.int64)
-        for number, (fetched, given, weights, _) in enumerate(self.parts):
-            self.stacked[number, : len(given), : len(fetched)] = weights[:, 1:]
-            self.fetched[number, : len(fetched)] = fetched
-            self.places[given] = number * most + torch.arange(len(given))
-        self.in_order = torch.equal(self.places, torch.arange(self.outputs))
-
-    def _fill(self, inputs: Tensor, result: Tensor) -> None:
-        """Fill results (outputs, vectors) of a few inputs (inputs, vectors)."""
-        held = _workspace("held", (self.most, result.shape[1]))
-        held[0] = 1.0
-        if not self.whole:
-            result.copy_(self.bias[:, None].expand_as(result))
-        for fetched, given, weights, place in self.parts:
-            chosen = held[: 1 + len(fetched)]
-            torch.index_select(inputs, 0, fetched, out=chosen[1:])
-            if place is None:
-                result.index_copy_(0, given, weights @ chosen)
-            else:
-                torch.mm(weights, chosen, out=result[place])
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Results (outputs, vectors) of inputs (inputs, vectors)."""
-        vectors = inputs.shape[1]
-        if vectors >= _FEW or not self.parts:
-            result = inputs.new_empty(self.outputs, vectors)
-            for first in range(0, vectors, _COLUMNS):
-                part = slice(first, first + _COLUMNS)
-                self._fill(inputs[:, part], result[:, part])
-            return result
-        if len(self.parts) == 1 and len(self.parts[0][0]) == self.inputs:
-            sums = self.stacked[0] @ inputs
-        else:
-            held = inputs.index_select(0, self.fetched.reshape(-1)).reshape(*self.fetched.shape, vectors)
-            sums = torch.bmm(self.stacked, held).reshape(-1, vectors)
-        if self.in_order:
-            return torch.add(sums[: self.outputs], self.bias[:, None])
-        sums = torch.where((self.places >= 0)[:, None], sums.index_select(0, self.places.clamp(min=0)), 0.0)
-        return sums.add_(self.bias[:, None])
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Results (..., blocks, outputs, 16) of vectors, 16 side by side (..., blocks, inputs, 16)."""
+        values = blocks.reshape(-1, self.inputs, 1, 1, _LANES).detach().numpy()
+        made = self.program.convolve(BlockedMaps(values, len(values) * _LANES), _ALONE)
+        return torch.from_numpy(made.values).reshape(*blocks.shape[:-2], self.outputs, _LANES)
 
 
 def _work(cut: list[tuple[Any, Any]]) -> int:
-    return sum(len(rows) * (len(outputs) + _FETCH) for rows, outputs in cut)
+    """Time that it takes, as long as one product of 16 images takes: an input is read for every few sums."""
+    return sum(len(rows) * (len(outputs) + math.ceil(len(outputs) / _SUMS)) for rows, outputs in cut)
 
 
 class PackedLinear(nn.Module):
@@ -143,8 +97,8 @@ class PackedLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """As a ``Linear``."""
         vectors = inputs.reshape(-1, inputs.shape[-1])
-        result: Tensor = self.matrix(vectors.T.contiguous())
-        return result.T.reshape(*inputs.shape[:-1], self.matrix.outputs)
+        result = _apart(self.matrix(_blocked(vectors)), len(vectors))
+        return result.reshape(*inputs.shape[:-1], self.matrix.outputs)
 
 
 class PackedConv2d(nn.Module):
@@ -153,13 +107,9 @@ class PackedConv2d(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.matrix = PackedMatrix(gemm_view(layer.weight.detach()), layer.bias)
-        groups = [
-            (fetched.numpy(), given.numpy(), weights[:, 1:].T.numpy())
-            for fetched, given, weights, _ in self.matrix.parts
-        ]
-        self.program = PlainProgram(groups, self.matrix.inputs, self.matrix.outputs, self.matrix.bias.numpy())
         assert not isinstance(layer.padding, str)
         (top, left), kernel = layer.padding, layer.kernel_size
+        self.margin = max(top, left)  # of the maps it gives: layers of a network are mostly padded alike
         self.window = Window(
             kernel=(kernel[0], kernel[1]),
             stride=(layer.stride[0], layer.stride[1]),
@@ -183,7 +133,7 @@ class PackedConv2d(nn.Module):
         maps = images.maps if isinstance(images, BlockedTensor) else None
         if maps is None:
             maps = BlockedMaps.of(unblocked(images).detach().numpy())
-        return BlockedTensor(self.program.convolve(maps, self.window))
+        return BlockedTensor(self.matrix.program.convolve(maps, self.window, margin=self.margin))
 
 
 class PackedRecurrent(nn.Module):
@@ -212,9 +162,8 @@ class PackedRecurrent(nn.Module):
         """
         if not isinstance(sequences, Tensor) or sequences.ndim != 3 or state is not None:
             raise InputError("a packed recurrent layer must be given sequences of three dimensions and no state")
-        ahead = (
-            sequences.permute(1, 2, 0) if self.batch_first else sequences.permute(0, 2, 1)
-        )  # (steps, features, samples)
+        samples = sequences.shape[0 if self.batch_first else 1]
+        ahead = _blocked(sequences.transpose(0, 1) if self.batch_first else sequences)  # (steps, blocks, features, 16)
         lasts: list[tuple[Tensor, ...]] = []
         for number in range(0, len(self.matrices), 2 * self.directions):
             outputs = []
@@ -223,29 +172,29 @@ class PackedRecurrent(nn.Module):
                 shown, last = self._run(ih, hh, ahead, backwards=direction == 1)
                 outputs.append(shown)
                 lasts.append(last)
-            ahead = torch.cat(outputs, dim=1)
-        result = ahead.permute(2, 0, 1) if self.batch_first else ahead.permute(0, 2, 1)
-        ends = [torch.stack([last[which].T for last in lasts]) for which in range(1 + self.is_lstm)]
-        return result.contiguous(), tuple(ends) if self.is_lstm else ends[0]
+            ahead = torch.cat(outputs, dim=2) if self.directions > 1 else outputs[0]
+        result = _apart(ahead, samples)
+        ends = [_apart(torch.stack([last[which] for last in lasts]), samples) for which in range(1 + self.is_lstm)]
+        return (result.transpose(0, 1) if self.batch_first else result), tuple(ends) if self.is_lstm else ends[0]
 
     def _run(
         self, ih: nn.Module, hh: nn.Module, ahead: Tensor, *, backwards: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        steps, features, samples = ahead.shape
-        given = ih(ahead.permute(1, 0, 2).reshape(features, steps * samples)).reshape(-1, steps, samples)
-        hidden = ahead.new_zeros(self.hidden, samples)
+        steps, blocks = ahead.shape[:2]
+        given = ih(ahead)
+        hidden = ahead.new_zeros(blocks, self.hidden, _LANES)
         cell = hidden
-        outputs = ahead.new_empty(steps, self.hidden, samples)
+        outputs = ahead.new_empty(steps, blocks, self.hidden, _LANES)
+        both = 2 * self.hidden
         for step in reversed(range(steps)) if backwards else range(steps):
             sums = hh(hidden)
             if self.is_lstm:
-                i, f, g, o = (sums + given[:, step]).chunk(4)
+                i, f, g, o = sums.add_(given[step]).chunk(4, dim=1)
                 cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
                 hidden = torch.sigmoid(o) * torch.tanh(cell)
             else:
-                both = torch.sigmoid(given[: 2 * self.hidden, step] + sums[: 2 * self.hidden])
-                reset, update = both.chunk(2)
-                new = torch.tanh(given[2 * self.hidden :, step] + reset * sums[2 * self.hidden :])
+                reset, update = torch.sigmoid(sums[:, :both] + given[step, :, :both]).chunk(2, dim=1)
+                new = torch.tanh(given[step, :, both:] + reset * sums[:, both:])
                 hidden = new + update * (hidden - new)
             outputs[step] = hidden
         return outputs, (hidden, cell) if self.is_lstm else (hidden,)
@@ -288,16 +237,29 @@ class PackedNetwork(nn.Module):
         Those that were.
     dense
         Layers with weights that were left as they are, by name, and why.
+    images_at_once
+        How many images of a batch go through the whole network before the next ones; ``None`` for all.
     """
 
-    def __init__(self, network: nn.Module, layers: tuple[PackedLayer, ...], dense: dict[str, str]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: tuple[PackedLayer, ...],
+        dense: dict[str, str],
+        images_at_once: int | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.layers, self.dense = network, layers, dense
+        self.network, self.layers, self.dense, self.images_at_once = network, layers, dense, images_at_once
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
         """As the network, without gradients."""
-        return unblocked(self.network(*inputs))
+        if self.images_at_once is None:
+            return unblocked(self.network(*inputs))
+        if len(inputs) != 1:
+            raise InputError(f"images_at_once must be None for a network of several inputs, got {self.images_at_once}")
+        (images,) = inputs
+        return torch.cat([unblocked(self.network(part)) for part in images.split(self.images_at_once)])
 
     def __str__(self) -> str:
         rows = [
@@ -350,7 +312,7 @@ def _counted(name: str, replacement: nn.Module) -> list[PackedLayer]:
         PackedLayer(
             name=title,
             weights=matrix.outputs * matrix.inputs,
-            kept=int(torch.count_nonzero(matrix.stacked)),
+            kept=matrix.kept,
             computed=matrix.computed,
         )
         for title, matrix in matrices.items()
@@ -358,7 +320,9 @@ def _counted(name: str, replacement: nn.Module) -> list[PackedLayer]:
 
 
 @entrance
-def pack_network(model: nn.Module, *, samples: Tensor | None = None) -> PackedNetwork:
+def pack_network(
+    model: nn.Module, *, samples: Tensor | None = None, images_at_once: int | None = None
+) -> PackedNetwork:
     """A copy of a pruned network that computes without its zeros, in float32 on the CPU.
 
     ``Linear``, ``Conv2d`` (without groups), ``GRU`` and ``LSTM`` are replaced; everything else stays torch's. Groups of
@@ -372,14 +336,24 @@ def pack_network(model: nn.Module, *, samples: Tensor | None = None) -> PackedNe
         The network; not changed.
     samples
         Inputs to see the network run: batch norms that follow a layer are then folded into it. ``None`` to leave them.
+    images_at_once
+        So many images of a batch go through all layers before the next ones: maps of few images stay in the
+        processor's caches, where those of a batch would come from memory layer after layer. Only for a network whose
+        answer to an image depends on no other image, which `samples` have to show. ``None``: the whole batch.
 
     Raises
     ------
     InputError
-        If a weight is not float32, or not on the CPU.
+        If a weight is not float32 or not on the CPU, or `images_at_once` is given without two samples, or to a network
+        whose answers differ with it.
     """
     check_instance("model", model, nn.Module)
     check_instance("samples", samples, (Tensor, type(None)))
+    if images_at_once is not None:
+        check_integer("images_at_once", images_at_once, at_least=1)
+        if samples is None or len(samples) < 2:
+            count = None if samples is None else len(samples)
+            raise InputError(f"samples must be two or more with images_at_once, got {count}")
     for name, parameter in model.named_parameters():
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             raise InputError(
@@ -407,4 +381,20 @@ def pack_network(model: nn.Module, *, samples: Tensor | None = None) -> PackedNe
                 setattr(network.get_submodule(parent), own, replacement)
             else:
                 network = replacement
-    return PackedNetwork(network, tuple(layers), dense)
+    if images_at_once is not None and not _treats_apart(PackedNetwork(network, (), {}), samples):
+        raise InputError(
+            "images_at_once must be None for a network whose answer to an image depends on others, "
+            f"got {images_at_once}"
+        )
+    return PackedNetwork(network, tuple(layers), dense, images_at_once)
+
+
+def _treats_apart(network: PackedNetwork, samples: Any) -> bool:
+    """Whether it answers to images of a batch as it does to each alone."""
+    together = network(samples)
+    if not isinstance(together, Tensor):
+        return False
+    alone = torch.cat([network(samples[number : number + 1]) for number in range(len(samples))])
+    if alone.shape != together.shape:
+        return False
+    return float((alone - together).abs().max()) <= _ROUNDED * float(together.abs().max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +31,17 @@ class BlockedMaps:
         How many there are.
     rectified
         Whether negative numbers stand for zeros: whoever reads the values puts zeros there.
+    margin
+        Rows and columns of zeros in `values`, on each side of a map: the padding of a convolution stands there already.
+    lanes
+        How many images stand side by side, 16.
     """
 
     values: Maps
     images: int
     rectified: bool = False
+    margin: int = 0
+    lanes: ClassVar[int] = kernels.LANES
 
     @classmethod
     def of(cls, maps: Maps) -> BlockedMaps:
@@ -47,14 +54,30 @@ class BlockedMaps:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """``(images, channels, height, width)``."""
+        """``(images, channels, height, width)``, without margins."""
         _, channels, height, width, _ = self.values.shape
-        return self.images, channels, height, width
+        return self.images, channels, height - 2 * self.margin, width - 2 * self.margin
+
+    def bare(self) -> BlockedMaps:
+        """The same without a margin."""
+        everything = slice(None)
+        return self.cut(everything, everything, everything) if self.margin else self
+
+    def framed(self, margin: int) -> BlockedMaps:
+        """The same with a margin at least as large."""
+        if self.margin >= margin:
+            return self
+        maps = self.bare()
+        blocks, channels, height, width, _ = maps.values.shape
+        shape = (blocks, channels, height + 2 * margin, width + 2 * margin, kernels.LANES)
+        values = memory.array(shape)
+        kernels.frame_maps(maps.values, maps.rectified, kernels.Frame(margin, margin), shape, values.reshape(-1))
+        return BlockedMaps(values, self.images, margin=margin)
 
     def plain(self) -> Maps:
         """The maps as an array of :attr:`shape`."""
         maps = memory.array(self.shape)
-        kernels.unblock_maps(self.values, self.rectified, maps)
+        kernels.unblock_maps(self.bare().values, self.rectified, maps)
         return maps
 
     def relu(self) -> BlockedMaps:
@@ -63,45 +86,52 @@ class BlockedMaps:
 
     def plus(self, other: BlockedMaps) -> BlockedMaps:
         """The sum of both, number by number."""
-        values = memory.array(self.values.shape)
-        flat = (each.reshape(-1) for each in (self.values, other.values))
-        kernels.add_maps(*flat, self.rectified, other.rectified, values.reshape(-1))
-        return BlockedMaps(values, self.images)
+        margin = max(self.margin, other.margin)
+        left, right = self.framed(margin), other.framed(margin)
+        values = memory.array(left.values.shape)
+        flat = (each.values.reshape(-1) for each in (left, right))
+        kernels.add_maps(*flat, left.rectified, right.rectified, values.reshape(-1))
+        return BlockedMaps(values, self.images, margin=margin)
 
     def largest(self, kernel: tuple[int, int], stride: tuple[int, int]) -> BlockedMaps:
         """The largest number of each window; windows lie within the maps."""
         _, _, height, width = self.shape
         size = ((height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1)
         values = memory.array((*self.values.shape[:2], *size, kernels.LANES))
-        kernels.largest_of_maps(self.values, kernel, stride, values)
-        return replace(self, values=values)  # the largest of rectified numbers is that of the numbers, rectified
+        kernels.largest_of_maps(self.values, self.margin, kernel, stride, values)
+        # the largest of rectified numbers is that of the numbers, rectified
+        return replace(self, values=values, margin=0)
 
     def cut(self, channels: slice, rows: slice, columns: slice) -> BlockedMaps:
         """A copy of these channels, rows and columns, of which there are some; steps are positive."""
-        chosen = self.values[:, channels, rows, columns]
+        _, _, height, width = self.shape
+        inside = slice(self.margin, self.margin + height), slice(self.margin, self.margin + width)
+        chosen = self.values[:, :, *inside][:, channels, rows, columns]
         values = memory.array(chosen.shape)
         values[...] = chosen
-        return replace(self, values=values)
+        return replace(self, values=values, margin=0)
 
     def padded(self, channels: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]) -> BlockedMaps:
         """With so many channels, rows and columns of zeros before and behind."""
-        _, *size, _ = self.values.shape
+        maps = self.bare()
+        _, *size, _ = maps.values.shape
         around = (channels, rows, columns)
         values = memory.array(
-            (len(self.values), *(before + each + behind for (before, behind), each in zip(around, size, strict=True)),
+            (len(maps.values), *(before + each + behind for (before, behind), each in zip(around, size, strict=True)),
              kernels.LANES)
         )  # fmt: skip
         values[...] = 0.0
         inside = tuple(slice(before, before + each) for (before, _), each in zip(around, size, strict=True))
-        values[(slice(None), *inside)] = self.values
-        return replace(self, values=values)
+        values[(slice(None), *inside)] = maps.values
+        return replace(maps, values=values)
 
     def count_outside(self, below: np.float32, above: np.float32) -> int:
         """How many numbers are less than `below`, or `above` or more."""
         below = np.float32(-np.inf) if self.rectified and below <= 0.0 else below
+        values = self.bare().values
         whole = self.images // kernels.LANES
-        counted = int(kernels.count_outside(self.values[:whole].reshape(-1), below, above))
-        if whole < len(self.values):
-            lanes = self.values[-1, ..., : self.images - whole * kernels.LANES]
+        counted = int(kernels.count_outside(values[:whole].reshape(-1), below, above))
+        if whole < len(values):
+            lanes = values[-1, ..., : self.images - whole * kernels.LANES]
             counted += int(kernels.count_outside(np.ascontiguousarray(lanes).reshape(-1), below, above))
         return counted

@@ -22,21 +22,38 @@ KEPT_BYTES = 64 * 2**20
 _LEAST = 2**20  # smaller arrays are left to NumPy, whose memory is reused by the system's own library
 
 _lock = threading.Lock()
-_free: list[npt.NDArray[np.uint8]] = []
+
+
+class _Piece:
+    """Memory for so many bytes, from an address on that 64 divides: 16 float32 must not straddle two cache lines."""
+
+    __slots__ = ("_memory", "address", "nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self._memory = np.empty(nbytes + 64, np.uint8)
+        self.address = -(-self._memory.ctypes.data // 64) * 64
+        self.nbytes = nbytes
+
+
+_free: list[_Piece] = []
 # Memory whose arrays are gone. A lease may end at any line, also in the thread that holds the lock: it waits here.
-_returned: deque[npt.NDArray[np.uint8]] = deque()
+_returned: deque[_Piece] = deque()
 
 
 class _Lease:
     """A piece of memory for as long as an array, or a view of it, stands in it."""
 
     def __init__(self, size: int) -> None:
-        self.memory = _taken(size)
-        start = -self.memory.ctypes.data % 64  # 16 float32 must not straddle two cache lines
-        self.__array_interface__ = self.memory[start : start + size].__array_interface__
+        self.piece = _taken(size)
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (size,),
+            "data": (self.piece.address, False),
+        }
 
     def __del__(self) -> None:
-        _returned.append(self.memory)
+        _returned.append(self.piece)
         if _lock.acquire(blocking=False):
             try:
                 _settle()
@@ -52,15 +69,14 @@ def _settle() -> None:
         del _free[0]
 
 
-def _taken(size: int) -> npt.NDArray[np.uint8]:
+def _taken(size: int) -> _Piece:
     """The smallest free piece that holds so many bytes and not twice as many, or a new one."""
-    needed = size + 64
     with _lock:
         _settle()
-        fitting = [index for index, each in enumerate(_free) if needed <= each.nbytes <= 2 * needed]
+        fitting = [index for index, each in enumerate(_free) if size <= each.nbytes <= 2 * size]
         if fitting:
             return _free.pop(min(fitting, key=lambda index: _free[index].nbytes))
-    return np.empty(needed, np.uint8)
+    return _Piece(size)
 
 
 def array(shape: tuple[int, ...], dtype: Any = np.float32) -> npt.NDArray[Any]:

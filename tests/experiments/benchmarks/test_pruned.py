@@ -23,9 +23,9 @@ def convolutions() -> tuple[nn.Module, torch.Tensor]:
 
 
 def test_results_are_those_of_the_pruned_network_and_the_dense_one_is_the_baseline() -> None:
-    cases = list(script.float_cases({"gru": (few, 16)}, (2, 8)))
+    cases = list(script.float_cases({"gru": (few, 16, None)}, (2, 8)))
     assert [case.name for case in cases] == ["gru-bcr-2x", "gru-bcr-8x"]
-    for case in script.float_cases({"gru": (few, 16), "net": (convolutions, 16)}, (4,)):
+    for case in script.float_cases({"gru": (few, 16, None), "net": (convolutions, 16, 2)}, (4,)):
         model, inputs = few() if case.name.startswith("gru") else convolutions()
         with torch.no_grad():
             assert torch.equal(case.dense(), model(inputs))
@@ -35,6 +35,8 @@ def test_results_are_those_of_the_pruned_network_and_the_dense_one_is_the_baseli
 
 
 def test_other_results_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "pack_network", lambda model, samples: lambda inputs: torch.zeros(3, 4, 48))
+    monkeypatch.setattr(
+        script, "pack_network", lambda model, samples, images_at_once: lambda inputs: torch.zeros(3, 4, 48)
+    )
     with pytest.raises(AssertionError, match="gru at 2 x without its zeros differs by"):
-        next(script.float_cases({"gru": (few, 16)}, (2,)))
+        next(script.float_cases({"gru": (few, 16, None)}, (2,)))

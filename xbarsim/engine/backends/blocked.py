@@ -185,6 +185,7 @@ class BlockedProgram(metaclass=ABCMeta):
         self, maps: npt.NDArray[np.float32] | BlockedMaps, window: Window, scaling: Scaling, first_image: int
     ) -> tuple[BlockedMaps, bool]:
         """As :meth:`xbarsim.engine.backends.BlockingProgram.run_blocked`."""
+        maps = maps.bare() if isinstance(maps, BlockedMaps) else maps
         images, _, height, width = maps.shape
         blocks = -(-images // kernels.LANES)
         size = window.output_size(height, width)

@@ -1,4 +1,4 @@
-"""Feature maps and matrices of plain numbers, without a cell in between, on the kernels that dies run on."""
+"""Feature maps of plain numbers, without a cell in between: convolutions that multiply no zero of a pruned layer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.design import Converter, Drive
-from xbarsim.engine import kernels
-from xbarsim.engine.backends.sums import SumProgram
-from xbarsim.engine.layout import Columns, Layout
+from xbarsim.engine import kernels, memory
+from xbarsim.engine.backends.blocked import ends, joined
 from xbarsim.engine.maps import BlockedMaps
-from xbarsim.engine.window import Scaling, Window
+from xbarsim.engine.window import Window
 from xbarsim.foundation.entrances import entrance
 from xbarsim.foundation.validation import InputError
 
@@ -21,16 +19,46 @@ __all__ = ["PlainProgram"]
 
 Array = npt.NDArray[Any]
 
+_KEPT = 3  # shapes of maps before the last, whose indices are kept
 
-class PlainProgram(SumProgram):
+
+class _Indices:
+    """Where each position reads and writes, and the offsets of the rows, for maps of one shape."""
+
+    def __init__(
+        self,
+        rows: Array,
+        size: tuple[int, int],
+        shape: tuple[int, ...],
+        inputs: tuple[int, ...],
+        framed: int,
+        window: Window,
+        margin: int,
+    ) -> None:
+        blocks, channels, height, width, _ = inputs
+        left, _, top, _ = window.padding
+        channel, rest = np.divmod(rows, math.prod(window.kernel))
+        y, x = np.divmod(rest, window.kernel[1])
+        offsets = (channel * height + y * window.dilation[0]) * width + x * window.dilation[1]
+        i, j = (each.reshape(-1) for each in np.indices(size))
+        first = (framed - top) * width + framed - left
+        starts = first + i * window.stride[0] * width + j * window.stride[1]
+        block = np.arange(blocks)[:, None]
+        self.offsets = offsets * kernels.LANES
+        self.bases = ((block * channels * height * width + starts) * kernels.LANES).reshape(-1)
+        self.places = (block * math.prod(shape[1:4]) + (i + margin) * shape[3] + j + margin).reshape(-1)
+
+
+class PlainProgram:
     """Convolutions in float32 whose outputs are sums over inputs of their own: what is zero is not multiplied.
 
-    Each sum runs in the order of its inputs, one fused multiply-add after the other.
+    Each sum begins with the bias and runs in the order of its inputs, one fused multiply-add after the other.
 
     Parameters
     ----------
     groups
-        Inputs (rows of the unfolded kernel), outputs, and their weights (inputs, outputs), of each group.
+        Inputs (rows of the unfolded kernel), outputs, and their weights (inputs, outputs), of each group. No output is
+        in two of them; those in none are their bias.
     inputs, outputs
         How many there are.
     bias
@@ -39,7 +67,8 @@ class PlainProgram(SumProgram):
     Raises
     ------
     InputError
-        If a group names an input or output that is not there, or its weights or `bias` have another shape.
+        If a group names an input or output that is not there or an output of another one, or its weights or `bias` have
+        another shape.
     """
 
     @entrance
@@ -54,50 +83,72 @@ class PlainProgram(SumProgram):
                     )
             if values.shape != (len(rows), len(places)):
                 raise InputError(f"weights of groups must have shape {(len(rows), len(places))}, got {values.shape}")
-        columns = tuple(
-            Columns(
-                rows=rows.astype(np.int64),
-                values=values.astype(np.float64),
-                counts=np.ones(len(places)),
-                outputs=places.astype(np.int64),
-            )
-            for rows, places, values in groups
+        targets = joined([places for _, places, _ in groups], np.int64)
+        often = np.bincount(targets, minlength=outputs)
+        if outputs and often.max() > 1:
+            raise InputError(f"outputs of groups must be of one group each, got {int(often.argmax())} in two")
+        alone = np.flatnonzero(often == 0)
+        groups = [*groups, (np.zeros(0, np.int64), alone, np.zeros((0, len(alone))))]
+        targets = np.concatenate([targets, alone])
+        self._inputs, self._outputs = inputs, outputs
+        self._indices: dict[Any, _Indices] = {}
+        self._rows = joined([rows for rows, _, _ in groups], np.int64)
+        width = kernels.PLAIN_COLUMNS
+        panels = [
+            values[:, first : first + width].reshape(-1)
+            for _, _, values in groups
+            for first in range(0, values.shape[1], width)
+        ]
+        self._groups = kernels.PlainGroups(
+            rows=ends([len(rows) for rows, _, _ in groups]),
+            offsets=np.zeros(0, np.int64),
+            ends=ends([len(places) for _, places, _ in groups]),
+            weights=joined(panels, np.float32),
+            starts=ends([values.size for _, _, values in groups])[:-1],
+            bias=bias[targets].astype(np.float32),
+            targets=targets,
         )
-        drive = Drive(signed=True, input_bits=8, dac_bits=8)  # of no consequence: nothing is cut into codes
-        super().__init__(
-            Layout(
-                kind="whole",
-                drive=drive,
-                converter=Converter(),
-                single=False,
-                columns=columns,
-                inputs=inputs,
-                outputs=outputs,
-            )
-        )
-        ones = np.ones(outputs)
-        self._scaling = Scaling(inverse_scale=1.0, low=-1, high=1, scale=ones, bias=bias.astype(np.float64))
-
-    def _block(
-        self, maps: Any, quantiser: kernels.Quantiser, frame: kernels.Frame, shape: tuple[int, ...], blocked: Array
-    ) -> bool:
-        rectified = quantiser.low == 0.0  # as codes of rectified maps begin with 0
-        kernels.frame_maps(maps, rectified, frame, shape[1:], blocked)
-        return True
 
     @entrance
-    def convolve(self, images: BlockedMaps, window: Window) -> BlockedMaps:
+    def convolve(self, images: BlockedMaps, window: Window, *, margin: int = 0) -> BlockedMaps:
         """The convolution of feature maps.
+
+        Parameters
+        ----------
+        images
+            The maps; those whose margin is as large as the padding are read where they are.
+        window
+            Kernel, stride, dilation and padding.
+        margin
+            Rows and columns of zeros around the maps that are given: the padding of the next layer.
 
         Raises
         ------
         InputError
             If the images have other channels than the weights, or are smaller than the kernel.
         """
-        channels, kernel = images.shape[1], window.kernel
-        wanted = self._layout.inputs / math.prod(kernel)
+        count, channels, height, width = images.shape
+        wanted = self._inputs / math.prod(window.kernel)
         if channels != wanted:
-            raise InputError(f"images must have {wanted:g} channels for a kernel of {kernel}, got {channels}")
-        if min(window.output_size(*images.shape[2:])) < 1:
+            raise InputError(f"images must have {wanted:g} channels for a kernel of {window.kernel}, got {channels}")
+        size = window.output_size(height, width)
+        if min(size) < 1:
             raise InputError(f"images must be at least as large as the kernel, got {images.shape}")
-        return self.run_blocked(images, window, self._scaling, 0)[0]
+        framed = images.framed(max(window.padding))
+        shape = (len(framed.values), self._outputs, size[0] + 2 * margin, size[1] + 2 * margin, kernels.LANES)
+        key = framed.values.shape, framed.margin, window, margin
+        if key not in self._indices:
+            self._indices = {**dict([*self._indices.items()][-_KEPT:]), key: _Indices(self._rows, size, shape, *key)}
+        indices = self._indices[key]
+        values = memory.array(shape)
+        kernels.plain_products(
+            framed.values.reshape(-1),
+            framed.rectified,
+            indices.bases,
+            indices.places,
+            self._groups._replace(offsets=indices.offsets),
+            kernels.Frame(margin, margin),
+            shape,
+            values.reshape(-1),
+        )
+        return BlockedMaps(values, count, margin=margin)

@@ -13,6 +13,7 @@ from xbarsim.engine.kernels.arguments import (
     Finish,
     Frame,
     Panels,
+    PlainGroups,
     Positions,
     Quantiser,
     ReadNoise,
@@ -24,6 +25,7 @@ from xbarsim.engine.kernels.inputs import block_codes, block_inputs, count_outsi
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
 from xbarsim.engine.kernels.maps import add_maps, block_maps, frame_maps, largest_of_maps, unblock_maps
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
+from xbarsim.engine.kernels.plain import PLAIN_COLUMNS, plain_products
 from xbarsim.engine.kernels.planes import HAS_BYTE_PERMUTE
 from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.reads import convert_reads, count_bits
@@ -38,6 +40,7 @@ __all__ = [
     "KEY_ROWS",
     "LANES",
     "LANE_ORDER",
+    "PLAIN_COLUMNS",
     "WORD_COLUMNS",
     "CodeTable",
     "Columns",
@@ -46,6 +49,7 @@ __all__ = [
     "Finish",
     "Frame",
     "Panels",
+    "PlainGroups",
     "Positions",
     "Quantiser",
     "ReadNoise",
@@ -69,6 +73,7 @@ __all__ = [
     "make_tables",
     "pack_planes",
     "panel_width",
+    "plain_products",
     "products",
     "quantise",
     "unblock_maps",

@@ -14,6 +14,7 @@ __all__ = [
     "Finish",
     "Frame",
     "Panels",
+    "PlainGroups",
     "Positions",
     "Quantiser",
     "ReadNoise",
@@ -198,6 +199,30 @@ class Panels(NamedTuple):
     starts: Any
     widths: Any
     ones: Any
+
+
+class PlainGroups(NamedTuple):
+    """Groups of outputs that are sums over the same inputs, of plain numbers.
+
+    Attributes
+    ----------
+    rows, offsets
+        The inputs of group g are ``offsets[rows[g]:rows[g + 1]]``, as offsets into the feature maps.
+    ends
+        The columns of group g are ``ends[g]:ends[g + 1]``.
+    weights, starts
+        Panels of neighbouring columns one after another, row by row, and where those of each group begin.
+    bias, targets
+        Of each column: what its sums begin with, and the output that it is.
+    """
+
+    rows: Any
+    offsets: Any
+    ends: Any
+    weights: Any
+    starts: Any
+    bias: Any
+    targets: Any
 
 
 class Tables(NamedTuple):

@@ -154,14 +154,17 @@ def _largest(
 
 
 @kernel(parallel=True)
-def largest_of_maps(values: Any, window: Any, stride: Any, largest: Any) -> None:
-    """The largest number of each window; both arrays (blocks, channels, height, width, 16), `largest` filled."""
+def largest_of_maps(values: Any, margin: int, window: Any, stride: Any, largest: Any) -> None:
+    """The largest number of each window; both arrays (blocks, channels, height, width, 16), `largest` filled.
+
+    The outermost rows and columns of `values`, `margin` on each side, are left out.
+    """
     blocks, channels, height, width, _ = largest.shape
     row, numbers = values.shape[3] * LANES, values.shape[2] * values.shape[3] * LANES
     source, target = values.reshape(-1), largest.reshape(-1)
     for job in prange(blocks * channels):
         for y in range(height):
             for x in range(width):
-                first = job * numbers + y * stride[0] * row + x * stride[1] * LANES
+                first = job * numbers + (margin + y * stride[0]) * row + (margin + x * stride[1]) * LANES
                 place = ((job * height + y) * width + x) * LANES
                 _largest(source, first, window[0], window[1], row, target, place)

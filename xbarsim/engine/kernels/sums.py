@@ -32,9 +32,9 @@ from xbarsim.engine.kernels.processor import has_feature
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere, for_each_size
 from xbarsim.foundation.compiling import kernel
 
-__all__ = ["panel_width", "products"]
+__all__ = ["CACHED_BYTES", "emit_product", "panel_width", "products"]
 
-_CACHED_BYTES = 16 * 2**10  # half of a first-level cache
+CACHED_BYTES = 16 * 2**10  # half of a first-level cache
 
 
 def panel_width(dtype: Any) -> int:
@@ -89,7 +89,7 @@ def _product(*, squared: bool) -> Any:
             width = panel_width(np.float32 if isinstance(real, ir.FloatType) else np.float64)
 
             def emit(inputs: list[Any], columns: int) -> None:
-                made = _emit_product(builder, inputs, (offsets_here, weights), arguments[8], columns, real, squared)
+                made = emit_product(builder, inputs, (offsets_here, weights), arguments[8], columns, squared=squared)
                 _emit_stores(builder, made, sums)
 
             for_each_size(builder, arguments[3], arguments[9], (_AT_ONCE, width), bases, x, emit)
@@ -100,19 +100,30 @@ def _product(*, squared: bool) -> Any:
     return product
 
 
-def _emit_product(
-    builder: Any, inputs: list[Any], pointers: Any, count: Any, columns: int, real: Any, squared: bool
+def emit_product(
+    builder: Any,
+    inputs: list[Any],
+    pointers: tuple[Any, Any],
+    count: Any,
+    columns: int,
+    *,
+    squared: bool = False,
+    begun: list[Any] | None = None,
+    least: Any = None,
 ) -> list[Any]:
-    """The loop over the rows for so many columns; `inputs` of each position, `pointers` to offsets and panel.
+    """The loop over the rows, of which there is one at least, for so many columns; the sums, column after column.
 
-    The sums, column after column of each position.
+    `inputs` point to those of each position, `pointers` to offsets and panel. Sums begin with what is `begun`, a vector
+    for each column, or 0; inputs less than `least` count as that.
     """
     offsets, weights = pointers
+    real = weights.type.pointee
     size = 4 if isinstance(real, ir.FloatType) else 8
     vector = ir.VectorType(real, LANES)
     fma = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f{8 * size}"
     )
+    begun = [ir.Constant(vector, [0.0] * LANES)] * columns if begun is None else begun
     entry = builder.block
     loop = builder.append_basic_block("product.loop")
     after_loop = builder.append_basic_block("product.sums")
@@ -122,12 +133,14 @@ def _emit_product(
     k.add_incoming(ir.Constant(INT64, 0), entry)
     before = [[builder.phi(vector) for _ in range(columns)] for _ in inputs]
     for accumulators in before:
-        for accumulator in accumulators:
-            accumulator.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
+        for accumulator, first in zip(accumulators, begun, strict=True):
+            accumulator.add_incoming(first, entry)
     offset = builder.load(builder.gep(offsets, [k]))
     x_here = []
     for place in inputs:
         x = builder.load(builder.bitcast(builder.gep(place, [offset]), vector.as_pointer()), align=size)
+        if least is not None:  # one instruction, which lets pass what is no number
+            x = builder.select(builder.fcmp_ordered(">", least, x), least, x)
         x_here.append(builder.fmul(x, x) if squared else x)
     panel_row = builder.gep(weights, [builder.mul(k, ir.Constant(INT64, columns))])
     after: list[list[Any]] = [[] for _ in inputs]
@@ -204,7 +217,7 @@ def _add_converted_product(
         furthest_seen = cgutils.alloca_once(builder, vector)
 
         def emit(inputs: list[Any], columns: int) -> None:
-            values = _emit_product(builder, inputs, pointers, arguments[8], columns, single, squared=False)
+            values = emit_product(builder, inputs, pointers, arguments[8], columns)
             _emit_stores(builder, values, sums)
             furthest = ir.Constant(vector, [0.0] * LANES)
             for c in range(columns):
@@ -314,7 +327,7 @@ def products(
                             for i in range(LANES):
                                 added[slot, p, i] += pass_counts[t] * np.float64(sums[i])
                 # As many columns at a time as stay in the first cache while the positions pass.
-                chunk = max(1, _CACHED_BYTES // (driven * width * panels.values.itemsize)) * width
+                chunk = max(1, CACHED_BYTES // (driven * width * panels.values.itemsize)) * width
                 for start in range(columns.ends[g], columns.ends[g + 1], chunk):
                     stop = min(start + chunk, columns.ends[g + 1])
                     for p in range(0, count, at_once):
