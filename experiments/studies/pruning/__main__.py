@@ -34,7 +34,10 @@ __all__ = ["main"]
 
 def main(
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="Only this arm and the dense one; may be repeated.")] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this arm and the dense one; may be repeated. Left out: all of equal epochs."),
+    ] = None,
     errors: Annotated[
         float, typer.Option(help="Times the dense network's errors that kinds may have where they are compared.", min=1)
     ] = 1.4,
@@ -55,14 +58,14 @@ def main(
     for name in network or NETWORKS:
         study = load_study(check_choice("network", name, NETWORKS))
         sets[name] = study.data_set
-        names = [each.name for each in study.arms]
+        names = [each.name for each in (study.compared() if arm is None else study.arms)]
         if train_in is not None:
             torch.set_num_threads(1)  # sums in one order
             data = load_training_set(study.data_set)
             train_dense(study, train_in, data=data, progress=True)
-            for each in study.arms:
-                if arm is None or each.name in arm:
-                    train_arm(study, each, train_in, data=data, progress=True)
+            for each in names:
+                if arm is None or each in arm:
+                    train_arm(study, study.arm(each), train_in, data=data, progress=True)
         there = [each for each in names if stored_file(name, each, folder).exists()]
         missing = [each for each in names if each not in there and (arm is None or each in arm)]
         if missing:

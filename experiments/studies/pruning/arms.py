@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import typer
@@ -61,11 +61,12 @@ class Arm:
     name
         Of the arm and of what is stored.
     recipe
-        What is pruned, and how much of it.
+        What is pruned, and how much of it; nothing, for a network that is only trained on.
     method
         How the weights that stay are found.
     start
-        ``"dense"``: from the trained dense network; ``"untrained"``: from random weights.
+        ``"dense"``: from the trained dense network; ``"untrained"``: from random weights; else the name of the arm from
+        whose network, trained to its end.
     pruning, retraining
         Settings of the two trainings; ``None`` for those of the study.
     parallel
@@ -83,7 +84,7 @@ class Arm:
     family: str
     recipe: Recipe
     method: Method
-    start: Literal["dense", "untrained"] = "dense"
+    start: str = "dense"
     pruning: Training | None = None
     retraining: Training | None = None
     parallel: bool = False
@@ -91,6 +92,11 @@ class Arm:
     def __post_init__(self) -> None:
         if self.parallel and not isinstance(self.method, GrowAndPrune):
             raise InputError(f"parallel must be False for a method without parts, got True with {self.method!r}")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether its recipe leaves out any weight."""
+        return any(rule.targets for rule in self.recipe.rules)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +111,11 @@ class Study:
         Settings of the four trainings.
     arms
         The ways to prune.
+
+    Raises
+    ------
+    InputError
+        If an arm starts from one that does not stand before it.
     """
 
     network: str
@@ -114,6 +125,12 @@ class Study:
     retraining: Training
     quantising: Training
     arms: tuple[Arm, ...]
+
+    def __post_init__(self) -> None:
+        known = ["dense", "untrained"]
+        for arm in self.arms:
+            check_choice(f"start of arm {arm.name!r}", arm.start, known)
+            known.append(arm.name)
 
     def arm(self, name: str) -> Arm:
         """The arm of a name.
@@ -125,6 +142,23 @@ class Study:
         """
         names = [arm.name for arm in self.arms]
         return self.arms[names.index(check_choice("arm", name, names))]
+
+    def epochs(self, arm: Arm) -> int:
+        """All epochs that an arm takes, those of the network that it starts from among them."""
+        pruning = (self.pruning if arm.pruning is None else arm.pruning).epochs if arm.prunes else 0
+        if arm.parallel:
+            assert isinstance(arm.method, GrowAndPrune)
+            pruning *= arm.method.parts * arm.method.rounds
+        if arm.start == "dense":
+            before = self.dense.epochs
+        else:
+            before = 0 if arm.start == "untrained" else self.epochs(self.arm(arm.start))
+        return before + pruning + (self.retraining if arm.retraining is None else arm.retraining).epochs
+
+    def compared(self) -> tuple[Arm, ...]:
+        """The arms that take as many epochs as the study's three trainings: the others stand beside them."""
+        whole = self.dense.epochs + self.pruning.epochs + self.retraining.epochs
+        return tuple(arm for arm in self.arms if self.epochs(arm) == whole)
 
 
 def load_study(network: str) -> Study:
@@ -258,35 +292,45 @@ def train_arm(
     path = stored_file(study.network, arm.name, folder)
     if path.exists():
         return
-    work = folder / "checkpoints" / f"{study.network}-{arm.name}"
-    work.mkdir(parents=True, exist_ok=True)
     data = load_training_set(study.data_set) if data is None else data
-    pruning = study.pruning if arm.pruning is None else arm.pruning
-    retraining = study.retraining if arm.retraining is None else arm.retraining
-    if arm.start == "dense":
-        model = train_dense(study, folder, data=data, progress=progress)
-    else:
-        model = _untrained(study.network, pruning.seed)
-    if arm.parallel:
-        assert isinstance(arm.method, GrowAndPrune)
-        current, masks = grow_and_prune_in_parallel(
-            model, arm.recipe, data, pruning, method=arm.method, folder=work, progress=progress
-        )
-    else:
-        pruned = prune(
-            model, arm.recipe, data, pruning,
-            method=arm.method, checkpoint=work / "pruning.safetensors", progress=progress,
-        )  # fmt: skip
-        current, masks = pruned.model, pruned.masks
-    left = retrain(
-        current, data, retraining,
-        masks=masks, checkpoint=work / "retraining.safetensors", progress=progress,
-    )  # fmt: skip
-    replicas = arm.method.parts * arm.method.rounds if arm.parallel and isinstance(arm.method, GrowAndPrune) else 1
+    model, masks = _trained(study, arm, folder, data=data, progress=progress)
     about: dict[str, object] = {
         "arm": arm.name,
         "family": arm.family,
         "method": type(arm.method).__name__,
-        "epochs": (study.dense.epochs if arm.start == "dense" else 0) + replicas * pruning.epochs + retraining.epochs,
+        "epochs": study.epochs(arm),
     }
-    _store(path, left.model, data, study, masks, about)
+    _store(path, model, data, study, masks, about)
+
+
+def _trained(
+    study: Study, arm: Arm, folder: Path, *, data: TrainingSet, progress: bool | None
+) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """The network of an arm before it is brought onto levels, and its masks."""
+    work = folder / "checkpoints" / f"{study.network}-{arm.name}"
+    work.mkdir(parents=True, exist_ok=True)
+    pruning = study.pruning if arm.pruning is None else arm.pruning
+    retraining = study.retraining if arm.retraining is None else arm.retraining
+    if arm.start == "dense":
+        model = train_dense(study, folder, data=data, progress=progress)
+    elif arm.start == "untrained":
+        model = _untrained(study.network, pruning.seed)
+    else:
+        model, _ = _trained(study, study.arm(arm.start), folder, data=data, progress=progress)
+    masks: dict[str, torch.Tensor] = {}
+    if arm.parallel:
+        assert isinstance(arm.method, GrowAndPrune)
+        model, masks = grow_and_prune_in_parallel(
+            model, arm.recipe, data, pruning, method=arm.method, folder=work, progress=progress
+        )
+    elif arm.prunes:
+        pruned = prune(
+            model, arm.recipe, data, pruning,
+            method=arm.method, checkpoint=work / "pruning.safetensors", progress=progress,
+        )  # fmt: skip
+        model, masks = pruned.model, pruned.masks
+    left = retrain(
+        model, data, retraining,
+        masks=masks, checkpoint=work / "retraining.safetensors", progress=progress,
+    )  # fmt: skip
+    return left.model, masks

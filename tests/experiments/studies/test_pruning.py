@@ -49,16 +49,26 @@ def test_recipes_prune_as_much_as_arms_are_called(network: str) -> None:
         )  # whole groups stay
 
 
-def test_every_arm_has_as_many_epochs_as_the_others() -> None:
+def test_arms_of_other_epochs_are_not_compared() -> None:
     for network in script.NETWORKS:
         study = load_study(network)
-        whole = study.dense.epochs + study.pruning.epochs + study.retraining.epochs
+        compared = study.compared()
         for arm in study.arms:
-            if arm.parallel:  # replicas side by side
-                continue
-            own = (arm.pruning or study.pruning).epochs + (arm.retraining or study.retraining).epochs
-            own += study.dense.epochs if arm.start == "dense" else 0
-            assert own > whole if "-long" in arm.name else own == whole, (network, arm.name)
+            assert (arm in compared) == ("-long" not in arm.name and not arm.parallel), (network, arm.name)
+    study = load_study("gru")
+    assert study.epochs(study.arm("unstructured-admm-10x")) == 60 + 20 + 60
+    assert study.epochs(study.arm("unstructured-gap-10x")) == 140
+    assert study.epochs(study.arm("dense-long")) == 60 + 200
+    assert study.epochs(study.arm("unstructured-admm-long-10x")) == 60 + 200 + 20 + 400
+    study = load_study("convnet")
+    assert study.epochs(study.arm("unstructured-gap-parallel-10x")) == 5 * 4 * 4 + 80
+
+
+def test_an_arm_starts_from_one_before_it() -> None:
+    study = load_study("gru")
+    message = "start of arm 'unstructured-admm-long-10x' must be one of .* got 'dense-long'"
+    with pytest.raises(InputError, match=message):
+        replace(study, arms=tuple(arm for arm in study.arms if arm.name != "dense-long"))
 
 
 def _small(study: Study, names: tuple[str, ...] = ("bcr-admm-10x", "unstructured-gap-10x")) -> Study:
@@ -119,6 +129,25 @@ def test_networks_with_arms_of_one_name_share_a_folder_and_no_checkpoint(tmp_pat
         study = _small(load_study(network), ("unstructured-gap-10x",))
         train_arm(study, study.arms[0], tmp_path, data=_noise(50, shape), progress=False)
         assert stored_file(network, "unstructured-gap-10x", tmp_path).exists()
+
+
+def test_an_arm_goes_on_from_the_network_of_another(tmp_path: Path) -> None:
+    first, second = _small(load_study("gru"), ("dense-long", "unstructured-admm-long-10x")).arms
+    layers = ("features.3",)
+    study = replace(
+        _small(load_study("lenet5"), ()),
+        arms=(
+            first,
+            replace(second, recipe=replace(second.recipe, rules=(replace(second.recipe.rules[0], layers=layers),))),
+        ),
+    )
+    data = _noise(50)
+    train_arm(study, study.arms[1], tmp_path, data=data, progress=False)
+    train_arm(study, study.arms[0], tmp_path, data=data, progress=False)
+    _, pruned = load_stored("lenet5", "unstructured-admm-long-10x", tmp_path)
+    _, dense = load_stored("lenet5", "dense-long", tmp_path)
+    assert (dense["epochs"], pruned["epochs"]) == (2, 4)
+    assert pruned["weights_kept"] < dense["weights_kept"]
 
 
 def test_arms_begin_with_a_stored_dense_network_whose_training_is_not_there(tmp_path: Path) -> None:
