@@ -137,9 +137,10 @@ class PlainProgram:
         framed = images.framed(max(window.padding))
         shape = (len(framed.values), self._outputs, size[0] + 2 * margin, size[1] + 2 * margin, kernels.LANES)
         key = framed.values.shape, framed.margin, window, margin
-        if key not in self._indices:
-            self._indices = {**dict([*self._indices.items()][-_KEPT:]), key: _Indices(self._rows, size, shape, *key)}
-        indices = self._indices[key]
+        indices = self._indices.get(key)
+        if indices is None:
+            indices = _Indices(self._rows, size, shape, *key)
+            self._indices = {**dict([*self._indices.items()][-_KEPT:]), key: indices}  # threads see one or the other
         values = memory.array(shape)
         kernels.plain_products(
             framed.values.reshape(-1),
