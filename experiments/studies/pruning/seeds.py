@@ -1,4 +1,4 @@
-"""What chance does: the same arms from several seeds, each against the dense network of its seed.
+"""What chance does: the same arms from several seeds, each against the dense network of its seed and what it began with.
 
 ``python -m xbarsim.experiments.studies.pruning.seeds FOLDER --network gru --arm unstructured-admm-10x`` trains in the
 folder, or goes on, and writes pruning_seeds_gru.csv, accuracies on the chip, and pruning_seeds_gru_lost.csv, what arms
@@ -116,31 +116,36 @@ def train_seeds(
     return rows
 
 
-def losses(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Points that every arm loses on the mean against the dense network of the same seed, with 95 % intervals.
+def losses(rows: Sequence[dict[str, Any]], against: Sequence[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
+    """Points that arms lose on the mean against others of the same seed, with 95 % intervals.
 
     Parameters
     ----------
     rows
         Of :func:`train_seeds`.
+    against
+        Pairs of an arm and the one that it is compared with; ``None`` for each with the dense network.
 
     Returns
     -------
     list of dict
-        One for each arm: on test images, and on those held back (which chose the epochs).
+        One for each pair: on test images, and on those held back (which chose the epochs).
     """
+    by_arm: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        by_arm.setdefault(row["arm"], {})[row["seed"]] = row
     found = []
-    for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] != "dense"):
-        mine = {row["seed"]: row for row in rows if row["arm"] == arm}
-        dense = {row["seed"]: row for row in rows if row["arm"] == "dense"}
-        row: dict[str, Any] = {"network": next(iter(mine.values()))["network"], "arm": arm, "seeds": len(mine)}
+    for arm, other in [(arm, "dense") for arm in by_arm if arm != "dense"] if against is None else against:
+        mine, theirs = by_arm[arm], by_arm[other]
+        network = next(iter(mine.values()))["network"]
+        row = {"network": network, "arm": arm, "against": other, "seeds": len(mine)}
         for column in ("accuracy", "validation"):
             with warnings.catch_warnings():  # that these are few, the table says
                 warnings.simplefilter("ignore", FewDiesWarning)
-                lost = mean_interval([dense[seed][column] - each[column] for seed, each in mine.items()])
+                lost = mean_interval([theirs[seed][column] - each[column] for seed, each in mine.items()])
             row |= {
                 column: round(sum(each[column] for each in mine.values()) / len(mine), 3),
-                f"{column} of dense": round(sum(each[column] for each in dense.values()) / len(dense), 3),
+                f"{column} against": round(sum(theirs[seed][column] for seed in mine) / len(mine), 3),
                 f"{column} lost": round(lost.estimate, 3),
                 f"{column} lost, low": round(lost.low, 3),
                 f"{column} lost, high": round(lost.high, 3),
@@ -161,7 +166,9 @@ def main(
     study = load_study(network)
     names = [study.arm(name).name for name in arm or [each.name for each in study.arms]]
     rows = train_seeds(study, names, folder, seeds=seeds, progress=True)
-    lost = losses(rows)
+    pairs = [(name, "dense") for name in names]
+    pairs += [(name, start) for name in names if (start := study.arm(name).start) in names]
+    lost = losses(rows, pairs)
     typer.echo(format_table(tuple(lost[0]), [tuple(row.values()) for row in lost], left=2))
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / f"pruning_seeds_{network}.csv", csv_bytes(rows))

@@ -251,4 +251,7 @@ def test_losses_are_paired_by_seed() -> None:
     assert lost["seeds"] == 2
     assert lost["accuracy lost"] == 1.5
     assert lost["accuracy lost, high"] == pytest.approx(1.5 + 12.706 * 0.5, abs=1e-2)
-    assert (lost["accuracy"], lost["accuracy of dense"]) == (89.5, 91.0)
+    assert (lost["accuracy"], lost["accuracy against"]) == (89.5, 91.0)
+    (gained,) = losses(rows, [("dense", "bcr-admm-4x")])
+    assert (gained["arm"], gained["against"]) == ("dense", "bcr-admm-4x")
+    assert gained["accuracy lost"] == -1.5
