@@ -60,6 +60,7 @@ def test_arms_of_other_epochs_are_not_compared() -> None:
     assert study.epochs(study.arm("unstructured-gap-10x")) == 140
     assert study.epochs(study.arm("dense-long")) == 60 + 200
     assert study.epochs(study.arm("unstructured-admm-long-10x")) == 60 + 200 + 20 + 400
+    assert study.epochs(study.arm("dense-longer")) == 60 + 200 + 420
     study = load_study("convnet")
     assert study.epochs(study.arm("unstructured-gap-parallel-10x")) == 5 * 4 * 4 + 80
 
