@@ -1,4 +1,4 @@
-"""What chance does: the same arms from several seeds, each against the dense network of its seed and what it began with.
+"""What chance does: the same arms from several seeds, each against the dense networks of its seed.
 
 ``python -m xbarsim.experiments.studies.pruning.seeds FOLDER --network gru --arm unstructured-admm-10x`` trains in the
 folder, or goes on, and writes pruning_seeds_gru.csv, accuracies on the chip, and pruning_seeds_gru_lost.csv, what arms
@@ -32,7 +32,7 @@ from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_integer, write_atomically
 from xbarsim.training import Training, TrainingSet
 
-__all__ = ["losses", "main", "of_seed", "train_seeds"]
+__all__ = ["compared_arms", "losses", "main", "of_seed", "train_seeds"]
 
 _APART = 1000  # so far are seeds of one training from those of the next
 
@@ -154,6 +154,26 @@ def losses(rows: Sequence[dict[str, Any]], against: Sequence[tuple[str, str]] | 
     return found
 
 
+def compared_arms(study: Study, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Arms, and what each is compared with: the dense network, and other dense ones that it begins with or is as long as.
+
+    Parameters
+    ----------
+    study
+        Of one network.
+    names
+        Of the arms.
+    """
+    arms = [study.arm(name) for name in names]
+    pairs = [(name, "dense") for name in names]
+    for arm in arms:
+        for other in arms:
+            alike = arm.start == other.name or study.epochs(arm) == study.epochs(other)
+            if other is not arm and not other.prunes and alike:
+                pairs.append((arm.name, other.name))
+    return pairs
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="Where networks and checkpoints are kept.")],
     network: Annotated[str, typer.Option(help="Which network.")] = "gru",
@@ -166,9 +186,7 @@ def main(
     study = load_study(network)
     names = [study.arm(name).name for name in arm or [each.name for each in study.arms]]
     rows = train_seeds(study, names, folder, seeds=seeds, progress=True)
-    pairs = [(name, "dense") for name in names]
-    pairs += [(name, start) for name in names if (start := study.arm(name).start) in names]
-    lost = losses(rows, pairs)
+    lost = losses(rows, compared_arms(study, names))
     typer.echo(format_table(tuple(lost[0]), [tuple(row.values()) for row in lost], left=2))
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / f"pruning_seeds_{network}.csv", csv_bytes(rows))

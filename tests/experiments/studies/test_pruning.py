@@ -21,7 +21,7 @@ from xbarsim.experiments.studies.pruning.pictures import (
     equal_accuracy_picture,
     equal_accuracy_table,
 )
-from xbarsim.experiments.studies.pruning.seeds import losses, of_seed, train_seeds
+from xbarsim.experiments.studies.pruning.seeds import compared_arms, losses, of_seed, train_seeds
 from xbarsim.foundation.validation import InputError
 from xbarsim.sweep.executors import InProcess
 from xbarsim.training import TrainingSet
@@ -253,6 +253,13 @@ def test_losses_are_paired_by_seed() -> None:
     assert lost["accuracy lost"] == 1.5
     assert lost["accuracy lost, high"] == pytest.approx(1.5 + 12.706 * 0.5, abs=1e-2)
     assert (lost["accuracy"], lost["accuracy against"]) == (89.5, 91.0)
+    names = ["unstructured-admm-10x", "dense-long", "unstructured-admm-long-10x", "dense-longer"]
+    assert compared_arms(load_study("gru"), names) == [
+        *((name, "dense") for name in names),
+        ("unstructured-admm-long-10x", "dense-long"),
+        ("unstructured-admm-long-10x", "dense-longer"),
+        ("dense-longer", "dense-long"),
+    ]
     (gained,) = losses(rows, [("dense", "bcr-admm-4x")])
     assert (gained["arm"], gained["against"]) == ("dense", "bcr-admm-4x")
     assert gained["accuracy lost"] == -1.5
