@@ -155,7 +155,7 @@ def losses(rows: Sequence[dict[str, Any]], against: Sequence[tuple[str, str]] | 
 
 
 def compared_arms(study: Study, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Arms, and what each is compared with: the dense network, and other dense ones that it begins with or is as long as.
+    """Arms and what each is compared with: the dense network, and dense ones that it begins with or is as long as.
 
     Parameters
     ----------
