@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from xbarsim.foundation.intervals import FewDiesWarning, mean_interval
 from xbarsim.foundation.tables import format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_picture", "accuracy_table", "equal_accuracy_picture", "equal_accuracy_table"]
+__all__ = ["accuracy_picture", "accuracy_table", "equal_accuracy_picture", "equal_accuracy_table", "seeds_picture"]
 
 # of each structure in words, and its colour; of each method, its marker and line
 _STRUCTURES = {
@@ -214,4 +216,35 @@ def equal_accuracy_picture(chosen: Sequence[dict[str, Any]], errors: float) -> F
         line[0].set_ylabel(network)
     words = f"the smallest network of each kind with at most {errors:g} times the errors of the dense one"
     figure.suptitle(f"{words} on images held back", fontsize=10)
+    return figure
+
+
+def seeds_picture(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Accuracies of arms from several seeds: every one, the mean, and its 95 % interval; shorter trainings first."""
+    from matplotlib.figure import Figure
+
+    arms = sorted(dict.fromkeys((row["epochs"], row["arm"]) for row in rows))
+    figure = Figure(figsize=(8.0, 0.55 * len(arms) + 1.3), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for height, (_, arm) in enumerate(reversed(arms)):
+        mine = [row["accuracy"] for row in rows if row["arm"] == arm]
+        with warnings.catch_warnings():  # that these are few, the picture shows
+            warnings.simplefilter("ignore", FewDiesWarning)
+            mean = mean_interval(mine)
+        colour = "black" if arm.startswith("dense") else _STRUCTURES.get(_parts(arm)[0], ("", "#777777"))[1]
+        axes.plot(mine, [height - 0.22] * len(mine), ".", color=colour, alpha=0.45, markeredgewidth=0)
+        reach = [[mean.estimate - mean.low], [mean.high - mean.estimate]]
+        axes.errorbar([mean.estimate], [height], xerr=reach, fmt="o", color=colour, markersize=5, capsize=3)
+        axes.annotate(
+            f"{mean.estimate:.1f}", (mean.estimate, height), xytext=(0, 5), textcoords="offset points", ha="center",
+            va="bottom", fontsize=8, color=colour,
+        )  # fmt: skip
+    seeds, network = len({row["seed"] for row in rows}), rows[0]["network"]
+    names = [f"{arm} ({epochs} epochs)" for epochs, arm in reversed(arms)]
+    axes.set_yticks(range(len(arms)), names, fontsize=8)
+    axes.set_ylim(-0.6, len(arms) - 0.4)
+    axes.set_xlabel("test accuracy on the chip (%)")
+    axes.set_title(f"{network}, {seeds} seeds: points are trainings, bars 95 % intervals of the mean", fontsize=9)
+    axes.grid(color="0.92", axis="x")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure

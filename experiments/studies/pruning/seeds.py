@@ -1,9 +1,9 @@
 """What chance does: the same arms from several seeds, each against the dense networks of its seed.
 
 ``python -m xbarsim.experiments.studies.pruning.seeds FOLDER --network gru --arm unstructured-admm-10x`` trains in the
-folder, or goes on, and writes pruning_seeds_gru.csv, accuracies on the chip, and pruning_seeds_gru_lost.csv, what arms
-lose on the mean. Everything else is as in :mod:`xbarsim.experiments.studies.pruning`, whose networks are those of the
-recipes' own seeds.
+folder, or goes on, and writes pruning_seeds_gru.csv, accuracies on the chip, pruning_seeds_gru_lost.csv, what arms lose
+on the mean, and a picture. Everything else is as in :mod:`xbarsim.experiments.studies.pruning`, whose networks are
+those of the recipes' own seeds.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from xbarsim.experiments.studies.pruning.arms import (
     train_dense,
 )
 from xbarsim.experiments.studies.pruning.measuring import load_network, measure
+from xbarsim.experiments.studies.pruning.pictures import seeds_picture
 from xbarsim.foundation.intervals import FewDiesWarning, mean_interval
 from xbarsim.foundation.tables import csv_bytes, format_table
 from xbarsim.foundation.validation import check_integer, write_atomically
+from xbarsim.plot import save_figure
 from xbarsim.training import Training, TrainingSet
 
 __all__ = ["compared_arms", "losses", "main", "of_seed", "train_seeds"]
@@ -179,7 +181,7 @@ def main(
     network: Annotated[str, typer.Option(help="Which network.")] = "gru",
     arm: Annotated[list[str] | None, typer.Option(help="Which arm; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each.", min=2)] = 5,
-    output: Annotated[Path, typer.Option(help="Folder for the table.")] = FIGURES,
+    output: Annotated[Path, typer.Option(help="Folder for tables and the picture.")] = FIGURES,
 ) -> None:
     """Train arms from several seeds, print what they lose, and write a table."""
     torch.set_num_threads(1)  # sums in one order
@@ -191,7 +193,8 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / f"pruning_seeds_{network}.csv", csv_bytes(rows))
     write_atomically(output / f"pruning_seeds_{network}_lost.csv", csv_bytes(lost))
-    typer.echo(f"wrote pruning_seeds_{network}.csv and pruning_seeds_{network}_lost.csv into {output}")
+    save_figure(seeds_picture(rows), output / f"pruning_seeds_{network}.png")
+    typer.echo(f"wrote pruning_seeds_{network}.csv, pruning_seeds_{network}_lost.csv and a picture into {output}")
 
 
 if __name__ == "__main__":

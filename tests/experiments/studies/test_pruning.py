@@ -20,6 +20,7 @@ from xbarsim.experiments.studies.pruning.pictures import (
     accuracy_table,
     equal_accuracy_picture,
     equal_accuracy_table,
+    seeds_picture,
 )
 from xbarsim.experiments.studies.pruning.seeds import compared_arms, losses, of_seed, train_seeds
 from xbarsim.foundation.validation import InputError
@@ -253,6 +254,9 @@ def test_losses_are_paired_by_seed() -> None:
     assert lost["accuracy lost"] == 1.5
     assert lost["accuracy lost, high"] == pytest.approx(1.5 + 12.706 * 0.5, abs=1e-2)
     assert (lost["accuracy"], lost["accuracy against"]) == (89.5, 91.0)
+    (axes,) = seeds_picture([{**each, "epochs": 60 if each["arm"] == "dense" else 140} for each in rows]).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["bcr-admm-4x (140 epochs)", "dense (60 epochs)"]
+    assert {text.get_text() for text in axes.texts} == {"89.5", "91.0"}
     names = ["unstructured-admm-10x", "dense-long", "unstructured-admm-long-10x", "dense-longer"]
     assert compared_arms(load_study("gru"), names) == [
         *((name, "dense") for name in names),
