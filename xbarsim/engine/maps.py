@@ -104,26 +104,36 @@ class BlockedMaps:
 
     def cut(self, channels: slice, rows: slice, columns: slice) -> BlockedMaps:
         """A copy of these channels, rows and columns, of which there are some; steps are positive."""
-        _, _, height, width = self.shape
-        inside = slice(self.margin, self.margin + height), slice(self.margin, self.margin + width)
-        chosen = self.values[:, :, *inside][:, channels, rows, columns]
-        values = memory.array(chosen.shape)
-        values[...] = chosen
+        _, *size, _ = self.values.shape
+        margins = (0, self.margin, self.margin)
+        chosen = [
+            range(each - 2 * margin)[part]
+            for each, margin, part in zip(size, margins, (channels, rows, columns), strict=True)
+        ]
+        count = (len(chosen[0]), len(chosen[1]), len(chosen[2]))
+        values = memory.array((len(self.values), *count, kernels.LANES))
+        begin = [part.start + margin for part, margin in zip(chosen, margins, strict=True)]
+        step = [part.step for part in chosen]
+        kernels.copy_maps(self.values, tuple(begin), tuple(step), (0, 0, 0), count, values)
         return replace(self, values=values, margin=0)
 
     def padded(self, channels: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]) -> BlockedMaps:
         """With so many channels, rows and columns of zeros before and behind."""
-        maps = self.bare()
-        _, *size, _ = maps.values.shape
-        around = (channels, rows, columns)
+        _, *size, _ = self.values.shape
+        count = (size[0], size[1] - 2 * self.margin, size[2] - 2 * self.margin)
+        (before, behind), (above, below), (left, right) = channels, rows, columns
         values = memory.array(
-            (len(maps.values), *(before + each + behind for (before, behind), each in zip(around, size, strict=True)),
+            (len(self.values), before + count[0] + behind, above + count[1] + below, left + count[2] + right,
              kernels.LANES)
         )  # fmt: skip
-        values[...] = 0.0
-        inside = tuple(slice(before, before + each) for (before, _), each in zip(around, size, strict=True))
-        values[(slice(None), *inside)] = maps.values
-        return replace(maps, values=values)
+        if above or below or left or right:
+            values[...] = 0.0
+        else:
+            values[:, :before] = 0.0
+            values[:, before + count[0] :] = 0.0
+        begin, place = (0, self.margin, self.margin), (before, above, left)
+        kernels.copy_maps(self.values, begin, (1, 1, 1), place, count, values)
+        return replace(self, values=values, margin=0)
 
     def count_outside(self, below: np.float32, above: np.float32) -> int:
         """How many numbers are less than `below`, or `above` or more."""

@@ -15,7 +15,7 @@ from xbarsim.engine.kernels.turning import transpose_8
 from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
 from xbarsim.foundation.compiling import kernel
 
-__all__ = ["add_maps", "block_maps", "frame_maps", "largest_of_maps", "unblock_maps"]
+__all__ = ["add_maps", "block_maps", "copy_maps", "frame_maps", "largest_of_maps", "unblock_maps"]
 
 
 @kernel(parallel=True)
@@ -107,6 +107,24 @@ def frame_maps(values: Any, rectified: bool, frame: Any, shape: Any, blocked: An
             place = origin + ((frame.top + y) * padded_width + frame.left) * LANES
             _rectify(flat, source, least, blocked, place, width)
         fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), zero)
+
+
+@kernel(parallel=True)
+def copy_maps(values: Any, begin: Any, step: Any, place: Any, size: Any, result: Any) -> None:
+    """Copy some channels, rows and columns into others.
+
+    ``result[b, place + n] = values[b, begin + step n]`` for all n = (channel, row, column) below `size`; both arrays
+    (blocks, channels, height, width, 16).
+    """
+    channels, height, width = size
+    for job in prange(values.shape[0] * channels):
+        block, channel = job // channels, job % channels
+        source, target = values[block, begin[0] + step[0] * channel], result[block, place[0] + channel]
+        for y in range(height):
+            row, goal = source[begin[1] + step[1] * y], target[place[1] + y]
+            for x in range(width):
+                for i in range(LANES):
+                    goal[place[2] + x, i] = row[begin[2] + step[2] * x, i]
 
 
 @kernel(parallel=True)
