@@ -94,6 +94,8 @@ def test_recurrent_layers_are_those_of_torch(kind: type[nn.GRU | nn.LSTM], batch
     assert [row.name for row in found.layers] == list(mappable_layers(model))
     with pytest.raises(InputError, match="a packed recurrent layer must be given sequences of three dimensions"):
         found(sequences[0])
+    with pytest.raises(InputError, match="sequences must have one step or more, got none"):
+        found(sequences[:, :0] if batch_first else sequences[:0])
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -202,6 +204,20 @@ def test_a_layer_without_zeros_is_one_dense_product() -> None:
     model = made(lambda: nn.Linear(30, 40))
     (row,) = pack_network(model).layers
     assert row.computed == row.kept == row.weights == 1200
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(12, 40), nn.GRU(12, 16), nn.LSTM(12, 16, batch_first=True)])
+def test_inputs_of_another_type_or_size_are_refused(layer: nn.Module) -> None:
+    """Their bytes would be read as float32."""
+    packed = pack_network(layer)
+    for inputs in (drawn(4, 7, 12).double(), drawn(4, 7, 12).half(), torch.ones(4, 7, 12, dtype=torch.int64)):
+        with pytest.raises(InputError, match=f"inputs must be float32 with 12 features, got {inputs.dtype} with 12"):
+            packed(inputs)
+    for features in (6, 24):
+        with pytest.raises(
+            InputError, match=f"inputs must be float32 with 12 features, got torch.float32 with {features}"
+        ):
+            packed(drawn(4, 32, features))
 
 
 def test_what_it_cannot_compute_is_refused() -> None:

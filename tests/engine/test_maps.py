@@ -153,6 +153,17 @@ def test_groups_that_do_not_fit_are_refused(
         PlainProgram([(np.array(rows), np.array(places), np.ones(shape))], 9, 2, np.zeros(bias))
 
 
+def test_maps_that_are_not_in_blocks_of_float32_are_refused() -> None:
+    maps = BlockedMaps.of(np.ones((3, 2, 5, 5), np.float32))
+    others: list[Any] = [maps.values.astype(np.float64), maps.values[0], maps.values[..., :8]]
+    for values in others:
+        with pytest.raises(InputError, match=r"values must be float32 of shape \(blocks, channels, height, width, 16"):
+            BlockedMaps(values, 3)
+    program = PlainProgram([(np.arange(2), np.arange(2), np.ones((2, 2)))], 2, 2, np.zeros(2))
+    with pytest.raises(InputError, match="margin must be an integer >= 0, got -1"):
+        program.convolve(maps, Window(), margin=-1)
+
+
 DESIGNS = {
     "exact": Periphery(input_bits=8, dac_bits=8, adc_range="lossless"),
     "folded": Periphery(input_bits=8, dac_bits=8),

@@ -76,7 +76,17 @@ class PackedMatrix(nn.Module):
         self.program = PlainProgram(groups, self.inputs, self.outputs, begun)
 
     def forward(self, blocks: Tensor) -> Tensor:
-        """Results (..., blocks, outputs, 16) of vectors, 16 side by side (..., blocks, inputs, 16)."""
+        """Results (..., blocks, outputs, 16) of vectors, 16 side by side (..., blocks, inputs, 16).
+
+        Raises
+        ------
+        InputError
+            If they are not float32, or of another number of inputs.
+        """
+        if blocks.dtype != torch.float32 or blocks.shape[-2] != self.inputs:
+            raise InputError(
+                f"inputs must be float32 with {self.inputs} features, got {blocks.dtype} with {blocks.shape[-2]}"
+            )
         values = blocks.reshape(-1, self.inputs, 1, 1, _LANES).detach().numpy()
         made = self.program.convolve(BlockedMaps(values, len(values) * _LANES), _ALONE)
         return torch.from_numpy(made.values).reshape(*blocks.shape[:-2], self.outputs, _LANES)
@@ -158,10 +168,12 @@ class PackedRecurrent(nn.Module):
         Raises
         ------
         InputError
-            If it is given a packed sequence, a single one, or a state.
+            If it is given a packed sequence, a single one, one without a step, or a state.
         """
         if not isinstance(sequences, Tensor) or sequences.ndim != 3 or state is not None:
             raise InputError("a packed recurrent layer must be given sequences of three dimensions and no state")
+        if not sequences.shape[1 if self.batch_first else 0]:
+            raise InputError("sequences must have one step or more, got none")
         samples = sequences.shape[0 if self.batch_first else 1]
         ahead = _blocked(sequences.transpose(0, 1) if self.batch_first else sequences)  # (steps, blocks, features, 16)
         lasts: list[tuple[Tensor, ...]] = []

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.engine import kernels, memory
+from xbarsim.foundation.validation import InputError
 
 __all__ = ["BlockedMaps"]
 
@@ -35,6 +36,11 @@ class BlockedMaps:
         Rows and columns of zeros in `values`, on each side of a map: the padding of a convolution stands there already.
     lanes
         How many images stand side by side, 16.
+
+    Raises
+    ------
+    InputError
+        If `values` are of another type or have other dimensions: kernels would read their bytes as float32.
     """
 
     values: Maps
@@ -42,6 +48,13 @@ class BlockedMaps:
     rectified: bool = False
     margin: int = 0
     lanes: ClassVar[int] = kernels.LANES
+
+    def __post_init__(self) -> None:
+        if self.values.dtype != np.float32 or self.values.ndim != 5 or self.values.shape[4] != kernels.LANES:
+            raise InputError(
+                "values must be float32 of shape (blocks, channels, height, width, 16), got "
+                f"{self.values.dtype} of shape {self.values.shape}"
+            )
 
     @classmethod
     def of(cls, maps: Maps) -> BlockedMaps:
@@ -67,12 +80,8 @@ class BlockedMaps:
         """The same with a margin at least as large."""
         if self.margin >= margin:
             return self
-        maps = self.bare()
-        blocks, channels, height, width, _ = maps.values.shape
-        shape = (blocks, channels, height + 2 * margin, width + 2 * margin, kernels.LANES)
-        values = memory.array(shape)
-        kernels.frame_maps(maps.values, maps.rectified, kernels.Frame(margin, margin), shape, values.reshape(-1))
-        return BlockedMaps(values, self.images, margin=margin)
+        wider = self.padded((0, 0), (margin, margin), (margin, margin))
+        return replace(wider, margin=margin)
 
     def plain(self) -> Maps:
         """The maps as an array of :attr:`shape`."""
@@ -114,7 +123,7 @@ class BlockedMaps:
         values = memory.array((len(self.values), *count, kernels.LANES))
         begin = [part.start + margin for part, margin in zip(chosen, margins, strict=True)]
         step = [part.step for part in chosen]
-        kernels.copy_maps(self.values, tuple(begin), tuple(step), (0, 0, 0), count, values)
+        kernels.copy_maps(self.values, tuple(begin), tuple(step), count, 0, kernels.Frame(0, 0), values)
         return replace(self, values=values, margin=0)
 
     def padded(self, channels: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]) -> BlockedMaps:
@@ -126,13 +135,8 @@ class BlockedMaps:
             (len(self.values), before + count[0] + behind, above + count[1] + below, left + count[2] + right,
              kernels.LANES)
         )  # fmt: skip
-        if above or below or left or right:
-            values[...] = 0.0
-        else:
-            values[:, :before] = 0.0
-            values[:, before + count[0] :] = 0.0
-        begin, place = (0, self.margin, self.margin), (before, above, left)
-        kernels.copy_maps(self.values, begin, (1, 1, 1), place, count, values)
+        begin = (0, self.margin, self.margin)
+        kernels.copy_maps(self.values, begin, (1, 1, 1), count, before, kernels.Frame(above, left), values)
         return replace(self, values=values, margin=0)
 
     def count_outside(self, below: np.float32, above: np.float32) -> int:

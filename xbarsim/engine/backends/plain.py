@@ -13,7 +13,7 @@ from xbarsim.engine.backends.blocked import ends, joined
 from xbarsim.engine.maps import BlockedMaps
 from xbarsim.engine.window import Window
 from xbarsim.foundation.entrances import entrance
-from xbarsim.foundation.validation import InputError
+from xbarsim.foundation.validation import InputError, check_integer
 
 __all__ = ["PlainProgram"]
 
@@ -125,8 +125,9 @@ class PlainProgram:
         Raises
         ------
         InputError
-            If the images have other channels than the weights, or are smaller than the kernel.
+            If the images have other channels than the weights, or are smaller than the kernel, or `margin` is negative.
         """
+        margin = check_integer("margin", margin, at_least=0)
         count, channels, height, width = images.shape
         wanted = self._inputs / math.prod(window.kernel)
         if channels != wanted:

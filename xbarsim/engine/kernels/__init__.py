@@ -23,7 +23,7 @@ from xbarsim.engine.kernels.arguments import (
 )
 from xbarsim.engine.kernels.inputs import block_codes, block_inputs, count_outside, im2col, pack_planes, quantise
 from xbarsim.engine.kernels.look_up import HAS_BYTE_SHUFFLE, bit_serial_products, make_tables
-from xbarsim.engine.kernels.maps import add_maps, block_maps, copy_maps, frame_maps, largest_of_maps, unblock_maps
+from xbarsim.engine.kernels.maps import add_maps, block_maps, copy_maps, largest_of_maps, unblock_maps
 from xbarsim.engine.kernels.normals import KEY_ROWS, LANE_ORDER, add_noise
 from xbarsim.engine.kernels.plain import PLAIN_COLUMNS, plain_products
 from xbarsim.engine.kernels.planes import HAS_BYTE_PERMUTE
@@ -67,7 +67,6 @@ __all__ = [
     "copy_maps",
     "count_bits",
     "count_outside",
-    "frame_maps",
     "has_feature",
     "im2col",
     "largest_of_maps",

@@ -12,10 +12,10 @@ from numba.extending import intrinsic
 
 from xbarsim.engine.kernels.inputs import fill_frame, raw_row
 from xbarsim.engine.kernels.turning import transpose_8
-from xbarsim.engine.kernels.vectors import INT64, LANES, data, everywhere
+from xbarsim.engine.kernels.vectors import INT64, LANES, data
 from xbarsim.foundation.compiling import kernel
 
-__all__ = ["add_maps", "block_maps", "copy_maps", "frame_maps", "largest_of_maps", "unblock_maps"]
+__all__ = ["add_maps", "block_maps", "copy_maps", "largest_of_maps", "unblock_maps"]
 
 
 @kernel(parallel=True)
@@ -62,69 +62,30 @@ def unblock_maps(values: Any, rectified: bool, maps: Any) -> None:
                             flat[here + lane * stride + i] = chunk[i * LANES + half + lane]
 
 
-@intrinsic
-def _rectify(typing_context: Any, values: Any, first: Any, least: Any, target: Any, place: Any, count: Any) -> Any:
-    """``target[place + i] = values[first + i]``, or 0 where that is less than `least`; i below 16 `count`."""
-    number = types.int64
-    signature = types.void(values, number, types.float32, target, number, number)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(ir.FloatType(), LANES)
-        kind = ir.VectorType(context.get_value_type(signature.args[3].dtype), LANES)
-        source = builder.gep(data(context, builder, signature.args[0], arguments[0]), [arguments[1]])
-        goal = builder.gep(data(context, builder, signature.args[3], arguments[3]), [arguments[4]])
-        least = everywhere(builder, arguments[2], vector)
-        with cgutils.for_range(builder, arguments[5]) as loop:
-            offset = builder.mul(loop.index, ir.Constant(INT64, LANES))
-            given = builder.bitcast(builder.gep(source, [offset]), vector.as_pointer())
-            value = builder.load(given, align=4)
-            less = builder.fcmp_ordered("<", value, least)
-            value = builder.select(less, ir.Constant(vector, [0.0] * LANES), value)
-            value = value if kind == vector else builder.fpext(value, kind)
-            builder.store(value, builder.bitcast(builder.gep(goal, [offset]), kind.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
 @kernel(parallel=True)
-def frame_maps(values: Any, rectified: bool, frame: Any, shape: Any, blocked: Any) -> None:
-    """Put maps with 16 images side by side into their padded frames, zeros in the place of negatives if `rectified`.
+def copy_maps(values: Any, begin: Any, step: Any, size: Any, first: int, frame: Any, result: Any) -> None:
+    """Copy some channels, rows and columns into frames of zeros.
 
-    `values` (blocks, channels, height, width, 16); `frame` as in :mod:`xbarsim.engine.kernels.arguments`; `shape` is
-    (blocks, channels, padded height, padded width, 16), of which `blocked`, filled, is the flat array.
+    ``result[b, first + c, frame.top + y, frame.left + x] = values[b, begin + step (c, y, x)]`` for all (c, y, x) below
+    `size`, and 0 everywhere else; both arrays (blocks, channels, height, width, 16).
     """
-    blocks, channels, height, width, _ = values.shape
-    padded_height, padded_width = shape[2], shape[3]
-    zero = np.float32(0.0)
-    least = zero if rectified else np.float32(-np.inf)
-    flat = values.reshape(-1)
-    row = width * LANES
-    for job in prange(blocks * channels):
-        origin = job * padded_height * padded_width * LANES
-        for y in range(height):
-            source = (job * height + y) * row
-            place = origin + ((frame.top + y) * padded_width + frame.left) * LANES
-            _rectify(flat, source, least, blocked, place, width)
-        fill_frame(blocked, origin, frame, (height, width, padded_height, padded_width), zero)
-
-
-@kernel(parallel=True)
-def copy_maps(values: Any, begin: Any, step: Any, place: Any, size: Any, result: Any) -> None:
-    """Copy some channels, rows and columns into others.
-
-    ``result[b, place + n] = values[b, begin + step n]`` for all n = (channel, row, column) below `size`; both arrays
-    (blocks, channels, height, width, 16).
-    """
+    blocks, stored, padded_height, padded_width, _ = result.shape
     channels, height, width = size
-    for job in prange(values.shape[0] * channels):
-        block, channel = job // channels, job % channels
-        source, target = values[block, begin[0] + step[0] * channel], result[block, place[0] + channel]
-        for y in range(height):
-            row, goal = source[begin[1] + step[1] * y], target[place[1] + y]
-            for x in range(width):
-                for i in range(LANES):
-                    goal[place[2] + x, i] = row[begin[2] + step[2] * x, i]
+    shape = (height, width, padded_height, padded_width)
+    flat = result.reshape(-1)
+    for job in prange(blocks * stored):
+        block, channel = job // stored, job % stored - first
+        target = result[block, first + channel]
+        if channel < 0 or channel >= channels:
+            target[:] = np.float32(0.0)
+        else:
+            fill_frame(flat, job * padded_height * padded_width * LANES, frame, shape, np.float32(0.0))
+            source = values[block, begin[0] + step[0] * channel]
+            for y in range(height):
+                row, goal = source[begin[1] + step[1] * y], target[frame.top + y]
+                for x in range(width):
+                    for i in range(LANES):
+                        goal[frame.left + x, i] = row[begin[2] + step[2] * x, i]
 
 
 @kernel(parallel=True)
